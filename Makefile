@@ -1,0 +1,35 @@
+# make demo | test | lint | setup: each creates .venv when it is missing and does nothing twice.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup demo test lint clean
+.DELETE_ON_ERROR:
+
+setup: .venv/.installed
+
+# fairseq compiles C extensions against the torch and numpy that are there, so those come first;
+# torchaudio comes along with fairseq, is not needed, and breaks other imports where its binary does not load.
+.venv/.installed: setup.py Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+	$(PIP) setuptools wheel cython numpy '$(TORCH)'
+	$(PIP) --no-build-isolation fairseq-fixed==0.12.3.1
+	$(BIN)/python -c 'import torchaudio' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchaudio
+	$(PIP) --no-build-isolation --editable '.[demo,test]'
+	touch $@
+
+demo: setup
+	PYTHON=$(CURDIR)/$(BIN)/python bash examples/demo/run.sh demo
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

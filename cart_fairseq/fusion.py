@@ -1,0 +1,156 @@
+"""Coarse-to-fine feature fusion and the attention it is made of (CART 3.4, Eq. 2-5).
+
+The decoder of CART reads every encoder layer, E_1 … E_S, and a coarse summary Z of all of them. Both branches use one
+cross-attention C with shared weights, so the S + 1 memories are attended to in one batch.
+"""
+
+import math
+
+import torch
+from fairseq.modules.fairseq_dropout import FairseqDropout
+from torch import Tensor, nn
+
+FUSIONS = ("coarse-fine", "coarse", "fine", "none")
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention to one or several memories, written out.
+
+    Fused kernels are slow to train on 4-token targets; and with time as the first dimension, heads are taken apart
+    without copying.
+
+    Args:
+        embed_dim: width of queries and of the result.
+        num_heads: heads; must divide ``embed_dim``.
+        dropout: dropout of the attention weights.
+        memory_dim: width of what is attended to; ``embed_dim`` unless given.
+
+    Raises:
+        ValueError: ``embed_dim`` is not a multiple of ``num_heads``.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, memory_dim: int | None = None):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"width {embed_dim} is not a multiple of the number of attention heads, {num_heads}")
+        self.num_heads = num_heads
+        self.scale = 1 / math.sqrt(embed_dim // num_heads)
+        self.query = nn.Linear(embed_dim, embed_dim)
+        self.key = nn.Linear(memory_dim or embed_dim, embed_dim)
+        self.value = nn.Linear(memory_dim or embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        self.dropout = FairseqDropout(dropout, module_name=self.__class__.__name__)
+
+    def project(self, memories: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (M, T, B, embed_dim), of M memories (M, T, B, memory_dim)."""
+        return self.key(memories), self.value(memories)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Attend to each memory on its own.
+
+        Args:
+            query: (L, B, embed_dim).
+            key, value: (M, T, B, embed_dim), from :meth:`project`.
+            hidden: (B or 1, L or 1, T) boolean, True where a key must not be seen; None where all are.
+
+        Returns:
+            (M, L, B, embed_dim), what the query finds in each of the M memories.
+        """
+        memories, length, batch, width = key.shape
+        rows = batch * self.num_heads
+        heads = (self.query(query) * self.scale).view(-1, rows, width // self.num_heads).transpose(0, 1)
+        keys = key.view(memories * length, rows, -1).permute(1, 2, 0)
+        scores = torch.bmm(heads, keys).view(batch, self.num_heads, -1, memories, length)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden[:, None, :, None, :], float("-inf"))
+        weights = self.dropout(scores.softmax(-1, dtype=torch.float32).type_as(scores)).flatten(0, 1)
+        values = value.view(memories, length, rows, -1).transpose(1, 2)
+        pairs = zip(weights.unbind(2), values.unbind(0), strict=True)
+        found = [torch.bmm(weight, each).transpose(0, 1) for weight, each in pairs]
+        return self.output(torch.stack(found).reshape(memories, -1, batch, width))
+
+
+class CoarseMemory(nn.Module):
+    """Z = W[E_1, …, E_S] + b: one memory out of all encoder layers (CART Eq. 2)."""
+
+    def __init__(self, num_states: int, encoder_dim: int):
+        super().__init__()
+        self.linear = nn.Linear(num_states * encoder_dim, encoder_dim)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map states (S, T, B, C) to Z (T, B, C)."""
+        return self.linear(torch.cat(states.unbind(0), dim=-1))
+
+
+class Fusion(nn.Module):
+    """What the decoder layer puts where a plain transformer has its cross-attention (CART Eq. 3-5).
+
+    The memories are, in this order and as the kind of fusion needs them: Z, E_1, …, E_S; without fusion the last encoder
+    state alone. With C the cross-attention and sigma the sigmoid:
+
+    - coarse, Eq. 3: G(Y, Z) = sigma(C(Y, Z)) / S; with ``coarse_gating="self"``, C(Y, Z) * sigma(C(Y, Z)) / S;
+    - fine, Eq. 4-5: L(Y, E) = sum_i alpha_i * C(Y, E_i), alpha_i = sigma(W_i [Y, C(Y, E_i)] + b_i); with
+      ``fine_scaling="sqrt"`` divided by sqrt(S), as in the M² Transformer;
+    - the layer's result is G + L.
+
+    Args:
+        kind: ``coarse-fine``, ``coarse``, ``fine`` or ``none``.
+        num_states: S, the number of encoder layers.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        num_states: int,
+        embed_dim: int,
+        encoder_dim: int,
+        num_heads: int,
+        dropout: float,
+        coarse_gating: str = "sigmoid",
+        fine_scaling: str = "none",
+    ):
+        super().__init__()
+        self.num_states = num_states
+        self.coarse = "coarse" in kind
+        self.fine = "fine" in kind
+        self.coarse_gating = coarse_gating
+        self.fine_scale = 1 / math.sqrt(num_states) if fine_scaling == "sqrt" else 1.0
+        self.attention = Attention(embed_dim, num_heads, dropout, memory_dim=encoder_dim)
+        if self.fine:
+            # W_i [Y, C_i] is computed as (the Y half) + (the C_i half), the former for all i in one product
+            self.gate_query = nn.Linear(embed_dim, num_states * embed_dim)
+            self.gate_context = nn.Parameter(torch.empty(num_states, embed_dim, embed_dim))
+            self.reset_gates()
+
+    def reset_gates(self) -> None:
+        """Xavier-uniform for each whole W_i, which maps 2 C to C, and zero biases."""
+        bound = math.sqrt(6 / (3 * self.gate_context.size(-1)))
+        nn.init.uniform_(self.gate_query.weight, -bound, bound)
+        nn.init.zeros_(self.gate_query.bias)
+        nn.init.uniform_(self.gate_context, -bound, bound)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+        """Fuse what the query finds in every memory.
+
+        Args:
+            query: Y, (L, B, embed_dim).
+            key, value: (M, T, B, embed_dim) of the M memories as described above.
+            hidden: (B, 1, T) boolean, True where the source is padding; None where nothing is.
+
+        Returns:
+            (L, B, embed_dim).
+        """
+        context = self.attention.attend(query, key, value, hidden)
+        if not (self.coarse or self.fine):
+            return context[0]
+        fused = torch.zeros_like(query)
+        if self.coarse:
+            gate = context[0].sigmoid()
+            fused = (gate * context[0] if self.coarse_gating == "self" else gate) / self.num_states
+        if self.fine:
+            states = context[-self.num_states :]
+            gate_query = self.gate_query(query).unflatten(-1, (self.num_states, -1)).movedim(-2, 0)
+            gate_context = torch.bmm(states.flatten(1, 2), self.gate_context).view_as(states)
+            gate = torch.sigmoid(gate_query + gate_context)
+            fused = fused + (gate * states).sum(0) * self.fine_scale
+        return fused

@@ -1,0 +1,134 @@
+"""recall@k and MRR@k of ranked retrieval, from the rank at which each query's own item was found.
+
+Every query has exactly one right item, so with r_q the 1-based rank of that item among the retrieved
+ones (0 = not retrieved) and Q queries, in percent:
+
+    recall@k = 100 / Q * #{q : 1 <= r_q <= k}
+    MRR@k    = 100 / Q * sum of 1 / r_q over the queries with 1 <= r_q <= k
+
+These are the measures of the paper's Tables 1-4. `metric_counts` gives the sums and
+`metrics_from_counts` the ratios, because a ratio averaged over batches or workers of unequal size is
+wrong while a ratio of sums is not.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+RECALL_CUTOFFS = (1, 5, 10)
+MRR_CUTOFF = 10
+METRIC_NAMES = (*(f"recall_at_{k}" for k in RECALL_CUTOFFS), f"mrr_at_{MRR_CUTOFF}")
+QUERIES = "queries"
+
+
+def ranks_of(retrieved: Tensor, targets: Tensor) -> Tensor:
+    """Rank of each query's item among the retrieved ones.
+
+    Args:
+        retrieved: (Q, k) integer item rows, best first; negative where a query has fewer than k results.
+        targets: (Q,) integer item rows, not negative.
+
+    Returns:
+        (Q,) int64, 1-based rank of the first match, 0 where there is none.
+
+    >>> ranks_of(torch.tensor([[7, 3, 5], [4, -1, -1]]), torch.tensor([5, 9])).tolist()
+    [3, 0]
+    """
+    if retrieved.dim() != 2 or targets.shape != retrieved.shape[:1]:
+        raise ValueError(
+            f"retrieved rows must be (Q, k) and targets (Q,), found {tuple(retrieved.shape)} and {tuple(targets.shape)}"
+        )
+    if retrieved.size(1) == 0:
+        return torch.zeros_like(targets, dtype=torch.int64)
+    matches = retrieved == targets.unsqueeze(1)
+    first = matches.int().argmax(dim=1)
+    return torch.where(matches.any(dim=1), first + 1, 0)
+
+
+def recall_at_k(ranks: Tensor, k: int) -> float:
+    """Percentage of queries whose item is among the first k.
+
+    Args:
+        ranks: (Q,) int64, 1-based, 0 = not found.
+        k: cutoff, at least 1.
+
+    Raises:
+        ValueError: no queries, a rank that is negative or not int64, a cutoff below 1.
+
+    >>> recall_at_k(torch.tensor([1, 3, 0, 7]), 5)
+    50.0
+    """
+    return 100.0 * _hits(ranks, k) / _number_of(ranks)
+
+
+def mrr_at_k(ranks: Tensor, k: int) -> float:
+    """Mean reciprocal rank in percent, where ranks beyond k count as not found.
+
+    Arguments and errors as for `recall_at_k`.
+
+    >>> mrr_at_k(torch.tensor([1, 4, 0, 11]), 10)
+    31.25
+    """
+    return 100.0 * _reciprocal_sum(ranks, k) / _number_of(ranks)
+
+
+def metric_counts(ranks: Tensor) -> dict[str, float]:
+    """Sums over queries that may be added up over batches and workers.
+
+    Args:
+        ranks: (Q,) int64, 1-based, 0 = not found; Q may be 0.
+
+    Returns:
+        `queries` (Q), `recall_at_1/5/10` (number of hits) and `mrr_at_10` (sum of reciprocal ranks), as floats.
+    """
+    counts = {QUERIES: float(ranks.numel())}
+    counts.update({f"recall_at_{k}": _hits(ranks, k) for k in RECALL_CUTOFFS})
+    counts[f"mrr_at_{MRR_CUTOFF}"] = _reciprocal_sum(ranks, MRR_CUTOFF)
+    return counts
+
+
+def metrics_from_counts(counts: Mapping[str, float]) -> dict[str, float]:
+    """The metrics in percent, from sums of `metric_counts`.
+
+    Raises:
+        ValueError: the counts hold no query.
+
+    >>> metrics_from_counts(metric_counts(torch.tensor([1, 2, 0, 8])))
+    {'recall_at_1': 25.0, 'recall_at_5': 50.0, 'recall_at_10': 75.0, 'mrr_at_10': 40.625}
+    """
+    queries = float(counts[QUERIES])
+    if queries <= 0:
+        raise ValueError("there are no queries to measure")
+    return {name: 100.0 * float(counts[name]) / queries for name in METRIC_NAMES}
+
+
+def _checked(ranks: Tensor) -> Tensor:
+    if ranks.dim() != 1 or ranks.dtype != torch.int64:
+        raise ValueError(f"ranks must be a vector of int64, found {ranks.dtype} of shape {tuple(ranks.shape)}")
+    if ranks.numel() and int(ranks.min()) < 0:
+        raise ValueError(f"ranks are 1-based with 0 for 'not found', found {int(ranks.min())}")
+    return ranks
+
+
+def _number_of(ranks: Tensor) -> int:
+    if ranks.numel() == 0:
+        raise ValueError("there are no queries to measure")
+    return ranks.numel()
+
+
+def _within(ranks: Tensor, k: int) -> Tensor:
+    if k < 1:
+        raise ValueError(f"a cutoff is at least 1, found {k}")
+    ranks = _checked(ranks)
+    return ranks[(ranks >= 1) & (ranks <= k)]
+
+
+def _hits(ranks: Tensor, k: int) -> float:
+    return float(_within(ranks, k).numel())
+
+
+def _reciprocal_sum(ranks: Tensor, k: int) -> float:
+    # float64: a float32 sum over a hundred thousand queries would move the second decimal; on the CPU,
+    # because not every accelerator has float64.
+    return float(_within(ranks, k).cpu().double().reciprocal().sum())

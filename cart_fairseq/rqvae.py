@@ -1,0 +1,201 @@
+"""RQ-VAE: an autoencoder whose latent vector is written as a sum of codewords (CART section 3.2.2, Eq. 1).
+
+This file is the module and its numerics. How it is trained lies in `rqvae_training`; where its input (embedding minus
+k-means centre) comes from lies in `preprocess.build_identifiers`.
+
+Eq. 1 prints the commitment term with `r_i`; the residual that is pulled to codeword i is the one *before* it is
+subtracted, r_(i-1), as in the residual quantisers the paper cites. Norms are summed over dimensions, never averaged:
+averaging the reconstruction over a thousand dimensions lets the commitment term win, and the codebooks collapse.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+HIDDEN_WIDTHS = (512, 256, 128)
+"""Widths of the three intermediate layers of the encoder, appendix C."""
+
+
+@dataclass
+class RQVAEOutput:
+    """What one forward pass of `RQVAE` gives.
+
+    codes: (B, M) int64, the index of the codeword chosen at each level.
+    reconstruction: (B, D) float, D(Q(E(x))).
+    reconstruction_loss: (B,) float, squared error of each row summed over its D dimensions.
+    commitment_loss: (B,) float, codebook and commitment terms of each row summed over levels and latent dimensions.
+    loss: (B,) float, reconstruction_loss + alpha * commitment_loss.
+    """
+
+    codes: Tensor
+    reconstruction: Tensor
+    reconstruction_loss: Tensor
+    commitment_loss: Tensor
+    loss: Tensor
+
+
+def multilayer_perceptron(widths: list[int]) -> nn.Sequential:
+    """Linear layers of the given widths, ELU between them, Xavier-uniform weights and zero biases."""
+    layers: list[nn.Module] = []
+    for index, (width_in, width_out) in enumerate(itertools.pairwise(widths)):
+        linear = nn.Linear(width_in, width_out)
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        layers.append(linear)
+        if index < len(widths) - 2:
+            layers.append(nn.ELU())
+    return nn.Sequential(*layers)
+
+
+class RQVAE(nn.Module):
+    """Encoder D-512-256-128-latent, M independent codebooks, symmetric decoder.
+
+    Args:
+        dimension: D, width of the input.
+        latent_dimension: width of the latent vector and of every codeword (paper: 64).
+        codebooks: M, number of levels (paper: 2).
+        codebook_size: codewords per level (paper: 128).
+        alpha: weight of the commitment loss.
+        beta: weight, inside it, of the term that moves the encoder.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        latent_dimension: int = 64,
+        codebooks: int = 2,
+        codebook_size: int = 128,
+        alpha: float = 1.0,
+        beta: float = 0.25,
+    ):
+        super().__init__()
+        for name, value in (
+            ("dimension", dimension),
+            ("latent_dimension", latent_dimension),
+            ("codebooks", codebooks),
+            ("codebook_size", codebook_size),
+        ):
+            if value < 1:
+                raise ValueError(f"RQ-VAE: {name} is {value}, must be at least 1")
+        self.alpha = alpha
+        self.beta = beta
+        widths = [dimension, *HIDDEN_WIDTHS, latent_dimension]
+        self.encoder = multilayer_perceptron(widths)
+        self.decoder = multilayer_perceptron(widths[::-1])
+        self.codebooks = nn.ParameterList(
+            nn.Parameter(torch.randn(codebook_size, latent_dimension) / latent_dimension**0.5) for _ in range(codebooks)
+        )
+
+    def forward(self, x: Tensor) -> RQVAEOutput:
+        """x: (B, D) float. The gradient reaches the encoder through the quantiser by the straight-through estimator."""
+        latent = self.encoder(x)
+        codes, quantised, commitment_loss = self.quantise(latent)
+        reconstruction = self.decoder(latent + (quantised - latent).detach())
+        reconstruction_loss = (x - reconstruction).square().sum(dim=1)
+        loss = reconstruction_loss + self.alpha * commitment_loss
+        return RQVAEOutput(codes, reconstruction, reconstruction_loss, commitment_loss, loss)
+
+    def quantise(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Residual quantisation of a latent vector.
+
+        Every codebook is pulled by its own level only ("updated independently", section 3.2.2): the codeword that is
+        subtracted carries no gradient into the levels after it.
+
+        Args:
+            latent: (B, latent) float.
+
+        Returns:
+            codes (B, M) int64; sum of the chosen codewords (B, latent) float; commitment loss (B,) float.
+        """
+        residual = latent
+        quantised = torch.zeros_like(latent)
+        commitment_loss = latent.new_zeros(latent.shape[0])
+        codes = []
+        for codebook in self.codebooks:
+            code = nearest(residual.detach(), codebook.detach())
+            codeword = F.embedding(code, codebook)
+            to_codebook = (residual.detach() - codeword).square().sum(dim=1)
+            to_encoder = (residual - codeword.detach()).square().sum(dim=1)
+            commitment_loss = commitment_loss + to_codebook + self.beta * to_encoder
+            residual = residual - codeword.detach()
+            quantised = quantised + codeword.detach()
+            codes.append(code)
+        return torch.stack(codes, dim=1), quantised, commitment_loss
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of x: (B, D) float -> (B, M) int64."""
+        return self.quantise(self.encoder(x))[0]
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Reconstruction from codes: (B, M) int64 -> (B, D) float."""
+        return self.decoder(sum(F.embedding(codes[:, m], codebook) for m, codebook in enumerate(self.codebooks)))
+
+    @torch.no_grad()
+    def initialise_codebooks(self, x: Tensor, seed: int) -> None:
+        """Set every codebook to the k-means centres of the residuals it will see.
+
+        Args:
+            x: (n, D) float, a sample of the training data. With fewer rows than codewords every row becomes a
+                codeword and the others repeat them.
+            seed: of scikit-learn's k-means, which runs in one thread so that the result depends on nothing else.
+        """
+        residual = self.encoder(x)
+        for level, codebook in enumerate(self.codebooks):
+            centres = k_means_centres(residual.cpu().numpy(), len(codebook), seed + level)
+            codebook.copy_(torch.from_numpy(centres))
+            residual = residual - F.embedding(nearest(residual, codebook), codebook)
+
+    @torch.no_grad()
+    def reseed_dead_codes(self, x: Tensor, seed: int) -> list[int]:
+        """Move every codeword that no row of x chooses to a row's current residual.
+
+        Rows are drawn without replacement with probability proportional to their squared quantisation error, so new
+        codewords appear where the codebook serves badly. Depends on x, the weights and the seed only, so a resumed
+        run repeats what an unbroken one does.
+
+        Args:
+            x: (n, D) float, a sample of the training data.
+            seed: of the draw.
+
+        Returns:
+            Number of codewords moved, per level. Fewer than were dead where too few rows have any error.
+        """
+        moved = []
+        residual = self.encoder(x)
+        for level, codebook in enumerate(self.codebooks):
+            code = nearest(residual, codebook)
+            dead = torch.bincount(code, minlength=len(codebook)).eq(0).nonzero()[:, 0]
+            error = (residual - F.embedding(code, codebook)).square().sum(dim=1).double().cpu().numpy()
+            count = min(len(dead), int((error > 0).sum()))
+            if count:
+                draw = np.random.default_rng([seed, level])
+                rows = draw.choice(len(error), size=count, replace=False, p=error / error.sum())
+                codebook[dead[:count]] = residual[torch.from_numpy(rows).to(residual.device)]
+                code = nearest(residual, codebook)
+            residual = residual - F.embedding(code, codebook)
+            moved.append(count)
+        return moved
+
+
+def nearest(points: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest codeword by Euclidean distance: (B, latent), (size, latent) -> (B,) int64."""
+    # |p - c|^2 without |p|^2, which is the same for every codeword.
+    return torch.addmm(codebook.square().sum(dim=1), points, codebook.t(), alpha=-2.0).argmin(dim=1)
+
+
+def k_means_centres(points: NDArray[np.float32], size: int, seed: int) -> NDArray[np.float32]:
+    """`size` k-means centres of points (n, latent), repeating points where there are no more distinct ones."""
+    distinct = np.unique(points, axis=0)
+    if len(distinct) <= size:
+        return np.resize(distinct, (size, points.shape[1]))
+    with threadpool_limits(limits=1):
+        return KMeans(size, n_init=1, max_iter=50, random_state=seed).fit(points).cluster_centers_

@@ -1,0 +1,150 @@
+"""How a scene is put into words: phrasings to train on, and other phrasings, never trained on, to ask with.
+
+Training uses three wordings (sets of synonyms), each in frames of its own. Queries use frames of their own, and mix the
+wordings, so that neither the frame nor the company a word is in has been seen; every single word has.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+WORDINGS: tuple[dict[str, str], ...] = (
+    {
+        "large": "large",
+        "small": "small",
+        "circle": "circle",
+        "square": "square",
+        "triangle": "triangle",
+        "star": "star",
+        "ring": "ring",
+        "cross": "cross",
+        "heart": "heart",
+        "diamond": "diamond",
+        "left": "to the left of",
+        "right": "to the right of",
+        "above": "above",
+        "below": "below",
+        "inside": "inside",
+        "around": "around",
+    },
+    {
+        "large": "big",
+        "small": "little",
+        "circle": "disc",
+        "square": "box",
+        "triangle": "triangle",
+        "star": "star",
+        "ring": "hoop",
+        "cross": "plus sign",
+        "heart": "heart",
+        "diamond": "rhombus",
+        "left": "left of",
+        "right": "right of",
+        "above": "over",
+        "below": "under",
+        "inside": "within",
+        "around": "enclosing",
+    },
+    {
+        "large": "huge",
+        "small": "tiny",
+        "circle": "circle",
+        "square": "square",
+        "triangle": "triangle",
+        "star": "star",
+        "ring": "ring",
+        "cross": "cross",
+        "heart": "heart",
+        "diamond": "diamond",
+        "left": "on the left of",
+        "right": "on the right of",
+        "above": "higher than",
+        "below": "lower than",
+        "inside": "in the middle of",
+        "around": "surrounding",
+    },
+)
+OPPOSITE = {"left": "right", "above": "below", "inside": "around"}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape: `size`, `colour` and `shape` are keys of `WORDINGS` and of the drawing's tables."""
+
+    size: str
+    colour: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`first` stands in `relation` (left, above, inside) to `second`, on a `background`."""
+
+    first: Thing
+    second: Thing
+    relation: str
+    background: str
+
+
+@dataclass(frozen=True)
+class Phrasing:
+    """A frame and how its slots are filled.
+
+    Attributes:
+        frame: text with the slots {first}, {second}, {relation} (first to second), {opposite} (second to first) and
+            {background}.
+        noun: how a thing is named, with the slots {size}, {colour}, {shape}.
+        wordings: where its words for sizes, shapes and relations come from, as three indices of `WORDINGS`.
+    """
+
+    frame: str
+    noun: str
+    wordings: tuple[int, int, int]
+
+    def describe(self, scene: Scene) -> str:
+        """The scene in words."""
+        size, shape, relation = (WORDINGS[index] for index in self.wordings)
+
+        def name(thing: Thing) -> str:
+            return self.noun.format(size=size[thing.size], colour=thing.colour, shape=shape[thing.shape])
+
+        return self.frame.format(
+            first=name(scene.first),
+            second=name(scene.second),
+            relation=relation[scene.relation],
+            opposite=relation[OPPOSITE[scene.relation]],
+            background=scene.background,
+        )
+
+
+PLAIN = "{size} {colour} {shape}"
+TRAIN = (
+    Phrasing("a {first} {relation} a {second} on a {background} background", PLAIN, (0, 0, 0)),
+    Phrasing("a {second} {opposite} a {first}, the background is {background}", PLAIN, (0, 0, 0)),
+    Phrasing("on {background} ground there is a {first}, it is {relation} the {second}", PLAIN, (1, 1, 1)),
+    Phrasing("{background} picture with the {second} {opposite} the {first}", PLAIN, (1, 1, 1)),
+    Phrasing("one {first} and one {second} on {background}, the first is {relation} the other", PLAIN, (2, 2, 2)),
+    Phrasing("{background} all over, then a {second} which is {opposite} a {first}", PLAIN, (2, 2, 2)),
+    Phrasing(
+        "a {first} that is {relation} a {second}, {background} behind both", "{shape}, {colour} and {size},", (0, 0, 0)
+    ),
+    Phrasing(
+        "the {second} is {opposite} the {first} in this {background} picture", "{shape} in {colour}, {size},", (1, 1, 1)
+    ),
+)
+VALID = (
+    Phrasing("a {background} background and a {first} which is {relation} one {second}", PLAIN, (1, 0, 2)),
+    Phrasing("this picture is {background}, there the {second} is {opposite} a {first}", PLAIN, (2, 1, 0)),
+    Phrasing("{first} {relation} {second} on {background}", "{colour} {shape}, {size},", (0, 1, 1)),
+)
+TEST = (
+    Phrasing("on {background}, a {second} with the {first} {relation} it", PLAIN, (0, 1, 2)),
+    Phrasing("in the {background} picture a {first} is {relation} one {second}", PLAIN, (2, 0, 1)),
+    Phrasing("there is a {second} {opposite} the {first}, both on a {background} background", PLAIN, (1, 2, 0)),
+    Phrasing("{background} ground, then {first} {relation} {second}", "{size} {shape} in {colour}", (0, 0, 1)),
+)
+
+
+def captions(scene: Scene, phrasings: tuple[Phrasing, ...], count: int, generator: np.random.Generator) -> list[str]:
+    """The scene in `count` different phrasings, drawn without replacement."""
+    return [phrasings[i].describe(scene) for i in generator.permutation(len(phrasings))[:count]]

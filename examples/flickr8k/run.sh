@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# CART on Flickr8k: examples/own_data/run.sh with settings tuned on its valid queries.
+#
+#     bash examples/flickr8k/run.sh DATA OUT [fairseq-train flags ...]
+#
+# DATA holds embeddings.npy, items.jsonl and captions.jsonl of Flickr8k (8,000 photographs, five captions each).
+set -euo pipefail
+
+if [ "$#" -lt 2 ]; then
+    echo "usage: bash $0 DATA OUT [fairseq-train flags ...]" >&2
+    exit 2
+fi
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+data=$1 out=$2
+shift 2
+# the defaults of own_data fit Flickr8k; settings of its own go here, before "$@" so that yours win
+exec bash "$here/../own_data/run.sh" "$data" "$out" "$@"

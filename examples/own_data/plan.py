@@ -1,0 +1,256 @@
+"""What ``run.sh`` decides: every default, from the size of the data and from whether a GPU is there.
+
+    plan.py prepare DATA             flags of build_identifiers and binarize
+    plan.py train OUT [flags …]      flags of fairseq-train, and whether there is anything left to train
+    plan.py trained OUT              notes that training is complete; which checkpoint to measure, and on what
+
+Each prints shell assignments for ``run.sh`` to evaluate. ``OUT/checkpoints/plan.json`` remembers what was being trained,
+so that a second call goes on with the same model or refuses, and never mixes two.
+"""
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cart_fairseq.files import read_json, run_script, sha256, write_json
+from preprocess.inputs import read_items
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Model size and schedule for one kind of machine; the numbers to tune are here and nowhere else.
+
+    Attributes:
+        pairs: training pairs to see in all; the number of epochs follows from it, within ``epochs``.
+        epochs: fewest and most epochs.
+        warmup_epochs: epochs of rising learning rate, at most a tenth of the run.
+        batch: pairs per update over all workers; small data take smaller batches, ``updates`` per epoch at least.
+    """
+
+    width: int
+    feed_forward: int
+    heads: int
+    layers: int
+    dropout: float
+    learning_rate: float
+    pairs: int
+    epochs: tuple[int, int]
+    patience: int = 10
+    warmup_epochs: int = 5
+    batch: int = 256
+    updates: int = 40
+    label_smoothing: float = 0.1
+    consistency: float = 0.15
+    eval_beam: int = 10
+
+
+RECIPES = {
+    # the paper's model and schedule
+    "cuda": Recipe(512, 2048, 8, 3, dropout=0.1, learning_rate=1e-4, pairs=40_000_000, epochs=(30, 100)),
+    # half the width, which learns at a higher rate; finishes in minutes on two cores
+    "cpu": Recipe(256, 1024, 4, 3, dropout=0.2, learning_rate=1e-3, pairs=900_000, epochs=(10, 100)),
+}
+CLUSTERS = 128  # K and codebook size of the paper
+ITEMS_PER_CLUSTER = 8  # fewer items than this per cluster get fewer clusters
+RQVAE_EPOCHS, RQVAE_ROWS_ON_CPU = 500, 4_000_000  # epochs of the paper; items x epochs that a CPU does in minutes
+MEASURED = ("valid", "test")
+# may change between two calls for one OUT: how long, on what machine, and how it reports
+CHANGEABLE = {
+    "--max-epoch": 1,
+    "--max-update": 1,
+    "--patience": 1,
+    "--stop-time-hours": 1,
+    "--num-workers": 1,
+    "--log-interval": 1,
+    "--log-format": 1,
+    "--log-file": 1,
+    "--tensorboard-logdir": 1,
+    "--cpu": 0,
+}
+FIXED = ("--save-dir", "--user-dir", "--task", "--valid-subset")
+
+
+def identifier_flags(items: int, machine: str) -> list[str]:
+    """Flags of ``build_identifiers`` for so many items."""
+    clusters = max(1, min(CLUSTERS, items // ITEMS_PER_CLUSTER))
+    epochs = RQVAE_EPOCHS
+    if machine == "cpu":
+        epochs = max(50, min(epochs, RQVAE_ROWS_ON_CPU // items))
+    flags = ["--kmeans-clusters", clusters, "--codebook-size", clusters, "--epochs", epochs]
+    if clusters < CLUSTERS:
+        flags.append("--allow-collapse")  # among so few items a level means little
+    return [str(flag) for flag in flags]
+
+
+def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: int, user: Sequence[str]) -> list[str]:
+    """Flags of ``fairseq-train`` before the user's own, which follow and win.
+
+    Args:
+        manifest: of the data-bin.
+        sized_for: the kind of machine whose recipe the model follows: ``cuda`` or ``cpu``.
+        machine: the kind of machine this is.
+        gpus: number of GPUs; ``fairseq-train`` uses them all.
+        user: the user's flags; length and batch move the learning-rate schedule, --arch replaces the sizes.
+    """
+    recipe, pairs = RECIPES[sized_for], manifest["counts"]["train"]["queries"]
+    wanted, _ = _user_options().parse_known_args(list(user))
+    batch = min(recipe.batch, max(16, pairs // recipe.updates))
+    per_worker = wanted.batch_size or max(1, batch // max(1, gpus))
+    per_update = per_worker * max(1, gpus) * int((wanted.update_freq or "1").split(",")[0])
+    per_epoch = -(-pairs // per_update)
+    epochs = wanted.max_epoch or min(recipe.epochs[1], max(recipe.epochs[0], recipe.pairs // pairs))
+    if wanted.max_update and not wanted.max_epoch:
+        epochs = -(-wanted.max_update // per_epoch)
+    updates = min(epochs * per_epoch, wanted.max_update or sys.maxsize)
+    warmup = min(recipe.warmup_epochs * per_epoch, updates // 10)
+    flags: list[Any] = ["--task", "cart_retrieval", "--arch", "cart", "--criterion", "cart_rdrop"]
+    if wanted.arch is None:  # an architecture of the user's brings its own sizes
+        flags += ["--encoder-embed-dim", recipe.width, "--encoder-ffn-embed-dim", recipe.feed_forward]
+        flags += ["--encoder-layers", recipe.layers, "--decoder-layers", recipe.layers]
+        flags += ["--encoder-attention-heads", recipe.heads, "--decoder-attention-heads", recipe.heads]
+    flags += ["--dropout", recipe.dropout]
+    flags += ["--consistency-weight", recipe.consistency, "--label-smoothing", recipe.label_smoothing]
+    flags += ["--optimizer", "adam", "--adam-betas", "(0.9,0.98)", "--clip-norm", 1.0]
+    flags += ["--lr-scheduler", "cosine", "--lr", recipe.learning_rate, "--warmup-init-lr", 1e-6, "--lr-shrink", 1]
+    flags += ["--warmup-updates", warmup, "--lr-period-updates", max(1, updates - warmup)]
+    flags += ["--batch-size", per_worker, "--max-epoch", epochs, "--seed", 1]
+    flags += ["--required-batch-size-multiple", 1]  # fairseq drops a last batch that is no multiple of its default, 8
+    flags += ["--no-epoch-checkpoints", "--log-format", "simple", "--log-interval", 100]
+    if "valid" in manifest["counts"]:
+        queries = manifest["counts"]["valid"]["queries"]
+        flags += [
+            "--valid-subset",
+            "valid",
+            "--validate-interval",
+            -(-queries // pairs),
+            "--eval-beam",
+            recipe.eval_beam,
+        ]
+        flags += ["--best-checkpoint-metric", "recall_at_1", "--maximize-best-checkpoint-metric"]
+        flags += ["--patience", recipe.patience]
+    else:
+        flags += ["--disable-validation"]
+    flags += ["--num-workers", 0] + (["--cpu"] if machine == "cpu" else [])
+    flags += ["--float32-matmul-precision", "high" if machine == "cuda" else "medium"]
+    return [str(flag) for flag in flags]
+
+
+def _user_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--arch")
+    options.add_argument("--max-epoch", type=int)
+    options.add_argument("--max-update", type=int)
+    options.add_argument("--batch-size", "--max-sentences", type=int)
+    options.add_argument("--update-freq")
+    return options
+
+
+def lasting(user: Sequence[str]) -> list[str]:
+    """The user's flags without those that may change between two calls.
+
+    Raises:
+        ValueError: a flag that ``run.sh`` sets itself.
+    """
+    rest, skip = [], 0
+    for flag in user:
+        name, _, value = flag.partition("=")
+        if name in FIXED:
+            raise ValueError(f"{name} is set by run.sh; leave it out" + " and choose OUT" * (name == "--save-dir"))
+        if skip:
+            skip -= 1
+        elif name in CHANGEABLE:
+            skip = 0 if value else CHANGEABLE[name]
+        else:
+            rest.append(flag)
+    return rest
+
+
+def plan_training(out: Path, user: Sequence[str], machine: str, gpus: int) -> dict[str, Any]:
+    """Decide what to train under ``out/checkpoints``, and remember it there.
+
+    Returns:
+        Shell variables: ``train_flags``, ``train_needed`` (yes or no).
+
+    Raises:
+        ValueError: checkpoints of other data or of another model lie there.
+    """
+    manifest = read_json(out / "data-bin" / "manifest.json")
+    path = out / "checkpoints" / "plan.json"
+    now = {"data": sha256(out / "data-bin" / "manifest.json"), "flags": lasting(user), "sized_for": machine}
+    before = read_json(path) if path.is_file() and (path.parent / "checkpoint_last.pt").is_file() else None
+    if before is not None:
+        for what, key in (("on other data", "data"), ("with other flags", "flags")):
+            if before[key] != now[key]:
+                found = shlex.join(before["flags"]) or "none" if key == "flags" else before["data"][:12]
+                raise ValueError(
+                    f"{path.parent}: holds a model trained {what} ({found}); choose another OUT, or remove this folder "
+                    "to train again"
+                )
+        now["sized_for"] = before["sized_for"]
+    flags = train_flags(manifest, str(now["sized_for"]), machine, gpus, user)
+    complete = before is not None and before.get("complete") == list(user)
+    write_json(path, {**now, "complete": list(user) if complete else None, "call": list(user)})
+    return {"train_flags": flags, "train_needed": "no" if complete else "yes"}
+
+
+def note_trained(out: Path) -> dict[str, Any]:
+    """Mark training as complete.
+
+    Returns:
+        Shell variables: ``checkpoint``; ``measured``, the subsets to measure; ``sets``, the candidate sets that differ.
+
+    Raises:
+        ValueError: training left no checkpoint.
+    """
+    folder = out / "checkpoints"
+    names = ("checkpoint_best.pt", "checkpoint_last.pt")
+    checkpoint = next((folder / name for name in names if (folder / name).is_file()), None)
+    if checkpoint is None:
+        raise ValueError(f"{folder}: training left no checkpoint; leave out flags that keep it from saving")
+    plan = read_json(folder / "plan.json")
+    write_json(folder / "plan.json", {**plan, "complete": plan["call"]})
+    manifest = read_json(out / "data-bin" / "manifest.json")
+    measured = [subset for subset in MEASURED if subset in manifest["counts"]]
+    items = read_json(out / "data-bin" / "identifiers" / "manifest.json")["items"]
+    differ = any(manifest["counts"][subset]["candidates"] < items for subset in measured)
+    return {"checkpoint": str(checkpoint), "measured": measured, "sets": ["split", "all"] if differ else ["split"]}
+
+
+def shell(variables: dict[str, Any]) -> str:
+    """Assignments that bash evaluates to these strings and lists of strings."""
+    return "\n".join(
+        f"{name}=({shlex.join(value)})" if isinstance(value, list) else f"{name}={shlex.quote(value)}"
+        for name, value in variables.items()
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one of the three commands of the module's docstring."""
+    command, folder, *user = sys.argv[1:] if argv is None else argv
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() and "--cpu" not in user else 0
+    machine = "cuda" if gpus else "cpu"
+    if command == "prepare":
+        items = len(read_items(Path(folder) / "items.jsonl"))
+        extra = [shlex.split(os.environ.get(name, "")) for name in ("IDENTIFIER_FLAGS", "BINARIZE_FLAGS")]
+        variables: dict[str, Any] = {
+            "identifier_flags": identifier_flags(items, machine) + extra[0],
+            "binarize_flags": extra[1],
+        }
+    elif command == "train":
+        variables = plan_training(Path(folder), user, machine, gpus)
+    elif command == "trained":
+        variables = note_trained(Path(folder))
+    else:
+        raise ValueError(f"{command}: no such command; use prepare, train or trained")
+    print(shell(variables))
+
+
+if __name__ == "__main__":
+    run_script(main)

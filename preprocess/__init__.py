@@ -1,0 +1,1 @@
+"""Offline steps from media and embeddings to training data, each a command: `python -m preprocess.NAME --help`."""

@@ -1,0 +1,290 @@
+"""Captions and identifiers -> ``data-bin``, the folder that ``fairseq-train`` reads (task ``cart_retrieval``).
+
+Every training caption becomes a pair (query, identifier of its item); ``query`` captions become the valid and test sets
+and never influence anything but their own rows. See ``roles.py`` for who goes where and ``vocabulary.py`` for the
+query dictionary.
+"""
+
+import argparse
+import collections
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+
+from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
+from cart_fairseq.identifiers import IdentifierBundle, check_sizes
+from preprocess.inputs import read_captions
+from preprocess.roles import MEASURED, Caption, assign, candidate_rows, hold_out, resolve
+from preprocess.vocabulary import EOS, UNK, QueryVocabulary, train_sentencepiece
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the result depends on beside its input files; written to the manifest.
+
+    Attributes:
+        vocab_size: the most sentencepiece pieces, specials included.
+        index_captions: ``include`` or ``exclude`` the index captions of valid and test items in training.
+        seed: of the held-out sample.
+        valid_size: captions held out where no valid query exists; None means 5 % and at most 1,000.
+        max_query_tokens: longer queries are cut; the end of sentence counts.
+    """
+
+    vocab_size: int = 10000
+    index_captions: str = "include"
+    seed: int = 1
+    valid_size: int | None = None
+    max_query_tokens: int = 256
+
+    def check(self) -> None:
+        """Raise ValueError for a value that cannot work."""
+        if self.index_captions not in ("include", "exclude"):
+            raise ValueError(f"--index-captions is {self.index_captions!r}; use include or exclude")
+        if self.max_query_tokens < 2:
+            raise ValueError(f"--max-query-tokens is {self.max_query_tokens}; a token and the end of sentence need 2")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must not be negative")
+        if self.valid_size is not None and self.valid_size < 0:
+            raise ValueError(f"--valid-size is {self.valid_size}; use 0 to hold nothing out")
+
+
+def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings = Settings()) -> bool:
+    """Write a ``data-bin``, atomically; do nothing where ``output`` was made from the same inputs and settings.
+
+    Args:
+        identifiers: an identifier bundle.
+        captions: ``captions.jsonl``.
+        output: the folder to make; only an earlier data-bin or an empty folder is replaced.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        ValueError: an input is wrong; the message names it.
+    """
+    settings.check()
+    bundle = IdentifierBundle.load(identifiers)
+    items = [{"item_id": item_id, "split": split} for item_id, split in zip(bundle.item_ids, bundle.splits)]
+    rows = read_captions(captions, items)
+    inputs = {
+        "identifiers": sha256(identifiers / MANIFEST),
+        "captions": sha256(captions),
+        **dataclasses.asdict(settings),
+    }
+    if is_current(output, inputs):
+        print(f"{output}: up to date (same identifiers, captions and settings), nothing to do")
+        return False
+    bundle.verify()
+
+    subsets = assign(resolve(rows, bundle.row_of, bundle.splits, str(captions)), settings.index_captions == "include")
+    held_out = False
+    if not subsets["valid"]:
+        subsets["train"], subsets["valid"] = hold_out(subsets["train"], settings.valid_size, settings.seed)
+        held_out = bool(subsets["valid"])
+    if not subsets["train"]:
+        raise ValueError(
+            f"{captions}: no caption to train on; give captions of training items the role 'train', "
+            "or allow index captions (--index-captions include)"
+        )
+    symbols = bundle.symbols()
+    candidates = {"all": candidate_rows(bundle.splits, "all")}
+    candidates |= {s: candidate_rows(bundle.splits, s, held_out and s == "valid") for s in MEASURED if subsets[s]}
+
+    texts = [caption.text for caption in subsets["train"]]
+    vocabulary = QueryVocabulary(train_sentencepiece(texts, settings.vocab_size, settings.seed))
+    queries = {subset: encode_queries(members, vocabulary, str(captions)) for subset, members in subsets.items()}
+    notes = [note for subset in queries for note in cut_queries(queries[subset], settings.max_query_tokens, subset)]
+    with replacing(output, directory=True) as new:
+        (new / "sentencepiece.model").write_bytes(vocabulary.model)
+        (new / "dict.query.txt").write_text(vocabulary.dictionary(), encoding="utf-8", newline="\n")
+        shutil.copytree(identifiers, new / "identifiers")
+        shutil.copyfile(identifiers / "dict.id.txt", new / "dict.id.txt")
+        for name, rows_of_set in candidates.items():
+            np.save(new / f"candidates.{name}.npy", rows_of_set, allow_pickle=False)
+        for subset, members in subsets.items():
+            if members:
+                write_subset(new, subset, members, queries[subset], symbols)
+        files = sorted(path for path in new.rglob("*") if path.is_file())
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "data-bin",
+            "index_captions": settings.index_captions,
+            "fingerprint": bundle.fingerprint,
+            "seed": settings.seed,
+            "counts": {
+                subset: {"queries": len(members), "candidates": len(candidates.get(subset, candidates["all"]))}
+                for subset, members in subsets.items()
+                if members
+            },
+            "valid_held_out": held_out,
+            "inputs": inputs,
+            "files": {
+                path.relative_to(new).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+                for path in files
+            },
+        }
+        write_json(new / MANIFEST, manifest)
+    print(summary(subsets, candidates, held_out, settings.index_captions, len(vocabulary)))
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    print(f"wrote {output}")
+    return True
+
+
+def is_current(output: Path, inputs: dict[str, object]) -> bool:
+    """Whether ``output`` is a complete data-bin made from ``inputs``.
+
+    Raises:
+        ValueError: ``output`` holds something else, which must not be replaced.
+    """
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output}: is a file; choose another --output")
+    if not output.is_dir() or not any(output.iterdir()):
+        return False
+    manifest = read_json(output / MANIFEST) if (output / MANIFEST).is_file() else None
+    if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
+        raise ValueError(f"{output}: holds files that are no data-bin; choose an empty or new folder for --output")
+    try:
+        check_sizes(output, manifest, "")
+    except (ValueError, KeyError):
+        return False
+    return manifest.get("schema_version") == SCHEMA_VERSION and manifest.get("inputs") == inputs
+
+
+def encode_queries(captions: Sequence[Caption], vocabulary: QueryVocabulary, source: str) -> list[list[int]]:
+    """Symbols of each caption, the end of sentence last.
+
+    Raises:
+        ValueError: nothing is left of a text once it is normalised.
+    """
+    queries = vocabulary.encode([caption.text for caption in captions])
+    for caption, query in zip(captions, queries):
+        if not query:
+            raise ValueError(
+                f"{source}, row {caption.number}: text is {caption.text!r}, of which nothing is left once invisible "
+                "characters are removed; write a text or remove the row"
+            )
+        query.append(EOS)
+    return queries
+
+
+def cut_queries(queries: list[list[int]], limit: int, subset: str) -> list[str]:
+    """Cut queries to ``limit`` symbols, in place; return notes on what was cut and on letters never trained on."""
+    notes = []
+    unknown = sum(UNK in query for query in queries)
+    if unknown:
+        notes.append(f"{subset}: {unknown} of {len(queries)} queries have letters the vocabulary lacks (read as <unk>)")
+    too_long = [query for query in queries if len(query) > limit]
+    for query in too_long:
+        query[limit - 1 :] = [EOS]
+    if too_long:
+        notes.append(f"{subset}: {len(too_long)} of {len(queries)} queries were cut to {limit} tokens")
+    return notes
+
+
+def write_subset(
+    directory: Path, subset: str, captions: Sequence[Caption], queries: Sequence[Sequence[int]], symbols: np.ndarray
+) -> None:
+    """Write one subset: the query side, the identifier side and ``queries.SUBSET.parquet``.
+
+    Args:
+        queries: symbols of the query dictionary, end of sentence included, one list a caption.
+        symbols: (N, J) int64, identifiers in symbols of the target dictionary.
+    """
+    targets = ([*symbols[caption.item_row], EOS] for caption in captions)
+    for side, sequences in (("query", queries), ("id", targets)):
+        prefix = directory / f"{subset}.query-id.{side}"
+        builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=np.int32)
+        for sequence in sequences:
+            builder.add_item(torch.tensor(sequence, dtype=torch.int32))
+        builder.finalize(f"{prefix}.idx")
+    columns = {
+        "query_id": pa.array([caption.query_id for caption in captions], pa.string()),
+        "item_row": pa.array([caption.item_row for caption in captions], pa.int64()),
+        "text": pa.array([caption.text for caption in captions], pa.string()),
+        "role": pa.array([caption.role for caption in captions], pa.string()),
+    }
+    pq.write_table(pa.table(columns), directory / f"queries.{subset}.parquet")
+
+
+def summary(
+    subsets: dict[str, list[Caption]],
+    candidates: dict[str, np.ndarray],
+    held_out: bool,
+    index_captions: str,
+    symbols: int,
+) -> str:
+    """What was made of the captions, as a table and the remarks that change what figures mean."""
+    lines = [f"{'subset':<8}{'queries':>10}{'items':>10}{'candidates':>12}"]
+    for subset, members in subsets.items():
+        items = len({caption.item_row for caption in members})
+        competing = f"{len(candidates[subset]):,}" if subset in candidates else "-"
+        lines.append(f"{subset:<8}{len(members):>10,}{items:>10,}{competing:>12}")
+    roles = collections.Counter(caption.role for caption in subsets["train"])
+    lines.append(f"items in all: {len(candidates['all']):,}; query vocabulary: {symbols:,} symbols")
+    lines.append(
+        f"index captions of valid and test items: {index_captions} "
+        f"(trained on: {roles['train']:,} train and {roles['index']:,} index captions)"
+    )
+    trained = {caption.item_row for caption in subsets["train"]}
+    unseen = len(candidates["all"]) - len(trained)
+    if unseen:
+        lines.append(f"{unseen:,} items have no training caption: only what their identifiers share leads to them")
+    if held_out:
+        lines.append("no valid queries given: the valid set is a fixed sample held out of the training captions")
+    if not subsets["valid"]:
+        lines.append("no valid queries, and nothing to hold out: training runs without validation")
+    if not subsets["test"]:
+        lines.append("no test queries")
+    return "\n".join(lines)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    defaults = Settings()
+    result = argparse.ArgumentParser(prog="python -m preprocess.binarize", description=(__doc__ or "").split("\n\n")[0])
+    result.add_argument("--identifiers", type=Path, required=True, help="bundle of preprocess.build_identifiers")
+    result.add_argument("--captions", type=Path, required=True, help="captions.jsonl")
+    result.add_argument("--output", type=Path, required=True, help="the data-bin folder to write")
+    result.add_argument(
+        "--vocab-size", type=int, default=defaults.vocab_size, help="most pieces of the query vocabulary (%(default)s)"
+    )
+    result.add_argument(
+        "--index-captions",
+        choices=("include", "exclude"),
+        default=defaults.index_captions,
+        help="train on index captions of valid and test items, as the paper does, or not (%(default)s)",
+    )
+    result.add_argument("--seed", type=int, default=defaults.seed, help="of the held-out valid set (%(default)s)")
+    result.add_argument(
+        "--valid-size",
+        type=int,
+        help="training captions to hold out where no valid query exists (default: 5 %%, at most 1,000; 0: none)",
+    )
+    result.add_argument(
+        "--max-query-tokens",
+        type=int,
+        default=defaults.max_query_tokens,
+        help="longer queries are cut, end of sentence included (%(default)s)",
+    )
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    args = vars(parser().parse_args(argv))
+    identifiers, captions, output = args.pop("identifiers"), args.pop("captions"), args.pop("output")
+    binarize(identifiers, captions, output, Settings(**args))
+
+
+if __name__ == "__main__":
+    run_script(main)
