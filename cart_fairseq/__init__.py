@@ -5,11 +5,14 @@ Importing it (``--user-dir cart_fairseq``) registers the tasks ``cart_retrieval`
 """
 
 import argparse
+import logging
 
 import torch
 
 # fairseq's checkpoints hold their arguments in a Namespace; this lets torch's safe loading read them
 torch.serialization.add_safe_globals([argparse.Namespace])
+# importing fairseq says that tensorboardX is missing, whether or not anybody asked for it
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 from cart_fairseq import criterion, model, rqvae_training, task  # noqa: E402
 from cart_fairseq.retriever import CartRetriever, Hit  # noqa: E402

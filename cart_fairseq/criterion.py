@@ -14,14 +14,18 @@ from torch import Tensor
 @dataclass
 class CARTRDropConfig(FairseqDataclass):
     consistency_weight: float = field(
-        default=0.15, metadata={"help": "omega, the weight of the symmetric KL divergence; 0 does without a second pass"}
+        default=0.15,
+        metadata={"help": "omega, the weight of the symmetric KL divergence; 0 does without a second pass"},
     )
     label_smoothing: float = field(
-        default=0.0, metadata={"help": "probability mass spread evenly over the identifier vocabulary; 0 as in the paper"}
+        default=0.0,
+        metadata={"help": "probability mass spread evenly over the identifier vocabulary; 0 as in the paper"},
     )
     shared_encoder: bool = field(
         default=False,
-        metadata={"help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster"},
+        metadata={
+            "help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster"
+        },
     )
 
 
@@ -65,12 +69,16 @@ class CARTRDropCriterion(FairseqCriterion):
         twice = self.training and self.consistency_weight > 0
         net_input, target = sample["net_input"], sample["target"]
         passes = 2 if twice else 1
-        if twice:  # a query's two passes are consecutive rows, which may share one run of the encoder
-            doubled = ("prev_output_tokens",) if self.shared_encoder else tuple(net_input)
-            net_input = {k: v.repeat_interleave(2, 0) if k in doubled else v for k, v in net_input.items()}
-        logits = model(**net_input)[0].float()
-        log_probs = torch.log_softmax(logits, dim=-1).view(len(target), passes, target.size(1), -1)
-        log_probs = log_probs.transpose(0, 1)[:, target != self.padding_idx]  # (passes, target tokens, V)
+        if twice and self.shared_encoder:  # the rows of one query stand together and share its encoder states
+            net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
+        elif twice:
+            net_input = {key: torch.cat([value, value]) for key, value in net_input.items()}
+        log_probs = torch.log_softmax(model(**net_input)[0].float(), dim=-1)
+        if twice and self.shared_encoder:
+            log_probs = log_probs.unflatten(0, (-1, 2)).transpose(0, 1)
+        else:
+            log_probs = log_probs.unflatten(0, (passes, -1))
+        log_probs = log_probs[:, target != self.padding_idx]  # (passes, target tokens, V)
         wanted = target[target != self.padding_idx].expand(passes, -1)
         nll = -log_probs.gather(2, wanted.unsqueeze(2)).sum() / passes
         loss = nll

@@ -1,20 +1,23 @@
 """A decoder layer of CART: causal self-attention, fusion, feed-forward (CART 3.4, Figure 3)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from fairseq import utils
-from fairseq.incremental_decoding_utils import with_incremental_state
+from fairseq.incremental_decoding_utils import FairseqIncrementalState
 from fairseq.modules import LayerNorm
-from fairseq.modules.fairseq_dropout import FairseqDropout
 from torch import Tensor, nn
 
+from cart_fairseq.dropout import Dropout
 from cart_fairseq.fusion import Attention, Fusion
 
 
-@with_incremental_state
-class SelfAttention(Attention):
+class SelfAttention(FairseqIncrementalState, Attention):
     """Causal self-attention that keeps the keys and values of earlier positions in incremental decoding."""
+
+    get_incremental_state: Callable[..., Any]
+    set_incremental_state: Callable[..., Any]
 
     def forward(self, x: Tensor, incremental_state: dict[str, Any] | None) -> Tensor:
         """Attend from every position to itself and the earlier ones; x and the result are (L, R, embed_dim)."""
@@ -38,12 +41,14 @@ class SelfAttention(Attention):
             self.set_incremental_state(incremental_state, "past", reordered)
 
 
-@with_incremental_state
-class FusionAttention(Fusion):
+class FusionAttention(FairseqIncrementalState, Fusion):
     """Fusion over all encoder states, whose keys and values are computed once per query in incremental decoding.
 
     The decoder may run several consecutive rows for each query, beams or dropout passes: they share its memory.
     """
+
+    get_incremental_state: Callable[..., Any]
+    set_incremental_state: Callable[..., Any]
 
     def forward(  # type: ignore[override]
         self, query: Tensor, memories: Tensor, padding: Tensor | None, incremental_state: dict[str, Any] | None
@@ -88,7 +93,7 @@ class CARTDecoderLayer(nn.Module):
         super().__init__()
         width, heads = cfg.decoder.embed_dim, cfg.decoder.attention_heads
         self.normalize_before = cfg.decoder.normalize_before
-        self.dropout = FairseqDropout(cfg.dropout, module_name=self.__class__.__name__)
+        self.dropout = Dropout(cfg.dropout)
         self.self_attn = SelfAttention(width, heads, cfg.attention_dropout)
         self.self_attn_layer_norm = LayerNorm(width)
         self.fusion = FusionAttention(
@@ -103,7 +108,7 @@ class CARTDecoderLayer(nn.Module):
         )
         self.fusion_layer_norm = LayerNorm(width)
         self.activation = utils.get_activation_fn(cfg.activation_fn)
-        self.activation_dropout = FairseqDropout(cfg.activation_dropout, module_name=self.__class__.__name__)
+        self.activation_dropout = Dropout(cfg.activation_dropout)
         self.fc1 = nn.Linear(width, cfg.decoder.ffn_embed_dim)
         self.fc2 = nn.Linear(cfg.decoder.ffn_embed_dim, width)
         self.final_layer_norm = LayerNorm(width)

@@ -5,9 +5,9 @@ from typing import Any
 from fairseq import utils
 from fairseq.models.transformer import TransformerEncoderBase
 from fairseq.modules import LayerNorm
-from fairseq.modules.fairseq_dropout import FairseqDropout
 from torch import Tensor, nn
 
+from cart_fairseq.dropout import Dropout
 from cart_fairseq.fusion import Attention
 
 
@@ -22,11 +22,11 @@ class CARTEncoderLayer(nn.Module):
         super().__init__()
         width = cfg.encoder.embed_dim
         self.normalize_before = cfg.encoder.normalize_before
-        self.dropout = FairseqDropout(cfg.dropout, module_name=self.__class__.__name__)
+        self.dropout = Dropout(cfg.dropout)
         self.self_attn = Attention(width, cfg.encoder.attention_heads, cfg.attention_dropout)
         self.self_attn_layer_norm = LayerNorm(width)
         self.activation = utils.get_activation_fn(cfg.activation_fn)
-        self.activation_dropout = FairseqDropout(cfg.activation_dropout, module_name=self.__class__.__name__)
+        self.activation_dropout = Dropout(cfg.activation_dropout)
         self.fc1 = nn.Linear(width, cfg.encoder.ffn_embed_dim)
         self.fc2 = nn.Linear(cfg.encoder.ffn_embed_dim, width)
         self.final_layer_norm = LayerNorm(width)
@@ -43,6 +43,10 @@ class CARTEncoderLayer(nn.Module):
 
 class CARTEncoder(TransformerEncoderBase):
     """fairseq's transformer encoder with layers that train fast on short texts, returning E_1 … E_S always."""
+
+    def __init__(self, cfg: Any, dictionary: Any, embed_tokens: nn.Embedding):
+        super().__init__(cfg, dictionary, embed_tokens)
+        self.dropout_module = Dropout(cfg.dropout)
 
     def build_encoder_layer(self, cfg: Any) -> CARTEncoderLayer:
         """One of the encoder's layers."""

@@ -163,7 +163,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="the data-bin")
     parser.add_argument("--subset", help="subset that was generated; told by the name generate-SUBSET.txt unless given")
-    parser.add_argument("--queries", metavar="FILE", help="new queries: rows like those of captions.jsonl")
+    parser.add_argument(
+        "--queries",
+        metavar="FILE",
+        help="new queries: rows like those of captions.jsonl, with the role query or none",
+    )
     parser.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or ensemble a.pt:b.pt")
     parser.add_argument("--beam", type=int, default=30, help="beam width with --path (default: 30)")
     parser.add_argument(

@@ -7,8 +7,9 @@ cross-attention C with shared weights, so the S + 1 memories are attended to in 
 import math
 
 import torch
-from fairseq.modules.fairseq_dropout import FairseqDropout
 from torch import Tensor, nn
+
+from cart_fairseq.dropout import Dropout
 
 FUSIONS = ("coarse-fine", "coarse", "fine", "none")
 
@@ -39,7 +40,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(memory_dim or embed_dim, embed_dim)
         self.value = nn.Linear(memory_dim or embed_dim, embed_dim)
         self.output = nn.Linear(embed_dim, embed_dim)
-        self.dropout = FairseqDropout(dropout, module_name=self.__class__.__name__)
+        self.dropout = Dropout(dropout)
 
     def project(self, memories: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each (M, T, B, embed_dim), of M memories (M, T, B, memory_dim)."""

@@ -17,6 +17,7 @@ from fairseq.models.transformer import (
 from torch import Tensor, nn
 
 from cart_fairseq.decoder_layer import CARTDecoderLayer
+from cart_fairseq.dropout import Dropout
 from cart_fairseq.encoder import CARTEncoder
 from cart_fairseq.fusion import FUSIONS, CoarseMemory, Fusion
 
@@ -26,6 +27,7 @@ class CARTDecoder(TransformerDecoderBase):
 
     def __init__(self, cfg: Any, dictionary: Any, embed_tokens: nn.Embedding):
         super().__init__(cfg, dictionary, embed_tokens)
+        self.dropout_module = Dropout(cfg.dropout)
         self.fusion = cfg.fusion
         coarse = "coarse" in cfg.fusion
         self.coarse_memory = CoarseMemory(cfg.encoder.layers, cfg.encoder.embed_dim) if coarse else None

@@ -34,7 +34,8 @@ class QueryCodec:
             low, high = 0, len(self.leaves)
             for position, value in enumerate(values):
                 column = self.leaves[low:high, position]
-                low, high = low + np.searchsorted(column, value), low + np.searchsorted(column, value, side="right")
+                first, past = np.searchsorted(column, [value, value + 1])
+                low, high = low + int(first), low + int(past)
             if high > low:
                 return self.data.bundle.item_ids[self.rows[low]]
         return self.pieces.decode(words)

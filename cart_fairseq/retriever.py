@@ -67,7 +67,9 @@ class CartRetriever:
         for each in paths:
             if not Path(each).is_file():
                 raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
-        models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides={"data": str(data)})
+        # precision is the caller's choice, not what the checkpoint happened to be trained with
+        overrides = {"data": str(data), "float32_matmul_precision": torch.get_float32_matmul_precision()}
+        models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

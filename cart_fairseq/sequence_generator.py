@@ -56,6 +56,7 @@ class IdentifierGenerator(nn.Module):
         if beam_size < 1 or temperature <= 0:
             raise ValueError(f"--beam {beam_size} must be at least 1 and --temperature {temperature} above 0")
         self.models = nn.ModuleList(models)
+        self.members: list[Any] = list(models)
         self.tries = tries
         self.start = start
         self.beam_size = beam_size
@@ -74,7 +75,7 @@ class IdentifierGenerator(nn.Module):
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
         trie = trie.to(device)
-        encoder_outs = [model.encoder(src_tokens, net_input["src_lengths"]) for model in self.models]
+        encoder_outs = [model.encoder(src_tokens, net_input["src_lengths"]) for model in self.members]
         states: list[dict[str, Any]] = [{} for _ in self.models]
         # beams of one query are consecutive rows; at first there is one
         nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
@@ -99,14 +100,14 @@ class IdentifierGenerator(nn.Module):
                 [token_scores.flatten(0, 1)[row].view(batch, beams, -1), new_scores.unsqueeze(2)], dim=2
             )
             if step + 1 < trie.length:
-                for model, state in zip(self.models, states, strict=True):
+                for model, state in zip(self.members, states, strict=True):
                     model.decoder.reorder_beams(state, row)
         return SearchResult(trie.rows[nodes], scores, tokens[:, :, 1:], token_scores)
 
     def _log_probs(self, tokens: Tensor, encoder_outs: list[Any], states: list[dict[str, Any]]) -> Tensor:
         """Natural-log probabilities (R, V) of what follows each row of ``tokens`` (R, L)."""
         each = []
-        for model, encoder_out, state in zip(self.models, encoder_outs, states, strict=True):
+        for model, encoder_out, state in zip(self.members, encoder_outs, states, strict=True):
             logits, _ = model.decoder(tokens, encoder_out=encoder_out, incremental_state=state)
             each.append(torch.log_softmax(logits[:, -1].float() / self.temperature, dim=-1))
         return each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - torch.tensor(float(len(each))).log()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary, data_utils
@@ -31,7 +32,9 @@ class CartRetrievalConfig(FairseqDataclass):
     eval_beam: int = field(default=30, metadata={"help": "beam width of the retrieval metrics in validation"})
     float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
         default="highest",
-        metadata={"help": "torch.set_float32_matmul_precision: lower is faster where the processor has bf16 or tf32 units"},
+        metadata={
+            "help": "torch.set_float32_matmul_precision: lower is faster where the processor has bf16 or tf32 units"
+        },
     )
 
 
@@ -128,7 +131,7 @@ class CartRetrievalTask(FairseqTask):
         if kwargs.get("constraints") is not None:
             raise ValueError("--constraints does not apply to identifiers; leave it out")
         pad, eos = self.query_dict.pad(), self.query_dict.eos()
-        return QueryIdentifierDataset(src_tokens, src_lengths, None, pad, eos, "all", self.max_query_tokens)
+        return QueryIdentifierDataset(src_tokens, np.array(src_lengths), None, pad, eos, "all", self.max_query_tokens)
 
     def build_generator(
         self, models: Any, args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **kwargs: Any

@@ -4,6 +4,7 @@ Sorted identifiers make the nodes of each depth contiguous: the children of a no
 leaf is a range of one in the sorted order. No node is a Python object, and a whole batch of beams is looked up at once.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,9 +55,11 @@ class IdentifierTrie:
             self.values.append(torch.from_numpy(ordered[first, depth].astype(np.int64)))
         if len(first) != len(values):
             raise ValueError("two items have the same identifier; build the identifiers again")
-        self.first_child: list[Tensor] = []  # per depth d: where the children of each node of depth d begin, and the end
+        self.first_child: list[
+            Tensor
+        ] = []  # per depth d: where the children of each node of depth d begin, and the end
         self.width: list[int] = []  # per depth d: the most children a node has
-        for parents, children in zip(first_of_node[:-1], first_of_node[1:], strict=True):
+        for parents, children in itertools.pairwise(first_of_node):
             begin = np.append(np.searchsorted(children, parents), len(children))
             self.first_child.append(torch.from_numpy(begin))
             self.width.append(int(np.diff(begin).max()))

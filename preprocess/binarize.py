@@ -98,7 +98,9 @@ def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings
         )
     symbols = bundle.symbols()
     candidates = {"all": candidate_rows(bundle.splits, "all")}
-    candidates |= {s: candidate_rows(bundle.splits, s, held_out and s == "valid") for s in MEASURED if subsets[s]}
+    for subset in MEASURED:  # also where only items of the split are there: queries may come later
+        if subsets[subset] or subset in bundle.splits:
+            candidates[subset] = candidate_rows(bundle.splits, subset, held_out and subset == "valid")
 
     texts = [caption.text for caption in subsets["train"]]
     vocabulary = QueryVocabulary(train_sentencepiece(texts, settings.vocab_size, settings.seed))

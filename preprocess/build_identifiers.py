@@ -57,24 +57,25 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.build_identifiers",
         description="Build the identifier bundle of a catalogue from its embeddings.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    required = {"type": Path, "required": True, "default": argparse.SUPPRESS}
-    add("--embeddings", **required, help="(N, D) float16/float32 .npy file, or a folder of .npy shards")
-    add("--items", **required, help="items.jsonl, line i describing embedding row i")
-    add("--output", **required, help="folder of the identifier bundle")
-    add("--scheme", choices=SCHEMES, default="coarse-fine", help="rqvae: without k-means; hierarchical-kmeans: without RQ-VAE")
-    add("--kmeans-clusters", type=positive, default=128, help="K, size of the coarse level (first level of the tree)")
-    add("--kmeans", choices=("minibatch", "lloyd"), default="minibatch", help="scikit-learn's MiniBatchKMeans or KMeans")
-    add("--codebooks", type=positive, default=2, help="M; the scheme rqvae has one more in place of the coarse level")
-    add("--codebook-size", type=positive, default=128, help="size of each fine level (lower levels of the tree)")
-    add("--latent-dim", type=positive, default=64, help="width of the RQ-VAE's latent vector and codewords")
-    add("--epochs", type=positive, default=500, help="epochs of RQ-VAE training")
-    add("--warmup-epochs", type=positive, help="epochs of rising learning rate; three fifths of --epochs unless given")
-    add("--batch-size", type=positive, help="rows per update; about an eighth of the items, 32 to 1024, unless given")
-    add("--unique-size", type=positive, default=128, help="symbols reserved for each digit of the unique token")
-    add("--seed", type=int, default=1, help="of k-means, RQ-VAE and everything else that draws")
+    add("--embeddings", type=Path, required=True, help="(N, D) float16/float32 .npy file, or a folder of .npy shards")
+    add("--items", type=Path, required=True, help="items.jsonl, line i describing embedding row i")
+    add("--output", type=Path, required=True, help="folder of the identifier bundle")
+    scheme = "coarse-fine (default); rqvae: without k-means; hierarchical-kmeans: without RQ-VAE"
+    add("--scheme", choices=SCHEMES, default="coarse-fine", help=scheme)
+    add("--kmeans-clusters", type=positive, default=128, help="K, size of the coarse level, or of a tree's first (128)")
+    add("--kmeans", choices=("minibatch", "lloyd"), default="minibatch", help="MiniBatchKMeans (default) or KMeans")
+    add(
+        "--codebooks", type=positive, default=2, help="M, fine levels (2); rqvae has one more instead of the coarse one"
+    )
+    add("--codebook-size", type=positive, default=128, help="size of each fine level, or of a tree's lower ones (128)")
+    add("--latent-dim", type=positive, default=64, help="width of the RQ-VAE's latent vector and codewords (64)")
+    add("--epochs", type=positive, default=500, help="epochs of RQ-VAE training (500)")
+    add("--warmup-epochs", type=positive, help="epochs of rising learning rate (three fifths of --epochs)")
+    add("--batch-size", type=positive, help="rows per update (about an eighth of the items, 32 to 1024)")
+    add("--unique-size", type=positive, default=128, help="symbols reserved per digit of the unique token (128)")
+    add("--seed", type=int, default=1, help="of k-means, RQ-VAE and everything else that draws (1)")
     add("--allow-collapse", action="store_true", help="build from too few items or with a collapsed level all the same")
     args = parser.parse_args(argv)
     if not 0 <= args.seed < 2**31:
@@ -199,7 +200,11 @@ def refuse_degenerate(embeddings: Embeddings, settings: Settings, path: Path) ->
 
 def check_output(output: Path) -> None:
     """Refuse to replace anything that is not an identifier bundle."""
-    if output.exists() and not (output / "codec.json").is_file() and not (output.is_dir() and not any(output.iterdir())):
+    if (
+        output.exists()
+        and not (output / "codec.json").is_file()
+        and not (output.is_dir() and not any(output.iterdir()))
+    ):
         raise ValueError(f"{output}: exists and is not an identifier bundle; remove it or choose another --output")
 
 

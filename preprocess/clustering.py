@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from preprocess.inputs import Embeddings, blocks
 
@@ -40,7 +41,8 @@ def fit_centres(points: Embeddings, clusters: int, method: str, seed: int) -> ND
         # The default batch of 1,024 leaves only 8 points per centre and step at K = 128, too few for high-dimensional
         # embeddings: most items then fall to a few centres. Several starts guard against the rest.
         estimator = MiniBatchKMeans(clusters, batch_size=max(4096, 32 * clusters), n_init=3, random_state=seed)
-    with warnings.catch_warnings():
+    # One thread: the same result everywhere, and no threads that spin while another process has the core.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than centres: the report says so
         estimator.fit(sample)
     return (estimator.cluster_centers_ + shift).astype(np.float32)

@@ -54,7 +54,8 @@ class ResidualCodec:
         """(n, C) int32 -> (n, D) float32: centre plus the decoded residual."""
         coarse = codes[:, 0] if self.clusters else np.zeros(len(codes), dtype=np.int32)
         fine = codes[:, 1:] if self.clusters else codes
-        return self.centres[coarse] + self.scale * self.rqvae.decode(torch.from_numpy(fine.astype(np.int64))).numpy()
+        residual: NDArray[np.float32] = self.rqvae.decode(torch.from_numpy(fine.astype(np.int64))).numpy()
+        return self.centres[coarse] + np.float32(self.scale) * residual
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What `codec.safetensors` holds: `centres`, `scale`, and the RQ-VAE's weights as `rqvae.*`."""

@@ -108,7 +108,9 @@ def open_array(path: Path) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
-            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
             shape, fortran_order, dtype = read_header(file)
             start = file.tell()
     except OSError as error:
@@ -179,7 +181,9 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
     return items
 
 
-def match_items(embeddings: Embeddings, items: Sequence[Any], embeddings_path: str | Path, items_path: str | Path) -> None:
+def match_items(
+    embeddings: Embeddings, items: Sequence[Any], embeddings_path: str | Path, items_path: str | Path
+) -> None:
     """Refuse embeddings and items that differ in number."""
     if len(embeddings) != len(items):
         raise ValueError(

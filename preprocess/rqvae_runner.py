@@ -67,6 +67,7 @@ def fairseq_arguments(residuals: Path, save_dir: Path, rows: int, settings: Trai
         "--warmup-updates": max(1, settings.warmup_epochs * updates_per_epoch),
         "--max-epoch": settings.epochs,
         "--batch-size": settings.batch_size,
+        "--required-batch-size-multiple": 1,  # fairseq's 8 splits or drops what is left of the rows
         "--num-workers": 0,
         "--seed": settings.seed,
         "--distributed-world-size": 1,

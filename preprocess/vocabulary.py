@@ -37,6 +37,9 @@ def train_sentencepiece(texts: Sequence[str], vocab_size: int, seed: int) -> byt
     if len(texts) > MAX_TRAINING_TEXTS:
         chosen = np.random.default_rng(seed).choice(len(texts), MAX_TRAINING_TEXTS, replace=False)
         texts = [texts[i] for i in np.sort(chosen)]
+    # every letter gets a symbol, unless rare ones would crowd out words, as in large data of many scripts
+    letters = set().union(*texts)
+    coverage = 1.0 if len(letters) <= vocab_size // 10 else 0.9995
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -46,7 +49,7 @@ def train_sentencepiece(texts: Sequence[str], vocab_size: int, seed: int) -> byt
             vocab_size=vocab_size,
             hard_vocab_limit=False,
             normalization_rule_name="nmt_nfkc_cf",
-            character_coverage=0.9995,
+            character_coverage=coverage,
             max_sentence_length=MAX_TEXT_BYTES,
             bos_id=0,
             pad_id=1,

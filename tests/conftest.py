@@ -19,7 +19,24 @@ from preprocess.binarize import main as binarize
 
 torch.set_num_threads(1)
 
-WORDS = "red green blue dog cat bird tree house runs sleeps jumps over under near old young".split()
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "dog",
+    "cat",
+    "bird",
+    "tree",
+    "house",
+    "runs",
+    "sleeps",
+    "jumps",
+    "over",
+    "under",
+    "near",
+    "old",
+    "young",
+]
 ITEMS = 24
 
 

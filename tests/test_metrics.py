@@ -1,12 +1,9 @@
 """recall@k and MRR@k against hand-computed cases and against ranx."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 
-from cart_fairseq import metrics
 from cart_fairseq.metrics import metric_counts, metrics_from_counts, mrr_at_k, ranks_of, recall_at_k
 
 
@@ -17,11 +14,6 @@ def test_hand_computed() -> None:
     assert recall_at_k(ranks, 10) == pytest.approx(75.0)
     assert mrr_at_k(ranks, 10) == pytest.approx(100 * (1 + 1 / 2 + 1 / 5 + 1 / 6 + 1 / 10 + 1) / 8)
     assert mrr_at_k(ranks, 1) == recall_at_k(ranks, 1)
-
-
-def test_docstring_examples_run() -> None:
-    results = doctest.testmod(metrics)
-    assert results.attempted >= 4 and results.failed == 0
 
 
 def test_ranks_of_finds_the_first_match_and_ignores_padding() -> None:
@@ -59,7 +51,8 @@ def test_equals_ranx_on_random_data_without_ties(seed: int) -> None:
     expected = ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), names)
 
     ranks = ranks_of(torch.from_numpy(order), torch.from_numpy(targets))
-    assert 0 < int((ranks == 0).sum()) < queries and int(ranks.max()) > 10  # misses and ranks past 10 both occur
+    assert 0 < int((ranks == 0).sum()) < queries
+    assert int(ranks.max()) > 10
     measured = metrics_from_counts(metric_counts(ranks))
     assert list(measured.values()) == pytest.approx([100 * expected[name] for name in names])
 

@@ -18,7 +18,7 @@ def test_incremental_decoding_equals_full_decoding(task, fusion, pre_norm):
     with torch.no_grad():
         full, _ = model(**batch["net_input"])
         encoder_out = model.encoder(batch["net_input"]["src_tokens"])
-        state = {}
+        state: dict = {}
         steps = [
             model.decoder(prefix[:, : i + 1], encoder_out=encoder_out, incremental_state=state)[0]
             for i in range(prefix.size(1))

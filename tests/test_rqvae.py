@@ -71,13 +71,16 @@ def test_loss_equals_a_computation_by_hand():
 
 def test_losses_are_summed_over_dimensions_not_averaged(rqvae, x):
     output = rqvae(x)
-    torch.testing.assert_close(output.reconstruction_loss, F.mse_loss(output.reconstruction, x, reduction="none").sum(1))
+    torch.testing.assert_close(
+        output.reconstruction_loss, F.mse_loss(output.reconstruction, x, reduction="none").sum(1)
+    )
 
 
 def test_gradients_reach_encoder_decoder_and_every_codebook(rqvae, x):
     rqvae(x).loss.sum().backward()
     for name, parameter in rqvae.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
 
 
 def test_codebook_gradient_comes_from_its_own_level_only(rqvae, x):
@@ -135,7 +138,8 @@ def test_dead_codewords_move_to_current_residuals(rqvae):
         rqvae.codebooks[2][6] = -1e4
     alive = rqvae.codebooks[0].detach()[[0, 1, 5, 6]]
     moved = rqvae.reseed_dead_codes(x, seed=4)
-    assert moved[0] == 3 and moved[2] >= 1
+    assert moved[0] == 3
+    assert moved[2] >= 1
     latents = rqvae.encoder(x).detach()
     assert all(latents.eq(c).all(dim=1).any() for c in rqvae.codebooks[0].detach()[2:5])
     torch.testing.assert_close(rqvae.codebooks[0].detach()[[0, 1, 5, 6]], alive)

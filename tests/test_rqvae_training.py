@@ -1,5 +1,6 @@
 """cart_fairseq.rqvae_training: what fairseq-train sees, from batches to resumed checkpoints."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_perplexity_of_even_and_single_use():
 
 def test_epochs_of_the_paper_become_updates(tmp_path):
     arguments = fairseq_arguments(tmp_path / "r.npy", tmp_path, 8000, TrainingSettings(2, 128, 64, 500, 300, 1024, 1))
-    options = dict(zip(arguments, arguments[1:], strict=False))
+    options = dict(itertools.pairwise(arguments))
     assert options["--warmup-updates"] == str(300 * 8)
     assert (options["--warmup-init-lr"], options["--lr"], options["--max-epoch"]) == ("1e-06", "0.0001", "500")
 

@@ -93,7 +93,8 @@ def test_hypotheses_are_valid_distinct_and_ordered(task, beam):
     found = search(task, [make_model(task, seed=3)], make_batch(task), beam)
     valid = set(map(tuple, task.data.bundle.symbols().tolist()))
     for tokens, scores in zip(found.tokens.tolist(), found.scores.tolist(), strict=True):
-        assert set(map(tuple, tokens)) <= valid and len(set(map(tuple, tokens))) == beam
+        assert set(map(tuple, tokens)) <= valid
+        assert len(set(map(tuple, tokens))) == beam
         assert scores == sorted(scores, reverse=True)
     torch.testing.assert_close(found.token_scores.sum(2), found.scores, atol=1e-5, rtol=0)
 

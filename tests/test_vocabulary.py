@@ -4,7 +4,7 @@ import pytest
 from fairseq.data import Dictionary
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE, SentencepieceConfig
 
-from preprocess.vocabulary import QueryVocabulary, train_sentencepiece
+from preprocess.vocabulary import UNK, QueryVocabulary, train_sentencepiece
 
 TEXTS = [f"a {size} {colour} {shape}" for size in ("big", "tiny") for colour in ("red", "blue", "Übergrün")
          for shape in ("circle", "square", "<pad> star", "</s>")]  # fmt: skip
@@ -34,6 +34,13 @@ def test_dictionary_is_in_sentencepiece_order_without_padding_words(vocabulary, 
     for text in [*TEXTS, "never Seen ☃☃ words", "<s> <pad> </s>"]:
         theirs = dictionary.encode_line(bpe.encode(text), add_if_not_exist=False, append_eos=False)
         assert vocabulary.encode([text])[0] == theirs.tolist()
+
+
+@pytest.mark.parametrize(("size", "known"), [(600, True), (100, False)])
+def test_rare_letters_have_symbols_where_there_is_room(size, known):
+    texts = [*TEXTS * 20, "a rare ß8#"]
+    encoded = QueryVocabulary(train_sentencepiece(texts, size, 1)).encode(["8#"])[0]
+    assert (UNK not in encoded) is known
 
 
 def test_case_and_width_make_no_difference(vocabulary):

@@ -28,6 +28,7 @@ if [ -z "$python" ]; then
     [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" # let waiting threads sleep soon: beside other jobs that saves most of the time
 embeddings=$data/embeddings.npy
 [ -d "$data/embeddings" ] && embeddings=$data/embeddings
 
