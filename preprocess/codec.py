@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cart_fairseq.identifiers import Position
+from cart_fairseq.identifiers import IdentifierBundle, Position
 from cart_fairseq.rqvae import RQVAE
 from preprocess.clustering import assign, fit_centres
 from preprocess.inputs import Embeddings, blocks
@@ -140,6 +140,28 @@ class TreeCodec:
 
 
 Codec = ResidualCodec | TreeCodec
+
+
+def load_codec(bundle: IdentifierBundle) -> Codec:
+    """The codec that a bundle was built with.
+
+    Raises:
+        ValueError: the bundle holds no codec.
+    """
+    tensors = bundle.codec_tensors()
+    sizes = {position.name: position.size for position in bundle.positions}
+    if "tree.centres" in tensors:
+        levels = [size for name, size in sizes.items() if name.startswith("h")]
+        return TreeCodec(tensors["tree.centres"], tensors["tree.first_child"], tensors["tree.children"], levels)
+    if "centres" not in tensors:
+        raise ValueError(f"{bundle.directory}/codec.safetensors: no codec in it; build the identifiers again")
+    codebooks = sum(name.startswith("rqvae.codebooks.") for name in tensors)
+    size, latent = tensors["rqvae.codebooks.0"].shape
+    rqvae = RQVAE(tensors["centres"].shape[1], latent, codebooks, size)
+    prefix = "rqvae."
+    rqvae.load_state_dict({n.removeprefix(prefix): torch.tensor(t) for n, t in tensors.items() if n.startswith(prefix)})
+    rqvae.requires_grad_(False).eval()
+    return ResidualCodec(tensors["centres"], sizes.get("k", 0), rqvae, float(tensors["scale"][0]))
 
 
 def members(nodes: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -12,7 +12,7 @@ import torch
 
 from cart_fairseq.identifiers import Position, unique_tokens, write_bundle
 from cart_fairseq.rqvae import RQVAE
-from preprocess.codec import ResidualCodec, TreeCodec
+from preprocess.codec import ResidualCodec, TreeCodec, load_codec
 
 SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "flickr8k" / "baselines.py"
 THINGS = [
@@ -144,4 +144,4 @@ def test_what_is_refused(baselines, data, tmp_path):
         baselines.measure(data, tmp_path / "identifiers", "valid")
     empty = write_bundle(tmp_path / "empty", np.array([[0]]), [Position("k", 2)], [{"item_id": "a"}], {}, {}, {})
     with pytest.raises(ValueError, match="no codec in it"):
-        baselines.codec_of(empty)
+        load_codec(empty)

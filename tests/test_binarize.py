@@ -132,7 +132,8 @@ def test_without_valid_queries_training_captions_are_held_out(bundle, tmp_path, 
     candidates = np.load(tmp_path / "out/candidates.valid.npy", allow_pickle=False).tolist()
     assert candidates == [row for row, split in enumerate(SPLITS) if split != "test"]
     assert {row["item_row"] for row in valid} <= set(candidates)
-    assert not (tmp_path / "out/candidates.test.npy").exists()
+    later = np.load(tmp_path / "out/candidates.test.npy", allow_pickle=False).tolist()  # for queries yet to come
+    assert later == [row for row, split in enumerate(SPLITS) if split in ("test", None)]
     assert not (tmp_path / "out/queries.test.parquet").exists()
     assert json.loads((tmp_path / "out/manifest.json").read_text())["valid_held_out"] is True
     printed = capsys.readouterr().out
@@ -144,7 +145,7 @@ def test_nothing_to_measure_goes_on_and_says_so(bundle, tmp_path, capsys):
     rows = [{"item_id": item, "text": item} for item, split in zip(ITEMS, SPLITS) if split not in ("valid", "test")]
     binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out")
     assert not list((tmp_path / "out").glob("valid.*"))
-    assert not (tmp_path / "out/candidates.valid.npy").exists()
+    assert not (tmp_path / "out/queries.valid.parquet").exists()
     assert set(json.loads((tmp_path / "out/manifest.json").read_text())["counts"]) == {"train"}
     printed = capsys.readouterr().out
     assert "nothing to hold out: training runs without validation" in printed

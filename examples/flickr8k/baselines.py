@@ -27,8 +27,7 @@ from sklearn.preprocessing import normalize
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.metrics import metric_counts, metrics_from_counts
-from cart_fairseq.rqvae import RQVAE
-from preprocess.codec import Codec, ResidualCodec, TreeCodec
+from preprocess.codec import load_codec
 from preprocess.inputs import match_items, open_embeddings, read_captions, read_items
 from preprocess.roles import Caption, candidate_rows, resolve
 
@@ -78,31 +77,9 @@ def best_caption_scores(queries: csr_matrix, captions: csr_matrix, owner: np.nda
     return best
 
 
-def codec_of(bundle: IdentifierBundle) -> Codec:
-    """The codec that a bundle was built with.
-
-    Raises:
-        ValueError: the bundle holds no codec.
-    """
-    tensors = bundle.codec_tensors()
-    sizes = {position.name: position.size for position in bundle.positions}
-    if "tree.centres" in tensors:
-        levels = [size for name, size in sizes.items() if name.startswith("h")]
-        return TreeCodec(tensors["tree.centres"], tensors["tree.first_child"], tensors["tree.children"], levels)
-    if "centres" not in tensors:
-        raise ValueError(f"{bundle.directory}/codec.safetensors: no codec in it; build the identifiers again")
-    codebooks = sum(name.startswith("rqvae.codebooks.") for name in tensors)
-    size, latent = tensors["rqvae.codebooks.0"].shape
-    rqvae = RQVAE(tensors["centres"].shape[1], latent, codebooks, size)
-    prefix = "rqvae."
-    rqvae.load_state_dict({n.removeprefix(prefix): torch.tensor(t) for n, t in tensors.items() if n.startswith(prefix)})
-    rqvae.requires_grad_(False).eval()
-    return ResidualCodec(tensors["centres"], sizes.get("k", 0), rqvae, float(tensors["scale"][0]))
-
-
 def reconstruct(bundle: IdentifierBundle) -> np.ndarray:
     """Where the identifiers, without their unique token, put the items: (N, D) float32 in the embeddings' space."""
-    codec = codec_of(bundle)
+    codec = load_codec(bundle)
     return codec.decode(np.asarray(bundle.values[:, : len(codec.positions)]))
 
 
