@@ -4,6 +4,7 @@ Encoder (:mod:`cart_fairseq.encoder`) and decoder share fairseq's embeddings, po
 """
 
 import argparse
+import importlib.util
 from typing import Any
 
 import torch
@@ -216,9 +217,22 @@ def cart_architecture(args: argparse.Namespace) -> None:
     """The paper's size: 3 + 3 layers (CART Table 5, F), width 512, 8 heads."""
     for name, value in DEFAULTS.items():
         setattr(args, name, getattr(args, name, value))
+    _allow_reduced_precision(args)
     args.decoder_embed_dim = getattr(args, "decoder_embed_dim", args.encoder_embed_dim)
     args.decoder_ffn_embed_dim = getattr(args, "decoder_ffn_embed_dim", args.encoder_ffn_embed_dim)
     args.decoder_output_dim = args.decoder_input_dim = args.decoder_embed_dim
+
+
+def _allow_reduced_precision(args: argparse.Namespace) -> None:
+    """Let ``--bf16`` and ``--fp16`` train where fairseq does not expect them.
+
+    fairseq takes ``--bf16`` for a TPU, which leaves out GPUs and CPUs; and its half-precision optimizers look for a CUDA
+    device unless gradients stay unflattened.
+    """
+    if getattr(args, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
+        args.tpu = False
+    if getattr(args, "cpu", False) or not torch.cuda.is_available():
+        args.fp16_no_flatten_grads = True
 
 
 @register_model_architecture("cart", "cart_tiny")

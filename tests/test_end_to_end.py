@@ -112,14 +112,15 @@ def test_ensembles_and_averaged_checkpoints(data_bin, trained, tmp_path):
     assert generate(data_bin, tmp_path / "average.pt", tmp_path / "mean")["queries"] == 24
 
 
-@pytest.mark.parametrize("precision", ["--fp16", "--bf16"])
+@pytest.mark.parametrize("precision", [[], ["--fp16"]])
 def test_interactive_answers_with_item_ids(data_bin, trained, precision):
     flags = ["--path", trained / "checkpoint_best.pt", "--beam", 30, "--nbest", 2, "--cpu", "--buffer-size", 2]
-    extra = [precision] if precision == "--bf16" else []
     text = "a red dog\nGREEN   tree 😀\n"
-    output = run(data_bin, *TASK, *flags, "--batch-size", 2, *extra, module="fairseq_cli.interactive", stdin=text)
+    output = run(data_bin, *TASK, *flags, "--batch-size", 2, *precision, module="fairseq_cli.interactive", stdin=text)
     hits = re.findall(r"^D-(\d)\t(-[\d.]+)\t(item \d+)$", output, re.M)
     assert [number for number, _, _ in hits] == ["0", "0", "1", "1"]
+    if precision:
+        return
     expected = CartRetriever.from_pretrained(trained / "checkpoint_best.pt", data=data_bin).search(
         text.splitlines(), k=2
     )
@@ -173,7 +174,16 @@ def test_a_killed_run_resumes_to_the_same_result(data_bin, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("flags", [["--update-freq", "2"], ["--bf16"], ["--shared-encoder", "--fusion", "none"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--update-freq", "2"],
+        ["--bf16"],
+        ["--fp16"],
+        ["--memory-efficient-bf16"],
+        ["--shared-encoder", "--fusion", "none"],
+    ],
+)
 def test_training_options(data_bin, tmp_path, flags):
     output = run(*train_flags(data_bin, tmp_path, "--max-epoch", 1, *flags))
     assert len(logged(output, "valid_recall_at_1")) == 1

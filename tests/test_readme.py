@@ -1,0 +1,54 @@
+"""Every command of README.md is understood by the program it calls."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from fairseq import options
+
+from cart_fairseq.evaluate import build_parser as evaluate_parser
+from preprocess import binarize, build_identifiers
+
+ROOT = Path(__file__).resolve().parents[1]
+PARSERS = {
+    "fairseq-train": options.get_training_parser,
+    "fairseq-validate": options.get_validation_parser,
+    "fairseq-generate": options.get_generation_parser,
+    "fairseq-interactive": options.get_interactive_generation_parser,
+}
+
+
+def commands(program: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return re.findall(rf"^    {re.escape(program)} (.*)$", text, re.M)
+
+
+@pytest.mark.parametrize("program", PARSERS)
+def test_fairseq_commands_parse(program, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = commands(program)
+    assert found
+    for command in found:
+        arguments = shlex.split(command)
+        parsed = options.parse_args_and_arch(PARSERS[program](default_task="cart_retrieval"), input_args=arguments)
+        assert parsed.task == "cart_retrieval"
+        assert parsed.data == "data-bin"
+
+
+def test_our_own_commands_parse():
+    for command in commands("python -m cart_fairseq.evaluate"):
+        assert evaluate_parser().parse_args(shlex.split(command)).data == "data-bin"
+    (build,) = commands("python -m preprocess.build_identifiers")
+    assert build_identifiers.parse(shlex.split(build)).scheme == "coarse-fine"
+    (binarise,) = commands("python -m preprocess.binarize")
+    assert binarize.parser().parse_args(shlex.split(binarise)).vocab_size == 10_000
+
+
+def test_files_and_targets_that_it_names_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"(?:bash|python) (examples/\S+)", text):
+        assert (ROOT / path).is_file(), path
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`?make (\w+)", text):
+        assert f"\n{target}:" in makefile, target
