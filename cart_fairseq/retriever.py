@@ -1,5 +1,6 @@
 """CartRetriever: text in, ranked items out, from Python."""
 
+import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class CartRetriever:
             device: where to search; a GPU if there is one, unless given.
 
         Raises:
-            ValueError: a checkpoint is missing, is not of this task, or belongs to other identifiers.
+            ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers.
         """
         paths = utils.split_paths(str(path))
         for each in paths:
@@ -69,7 +70,14 @@ class CartRetriever:
                 raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
         # precision is the caller's choice, not what the checkpoint happened to be trained with
         overrides = {"data": str(data), "float32_matmul_precision": torch.get_float32_matmul_precision()}
-        models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
+        try:
+            models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"{path}: not a checkpoint that can be read in torch's safe mode ({reason}); give one that fairseq-train "
+                "wrote, or train again"
+            ) from None
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -214,6 +214,29 @@ def test_a_checkpoint_of_other_data_is_refused(trained, tmp_path):
     assert "belongs to other identifiers" in output
 
 
+class Trap:
+    """What a hostile checkpoint could hold: unpickling it would make a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_damaged_and_hostile_checkpoints_are_refused(data_bin, trained, tmp_path):
+    good = trained / "checkpoint_best.pt"
+    torch.save({**torch.load(good, weights_only=True), "extra": Trap(tmp_path / "sprung")}, tmp_path / "hostile.pt")
+    (tmp_path / "short.pt").write_bytes(good.read_bytes()[:-1000])
+    (tmp_path / "empty.pt").touch()
+    for name in ("hostile.pt", "short.pt", "empty.pt"):
+        with pytest.raises(ValueError, match=rf"{name}: not a checkpoint that can be read"):
+            CartRetriever.from_pretrained(tmp_path / name, data=data_bin)
+    output = run(data_bin, *TASK, "--path", tmp_path / "hostile.pt", module="fairseq_cli.generate", fails=True)
+    assert "Weights only load failed" in output
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_search_refuses_what_it_cannot_answer(data_bin, trained, tmp_path):
     retriever = CartRetriever.from_pretrained(trained / "checkpoint_best.pt", data=data_bin)
     cases: list[tuple[tuple[Any, ...], str]] = [

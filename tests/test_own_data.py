@@ -31,9 +31,14 @@ def load(name: str) -> ModuleType:
 plan, report = load("plan"), load("report")
 
 
-def manifest(train: int, valid: int | None = 1000, test: int | None = None, candidates: int = 100) -> dict:
+def manifest(
+    train: int, valid: int | None = 1000, test: int | None = None, candidates: int = 100, symbols: int = 8
+) -> dict:
     counts = {"train": train, "valid": valid, "test": test}
-    return {"counts": {s: {"queries": n, "candidates": candidates} for s, n in counts.items() if n}}
+    return {
+        "counts": {s: {"queries": n, "candidates": candidates} for s, n in counts.items() if n},
+        "files": {"train.query-id.query.bin": {"bytes": 4 * train * symbols}},
+    }
 
 
 def parsed(flags: list[str]):
@@ -57,6 +62,15 @@ def test_fairseq_takes_the_planned_flags(machine, gpus, valid):
     assert args.lr_shrink == 1
     assert args.adam_betas == "(0.9,0.98)"
     assert args.required_batch_size_multiple == 1
+
+
+def test_longer_queries_and_more_of_them_get_fewer_epochs():
+    def epochs(pairs, symbols):
+        return parsed(plan.train_flags(manifest(pairs, symbols=symbols), "cpu", "cpu", 0, [])).max_epoch
+
+    assert epochs(20_000, 3) > epochs(20_000, 15) > epochs(30_000, 15)
+    assert epochs(10_000_000, 15) == plan.RECIPES["cpu"].epochs[0]
+    assert epochs(10, 3) == plan.RECIPES["cpu"].epochs[1]
 
 
 def test_users_flags_win_and_move_the_schedule():

@@ -28,7 +28,8 @@ class Recipe:
     """Model size and schedule for one kind of machine; the numbers to tune are here and nowhere else.
 
     Attributes:
-        pairs: training pairs to see in all; the number of epochs follows from it, within ``epochs``.
+        work: cost of the whole run, one pair counting as ``PAIR_COST`` + the symbols of its query; the number of epochs
+            follows from it, within ``epochs``.
         epochs: fewest and most epochs.
         warmup_epochs: epochs of rising learning rate, at most a tenth of the run.
         batch: pairs per update over all workers; small data take smaller batches, ``updates`` per epoch at least.
@@ -40,7 +41,7 @@ class Recipe:
     layers: int
     dropout: float
     learning_rate: float
-    pairs: int
+    work: int
     epochs: tuple[int, int]
     patience: int = 10
     warmup_epochs: int = 5
@@ -54,13 +55,15 @@ class Recipe:
 
 RECIPES = {
     # the paper's model and schedule
-    "cuda": Recipe(512, 2048, 8, 3, dropout=0.1, learning_rate=1e-4, pairs=40_000_000, epochs=(30, 100)),
+    "cuda": Recipe(512, 2048, 8, 3, dropout=0.1, learning_rate=1e-4, work=1_000_000_000, epochs=(30, 100)),
     # half the width, which learns at a higher rate; finishes in minutes on two cores
     "cpu": Recipe(
-        256, 1024, 4, 3, dropout=0.2, learning_rate=1e-3, pairs=640_000, epochs=(10, 60), shared_encoder=True
+        256, 1024, 4, 3, dropout=0.2, learning_rate=1e-3, work=9_200_000, epochs=(10, 60), shared_encoder=True
     ),
 }
+PAIR_COST = 12  # time of a pair's decoder rows, in encoder positions; measured on two cores at width 256
 CLUSTERS = 128  # K and codebook size of the paper
+SYMBOL_BYTES = 4  # of a query symbol in the indexed data
 ITEMS_PER_CLUSTER = 8  # fewer items than this per cluster get fewer clusters
 RQVAE_EPOCHS, RQVAE_ROWS_ON_CPU = 500, 4_000_000  # epochs of the paper; items x epochs that a CPU does in minutes
 MEASURED = ("valid", "test")
@@ -108,7 +111,8 @@ def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: in
     per_worker = wanted.batch_size or max(1, batch // max(1, gpus))
     per_update = per_worker * max(1, gpus) * int((wanted.update_freq or "1").split(",")[0])
     per_epoch = -(-pairs // per_update)
-    epochs = wanted.max_epoch or min(recipe.epochs[1], max(recipe.epochs[0], recipe.pairs // pairs))
+    work = PAIR_COST * pairs + manifest["files"]["train.query-id.query.bin"]["bytes"] // SYMBOL_BYTES
+    epochs = wanted.max_epoch or min(recipe.epochs[1], max(recipe.epochs[0], recipe.work // work))
     if wanted.max_update and not wanted.max_epoch:
         epochs = -(-wanted.max_update // per_epoch)
     updates = min(epochs * per_epoch, wanted.max_update or sys.maxsize)
