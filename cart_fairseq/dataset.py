@@ -7,6 +7,8 @@ import torch
 from fairseq.data import FairseqDataset, data_utils
 from torch import Tensor
 
+MAX_BATCH = 1024
+
 
 class QueryIdentifierDataset(FairseqDataset):
     """Queries with, where they are known, the identifiers to write for them.
@@ -100,7 +102,12 @@ class QueryIdentifierDataset(FairseqDataset):
         max_sentences: int | None = None,
         required_batch_size_multiple: int = 1,
     ) -> Any:
-        """Batches of consecutive indices, none left out: fairseq drops a last one that is no multiple of 8."""
+        """Batches of consecutive indices, none left out: fairseq drops a last one that is no multiple of 8.
+
+        Where nothing bounds a batch (fairseq-validate's default), ``MAX_BATCH`` queries do.
+        """
+        if max_tokens is None and max_sentences is None:
+            max_sentences = MAX_BATCH
         return super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple=1)
 
     @property

@@ -30,7 +30,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.p)
-        dropped = round(self.p * 256)
+        dropped = min(255, round(self.p * 256))
         seed = int(torch.randint(2**62, ()))  # so torch's seed decides, and numpy's fast generator does the work
         draws = np.random.Generator(np.random.SFC64(seed)).integers(0, 256, x.numel(), dtype=np.uint8)
         kept = torch.from_numpy(draws).view(x.shape) >= dropped

@@ -24,6 +24,12 @@ def test_no_query_is_dropped(batch):
     assert sorted(int(i) for b in batches for i in b) == list(range(21))
 
 
+def test_an_unbounded_batch_is_bounded(monkeypatch):
+    monkeypatch.setattr("cart_fairseq.dataset.MAX_BATCH", 6)
+    data = dataset()
+    assert [len(b) for b in data.batch_by_size(data.ordered_indices())] == [6, 6, 6, 3]
+
+
 def test_training_draws_new_batches_each_epoch_and_repeats_them_on_resuming():
     data, orders = dataset(shuffle=True), []
     for epoch in (1, 2, 1):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CART on Flickr8k: examples/own_data/run.sh with settings tuned on its valid queries.
+# CART on Flickr8k: examples/own_data/run.sh with a longer schedule, then simple methods on the same queries beside it.
 #
 #     bash examples/flickr8k/run.sh DATA OUT [fairseq-train flags ...]
 #
@@ -11,7 +11,18 @@ if [ "$#" -lt 2 ]; then
     exit 2
 fi
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd -- "$here/../.." && pwd)
 data=$1 out=$2
 shift 2
+
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=python3
+    [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
+fi
+export PYTHON PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+
 # half an hour of training instead of the quarter that own_data plans; yours come last and win
-exec bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch 20 "$@"
+bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch 20 "$@"
+
+printf '\n== 5. simple methods on the same queries\n'
+"$PYTHON" "$here/baselines.py" --data "$data" --identifiers "$out/identifiers" --json "$out/baselines.json"

@@ -60,7 +60,7 @@ if [ "$train_needed" = yes ]; then
     printf 'fairseq-train %s' "$out/data-bin --user-dir $root/cart_fairseq --save-dir $out/checkpoints"
     printf ' %q' "${train_flags[@]}" "$@"
     printf '\n'
-    "$python" -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" --save-dir "$out/checkpoints" \
+    "$python" -W ignore -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" --save-dir "$out/checkpoints" \
         "${train_flags[@]}" "$@"
 else
     echo "$out/checkpoints: complete, nothing to do"
@@ -76,7 +76,8 @@ if [ ! -f "$out/metrics.json" ]; then
                 --gen-subset "$subset" --candidates "$candidates" --beam 30 --nbest 10 --batch-size 256
                 --required-batch-size-multiple 1 --num-workers 0 --results-path "$results")
             case " ${train_flags[*]} $* " in *" --cpu "*) generate+=(--cpu) ;; esac
-            "$python" -m fairseq_cli.generate "${generate[@]}" >/dev/null
+            echo "searching: $subset queries, candidates: $candidates"
+            LOGLEVEL=WARNING "$python" -W ignore -m fairseq_cli.generate "${generate[@]}" >/dev/null
             evaluate=("$results/generate-$subset.txt" --data "$out/data-bin" --candidates "$candidates"
                 --json "$results/metrics.$subset.json")
             if [ "$candidates" = split ]; then
