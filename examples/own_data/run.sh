@@ -60,8 +60,13 @@ if [ "$train_needed" = yes ]; then
     printf 'fairseq-train %s' "$out/data-bin --user-dir $root/cart_fairseq --save-dir $out/checkpoints"
     printf ' %q' "${train_flags[@]}" "$@"
     printf '\n'
-    "$python" -W ignore -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" --save-dir "$out/checkpoints" \
-        "${train_flags[@]}" "$@"
+    log=$out/checkpoints/train.log # all that fairseq says; the terminal sees the progress
+    if ! "$python" -W ignore -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" \
+        --save-dir "$out/checkpoints" "${train_flags[@]}" "$@" 2>&1 | tee -a "$log" |
+        awk '/ \| (train_inner|valid) \| |Loaded checkpoint/ { print; fflush() }'; then
+        tail -n 20 "$log" >&2
+        exit 1
+    fi
 else
     echo "$out/checkpoints: complete, nothing to do"
 fi
@@ -77,7 +82,11 @@ if [ ! -f "$out/metrics.json" ]; then
                 --required-batch-size-multiple 1 --num-workers 0 --results-path "$results")
             case " ${train_flags[*]} $* " in *" --cpu "*) generate+=(--cpu) ;; esac
             echo "searching: $subset queries, candidates: $candidates"
-            LOGLEVEL=WARNING "$python" -W ignore -m fairseq_cli.generate "${generate[@]}" >/dev/null
+            mkdir -p "$results"
+            if ! "$python" -m fairseq_cli.generate "${generate[@]}" >/dev/null 2>"$results/generate-$subset.log"; then
+                tail -n 20 "$results/generate-$subset.log" >&2
+                exit 1
+            fi
             evaluate=("$results/generate-$subset.txt" --data "$out/data-bin" --candidates "$candidates"
                 --json "$results/metrics.$subset.json")
             if [ "$candidates" = split ]; then
