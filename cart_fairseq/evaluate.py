@@ -51,21 +51,13 @@ def subset_of_file(path: str | Path, data: DataBin) -> str:
 
 
 def candidate_set(data: DataBin, name: str) -> np.ndarray:
-    """Rows (C,) int64, sorted, of a candidate set: `all`, one of the data-bin's, or a split of the items.
-
-    A split that was never measured has no set in the data-bin; its items and those without a split are its candidates.
+    """Rows (C,) int64, sorted, of a candidate set of the data-bin.
 
     Raises:
-        ValueError: there is neither a set nor a split of this name.
+        ValueError: there is no set of this name.
     """
-    if name == "all":
-        return np.arange(len(data.bundle), dtype=np.int64)
-    if not (data.directory / f"candidates.{name}.npy").is_file() and name in data.bundle.splits:
-        allowed = [split in (name, None) for split in data.bundle.splits]
-        return np.flatnonzero(allowed).astype(np.int64)
     rows = data.candidates(name)
-    assert rows is not None
-    return rows
+    return np.arange(len(data.bundle), dtype=np.int64) if rows is None else rows
 
 
 def set_of_splits(splits: set[str | None], path: str) -> str:
