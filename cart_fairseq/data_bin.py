@@ -4,12 +4,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from cart_fairseq.candidates import CandidateSet
 from cart_fairseq.files import read_json
 from cart_fairseq.identifiers import SCHEMA_VERSION, IdentifierBundle, check_sizes
 from cart_fairseq.trie import IdentifierTrie
 
 REMEDY = "make it again with python -m preprocess.binarize"
+TRIE = "trie.safetensors"
 
 
 class DataBin:
@@ -38,7 +41,7 @@ class DataBin:
         self.bundle = IdentifierBundle.load(self.directory / "identifiers")
         if self.bundle.fingerprint != self.manifest["fingerprint"]:
             raise ValueError(f"{self.directory}: its identifiers are not those it was binarised with; {REMEDY}")
-        self._tries: dict[str, IdentifierTrie] = {}
+        self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -61,14 +64,37 @@ class DataBin:
             raise ValueError(f"{self.directory}: no candidate set {name!r}; there are: {known}")
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
-    def build_trie(self, rows: np.ndarray | None = None) -> IdentifierTrie:
-        """The trie of some item rows, or of all."""
-        values = self.bundle.values if rows is None else self.bundle.values[rows]
-        sizes = [position.size for position in self.bundle.positions]
-        return IdentifierTrie(values, sizes, self.bundle.offsets.tolist(), rows)
+    @cached_property
+    def trie(self) -> IdentifierTrie:
+        """The trie of the whole catalogue, memory-mapped; built where the data-bin holds none.
 
-    def trie(self, name: str) -> IdentifierTrie:
-        """The trie of a candidate set, built once."""
-        if name not in self._tries:
-            self._tries[name] = self.build_trie(self.candidates(name))
-        return self._tries[name]
+        Raises:
+            ValueError: the saved one is damaged or belongs to other identifiers.
+        """
+        if TRIE in self.manifest["files"]:
+            return IdentifierTrie.load(self.directory / TRIE, self.bundle.fingerprint)
+        return build_trie(self.bundle)
+
+    def candidate_set(self, rows: np.ndarray) -> CandidateSet:
+        """The items of these rows as a set that can be searched."""
+        values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
+        return CandidateSet(self.trie.find(values))
+
+    def source(self, name: str) -> tuple[IdentifierTrie, CandidateSet | None]:
+        """The trie, and a named candidate set; None stands for every item.
+
+        Raises:
+            ValueError: there is no such set.
+        """
+        if name not in self._candidate_sets:
+            rows = self.candidates(name)
+            self._candidate_sets[name] = (
+                None if rows is None or len(rows) == len(self.bundle) else self.candidate_set(rows)
+            )
+        return self.trie, self._candidate_sets[name]
+
+
+def build_trie(bundle: IdentifierBundle) -> IdentifierTrie:
+    """The trie of all identifiers of a bundle."""
+    sizes = [position.size for position in bundle.positions]
+    return IdentifierTrie.build(bundle.values, sizes, bundle.offsets.tolist())

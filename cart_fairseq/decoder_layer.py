@@ -51,11 +51,17 @@ class FusionAttention(FairseqIncrementalState, Fusion):
     set_incremental_state: Callable[..., Any]
 
     def forward(  # type: ignore[override]
-        self, query: Tensor, memories: Tensor, padding: Tensor | None, incremental_state: dict[str, Any] | None
+        self,
+        query: Tensor,
+        memories: Tensor,
+        padding: Tensor | None,
+        incremental_state: dict[str, Any] | None,
+        slots: Tensor | None = None,
     ) -> Tensor:
         """Fuse what the rows of ``query`` (L, R, C) find in ``memories`` (M, T, B, C), R a multiple of B.
 
-        ``padding`` is (B, T), True where the source is padding, or None.
+        ``padding`` is (B, T), True where the source is padding, or None. With ``slots``, as
+        :meth:`~cart_fairseq.fusion.Attention.attend` has them, each query has as many rows as it has slots.
         """
         saved = None if incremental_state is None else self.get_incremental_state(incremental_state, "memory")
         if saved is None:
@@ -67,6 +73,8 @@ class FusionAttention(FairseqIncrementalState, Fusion):
         hidden = None if padding is None else padding[:, None, :]
         length, rows, width = query.shape
         batch = key.size(2)
+        if slots is not None:
+            return super().forward(query, key, value, hidden, slots)
         if rows == batch:
             return super().forward(query, key, value, hidden)
         # a query's rows do not see each other here, so they can stand as further positions
@@ -114,13 +122,19 @@ class CARTDecoderLayer(nn.Module):
         self.final_layer_norm = LayerNorm(width)
 
     def forward(
-        self, x: Tensor, memories: Tensor, padding: Tensor | None, incremental_state: dict[str, Any] | None = None
+        self,
+        x: Tensor,
+        memories: Tensor,
+        padding: Tensor | None,
+        incremental_state: dict[str, Any] | None = None,
+        slots: Tensor | None = None,
     ) -> Tensor:
         """Run the layer on x (L, R, C) with ``memories`` (M, T, B, C); returns (L, R, C)."""
         y = self.self_attn_layer_norm(x) if self.normalize_before else x
         x = x + self.dropout(self.self_attn(y, incremental_state))
         y = self.fusion_layer_norm(x) if self.normalize_before else self.self_attn_layer_norm(x)
-        x = (x if self.normalize_before else y) + self.dropout(self.fusion(y, memories, padding, incremental_state))
+        fused = self.fusion(y, memories, padding, incremental_state, slots)
+        x = (x if self.normalize_before else y) + self.dropout(fused)
         y = self.final_layer_norm(x) if self.normalize_before else self.fusion_layer_norm(x)
         hidden = self.activation_dropout(self.activation(self.fc1(y)))
         x = (x if self.normalize_before else y) + self.dropout(self.fc2(hidden))

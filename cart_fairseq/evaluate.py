@@ -18,6 +18,7 @@ import numpy as np
 from cart_fairseq.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.metrics import RECALL_CUTOFFS
+from cart_fairseq.precision import PRECISIONS
 from cart_fairseq.results import (
     Query,
     Ranking,
@@ -30,6 +31,7 @@ from cart_fairseq.results import (
     subsets_of,
 )
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS
 from cart_fairseq.trec import write_qrels, write_run
 
 DEPTH = max(RECALL_CUTOFFS)
@@ -77,15 +79,23 @@ def set_of_splits(splits: set[str | None], path: str) -> str:
     return "all" if not named or named[0] == "train" else named[0]
 
 
-def search(data: DataBin, queries: Sequence[Query], candidates: np.ndarray, path: str, beam: int) -> list[Ranking]:
+def search(
+    data: DataBin,
+    queries: Sequence[Query],
+    candidates: np.ndarray,
+    path: str,
+    beam: int,
+    precision: str,
+    scoring: str,
+) -> list[Ranking]:
     """Rank items for the queries with a checkpoint; scores are sums of natural logs."""
-    retriever = CartRetriever.from_pretrained(path, data=data.directory, beam=beam)
-    chosen = None if len(candidates) == len(data.bundle) else [data.bundle.item_ids[row] for row in candidates]
+    retriever = CartRetriever.from_pretrained(
+        path, data=data.directory, beam=beam, precision=precision, scoring=scoring
+    )
+    chosen = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
     found = retriever.search([query.text for query in queries], k=DEPTH, candidates=chosen)
     return [
-        Ranking(
-            [data.bundle.row_of[hit.item_id] for hit in hits], [hit.score for hit in hits], [query.query_id] * len(hits)
-        )
+        Ranking([hit.row for hit in hits], [hit.score for hit in hits], [query.query_id] * len(hits))
         for query, hits in zip(queries, found, strict=True)
     ]
 
@@ -116,7 +126,7 @@ def evaluate(args: argparse.Namespace, data: DataBin) -> tuple[dict[str, Any], l
                 f"candidate set {name!r} and so cannot be found; choose another set with --candidates"
             )
     if args.path:
-        rankings = search(data, queries, candidates, args.path, args.beam)
+        rankings = search(data, queries, candidates, args.path, args.beam, args.precision, args.scoring)
     else:
         rankings = read_generation(args.generation, data, queries)
         outside = first_outside(rankings, competing)
@@ -162,6 +172,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or ensemble a.pt:b.pt")
     parser.add_argument("--beam", type=int, default=30, help="beam width with --path (default: 30)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="computed in with --path (float32)")
+    parser.add_argument("--scoring", choices=SCORINGS, default=DEFAULT_SCORING, help="with --path (%(default)s)")
     parser.add_argument(
         "--candidates",
         metavar="all|split|NAME",

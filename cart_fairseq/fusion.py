@@ -46,20 +46,28 @@ class Attention(nn.Module):
         """Keys and values, each (M, T, B, embed_dim), of M memories (M, T, B, memory_dim)."""
         return self.key(memories), self.value(memories)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None, slots: Tensor | None = None
+    ) -> Tensor:
         """Attend to each memory on its own.
 
         Args:
             query: (L, B, embed_dim).
             key, value: (M, T, B, embed_dim), from :meth:`project`.
             hidden: (B or 1, L or 1, T) boolean, True where a key must not be seen; None where all are.
+            slots: (R,) int64 where the query is (1, R, embed_dim), any number of rows for each column of the memories:
+                row r stands at place ``slots[r]`` of a flattened grid (rows a column, B).
 
         Returns:
-            (M, L, B, embed_dim), what the query finds in each of the M memories.
+            (M, L, B, embed_dim), what the query finds in each of the M memories; (M, 1, R, embed_dim) with slots.
         """
         memories, length, batch, width = key.shape
         rows = batch * self.num_heads
-        heads = (self.query(query) * self.scale).view(-1, rows, width // self.num_heads).transpose(0, 1)
+        heads = self.query(query) * self.scale
+        if slots is not None:
+            grid = heads.new_zeros((int(slots.max()) // batch + 1) * batch, width)
+            heads = grid.index_copy_(0, slots, heads[0])
+        heads = heads.view(-1, rows, width // self.num_heads).transpose(0, 1)
         keys = key.view(memories * length, rows, -1).permute(1, 2, 0)
         scores = torch.bmm(heads, keys).view(batch, self.num_heads, -1, memories, length)
         if hidden is not None:
@@ -68,7 +76,10 @@ class Attention(nn.Module):
         values = value.view(memories, length, rows, -1).transpose(1, 2)
         pairs = zip(weights.unbind(2), values.unbind(0), strict=True)
         found = [torch.bmm(weight, each).transpose(0, 1) for weight, each in pairs]
-        return self.output(torch.stack(found).reshape(memories, -1, batch, width))
+        contexts = torch.stack(found).reshape(memories, -1, batch, width)
+        if slots is not None:
+            contexts = contexts.view(memories, 1, -1, width).index_select(2, slots)
+        return self.output(contexts)
 
 
 class CoarseMemory(nn.Module):
@@ -130,18 +141,21 @@ class Fusion(nn.Module):
         nn.init.zeros_(self.gate_query.bias)
         nn.init.uniform_(self.gate_context, -bound, bound)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, slots: Tensor | None = None
+    ) -> Tensor:
         """Fuse what the query finds in every memory.
 
         Args:
             query: Y, (L, B, embed_dim).
             key, value: (M, T, B, embed_dim) of the M memories as described above.
             hidden: (B, 1, T) boolean, True where the source is padding; None where nothing is.
+            slots: as :meth:`Attention.attend` has it.
 
         Returns:
-            (L, B, embed_dim).
+            (L, B, embed_dim), in the shape of the query.
         """
-        context = self.attention.attend(query, key, value, hidden)
+        context = self.attention.attend(query, key, value, hidden, slots)
         if not (self.coarse or self.fine):
             return context[0]
         fused = torch.zeros_like(query)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
@@ -224,6 +225,27 @@ class IdentifierBundle:
     def splits(self) -> list[str | None]:
         """Each item's split (train, valid, test) or None, in row order."""
         return self._table["split"].to_pylist()
+
+    def item_id(self, row: int) -> str:
+        """The item id of a row."""
+        return self._table["item_id"][row].as_py()
+
+    def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Rows of some items: (n,) int64, ascending, each once; one pass over the column, whatever its length.
+
+        Raises:
+            ValueError: an item is not in the catalogue.
+        """
+        wanted = pa.array(item_ids, pa.string())
+        column = self._table["item_id"]
+        place = pc.index_in(column, value_set=wanted)
+        rows = np.flatnonzero(place.is_valid().to_numpy())
+        if len(rows) < len(wanted.unique()):
+            unknown = pc.invert(pc.is_in(wanted, value_set=column.take(rows)))
+            raise ValueError(
+                f"candidate {wanted.filter(unknown)[0].as_py()!r} is not in the catalogue; check the item ids"
+            )
+        return rows
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -55,12 +55,15 @@ class CARTDecoder(TransformerDecoderBase):
         full_context_alignment: bool = False,
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
+        slots: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Features before the output projection.
 
         Args:
             prev_output_tokens: (R, L) int64; R may be a multiple of the number of queries, whose beams or dropout passes
                 are consecutive rows. With an incremental state only the last position is computed.
+            slots: (R,) int64 with an incremental state, where queries have different numbers of rows: which place of
+                the grid (rows a query, queries) each row takes.
 
         Returns:
             (R, L or 1, C) features and fairseq's dictionary of extras.
@@ -79,12 +82,17 @@ class CARTDecoder(TransformerDecoderBase):
         first = incremental_state is None or not incremental_state
         memories = self.memories(encoder_out) if first else None
         mask = encoder_out["encoder_padding_mask"][0]
-        padding = mask if mask.any() else None
+        # looking whether there is any costs a GPU more than masking nothing
+        padding = mask if mask.is_cuda or mask.any() else None
         for layer in self.layers:
-            x = layer(x, memories, padding, incremental_state)
+            x = layer(x, memories, padding, incremental_state, slots)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return x.transpose(0, 1), {"attn": [None], "inner_states": None}
+
+    def project(self, features: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
+        """Logits of the symbols from ``begin`` to ``end``: features (R, C) -> (R, end - begin)."""
+        return nn.functional.linear(features, self.output_projection.weight[begin:end])
 
     def reorder_beams(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
         """Let row i continue row ``new_order[i]`` of the same query; the queries' memories stay where they are."""

@@ -18,8 +18,9 @@ class QueryCodec:
         self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(data.directory / "sentencepiece.model"))
         symbols = data.bundle.positions
         self.value_of = [{p.symbol(value): value for value in range(p.size)} for p in symbols]
-        trie = data.trie("all")
-        self.leaves = np.ascontiguousarray(data.bundle.values[trie.rows.cpu().numpy()])
+        trie = data.trie
+        self.values = [tensor.cpu().numpy() for tensor in trie.values]
+        self.first_child = [tensor.cpu().numpy() for tensor in trie.first_child]
         self.rows = trie.rows.cpu().numpy()
 
     def encode(self, text: str) -> str:
@@ -30,12 +31,11 @@ class QueryCodec:
         """The item id that an identifier names; a query's pieces become text again."""
         words = symbols.split()
         if len(words) == len(self.value_of) and all(w in known for w, known in zip(words, self.value_of, strict=True)):
-            values = [known[word] for word, known in zip(words, self.value_of, strict=True)]
-            low, high = 0, len(self.leaves)
-            for position, value in enumerate(values):
-                column = self.leaves[low:high, position]
-                first, past = np.searchsorted(column, [value, value + 1])
-                low, high = low + int(first), low + int(past)
-            if high > low:
-                return self.data.bundle.item_ids[self.rows[low]]
+            node = 0
+            for depth, (word, known) in enumerate(zip(words, self.value_of, strict=True)):
+                low, high = self.first_child[depth][node : node + 2].tolist()
+                node = low + int(np.searchsorted(self.values[depth][low:high], known[word]))
+                if node == high or self.values[depth][node] != known[word]:
+                    return self.pieces.decode(words)
+            return self.data.bundle.item_id(int(self.rows[node]))
         return self.pieces.decode(words)

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fairseq import checkpoint_utils, utils
 
+from cart_fairseq.candidates import CandidateSet
+from cart_fairseq.precision import convert
 from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.sequence_generator import IdentifierGenerator
+from cart_fairseq.sequence_generator import DEFAULT_SCORING
 from cart_fairseq.task import CartRetrievalTask
-from cart_fairseq.trie import IdentifierTrie
 
 BATCH_SIZE = 256
+Candidates = str | CandidateSet | Iterable[str] | None
+"""None for the whole catalogue, the name of a candidate set, a prepared set, or item ids."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Hit:
         item_id: the item.
         score: the sum of its identifier's natural-log probabilities.
         record: everything ``items.jsonl`` says about it (``media``, ``split`` …).
+        row: its row in the catalogue.
     """
 
     item_id: str
     score: float
     record: dict[str, Any] = field(compare=False)
+    row: int = -1
 
 
 class CartRetriever:
@@ -51,7 +55,13 @@ class CartRetriever:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, data: str | Path, beam: int = 30, device: str | torch.device | None = None
+        cls,
+        path: str | Path,
+        data: str | Path,
+        beam: int = 30,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        scoring: str = DEFAULT_SCORING,
     ) -> "CartRetriever":
         """Load a checkpoint, or an ensemble of several joined by colons.
 
@@ -60,16 +70,23 @@ class CartRetriever:
             data: the data-bin it was trained on.
             beam: beam width of searches.
             device: where to search; a GPU if there is one, unless given.
+            precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.precision.convert`).
+            scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.sequence_generator.IdentifierGenerator` says.
 
         Raises:
-            ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers.
+            ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers; the
+                precision or the scoring is unknown.
         """
         paths = utils.split_paths(str(path))
         for each in paths:
             if not Path(each).is_file():
                 raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
         # precision is the caller's choice, not what the checkpoint happened to be trained with
-        overrides = {"data": str(data), "float32_matmul_precision": torch.get_float32_matmul_precision()}
+        overrides = {
+            "data": str(data),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "beam_scoring": scoring,
+        }
         try:
             models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
         except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
@@ -81,18 +98,34 @@ class CartRetriever:
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls([model.to(target).eval() for model in models], task, beam)
+        return cls([convert(model.to(target).eval(), precision) for model in models], task, beam)
+
+    def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
+        """Prepare candidates that several searches use; None stands for the whole catalogue.
+
+        Raises:
+            ValueError: a name or an item id is unknown, or there is no candidate.
+        """
+        data = self.task.data
+        if candidates is None or isinstance(candidates, str):
+            return data.source(candidates or "all")[1]
+        return (
+            candidates
+            if isinstance(candidates, CandidateSet)
+            else data.candidate_set(data.bundle.rows_of([*candidates]))
+        )
 
     def search(
-        self, texts: Sequence[str], k: int = 10, candidates: str | Iterable[str] | None = None
+        self, texts: Sequence[str], k: int = 10, candidates: Candidates | Sequence[Candidates] = None
     ) -> list[list[Hit]]:
         """Rank items for each query.
 
         Args:
             texts: queries.
             k: how many items each; fewer come back where there are fewer candidates.
-            candidates: None for the whole catalogue, the name of a candidate set (``all``, ``valid``, ``test``), or the
-                item ids that may be found.
+            candidates: what may be found: None for the whole catalogue, the name of a candidate set (``all``, ``valid``,
+                ``test``), the item ids, or what :meth:`candidate_set` made of one of these; or a list with one of these
+                for each query, names excepted (strings in a list are item ids).
 
         Returns:
             One list of hits a query, best first.
@@ -107,8 +140,8 @@ class CartRetriever:
         for row, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"query {row} is empty; give it some text")
-        trie = self._trie(candidates)
-        generator = IdentifierGenerator(self.models, self.task.trie, self.task.id_dict.eos(), max(self.beam, k))
+        allowed = self._per_query(candidates, len(texts))
+        generator = self.task.search_with(self.models, max(self.beam, k))
         tokens = [
             self.task.query_dict.encode_line(self.codec.encode(text), add_if_not_exist=False).long() for text in texts
         ]
@@ -118,9 +151,10 @@ class CartRetriever:
         for begin in range(0, len(order), BATCH_SIZE):
             batch = dataset.collater([dataset[int(i)] for i in order[begin : begin + BATCH_SIZE]])
             net_input = {key: value.to(self.device) for key, value in batch["net_input"].items()}
-            found = generator.search(net_input, trie)
+            queries = batch["id"].tolist()
+            found = generator.search(net_input, self.task.data.trie, [allowed[query] for query in queries]).cpu()
             rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
-            for query, query_rows, query_scores in zip(batch["id"].tolist(), rows, scores, strict=True):
+            for query, query_rows, query_scores in zip(queries, rows, scores, strict=True):
                 results[query] = [
                     self._hit(row, score)
                     for row, score in zip(query_rows, query_scores, strict=True)
@@ -130,14 +164,16 @@ class CartRetriever:
 
     def _hit(self, row: int, score: float) -> Hit:
         bundle = self.task.data.bundle
-        return Hit(bundle.item_ids[row], score, bundle.record(row))
+        return Hit(bundle.item_id(row), score, bundle.record(row), row)
 
-    def _trie(self, candidates: str | Iterable[str] | None) -> IdentifierTrie:
-        if candidates is None or isinstance(candidates, str):
-            return self.task.trie(candidates or "all")
-        row_of = self.task.data.bundle.row_of
-        wanted = list(candidates)
-        for item_id in wanted:
-            if item_id not in row_of:
-                raise ValueError(f"candidate {item_id!r} is not in the catalogue; check the item ids")
-        return self.task.data.build_trie(np.unique([row_of[item_id] for item_id in wanted]).astype(np.int64))
+    def _per_query(self, candidates: Candidates | Sequence[Candidates], queries: int) -> list[CandidateSet | None]:
+        if candidates is None or isinstance(candidates, str | CandidateSet):
+            return [self.candidate_set(candidates)] * queries
+        given: list[Any] = list(candidates)
+        if all(isinstance(each, str) for each in given):
+            return [self.candidate_set(given)] * queries
+        if any(isinstance(each, str) for each in given):
+            raise ValueError("candidates mixes item ids with sets; give item ids alone, or one set for each query")
+        if len(given) != queries:
+            raise ValueError(f"{len(given)} candidate sets for {queries} queries; give one each, or one for all")
+        return [self.candidate_set(each) for each in given]

@@ -1,5 +1,6 @@
 """Fixed-length beam search over the identifier trie (CART 3.5): only real items come out, in exactly J steps."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,12 @@ import torch
 from fairseq.models import FairseqEncoderDecoderModel
 from torch import Tensor, nn
 
+from cart_fairseq.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.trie import IdentifierTrie
+
+SCORINGS = ("masked", "renormalised")
+DEFAULT_SCORING = "masked"
+Source = Callable[[str], tuple[IdentifierTrie, CandidateSet | None]]
 
 
 class SearchResult(NamedTuple):
@@ -25,92 +31,162 @@ class SearchResult(NamedTuple):
     tokens: Tensor
     token_scores: Tensor
 
+    def cpu(self) -> "SearchResult":
+        """The same on the CPU, in one copy from the device."""
+        if self.rows.device.type == "cpu":
+            return self
+        whole = torch.cat([self.rows.unsqueeze(2), self.tokens], 2)
+        parts = torch.cat([self.scores.unsqueeze(2), self.token_scores], 2).double().view(torch.int64)
+        integers, floats = torch.stack([whole, parts]).cpu().unbind(0)
+        fractions = floats.view(torch.float64).float()
+        return SearchResult(integers[..., 0], fractions[..., 0], integers[..., 1:], fractions[..., 1:])
+
 
 class IdentifierGenerator(nn.Module):
     """Trie-constrained beam search for one model or an ensemble.
 
-    Scores are log-softmax over the whole identifier vocabulary, then masked, as in fairseq's
-    ``PrefixConstrainedBeamSearch``; all identifiers have one length and end by themselves, so there is no end-of-sentence
-    step and no length normalisation. An ensemble averages probabilities symbol by symbol.
+    All identifiers have one length and end by themselves, so there is no end-of-sentence step and no length
+    normalisation. An ensemble averages probabilities symbol by symbol. Two ways to score a symbol:
+
+    - ``masked``: log-softmax over the whole identifier vocabulary, then the invalid are masked, as in fairseq's
+      ``PrefixConstrainedBeamSearch`` and GENRE; ranks and scores are theirs.
+    - ``renormalised``: log-softmax over the valid continuations alone. The scores are a distribution over the
+      candidates, and where one candidate is left its symbols have probability 1 and no decoder row is computed.
 
     Args:
         models: ``cart`` models that share dictionaries.
-        tries: name of a candidate set -> its trie.
+        source: name of a candidate set -> the catalogue's trie and the set, None for all of it.
         start: the symbol the decoder begins with (fairseq's ``</s>``).
         beam_size: at least 1.
         temperature: divides the logits.
+        scoring: ``masked`` or ``renormalised``.
+
+    Attributes:
+        decoder_rows: how many decoder rows each of the J steps of the last search computed.
 
     Raises:
-        ValueError: ``beam_size`` is below 1 or ``temperature`` not above 0.
+        ValueError: ``beam_size`` is below 1, ``temperature`` not above 0, or ``scoring`` unknown.
     """
 
     def __init__(
         self,
         models: Sequence[FairseqEncoderDecoderModel],
-        tries: Callable[[str], IdentifierTrie],
+        source: Source,
         start: int,
         beam_size: int = 30,
         temperature: float = 1.0,
+        scoring: str = DEFAULT_SCORING,
     ):
         super().__init__()
         if beam_size < 1 or temperature <= 0:
             raise ValueError(f"--beam {beam_size} must be at least 1 and --temperature {temperature} above 0")
+        if scoring not in SCORINGS:
+            raise ValueError(f"scoring is {scoring!r}; it must be one of {', '.join(SCORINGS)}")
         self.models = nn.ModuleList(models)
         self.members: list[Any] = list(models)
-        self.tries = tries
+        self.source = source
         self.start = start
         self.beam_size = beam_size
         self.temperature = temperature
+        self.scoring = scoring
         self.symbols_to_strip_from_output = {start}
+        self.decoder_rows: list[int] = []
 
     @torch.no_grad()
-    def search(self, net_input: dict[str, Tensor], trie: IdentifierTrie) -> SearchResult:
+    def search(
+        self,
+        net_input: dict[str, Tensor],
+        trie: IdentifierTrie,
+        candidates: CandidateSet | Sequence[CandidateSet | None] | None = None,
+    ) -> SearchResult:
         """Find the best identifiers for a batch of queries.
 
         Args:
             net_input: ``src_tokens`` (B, T) int64 and ``src_lengths`` (B,).
-            trie: the candidates.
+            trie: the catalogue.
+            candidates: what may be found: one set for all queries, or one a query; None stands for the whole catalogue.
         """
         self.models.eval()
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
         trie = trie.to(device)
-        encoder_outs = [model.encoder(src_tokens, net_input["src_lengths"]) for model in self.members]
-        states: list[dict[str, Any]] = [{} for _ in self.models]
+        allowed = BatchCandidates(trie, candidates, batch, device)
+        decoding = [_Decoding(model, src_tokens, net_input["src_lengths"]) for model in self.members]
+        self.decoder_rows = []
         # beams of one query are consecutive rows; at first there is one
         nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         scores = torch.zeros(batch, 1, device=device)
         tokens = torch.full((batch, 1, 1), self.start, dtype=torch.int64, device=device)
         token_scores = torch.zeros(batch, 1, 0, device=device)
+        parents = None
         for step in range(trie.length):
-            log_probs = self._log_probs(tokens.flatten(0, 1), encoder_outs, states)
             child, symbols, exists = trie.children(step, nodes.flatten())
-            step_scores = log_probs.gather(1, symbols).masked_fill(~exists, float("-inf"))
+            if not allowed.whole:
+                exists &= allowed.count(step + 1, child.view(batch, -1)).view_as(child) > 0
+            undecided = self._undecided(step, nodes, scores, allowed)
+            step_scores = self._step_scores(step, tokens, symbols, exists, decoding, parents, undecided, trie)
             step_scores = step_scores.view(batch, nodes.size(1), -1)
             total = (scores.unsqueeze(2) + step_scores).flatten(1)
-            beams = min(self.beam_size, total.size(1), trie.num_nodes(step + 1))
+            beams = min(self.beam_size, total.size(1), trie.num_nodes(step + 1), allowed.largest)
             scores, chosen = total.topk(beams, dim=1)
             parent = chosen // step_scores.size(2)
-            row = (parent + nodes.size(1) * torch.arange(batch, device=device).unsqueeze(1)).flatten()
+            parents = (parent + nodes.size(1) * torch.arange(batch, device=device).unsqueeze(1)).flatten()
             nodes = child.view(batch, -1).gather(1, chosen)
             new_tokens = symbols.view(batch, -1).gather(1, chosen)
             new_scores = step_scores.flatten(1).gather(1, chosen)
-            tokens = torch.cat([tokens.flatten(0, 1)[row].view(batch, beams, -1), new_tokens.unsqueeze(2)], dim=2)
+            tokens = torch.cat([tokens.flatten(0, 1)[parents].view(batch, beams, -1), new_tokens.unsqueeze(2)], dim=2)
             token_scores = torch.cat(
-                [token_scores.flatten(0, 1)[row].view(batch, beams, -1), new_scores.unsqueeze(2)], dim=2
+                [token_scores.flatten(0, 1)[parents].view(batch, beams, -1), new_scores.unsqueeze(2)], dim=2
             )
-            if step + 1 < trie.length:
-                for model, state in zip(self.members, states, strict=True):
-                    model.decoder.reorder_beams(state, row)
-        return SearchResult(trie.rows[nodes], scores, tokens[:, :, 1:], token_scores)
+        return SearchResult(trie.rows[nodes].long(), scores, tokens[:, :, 1:], token_scores)
 
-    def _log_probs(self, tokens: Tensor, encoder_outs: list[Any], states: list[dict[str, Any]]) -> Tensor:
-        """Natural-log probabilities (R, V) of what follows each row of ``tokens`` (R, L)."""
-        each = []
-        for model, encoder_out, state in zip(self.members, encoder_outs, states, strict=True):
-            logits, _ = model.decoder(tokens, encoder_out=encoder_out, incremental_state=state)
-            each.append(torch.log_softmax(logits[:, -1].float() / self.temperature, dim=-1))
-        return each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - torch.tensor(float(len(each))).log()
+    def _undecided(self, step: int, nodes: Tensor, scores: Tensor, allowed: BatchCandidates) -> Tensor | None:
+        """(B, K) bool: the beams whose item is still open; None where the decoder must see all of them."""
+        if self.scoring == "masked":
+            return None
+        undecided = (allowed.count(step, nodes) > 1) & scores.isfinite()
+        return None if undecided.all() else undecided
+
+    def _step_scores(
+        self,
+        step: int,
+        tokens: Tensor,
+        symbols: Tensor,
+        exists: Tensor,
+        decoding: list["_Decoding"],
+        parents: Tensor | None,
+        undecided: Tensor | None,
+        trie: IdentifierTrie,
+    ) -> Tensor:
+        """Natural-log probabilities (R, W) of each row's children; -inf for those that do not exist."""
+        rows = tokens.flatten(0, 1)
+        picked = None if undecided is None else undecided.flatten().nonzero().squeeze(1)
+        # a beam whose item is certain has one child
+        scores = torch.zeros(symbols.shape, device=symbols.device)
+        computed = len(rows) if picked is None else len(picked)
+        self.decoder_rows.append(computed)
+        if computed:
+            if picked is not None:
+                symbols, rows = symbols[picked], rows[picked]
+            masked = self.scoring == "masked"
+            begin, end = (0, None) if masked else (trie.offsets[step], trie.offsets[step] + trie.sizes[step])
+            valid = exists if picked is None else exists[picked]
+            each = []
+            for member in decoding:
+                logits = member.step(rows, parents, picked, undecided, begin, end) / self.temperature
+                if masked:
+                    each.append(torch.log_softmax(logits, dim=-1).gather(1, symbols))
+                else:
+                    logits = logits.gather(1, symbols - begin).masked_fill(~valid, float("-inf"))
+                    each.append(torch.log_softmax(logits, dim=-1))
+            mean = each[0]
+            if len(each) > 1:
+                mean = torch.stack(each).logsumexp(0) - math.log(len(each))
+            if picked is None:
+                scores = mean
+            else:
+                scores[picked] = mean
+        return scores.masked_fill(~exists, float("-inf"))
 
     @torch.no_grad()
     def generate(
@@ -122,20 +198,59 @@ class IdentifierGenerator(nn.Module):
         """
         if prefix_tokens is not None or constraints is not None:
             raise ValueError("--prefix-size and --constraints do not apply to identifiers; leave them out")
-        result = self.search(sample["net_input"], self.tries(sample.get("candidates", "all")))
-        scores, tokens, token_scores = (t.cpu() for t in (result.scores, result.tokens, result.token_scores))
+        result = self.search(sample["net_input"], *self.source(sample.get("candidates", "all"))).cpu()
         empty = torch.empty(0)
         return [
             [
                 {
-                    "tokens": tokens[query, place],
-                    "score": scores[query, place],
-                    "positional_scores": token_scores[query, place],
+                    "tokens": result.tokens[query, place],
+                    "score": result.scores[query, place],
+                    "positional_scores": result.token_scores[query, place],
                     "attention": empty,
                     "alignment": empty,
                 }
-                for place in range(scores.size(1))
-                if scores[query, place] > float("-inf")
+                for place in range(result.scores.size(1))
+                if result.scores[query, place] > float("-inf")
             ]
-            for query in range(len(scores))
+            for query in range(len(result.scores))
         ]
+
+
+class _Decoding:
+    """One model at work on one batch: its encoder states, and what its decoder keeps of earlier steps."""
+
+    def __init__(self, model: Any, src_tokens: Tensor, src_lengths: Tensor):
+        self.decoder = model.decoder
+        self.encoder_out = model.encoder(src_tokens, src_lengths)
+        self.state: dict[str, Any] = {}
+        self.place: Tensor | None = None  # row of the search -> row computed last, where not all were
+
+    def step(
+        self,
+        rows: Tensor,
+        parents: Tensor | None,
+        picked: Tensor | None,
+        undecided: Tensor | None,
+        begin: int,
+        end: int | None,
+    ) -> Tensor:
+        """Logits of the symbols from ``begin`` to ``end`` after each of the rows (R, L): (R, end - begin) float32.
+
+        Args:
+            parents: the row of the step before that each row of the search continues; None at the first step.
+            picked: which rows of the search are computed; None for all.
+            undecided: (B, K) bool, the same as a mask.
+        """
+        if parents is not None:
+            order = parents if picked is None else parents[picked]
+            self.decoder.reorder_beams(self.state, order if self.place is None else self.place[order])
+        slots = None
+        self.place = None
+        if picked is not None and undecided is not None:
+            self.place = torch.zeros(undecided.numel(), dtype=torch.int64, device=picked.device)
+            self.place[picked] = torch.arange(len(picked), device=picked.device)
+            # a query's rows share its memory: the i-th of query b stands at (i, b) of a grid
+            nth = undecided.cumsum(1).sub_(1).flatten()[picked]
+            slots = nth * len(undecided) + picked // undecided.size(1)
+        features, _ = self.decoder.extract_features(rows, self.encoder_out, self.state, slots=slots)
+        return self.decoder.project(features[:, -1], begin, end).float()

@@ -1,5 +1,6 @@
 """Task ``cart_retrieval``: data, generator and retrieval metrics for fairseq's commands (CART 3.5, D)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from torch import Tensor
 from cart_fairseq.data_bin import REMEDY, DataBin
 from cart_fairseq.dataset import QueryIdentifierDataset
 from cart_fairseq.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
+from cart_fairseq.precision import PRECISIONS, convert
 from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.sequence_generator import IdentifierGenerator
-from cart_fairseq.trie import IdentifierTrie
+from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS, IdentifierGenerator
 
 
 @dataclass
@@ -30,6 +31,17 @@ class CartRetrievalConfig(FairseqDataclass):
         metadata={"help": "which items compete in measuring: those of the measured split, or the whole catalogue"},
     )
     eval_beam: int = field(default=30, metadata={"help": "beam width of the retrieval metrics in validation"})
+    beam_scoring: ChoiceEnum(list(SCORINGS)) = field(  # type: ignore[valid-type]
+        default=DEFAULT_SCORING,
+        metadata={
+            "help": "how the search scores symbols: over the whole vocabulary, then masked, or renormalised over the valid "
+            "continuations, which costs nothing where one item is left"
+        },
+    )
+    inference_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
+        default="float32",
+        metadata={"help": "what fairseq-generate and fairseq-interactive compute in; int8 is for CPUs"},
+    )
     float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
         default="highest",
         metadata={
@@ -161,12 +173,13 @@ class CartRetrievalTask(FairseqTask):
             if value != neutral:
                 flag = "--" + option.replace("_", "-")
                 raise ValueError(f"{flag} {value} does not apply to constrained identifier search; leave it out")
-        beam, temperature = getattr(args, "beam", 30), getattr(args, "temperature", 1.0)
-        return IdentifierGenerator(models, self.trie, self.id_dict.eos(), beam, temperature)
+        models = [convert(model, str(self.cfg.inference_precision)) for model in models]
+        return self.search_with(models, getattr(args, "beam", 30), getattr(args, "temperature", 1.0))
 
-    def trie(self, name: str) -> IdentifierTrie:
-        """The trie of a candidate set."""
-        return self.data.trie(name)
+    def search_with(self, models: Sequence[Any], beam: int, temperature: float = 1.0) -> IdentifierGenerator:
+        """A search of the catalogue with one model, or an ensemble."""
+        scoring = str(self.cfg.beam_scoring)
+        return IdentifierGenerator(models, self.data.source, self.id_dict.eos(), beam, temperature, scoring)
 
     def build_bpe(self, args: Any) -> QueryCodec:
         """How fairseq's commands turn text into symbols, and identifiers into item ids."""
@@ -175,8 +188,8 @@ class CartRetrievalTask(FairseqTask):
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Add to the loss the counts of a real constrained beam search."""
         loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
-        generator = IdentifierGenerator([model], self.trie, self.id_dict.eos(), self.cfg.eval_beam)
-        found = generator.search(sample["net_input"], self.trie(sample["candidates"]))
+        generator = self.search_with([model], self.cfg.eval_beam)
+        found = generator.search(sample["net_input"], *self.data.source(sample["candidates"]))
         hit = (found.tokens == sample["target"].unsqueeze(1)).all(2) & found.scores.isfinite()
         ranks = torch.where(hit.any(1), hit.int().argmax(1) + 1, 0)
         logging_output.update({f"_{name}": count for name, count in metric_counts(ranks).items()})

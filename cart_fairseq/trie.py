@@ -1,71 +1,140 @@
 """The prefix tree of all valid identifiers, as flat arrays (CART 3.5).
 
 Sorted identifiers make the nodes of each depth contiguous: the children of a node are a range of the next depth, and a
-leaf is a range of one in the sorted order. No node is a Python object, and a whole batch of beams is looked up at once.
+leaf is a place in the sorted order. No node is a Python object, a whole batch of beams is looked up at once, and a saved
+tree is used straight from its memory-mapped file.
 """
 
-import itertools
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from cart_fairseq.files import replacing
+from cart_fairseq.trie_build import build_levels, index_dtype
+
+FORMAT = "identifier trie 1"
 
 
 class IdentifierTrie:
-    """A prefix tree over fixed-length identifiers.
+    """A prefix tree over fixed-length identifiers; made by :meth:`build` or :meth:`load`.
 
     Attributes:
         length: J, the number of positions.
-        rows: (N,) int64, leaf -> row of the item.
-        offsets: the first target-dictionary symbol of each position.
-
-    Args:
-        values: (N, J) integers, one distinct identifier a row.
         sizes: how many values each position can take.
         offsets: the first target-dictionary symbol of each position.
-        rows: (N,) item row of each identifier; 0 … N-1 unless given.
-
-    Raises:
-        ValueError: there is no identifier, or two are equal.
+        values: per depth d, the value of each node of depth d + 1; uint8, int16 or int32.
+        first_child: per depth d, where the children of each node of depth d begin, and the end; int32 or int64.
+        rows: (N,) int32 or int64, leaf -> row of the item.
+        width: per depth d, the most children a node has.
     """
 
     def __init__(
-        self, values: np.ndarray, sizes: Sequence[int], offsets: Sequence[int], rows: np.ndarray | None = None
+        self,
+        values: Sequence[Tensor],
+        first_child: Sequence[Tensor],
+        rows: Tensor,
+        sizes: Sequence[int],
+        offsets: Sequence[int],
+        width: Sequence[int],
     ):
-        if len(values) == 0:
-            raise ValueError("no candidate to search: the candidate set is empty")
-        values = np.asarray(values)
-        order = np.lexsort(values.T[::-1])
-        ordered = values[order]
-        self.length = values.shape[1]
+        self.values = list(values)
+        self.first_child = list(first_child)
+        self.rows = rows
         self.sizes = tuple(int(size) for size in sizes)
         self.offsets = tuple(int(offset) for offset in offsets)
-        rows = np.arange(len(values)) if rows is None else np.asarray(rows)
-        self.rows = torch.from_numpy(rows[order].astype(np.int64))
-        # first_of_node[d]: position, in the sorted order, of the first identifier below each node of depth d
-        changed = np.zeros(len(values), dtype=bool)
-        changed[0] = True
-        first_of_node = [np.zeros(1, dtype=np.int64)]
-        self.values: list[Tensor] = []  # per depth d: the value of each node of depth d + 1
+        self.width = tuple(int(most) for most in width)
+        self.length = len(self.sizes)
+
+    @classmethod
+    def build(
+        cls, values: np.ndarray, sizes: Sequence[int], offsets: Sequence[int], rows: np.ndarray | None = None
+    ) -> "IdentifierTrie":
+        """Build the tree of a catalogue.
+
+        Args:
+            values: (N, J) integers, one distinct identifier a row; a memory map does.
+            sizes: how many values each position can take.
+            offsets: the first target-dictionary symbol of each position.
+            rows: (N,) item row of each identifier; 0 … N-1 unless given.
+
+        Raises:
+            ValueError: there is no identifier, two are equal, or a value lies outside its position.
+        """
+        if len(values) == 0:
+            raise ValueError("no candidate to search: the candidate set is empty")
+        levels = build_levels(values, sizes)
+        order = levels.order if rows is None else np.asarray(rows)[levels.order]
+        if rows is not None:
+            order = order.astype(index_dtype(int(order.max())))
+        width = [int(np.diff(first).max()) for first in levels.first_child]
+        node_values, first_child = ([torch.from_numpy(array) for array in arrays] for arrays in levels[:2])
+        return cls(node_values, first_child, torch.from_numpy(order), sizes, offsets, width)
+
+    def save(self, path: str | Path, fingerprint: str) -> None:
+        """Write the tree as one safetensors file, atomically; ``fingerprint`` names the identifiers it belongs to."""
+        facts = {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "sizes": self.sizes,
+            "offsets": self.offsets,
+            "width": self.width,
+        }
+        tensors = {"rows": self.rows}
         for depth in range(self.length):
-            changed[1:] |= ordered[1:, depth] != ordered[:-1, depth]
-            first = np.flatnonzero(changed)
-            first_of_node.append(first)
-            self.values.append(torch.from_numpy(ordered[first, depth].astype(np.int64)))
-        if len(first) != len(values):
-            raise ValueError("two items have the same identifier; build the identifiers again")
-        self.first_child: list[
-            Tensor
-        ] = []  # per depth d: where the children of each node of depth d begin, and the end
-        self.width: list[int] = []  # per depth d: the most children a node has
-        for parents, children in itertools.pairwise(first_of_node):
-            begin = np.append(np.searchsorted(children, parents), len(children))
-            self.first_child.append(torch.from_numpy(begin))
-            self.width.append(int(np.diff(begin).max()))
+            tensors[f"values.{depth}"] = self.values[depth]
+            tensors[f"first_child.{depth}"] = self.first_child[depth]
+        with replacing(path) as new:
+            save_file(tensors, new, metadata={"trie": json.dumps(facts)})  # one entry, as their order is not fixed
+
+    @classmethod
+    def load(cls, path: str | Path, fingerprint: str) -> "IdentifierTrie":
+        """Open a saved tree without reading it: its arrays are memory-mapped.
+
+        Raises:
+            ValueError: the file is missing, truncated, no trie, or belongs to other identifiers.
+        """
+        remedy = "make it again with the step that wrote it"
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads((file.metadata() or {}).get("trie", "{}"))
+                if facts.get("format") != FORMAT:
+                    raise ValueError(f"{path}: its format is {facts.get('format')!r}, not {FORMAT!r}; {remedy}")
+                if facts["fingerprint"] != fingerprint:
+                    raise ValueError(
+                        f"{path}: belongs to other identifiers (fingerprint {facts['fingerprint'][:12]}, expected "
+                        f"{fingerprint[:12]}); {remedy}"
+                    )
+                depths = range(len(facts["sizes"]))
+                values = [file.get_tensor(f"values.{depth}") for depth in depths]
+                first_child = [file.get_tensor(f"first_child.{depth}") for depth in depths]
+                trie = cls(
+                    values, first_child, file.get_tensor("rows"), facts["sizes"], facts["offsets"], facts["width"]
+                )
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file; {remedy}") from None
+        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: truncated or damaged ({error}); {remedy}") from None
+        for depth in depths:
+            first = trie.first_child[depth]
+            if len(first) != trie.num_nodes(depth) + 1 or int(first[-1]) != trie.num_nodes(depth + 1):
+                raise ValueError(f"{path}: levels {depth} and {depth + 1} do not fit together; {remedy}")
+        if len(trie.rows) != trie.num_nodes(trie.length):
+            raise ValueError(f"{path}: {len(trie.rows)} rows for {trie.num_nodes(trie.length)} leaves; {remedy}")
+        return trie
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, the rows of the leaves included."""
+        return sum(tensor.nbytes for tensor in (*self.values, *self.first_child, self.rows))
 
     def num_nodes(self, depth: int) -> int:
         """How many distinct prefixes of ``depth`` values there are."""
@@ -90,16 +159,43 @@ class IdentifierTrie:
             Three tensors (R, W), W the most children any node of this depth has: the child nodes (int64), their
             symbols in the target dictionary (int64), and whether the child exists (bool); others are in range but void.
         """
-        begin, end = self.first_child[depth][nodes], self.first_child[depth][nodes + 1]
+        begin, end = self.first_child[depth][nodes].long(), self.first_child[depth][nodes + 1]
         child = begin.unsqueeze(1) + torch.arange(self.width[depth], device=nodes.device)
         exists = child < end.unsqueeze(1)
         child = child.clamp_(max=len(self.values[depth]) - 1)
-        return child, self.values[depth][child] + self.offsets[depth], exists
+        return child, self.values[depth][child].long() + self.offsets[depth], exists
 
     def mask(self, depth: int, nodes: Tensor) -> Tensor:
         """Which values of position ``depth`` may follow: (R, size of the position) bool."""
-        child, symbols, exists = self.children(depth, nodes)
-        allowed = torch.zeros(len(nodes), self.sizes[depth], dtype=torch.bool, device=nodes.device)
-        row = torch.arange(len(nodes), device=nodes.device).unsqueeze(1).expand_as(child)
-        allowed[row[exists], symbols[exists] - self.offsets[depth]] = True
-        return allowed
+        _, symbols, exists = self.children(depth, nodes)
+        # the void go to a column of their own, which is dropped
+        column = torch.where(exists, symbols - self.offsets[depth], self.sizes[depth])
+        allowed = torch.zeros(len(nodes), self.sizes[depth] + 1, dtype=torch.bool, device=nodes.device)
+        return allowed.scatter_(1, column, True)[:, :-1]
+
+    def leaves(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of leaves below each node of ``depth``: where it begins and ends, in the shape of ``nodes``, int64."""
+        begin, end = nodes, nodes + 1
+        for first in self.first_child[depth:]:
+            begin, end = first[begin].long(), first[end].long()
+        return begin, end
+
+    def subtree_sizes(self, depth: int, nodes: Tensor) -> Tensor:
+        """How many items are below each node of ``depth``, in the shape of ``nodes``, int64."""
+        begin, end = self.leaves(depth, nodes)
+        return end - begin
+
+    def find(self, values: Tensor) -> Tensor:
+        """The leaf of each identifier: (n, J) integers -> (n,) int64, -1 where the catalogue has none."""
+        node = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        known = torch.ones_like(node, dtype=torch.bool)
+        for depth, wanted in enumerate(values.unbind(1)):
+            low, end = self.first_child[depth][node].long(), self.first_child[depth][node + 1].long()
+            high = end
+            for _ in range(self.width[depth].bit_length()):  # children are in the order of their values
+                middle = (low + high) // 2
+                below = (low < high) & (self.values[depth][middle.clamp(max=len(self.values[depth]) - 1)] < wanted)
+                low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
+            node = low.clamp(max=len(self.values[depth]) - 1)
+            known &= (low < end) & (self.values[depth][node] == wanted)
+        return torch.where(known, node, -1)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
+from cart_fairseq.data_bin import TRIE, build_trie
 from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
 from cart_fairseq.identifiers import IdentifierBundle, check_sizes
 from preprocess.inputs import read_captions
@@ -111,6 +112,7 @@ def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings
         (new / "dict.query.txt").write_text(vocabulary.dictionary(), encoding="utf-8", newline="\n")
         shutil.copytree(identifiers, new / "identifiers")
         shutil.copyfile(identifiers / "dict.id.txt", new / "dict.id.txt")
+        build_trie(bundle).save(new / TRIE, bundle.fingerprint)
         for name, rows_of_set in candidates.items():
             np.save(new / f"candidates.{name}.npy", rows_of_set, allow_pickle=False)
         for subset, members in subsets.items():

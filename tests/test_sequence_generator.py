@@ -16,8 +16,8 @@ from preprocess.binarize import main as binarize
 
 
 def search(task, models, batch, beam, name="all"):
-    generator = IdentifierGenerator(models, task.trie, task.id_dict.eos(), beam)
-    return generator.search(batch["net_input"], task.trie(name))
+    generator = IdentifierGenerator(models, task.data.source, task.id_dict.eos(), beam)
+    return generator.search(batch["net_input"], *task.data.source(name))
 
 
 def exhaustive(task, model, batch, rows):
@@ -41,7 +41,7 @@ def test_a_beam_as_wide_as_the_candidates_is_exhaustive_ranking(task, name, fusi
     expected, order = exhaustive(task, model, batch, rows).sort(dim=1, descending=True)
     found = search(task, [model], batch, beam=len(rows), name=name)
     torch.testing.assert_close(found.scores, expected, atol=1e-4, rtol=0)
-    assert torch.equal(found.rows, torch.from_numpy(rows)[order])
+    assert torch.equal(found.rows, torch.from_numpy(np.array(rows))[order])
     assert found.rows.sort(1).values.tolist() == [sorted(rows)] * len(batch["id"])
 
 
@@ -81,7 +81,8 @@ def test_equals_fairseq_s_prefix_constrained_search(task, beam, members):
 def test_fewer_candidates_than_beams(task, candidates):
     model, batch = make_model(task), make_batch(task)
     rows = np.arange(candidates) * 4
-    generator = IdentifierGenerator([model], lambda name: task.data.build_trie(rows), task.id_dict.eos(), 30)
+    chosen = task.data.trie, task.data.candidate_set(rows)
+    generator = IdentifierGenerator([model], lambda name: chosen, task.id_dict.eos(), 30)
     for hypotheses in generator.generate([model], batch):
         found = [tuple(hypothesis["tokens"].tolist()) for hypothesis in hypotheses]
         assert sorted(found) == sorted(map(tuple, task.data.bundle.symbols()[rows].tolist()))
@@ -131,14 +132,14 @@ def test_searches_that_leave_the_catalogue_are_refused(task, option):
 
 def test_temperature_divides_the_logits(task):
     model, batch = make_model(task), make_batch(task)
-    cold = IdentifierGenerator([model], task.trie, task.id_dict.eos(), 24, temperature=0.5)
+    cold = IdentifierGenerator([model], task.data.source, task.id_dict.eos(), 24, temperature=0.5)
     with torch.no_grad():
         model.decoder.output_projection.weight.mul_(2)
-    hot = IdentifierGenerator([model], task.trie, task.id_dict.eos(), 24)
-    expected = hot.search(batch["net_input"], task.trie("all")).scores
+    hot = IdentifierGenerator([model], task.data.source, task.id_dict.eos(), 24)
+    expected = hot.search(batch["net_input"], task.data.trie).scores
     with torch.no_grad():
         model.decoder.output_projection.weight.div_(2)
-    torch.testing.assert_close(cold.search(batch["net_input"], task.trie("all")).scores, expected)
+    torch.testing.assert_close(cold.search(batch["net_input"], task.data.trie).scores, expected)
 
 
 def test_ensemble_averages_probabilities(task):

@@ -20,7 +20,7 @@ def offsets(length: int, size: int) -> list[int]:
 @pytest.mark.parametrize(("items", "size"), [(1, 3), (2, 2), (60, 2), (60, 5), (200, 40)])
 def test_mask_equals_a_dictionary_of_prefixes(length, items, size):
     values = random_identifiers(length, items, length, size)
-    trie = IdentifierTrie(values, [size] * length, offsets(length, size))
+    trie = IdentifierTrie.build(values, [size] * length, offsets(length, size))
     nodes: dict[tuple[int, ...], int] = {(): 0}
     for depth in range(length):
         prefixes = list(nodes)
@@ -41,13 +41,13 @@ def test_mask_equals_a_dictionary_of_prefixes(length, items, size):
 def test_rows_name_the_items_of_a_subset():
     values = random_identifiers(0, 50, 3, 6)
     rows = np.array([40, 3, 17])
-    trie = IdentifierTrie(values[rows], [6] * 3, offsets(3, 6), rows)
+    trie = IdentifierTrie.build(values[rows], [6] * 3, offsets(3, 6), rows)
     assert sorted(trie.rows.tolist()) == [3, 17, 40]
     assert len(trie) == 3
 
 
 def test_void_children_stay_in_range():
-    trie = IdentifierTrie(np.array([[0, 0], [0, 1], [0, 2], [1, 0]]), [2, 3], [4, 6])
+    trie = IdentifierTrie.build(np.array([[0, 0], [0, 1], [0, 2], [1, 0]]), [2, 3], [4, 6])
     child, symbols, exists = trie.children(1, torch.tensor([1]))
     assert exists.tolist() == [[True, False, False]]
     assert child.max() < trie.num_nodes(2)
@@ -56,6 +56,6 @@ def test_void_children_stay_in_range():
 
 def test_nothing_to_search_and_equal_identifiers_are_refused():
     with pytest.raises(ValueError, match="no candidate"):
-        IdentifierTrie(np.zeros((0, 3), dtype=np.int32), [2] * 3, offsets(3, 2))
+        IdentifierTrie.build(np.zeros((0, 3), dtype=np.int32), [2] * 3, offsets(3, 2))
     with pytest.raises(ValueError, match="same identifier"):
-        IdentifierTrie(np.zeros((2, 3), dtype=np.int32), [2] * 3, offsets(3, 2))
+        IdentifierTrie.build(np.zeros((2, 3), dtype=np.int32), [2] * 3, offsets(3, 2))
