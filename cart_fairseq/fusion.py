@@ -72,7 +72,7 @@ class Attention(nn.Module):
         scores = torch.bmm(heads, keys).view(batch, self.num_heads, -1, memories, length)
         if hidden is not None:
             scores = scores.masked_fill(hidden[:, None, :, None, :], float("-inf"))
-        weights = self.dropout(scores.softmax(-1, dtype=torch.float32).type_as(scores)).flatten(0, 1)
+        weights = self.dropout(scores.softmax(-1)).flatten(0, 1)
         values = value.view(memories, length, rows, -1).transpose(1, 2)
         pairs = zip(weights.unbind(2), values.unbind(0), strict=True)
         found = [torch.bmm(weight, each).transpose(0, 1) for weight, each in pairs]

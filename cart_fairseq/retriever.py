@@ -44,11 +44,13 @@ class CartRetriever:
         models: trained ``cart`` models of one data-bin; several are an ensemble.
         task: the task they were trained with.
         beam: default beam width; at least as wide as the k asked for is used.
+        scoring: ``masked`` or ``renormalised``.
     """
 
-    def __init__(self, models: Sequence[Any], task: CartRetrievalTask, beam: int = 30):
+    def __init__(self, models: Sequence[Any], task: CartRetrievalTask, beam: int = 30, scoring: str = DEFAULT_SCORING):
         self.task = task
         self.beam = beam
+        self.scoring = scoring
         self.models = list(models)
         self.device = next(self.models[0].parameters()).device
         self.codec = QueryCodec(task.data)
@@ -82,11 +84,7 @@ class CartRetriever:
             if not Path(each).is_file():
                 raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
         # precision is the caller's choice, not what the checkpoint happened to be trained with
-        overrides = {
-            "data": str(data),
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "beam_scoring": scoring,
-        }
+        overrides = {"data": str(data), "float32_matmul_precision": torch.get_float32_matmul_precision()}
         try:
             models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
         except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
@@ -98,7 +96,7 @@ class CartRetriever:
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls([convert(model.to(target).eval(), precision) for model in models], task, beam)
+        return cls([convert(model.to(target).eval(), precision) for model in models], task, beam, scoring)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates that several searches use; None stands for the whole catalogue.
@@ -141,7 +139,7 @@ class CartRetriever:
             if not text.strip():
                 raise ValueError(f"query {row} is empty; give it some text")
         allowed = self._per_query(candidates, len(texts))
-        generator = self.task.search_with(self.models, max(self.beam, k))
+        generator = self.task.search_with(self.models, max(self.beam, k), scoring=self.scoring)
         tokens = [
             self.task.query_dict.encode_line(self.codec.encode(text), add_if_not_exist=False).long() for text in texts
         ]

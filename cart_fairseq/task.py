@@ -176,9 +176,11 @@ class CartRetrievalTask(FairseqTask):
         models = [convert(model, str(self.cfg.inference_precision)) for model in models]
         return self.search_with(models, getattr(args, "beam", 30), getattr(args, "temperature", 1.0))
 
-    def search_with(self, models: Sequence[Any], beam: int, temperature: float = 1.0) -> IdentifierGenerator:
-        """A search of the catalogue with one model, or an ensemble."""
-        scoring = str(self.cfg.beam_scoring)
+    def search_with(
+        self, models: Sequence[Any], beam: int, temperature: float = 1.0, scoring: str | None = None
+    ) -> IdentifierGenerator:
+        """A search of the catalogue with one model or an ensemble; ``scoring`` is ``--beam-scoring`` unless given."""
+        scoring = scoring or str(self.cfg.beam_scoring)
         return IdentifierGenerator(models, self.data.source, self.id_dict.eos(), beam, temperature, scoring)
 
     def build_bpe(self, args: Any) -> QueryCodec:

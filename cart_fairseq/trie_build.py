@@ -98,7 +98,7 @@ def _sort_packed(values: np.ndarray, bits: Sequence[int], row_bits: int) -> tupl
         packed[block] = _packed(values[block], bits) << row_bits
         packed[block] |= np.arange(block.start, block.stop)
     packed.sort()
-    order = np.empty(len(values), dtype=index_dtype(len(values)))
+    order: np.ndarray = np.empty(len(values), dtype=index_dtype(len(values)))
     for block in blocks(len(values)):
         order[block] = packed[block] & ((1 << row_bits) - 1)
     shifts = [row_bits + sum(bits[position + 1 :]) for position in range(len(bits))]
@@ -122,7 +122,7 @@ def _sort_by_words(values: np.ndarray, bits: Sequence[int]) -> tuple[np.ndarray,
         for word, group in zip(words, groups, strict=True):
             word[block] = _packed(values[block][:, group], [bits[position] for position in group])
     places = np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
-    order = places.astype(index_dtype(len(values)))
+    order: np.ndarray = places.astype(index_dtype(len(values)))
 
     def columns(block: slice) -> list[np.ndarray]:
         return list(np.asarray(values[order[block]]).T)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,10 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from cart_fairseq import CartRetriever
+from cart_fairseq.data_bin import DataBin
 from cart_fairseq.files import read_json
 from cart_fairseq.metrics import METRIC_NAMES
 
@@ -87,8 +90,6 @@ def test_validate_generate_and_python_agree(data_bin, trained, tmp_path):
     assert metrics["queries"] == 24
     assert metrics["candidates"] == 8
     assert validate(data_bin, best) == pytest.approx({k: v for k, v in metrics.items() if "_at_" in k}, abs=0.01)
-
-    import pyarrow.parquet as pq
 
     queries = pq.read_table(data_bin / "queries.test.parquet").to_pylist()
     retriever = CartRetriever.from_pretrained(best, data=data_bin)
@@ -258,3 +259,38 @@ def test_search_refuses_what_it_cannot_answer(data_bin, trained, tmp_path):
     assert len({hit.item_id for hit in everything}) == 24
     with pytest.raises(ValueError, match="no such checkpoint"):
         CartRetriever.from_pretrained(tmp_path / "none.pt", data=data_bin)
+
+
+@pytest.mark.parametrize("scoring", ["masked", "renormalised"])
+def test_generation_in_every_scoring_mode_and_precision(data_bin, trained, tmp_path, scoring):
+    best = trained / "checkpoint_best.pt"
+    for precision in ("float32", "bf16", "int8"):
+        flags = ["--beam-scoring", scoring, "--inference-precision", precision]
+        metrics = generate(data_bin, best, tmp_path / precision, *flags)
+        retriever = CartRetriever.from_pretrained(best, data_bin, precision=precision, scoring=scoring)
+        lines = re.findall(
+            r"^D-0\t(-[\d.]+)\t(item \d+)$", (tmp_path / precision / "generate-test.txt").read_text(), re.M
+        )
+        query = pq.read_table(data_bin / "queries.test.parquet").to_pylist()[0]
+        hits = retriever.search([query["text"]], k=10, candidates="test")[0]
+        assert metrics["queries"] == 24
+        # activations of int8 are quantised by batch
+        close = 0.2 if precision != "float32" else 1e-3
+        assert [float(score) * 0.6931472 for score, _ in lines] == pytest.approx([h.score for h in hits], abs=close)
+        if precision == "float32":
+            assert [item for _, item in lines] == [hit.item_id for hit in hits]
+
+
+def test_a_trie_of_other_identifiers_or_a_truncated_one_is_refused(data_bin, trained, tmp_path):
+    copy = tmp_path / "data-bin"
+    shutil.copytree(data_bin, copy)
+    trie = copy / "trie.safetensors"
+    whole = trie.read_bytes()
+    trie.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"trie.safetensors: \d+ bytes, the manifest says"):
+        CartRetriever.from_pretrained(trained / "checkpoint_best.pt", copy)
+    data = DataBin(data_bin)
+    data.trie.save(trie, "0" * 64)
+    assert len(trie.read_bytes()) == len(whole)
+    with pytest.raises(ValueError, match=r"trie.safetensors: belongs to other identifiers"):
+        CartRetriever.from_pretrained(trained / "checkpoint_best.pt", copy).search(["red dog"])
