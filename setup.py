@@ -25,6 +25,7 @@ setup(
     ],
     extras_require={
         "demo": ["pillow>=10"],
+        "ray": ["ray[data]>=2.9"],
         "test": ["pytest>=8", "ranx>=0.3.20", "ruff>=0.9", "mypy>=1.14", "pillow>=10"],
     },
 )

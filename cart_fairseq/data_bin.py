@@ -1,4 +1,8 @@
-"""A data-bin as ``preprocess.binarize`` leaves it: manifest, identifier bundle, candidate sets."""
+"""A data-bin as ``preprocess.binarize`` leaves it: manifest, identifier bundle, candidate sets.
+
+An update writes all files that follow from the bundle into a folder named after the bundle's state to be, replaces the
+bundle's manifest, and then moves the files up. Until they have arrived, that folder is the data-bin.
+"""
 
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +12,8 @@ import torch
 
 from cart_fairseq.candidates import CandidateSet
 from cart_fairseq.files import read_json
-from cart_fairseq.identifiers import SCHEMA_VERSION, IdentifierBundle, check_sizes
+from cart_fairseq.identifiers import IdentifierBundle
+from cart_fairseq.segments import SCHEMA_VERSION, check_sizes
 from cart_fairseq.trie import IdentifierTrie
 
 REMEDY = "make it again with python -m preprocess.binarize"
@@ -26,21 +31,26 @@ class DataBin:
     """
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(directory)
-        if not (self.directory / "manifest.json").is_file():
-            raise ValueError(f"{self.directory}: no manifest.json, so not a data-bin; {REMEDY}")
-        self.manifest = read_json(self.directory / "manifest.json")
-        if not isinstance(self.manifest, dict) or self.manifest.get("kind") != "data-bin":
-            raise ValueError(f"{self.directory}/manifest.json: does not describe a data-bin; {REMEDY}")
-        if self.manifest.get("schema_version") != SCHEMA_VERSION:
-            found = self.manifest.get("schema_version")
+        root = Path(directory)
+        if not (root / "manifest.json").is_file():
+            raise ValueError(f"{root}: no manifest.json, so not a data-bin; {REMEDY}")
+        manifest = read_json(root / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
+            raise ValueError(f"{root}/manifest.json: does not describe a data-bin; {REMEDY}")
+        if manifest.get("schema_version") != SCHEMA_VERSION:
+            found = manifest.get("schema_version")
             raise ValueError(
-                f"{self.directory}/manifest.json: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}"
+                f"{root}/manifest.json: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}"
             )
+        self.bundle = IdentifierBundle.load(root / "identifiers")
+        pending = pending_folder(root, self.bundle.state)
+        self.directory = pending if pending.is_dir() else root
+        self.manifest = read_json(self.directory / "manifest.json")
         check_sizes(self.directory, self.manifest, REMEDY)
-        self.bundle = IdentifierBundle.load(self.directory / "identifiers")
         if self.bundle.fingerprint != self.manifest["fingerprint"]:
-            raise ValueError(f"{self.directory}: its identifiers are not those it was binarised with; {REMEDY}")
+            raise ValueError(f"{root}: its identifiers are not those it was binarised with; {REMEDY}")
+        if self.bundle.state != self.manifest.get("identifiers", self.bundle.state):
+            raise ValueError(f"{root}: its identifiers were updated apart from it; {REMEDY}")
         self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
 
     @cached_property
@@ -56,7 +66,7 @@ class DataBin:
         Raises:
             ValueError: there is no such set.
         """
-        if name == "all":
+        if name == "all" and not len(self.bundle.removed):
             return None
         path = self.directory / f"candidates.{name}.npy"
         if not path.is_file():
@@ -72,13 +82,21 @@ class DataBin:
             ValueError: the saved one is damaged or belongs to other identifiers.
         """
         if TRIE in self.manifest["files"]:
-            return IdentifierTrie.load(self.directory / TRIE, self.bundle.fingerprint)
+            return IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
         return build_trie(self.bundle)
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
-        """The items of these rows as a set that can be searched."""
+        """The items of these rows as a set that can be searched.
+
+        Raises:
+            ValueError: there is none, or one was removed.
+        """
         values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
-        return CandidateSet(self.trie.find(values))
+        leaves = self.trie.find(values)
+        if (leaves < 0).any():
+            gone = self.bundle.item_id(int(rows[int((leaves < 0).int().argmax())]))
+            raise ValueError(f"item {gone!r} was removed from the catalogue; leave it out of the candidates")
+        return CandidateSet(leaves)
 
     def source(self, name: str) -> tuple[IdentifierTrie, CandidateSet | None]:
         """The trie, and a named candidate set; None stands for every item.
@@ -89,12 +107,19 @@ class DataBin:
         if name not in self._candidate_sets:
             rows = self.candidates(name)
             self._candidate_sets[name] = (
-                None if rows is None or len(rows) == len(self.bundle) else self.candidate_set(rows)
+                None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
             )
         return self.trie, self._candidate_sets[name]
 
 
+def pending_folder(root: Path, state: str) -> Path:
+    """Where the files lie that a data-bin has from a state of its bundle on."""
+    return root / f"next.{state[:16]}"
+
+
 def build_trie(bundle: IdentifierBundle) -> IdentifierTrie:
-    """The trie of all identifiers of a bundle."""
-    sizes = [position.size for position in bundle.positions]
-    return IdentifierTrie.build(bundle.values, sizes, bundle.offsets.tolist())
+    """The trie of a bundle's identifiers, those of removed items left out."""
+    sizes, offsets = [position.size for position in bundle.positions], bundle.offsets.tolist()
+    if not len(bundle.removed):
+        return IdentifierTrie.build(bundle.values, sizes, offsets)
+    return IdentifierTrie.build(bundle.values[bundle.kept], sizes, offsets, bundle.kept)

@@ -6,7 +6,8 @@ dictionary by position, ``<k_17> <v1_3> <v2_90> <u_0>``, so that each position h
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
+from cart_fairseq import segments
 from cart_fairseq.files import read_json, replacing, sha256, write_json
+from cart_fairseq.segments import SCHEMA_VERSION, check_sizes
+from cart_fairseq.trie_build import build_levels
 
-SCHEMA_VERSION = 1
 DICTIONARY_SPECIALS = 4  # fairseq's <s> <pad> </s> <unk> come before the first symbol of a dictionary file
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
 
@@ -49,18 +51,27 @@ def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
     """
     if unique_size < 2:
         raise ValueError(f"--unique-size is {unique_size}; reserve at least 2 symbols for the unique token")
-    order = np.lexsort(codes.T[::-1])
-    ordered = codes[order]
-    first = np.ones(len(codes), dtype=bool)
-    first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    starts = np.flatnonzero(first)
-    counts = np.empty(len(codes), dtype=np.int64)
-    counts[order] = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
+    rows = len(codes)
+    sizes = [int(size) for size in codes.max(axis=0) + 1] if rows else []
+    if rows and codes.min() >= 0 and math.prod(sizes) * rows < 2**63:
+        # Code and row in one integer: sorting such numbers is many times faster than sorting rows of codes.
+        keys = np.zeros(rows, dtype=np.int64)
+        for size, column in zip(sizes, codes.T, strict=True):
+            keys = keys * size + column
+        keys, order = np.divmod(np.sort(keys * rows + np.arange(rows)), rows)
+        first = np.append(True, keys[1:] != keys[:-1])
+    else:
+        order = np.lexsort(codes.T[::-1])
+        ordered = codes[order]
+        first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[:rows]
+    places = np.arange(rows)
+    counts = np.empty(rows, dtype=np.int64)
+    counts[order] = places - np.maximum.accumulate(np.where(first, places, 0))
     digits = 1
-    while len(codes) and counts.max() >= unique_size**digits:
+    while rows and counts.max() >= unique_size**digits:
         digits += 1
-    places = unique_size ** np.arange(digits - 1, -1, -1)
-    return ((counts[:, None] // places) % unique_size).astype(np.int32)
+    powers = unique_size ** np.arange(digits - 1, -1, -1)
+    return ((counts[:, None] // powers) % unique_size).astype(np.int32)
 
 
 def unique_positions(digits: int, unique_size: int) -> list[Position]:
@@ -72,7 +83,7 @@ def write_bundle(
     directory: str | Path,
     values: np.ndarray,
     positions: Sequence[Position],
-    items: Sequence[Mapping[str, Any]],
+    items: Collection[Mapping[str, Any]],
     report: Mapping[str, Any],
     codec_tensors: Mapping[str, np.ndarray],
     codec_settings: Mapping[str, Any],
@@ -93,16 +104,9 @@ def write_bundle(
     if len(values) and ((values < 0) | (values >= sizes)).any():
         row, column = np.argwhere((values < 0) | (values >= sizes))[0]
         raise ValueError(f"item row {row}: {positions[column].symbol(values[row, column])} of {sizes[column]} values")
-    if len(np.unique(values, axis=0)) != len(values):
-        raise ValueError("two items have the same identifier; add a unique token")
+    build_levels(values, sizes.tolist())  # refuses equal identifiers
     with replacing(directory, directory=True) as new:
-        np.save(new / "identifiers.npy", np.ascontiguousarray(values, dtype=np.int32), allow_pickle=False)
-        columns = {
-            "item_id": pa.array([item["item_id"] for item in items], pa.string()),
-            "split": pa.array([item.get("split") for item in items], pa.string()),
-            "record": pa.array([json.dumps(item, ensure_ascii=False) for item in items], pa.string()),
-        }
-        pq.write_table(pa.table(columns), new / "item_ids.parquet")
+        segments.write_part(new, values, items)
         words = (position.symbol(value) for position in positions for value in range(position.size))
         (new / "dict.id.txt").write_text("".join(f"{word} 1\n" for word in words), encoding="utf-8")
         save_file({k: np.ascontiguousarray(v) for k, v in codec_tensors.items()}, new / "codec.safetensors")
@@ -115,7 +119,7 @@ def write_bundle(
                 "kind": "identifiers",
                 "items": len(values),
                 "positions": [dataclasses.asdict(position) for position in positions],
-                "files": {n: {"sha256": sha256(new / n), "bytes": (new / n).stat().st_size} for n in FILES},
+                "files": {name: segments.file_entry(new / name) for name in FILES},
             },
         )
     return IdentifierBundle.load(directory)
@@ -126,48 +130,42 @@ class IdentifierBundle:
 
     Attributes:
         directory: where it lies.
-        values: (N, J) int32, memory-mapped; row order is that of the items.
+        parts: the folders its rows lie in (:mod:`cart_fairseq.segments`).
         positions: the J positions with their names and sizes.
+        removed: (R,) int64, ascending: rows of items that are no longer in the catalogue, though their identifiers
+            stay reserved.
         manifest: the parsed ``manifest.json``.
     """
 
-    def __init__(self, directory: Path, values: np.ndarray, positions: tuple[Position, ...], manifest: dict[str, Any]):
+    def __init__(self, directory: Path, manifest: dict[str, Any]):
         self.directory = directory
-        self.values = values
-        self.positions = positions
         self.manifest = manifest
+        try:
+            self.positions = tuple(Position(p["name"], p["size"]) for p in manifest["positions"])
+            self.parts = segments.parts_of(manifest)
+            complete = sum(part.items for part in self.parts) == manifest["items"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
+        if not complete:
+            raise ValueError(f"{directory}/manifest.json: its segments lack items; {segments.REMEDY}")
+        self._arrays = segments.open_values(directory, self.parts, len(self.positions))
+        self.removed = segments.read_removed(directory, manifest)
 
     @classmethod
-    def load(cls, directory: str | Path) -> "IdentifierBundle":
+    def load(cls, directory: str | Path, manifest: dict[str, Any] | None = None) -> "IdentifierBundle":
         """Open a bundle, checking schema, sizes and headers (:meth:`verify` hashes everything).
+
+        Args:
+            directory: where it lies.
+            manifest: to be used instead of the one in ``manifest.json``, for an update that is not yet complete.
 
         Raises:
             ValueError: something is missing, truncated or of another schema; the message names the file.
         """
         directory = Path(directory)
-        remedy = "build it again with python -m preprocess.build_identifiers"
-        if not (directory / "manifest.json").is_file():
-            raise ValueError(f"{directory}: no manifest.json, so not an identifier bundle; {remedy}")
-        manifest = read_json(directory / "manifest.json")
-        if not isinstance(manifest, dict) or manifest.get("kind") != "identifiers":
-            raise ValueError(f"{directory}/manifest.json: does not describe an identifier bundle; {remedy}")
-        if manifest.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"{directory}/manifest.json: schema_version is {manifest.get('schema_version')}, this version reads "
-                f"{SCHEMA_VERSION}; {remedy}"
-            )
-        check_sizes(directory, manifest, remedy)
-        try:
-            values = np.load(directory / "identifiers.npy", mmap_mode="r", allow_pickle=False)
-            positions = tuple(Position(p["name"], p["size"]) for p in manifest["positions"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{directory}: identifiers.npy or manifest.json is damaged ({error}); {remedy}") from None
-        expected = (manifest["items"], len(positions))
-        if values.shape != expected or values.dtype != np.int32:
-            raise ValueError(
-                f"{directory}/identifiers.npy: {values.dtype} of shape {values.shape}, expected int32 {expected}; {remedy}"
-            )
-        return cls(directory, values, positions, manifest)
+        manifest = manifest or segments.read_manifest(directory)
+        check_sizes(directory, manifest, segments.REMEDY)
+        return cls(directory, manifest)
 
     def verify(self) -> None:
         """Hash every file against the manifest.
@@ -184,7 +182,18 @@ class IdentifierBundle:
                 )
 
     def __len__(self) -> int:
-        return len(self.values)
+        """N, removed items included."""
+        return int(self.manifest["items"])
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(N, J) int32 in row order; memory-mapped unless items were added."""
+        return self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays)
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """(N - R,) int64, ascending: rows of the items that are in the catalogue."""
+        return np.delete(np.arange(len(self)), self.removed)
 
     @property
     def length(self) -> int:
@@ -193,9 +202,23 @@ class IdentifierBundle:
 
     @property
     def fingerprint(self) -> str:
-        """What a data-bin and a checkpoint remember: the checksum of the identifiers and of their items."""
+        """What a data-bin and a checkpoint remember: the checksum of the identifiers and items that it was built with.
+
+        Updates leave it as it is, since they change nobody's identifier.
+        """
         files = self.manifest["files"]
-        return files["identifiers.npy"]["sha256"][:32] + files["item_ids.parquet"]["sha256"][:32]
+        built = [files.get(name, {}).get("sha256", "")[:32] for name in (segments.IDENTIFIERS, segments.ITEMS)]
+        return str(self.manifest.get("fingerprint") or "".join(built))
+
+    @property
+    def revision(self) -> int:
+        """How often it was updated."""
+        return int(self.manifest.get("revision", 0))
+
+    @cached_property
+    def state(self) -> str:
+        """64 hexadecimal digits that change with every update: what a saved trie belongs to."""
+        return segments.state_of(self.manifest)
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -208,27 +231,32 @@ class IdentifierBundle:
         return np.asarray(self.values, dtype=np.int64) + self.offsets
 
     @cached_property
-    def _table(self) -> pa.Table:
-        table = pq.read_table(self.directory / "item_ids.parquet")
-        if table.num_rows != len(self):
-            raise ValueError(
-                f"{self.directory}/item_ids.parquet: {table.num_rows} rows for {len(self)} identifiers; build it again"
-            )
-        return table
+    def id_column(self) -> pa.ChunkedArray:
+        """The N item ids as strings of Arrow, which are no Python objects."""
+        return segments.read_column(self.directory, self.manifest, "item_id")
+
+    @cached_property
+    def split_column(self) -> pa.ChunkedArray:
+        """The N splits, null where an item has none."""
+        return segments.read_column(self.directory, self.manifest, "split")
+
+    @cached_property
+    def _records(self) -> pa.ChunkedArray:
+        return segments.read_column(self.directory, self.manifest, "record")
 
     @cached_property
     def item_ids(self) -> list[str]:
         """The N item ids in row order."""
-        return self._table["item_id"].to_pylist()
+        return self.id_column.to_pylist()
 
     @cached_property
     def splits(self) -> list[str | None]:
         """Each item's split (train, valid, test) or None, in row order."""
-        return self._table["split"].to_pylist()
+        return self.split_column.to_pylist()
 
     def item_id(self, row: int) -> str:
         """The item id of a row."""
-        return self._table["item_id"][row].as_py()
+        return self.id_column[row].as_py()
 
     def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
         """Rows of some items: (n,) int64, ascending, each once; one pass over the column, whatever its length.
@@ -237,29 +265,29 @@ class IdentifierBundle:
             ValueError: an item is not in the catalogue.
         """
         wanted = pa.array(item_ids, pa.string())
-        column = self._table["item_id"]
-        place = pc.index_in(column, value_set=wanted)
-        rows = np.flatnonzero(place.is_valid().to_numpy())
+        found = np.flatnonzero(pc.is_in(self.id_column, value_set=wanted).to_numpy())
+        rows = found[~np.isin(found, self.removed)]
         if len(rows) < len(wanted.unique()):
-            unknown = pc.invert(pc.is_in(wanted, value_set=column.take(rows)))
-            raise ValueError(
-                f"candidate {wanted.filter(unknown)[0].as_py()!r} is not in the catalogue; check the item ids"
-            )
+            missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=self.id_column.take(rows))))[0]
+            was_there = pc.is_in(missing, value_set=self.id_column.take(found)).as_py()
+            state = "was removed from" if was_there else "is not in"
+            raise ValueError(f"item {missing.as_py()!r} {state} the catalogue; check the item ids")
         return rows
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Item id -> row."""
-        return {item_id: row for row, item_id in enumerate(self.item_ids)}
+        """Item id -> row, of the items in the catalogue."""
+        gone = set(self.removed.tolist())
+        return {item_id: row for row, item_id in enumerate(self.item_ids) if row not in gone}
 
     def record(self, row: int) -> dict[str, Any]:
         """Everything ``items.jsonl`` says about the item of a row."""
-        return json.loads(self._table["record"][row].as_py())
+        return json.loads(self._records[row].as_py())
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The parsed ``report.json``."""
-        return read_json(self.directory / "report.json")
+        """The parsed ``report.json`` of the build, or of the last ``compact``."""
+        return read_json(self.directory / self.parts[0].folder / "report.json")
 
     @cached_property
     def codec_settings(self) -> dict[str, Any]:
@@ -269,17 +297,3 @@ class IdentifierBundle:
     def codec_tensors(self) -> dict[str, np.ndarray]:
         """The arrays of ``codec.safetensors``."""
         return load_file(self.directory / "codec.safetensors")
-
-
-def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> None:
-    """Compare every file's size with its manifest entry.
-
-    Raises:
-        ValueError: a file is missing or has another size; the message names it.
-    """
-    for name, entry in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
-            raise ValueError(f"{path}: missing, though the manifest lists it; {remedy}")
-        if path.stat().st_size != entry["bytes"]:
-            raise ValueError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {remedy}")

@@ -131,8 +131,15 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Codes of x: (B, D) float -> (B, M) int64."""
-        return self.quantise(self.encoder(x))[0]
+        """Codes of x: (B, D) float -> (B, M) int64. Those of `quantise`, without its losses."""
+        residual, codes = x, []
+        for layer in self.encoder:
+            # In place, as nothing here needs a gradient: fresh memory costs as much as the activation itself.
+            residual = F.elu_(residual) if isinstance(layer, nn.ELU) else layer(residual)
+        for codebook in self.codebooks:
+            codes.append(nearest(residual, codebook))
+            residual = residual - F.embedding(codes[-1], codebook)
+        return torch.stack(codes, dim=1)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -189,7 +196,8 @@ class RQVAE(nn.Module):
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest codeword by Euclidean distance: (B, latent), (size, latent) -> (B,) int64."""
     # |p - c|^2 without |p|^2, which is the same for every codeword.
-    return torch.addmm(codebook.square().sum(dim=1), points, codebook.t(), alpha=-2.0).argmin(dim=1)
+    distances = torch.addmm(codebook.square().sum(dim=1), points, codebook.t(), alpha=-2.0)
+    return distances.min(dim=1).indices  # as argmin, twice as fast
 
 
 def k_means_centres(points: NDArray[np.float32], size: int, seed: int) -> NDArray[np.float32]:

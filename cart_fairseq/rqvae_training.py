@@ -1,9 +1,11 @@
 """Training of the RQ-VAE by `fairseq-train`: task, model and criterion, all named `cart_rqvae` (CART appendix C).
 
 `preprocess.build_identifiers` writes the residuals and runs `fairseq-train RESIDUALS.npy --task cart_rqvae …`; nothing
-here knows of items or identifiers. One pass over the residuals is one epoch.
+here knows of items or identifiers. One pass over the residuals is one epoch. Several processes (torchrun) share every
+batch instead of taking a batch each, so the updates do not depend on their number.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.data import FairseqDataset
+from fairseq.data.iterators import EpochBatchIterating
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed.utils import get_data_parallel_rank, get_data_parallel_world_size
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel, register_model
 from fairseq.tasks import FairseqTask, register_task
@@ -29,11 +33,17 @@ class ResidualDataset(FairseqDataset):
 
     An example is only a row number; the collater gathers a whole batch at once, which on memory maps is many times
     faster than stacking rows.
+
+    Args:
+        residuals: (N, D) float32.
+        shard_id, num_shards: of every batch only the rows at shard_id, shard_id + num_shards … are gathered.
     """
 
-    def __init__(self, residuals: np.ndarray):
+    def __init__(self, residuals: np.ndarray, shard_id: int = 0, num_shards: int = 1):
         # A plain view: indexing the memmap subclass costs more than the copy itself.
         self.residuals = residuals.view(np.ndarray)
+        self.shard_id = shard_id
+        self.num_shards = num_shards
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
@@ -48,7 +58,7 @@ class ResidualDataset(FairseqDataset):
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """Row numbers -> {"id": (B,) int64, "net_input": {"x": (B, D) float32}, "nsentences", "ntokens": B}."""
-        rows = np.asarray(samples, dtype=np.int64)
+        rows = np.asarray(samples[self.shard_id :: self.num_shards], dtype=np.int64)
         return {
             "id": torch.from_numpy(rows),
             "net_input": {"x": torch.from_numpy(self.residuals[rows])},
@@ -93,7 +103,8 @@ class RQVAETask(FairseqTask):
         residuals = np.load(cfg.data, mmap_mode="r", allow_pickle=False)
         if residuals.ndim != 2 or residuals.dtype != np.float32 or len(residuals) == 0:
             raise ValueError(f"{cfg.data}: {residuals.dtype} of shape {residuals.shape}, must be (N, D) float32, N > 0")
-        self.residuals = ResidualDataset(residuals)
+        shards = (get_data_parallel_rank(), get_data_parallel_world_size()) if is_distributed() else (0, 1)
+        self.residuals = ResidualDataset(residuals, *shards)
 
     @property
     def dimension(self) -> int:
@@ -108,7 +119,12 @@ class RQVAETask(FairseqTask):
         """Build the model and initialise its codebooks here, before it is wrapped, so that all workers agree."""
         model = super().build_model(cfg, from_checkpoint)
         model.rqvae.initialise_codebooks(self.sample(epoch=0), seed=self.cfg.seed)
+        agree_on(model.rqvae.codebooks)
         return model
+
+    def get_batch_iterator(self, *args: Any, **kwargs: Any) -> EpochBatchIterating:
+        """All batches for every process; the dataset's collater gives each its share of them."""
+        return super().get_batch_iterator(*args, **{**kwargs, "num_shards": 1, "shard_id": 0})
 
     def begin_epoch(self, epoch: int, model: BaseFairseqModel) -> None:
         """Re-seed codewords that no longer serve any row. Depends on weights, seed and epoch only: resumable."""
@@ -118,9 +134,7 @@ class RQVAETask(FairseqTask):
         rqvae = model.rqvae
         device = rqvae.codebooks[0].device
         rqvae.reseed_dead_codes(self.sample(epoch).to(device), seed=self.cfg.seed + epoch)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            for codebook in rqvae.codebooks:
-                torch.distributed.broadcast(codebook.data, src=0)
+        agree_on(rqvae.codebooks)
 
     def sample(self, epoch: int) -> Tensor:
         """(n, D) float32: all residuals, or where they are many a seeded sample of them."""
@@ -142,6 +156,18 @@ class RQVAETask(FairseqTask):
     def target_dictionary(self) -> None:
         """There is no text."""
         return
+
+
+def is_distributed() -> bool:
+    """Whether this is one of several training processes."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def agree_on(tensors: Iterable[Tensor]) -> None:
+    """Give every process the first one's values: other machines may round otherwise."""
+    if is_distributed():
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor.data, src=0)
 
 
 @dataclass

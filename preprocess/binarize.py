@@ -13,19 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-from cart_fairseq.data_bin import TRIE, build_trie
+from cart_fairseq.data_bin import TRIE, DataBin, build_trie
 from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
-from cart_fairseq.identifiers import IdentifierBundle, check_sizes
+from cart_fairseq.identifiers import IdentifierBundle
+from cart_fairseq.segments import SCHEMA_VERSION, file_entry
 from preprocess.inputs import read_captions
 from preprocess.roles import MEASURED, Caption, assign, candidate_rows, hold_out, resolve
-from preprocess.vocabulary import EOS, UNK, QueryVocabulary, train_sentencepiece
+from preprocess.subsets import cut_queries, encode_queries, write_subset
+from preprocess.vocabulary import QueryVocabulary, train_sentencepiece
 
-SCHEMA_VERSION = 1
+SENTENCEPIECE = "sentencepiece.model"
 MANIFEST = "manifest.json"
 
 
@@ -59,13 +57,21 @@ class Settings:
             raise ValueError(f"--valid-size is {self.valid_size}; use 0 to hold nothing out")
 
 
-def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings = Settings()) -> bool:
+def binarize(
+    identifiers: Path,
+    captions: Path,
+    output: Path,
+    settings: Settings = Settings(),
+    vocabulary_from: Path | None = None,
+) -> bool:
     """Write a ``data-bin``, atomically; do nothing where ``output`` was made from the same inputs and settings.
 
     Args:
         identifiers: an identifier bundle.
         captions: ``captions.jsonl``.
         output: the folder to make; only an earlier data-bin or an empty folder is replaced.
+        vocabulary_from: a data-bin whose query vocabulary is used instead of one trained on these captions, so that a
+            checkpoint of that data-bin goes on with this one.
 
     Returns:
         Whether anything was written.
@@ -82,12 +88,18 @@ def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings
         "captions": sha256(captions),
         **dataclasses.asdict(settings),
     }
+    if vocabulary_from:
+        inputs["vocabulary"] = sha256(DataBin(vocabulary_from).directory / SENTENCEPIECE)
     if is_current(output, inputs):
         print(f"{output}: up to date (same identifiers, captions and settings), nothing to do")
         return False
     bundle.verify()
 
-    subsets = assign(resolve(rows, bundle.row_of, bundle.splits, str(captions)), settings.index_captions == "include")
+    everyone = {item_id: row for row, item_id in enumerate(bundle.item_ids)} | bundle.row_of
+    resolved = resolve(rows, everyone, bundle.splits, str(captions))
+    gone = set(bundle.removed.tolist())
+    remaining = [caption for caption in resolved if caption.item_row not in gone]
+    subsets = assign(remaining, settings.index_captions == "include")
     held_out = False
     if not subsets["valid"]:
         subsets["train"], subsets["valid"] = hold_out(subsets["train"], settings.valid_size, settings.seed)
@@ -98,32 +110,39 @@ def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings
             "or allow index captions (--index-captions include)"
         )
     symbols = bundle.symbols()
-    candidates = {"all": candidate_rows(bundle.splits, "all")}
+    candidates = {"all": bundle.kept}
     for subset in MEASURED:  # also where only items of the split are there: queries may come later
         if subsets[subset] or subset in bundle.splits:
-            candidates[subset] = candidate_rows(bundle.splits, subset, held_out and subset == "valid")
+            candidates[subset] = candidate_rows(
+                bundle.split_column, subset, held_out and subset == "valid", bundle.removed
+            )
 
     texts = [caption.text for caption in subsets["train"]]
-    vocabulary = QueryVocabulary(train_sentencepiece(texts, settings.vocab_size, settings.seed))
+    vocabulary = QueryVocabulary(
+        (DataBin(vocabulary_from).directory / SENTENCEPIECE).read_bytes()
+        if vocabulary_from
+        else train_sentencepiece(texts, settings.vocab_size, settings.seed)
+    )
     queries = {subset: encode_queries(members, vocabulary, str(captions)) for subset, members in subsets.items()}
     notes = [note for subset in queries for note in cut_queries(queries[subset], settings.max_query_tokens, subset)]
     with replacing(output, directory=True) as new:
-        (new / "sentencepiece.model").write_bytes(vocabulary.model)
+        (new / SENTENCEPIECE).write_bytes(vocabulary.model)
         (new / "dict.query.txt").write_text(vocabulary.dictionary(), encoding="utf-8", newline="\n")
-        shutil.copytree(identifiers, new / "identifiers")
+        copy_bundle(bundle, new / "identifiers")
         shutil.copyfile(identifiers / "dict.id.txt", new / "dict.id.txt")
-        build_trie(bundle).save(new / TRIE, bundle.fingerprint)
+        build_trie(bundle).save(new / TRIE, bundle.state)
         for name, rows_of_set in candidates.items():
             np.save(new / f"candidates.{name}.npy", rows_of_set, allow_pickle=False)
         for subset, members in subsets.items():
             if members:
                 write_subset(new, subset, members, queries[subset], symbols)
-        files = sorted(path for path in new.rglob("*") if path.is_file())
+        files = sorted(path for path in new.iterdir() if path.is_file())  # the bundle has a manifest of its own
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "kind": "data-bin",
             "index_captions": settings.index_captions,
             "fingerprint": bundle.fingerprint,
+            "identifiers": bundle.state,
             "seed": settings.seed,
             "counts": {
                 subset: {"queries": len(members), "candidates": len(candidates.get(subset, candidates["all"]))}
@@ -132,13 +151,12 @@ def binarize(identifiers: Path, captions: Path, output: Path, settings: Settings
             },
             "valid_held_out": held_out,
             "inputs": inputs,
-            "files": {
-                path.relative_to(new).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-                for path in files
-            },
+            "files": {path.name: file_entry(path) for path in files},
         }
         write_json(new / MANIFEST, manifest)
     print(summary(subsets, candidates, held_out, settings.index_captions, len(vocabulary)))
+    if len(remaining) < len(resolved):
+        notes.append(f"{len(resolved) - len(remaining)} captions of removed items were left out")
     print("".join(f"note: {note}\n" for note in notes), end="")
     print(f"wrote {output}")
     return True
@@ -158,66 +176,16 @@ def is_current(output: Path, inputs: dict[str, object]) -> bool:
     if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
         raise ValueError(f"{output}: holds files that are no data-bin; choose an empty or new folder for --output")
     try:
-        check_sizes(output, manifest, "")
+        return DataBin(output).manifest.get("inputs") == inputs
     except (ValueError, KeyError):
         return False
-    return manifest.get("schema_version") == SCHEMA_VERSION and manifest.get("inputs") == inputs
 
 
-def encode_queries(captions: Sequence[Caption], vocabulary: QueryVocabulary, source: str) -> list[list[int]]:
-    """Symbols of each caption, the end of sentence last.
-
-    Raises:
-        ValueError: nothing is left of a text once it is normalised.
-    """
-    queries = vocabulary.encode([caption.text for caption in captions])
-    for caption, query in zip(captions, queries):
-        if not query:
-            raise ValueError(
-                f"{source}, row {caption.number}: text is {caption.text!r}, of which nothing is left once invisible "
-                "characters are removed; write a text or remove the row"
-            )
-        query.append(EOS)
-    return queries
-
-
-def cut_queries(queries: list[list[int]], limit: int, subset: str) -> list[str]:
-    """Cut queries to ``limit`` symbols, in place; return notes on what was cut and on letters never trained on."""
-    notes = []
-    unknown = sum(UNK in query for query in queries)
-    if unknown:
-        notes.append(f"{subset}: {unknown} of {len(queries)} queries have letters the vocabulary lacks (read as <unk>)")
-    too_long = [query for query in queries if len(query) > limit]
-    for query in too_long:
-        query[limit - 1 :] = [EOS]
-    if too_long:
-        notes.append(f"{subset}: {len(too_long)} of {len(queries)} queries were cut to {limit} tokens")
-    return notes
-
-
-def write_subset(
-    directory: Path, subset: str, captions: Sequence[Caption], queries: Sequence[Sequence[int]], symbols: np.ndarray
-) -> None:
-    """Write one subset: the query side, the identifier side and ``queries.SUBSET.parquet``.
-
-    Args:
-        queries: symbols of the query dictionary, end of sentence included, one list a caption.
-        symbols: (N, J) int64, identifiers in symbols of the target dictionary.
-    """
-    targets = ([*symbols[caption.item_row], EOS] for caption in captions)
-    for side, sequences in (("query", queries), ("id", targets)):
-        prefix = directory / f"{subset}.query-id.{side}"
-        builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=np.int32)
-        for sequence in sequences:
-            builder.add_item(torch.tensor(sequence, dtype=torch.int32))
-        builder.finalize(f"{prefix}.idx")
-    columns = {
-        "query_id": pa.array([caption.query_id for caption in captions], pa.string()),
-        "item_row": pa.array([caption.item_row for caption in captions], pa.int64()),
-        "text": pa.array([caption.text for caption in captions], pa.string()),
-        "role": pa.array([caption.role for caption in captions], pa.string()),
-    }
-    pq.write_table(pa.table(columns), directory / f"queries.{subset}.parquet")
+def copy_bundle(bundle: IdentifierBundle, target: Path) -> None:
+    """Copy an identifier bundle, without what an update that was killed may have left in it."""
+    for name in (*bundle.manifest["files"], MANIFEST):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.directory / name, target / name)
 
 
 def summary(
@@ -263,6 +231,12 @@ def parser() -> argparse.ArgumentParser:
         "--vocab-size", type=int, default=defaults.vocab_size, help="most pieces of the query vocabulary (%(default)s)"
     )
     result.add_argument(
+        "--vocabulary-from",
+        type=Path,
+        metavar="DATA-BIN",
+        help="use the query vocabulary of this data-bin, so that its checkpoints go on with the new one",
+    )
+    result.add_argument(
         "--index-captions",
         choices=("include", "exclude"),
         default=defaults.index_captions,
@@ -287,7 +261,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = vars(parser().parse_args(argv))
     identifiers, captions, output = args.pop("identifiers"), args.pop("captions"), args.pop("output")
-    binarize(identifiers, captions, output, Settings(**args))
+    vocabulary_from = args.pop("vocabulary_from")
+    binarize(identifiers, captions, output, Settings(**args), vocabulary_from)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,44 @@
 """The frozen part of an identifier bundle: from an embedding to its semantic values, the same way every time.
 
 Two codecs, for the three schemes: `ResidualCodec` (coarse-fine, and rqvae without its coarse value) and `TreeCodec`
-(hierarchical k-means, the paper's ablation without RQ-VAE). Both offer `encode`, `decode`, `positions` and `tensors`.
+(hierarchical k-means, the paper's ablation without RQ-VAE). `TransformedCodec` puts normalisation and PCA before either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cart_fairseq.identifiers import IdentifierBundle, Position
 from cart_fairseq.rqvae import RQVAE
-from preprocess.clustering import assign, fit_centres
-from preprocess.inputs import Embeddings, blocks
+from preprocess.clustering import BLOCK_ROWS, NearestCentre, assign, chunks, fit_centres
+from preprocess.embeddings import Embeddings, RowSubset, blocks
+from preprocess.transform import Transform
 
-ENCODE_ROWS = 4096
+
+class Codec(Protocol):
+    """What every scheme's codec offers.
+
+    A row's values do not depend on what is encoded with it, except that of two centres equally near to it the last digit
+    decides, which the size of a matrix product may change.
+    """
+
+    @property
+    def positions(self) -> list[Position]:
+        """The C semantic positions."""
+
+    def encode(self, embeddings: Embeddings) -> NDArray[np.int32]:
+        """(N, D) float16 or float32 -> (N, C) int32."""
+
+    def decode(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(n, C) int32 -> (n, D) float32, the embedding that the values stand for."""
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What `codec.safetensors` holds; `restore_codec` is the inverse."""
 
 
 @dataclass
@@ -40,15 +63,21 @@ class ResidualCodec:
         fine = [Position(f"v{m + 1}", len(codebook)) for m, codebook in enumerate(self.rqvae.codebooks)]
         return ([Position("k", self.clusters)] if self.clusters else []) + fine
 
+    @torch.inference_mode()
     def encode(self, embeddings: Embeddings) -> NDArray[np.int32]:
         """(N, D) float16 or float32 -> (N, C) int32."""
-        nearest = assign(embeddings, self.centres)
-        fine = np.empty((len(embeddings), len(self.rqvae.codebooks)), dtype=np.int32)
-        for start in range(0, len(embeddings), ENCODE_ROWS):
-            block = slice(start, start + ENCODE_ROWS)
-            residual = residuals(embeddings, self.centres, nearest, block) / np.float32(self.scale)
-            fine[block] = self.rqvae.encode(torch.from_numpy(residual)).numpy()
-        return np.column_stack([nearest, fine]) if self.clusters else fine
+        find, centres = NearestCentre(self.centres), torch.from_numpy(self.centres)
+        codes = np.empty((len(embeddings), len(self.positions)), dtype=np.int32)
+        scratch: Tensor | None = None
+        for rows, chunk in chunks(embeddings):
+            scratch = torch.empty_like(chunk) if scratch is None else scratch[: len(chunk)]
+            coarse = find(chunk, scratch)
+            # Into buffers that are reused: fresh memory for every chunk costs as much as a matrix product.
+            torch.index_select(centres, 0, coarse, out=scratch)
+            if self.clusters:
+                codes[rows, 0] = coarse
+            codes[rows, bool(self.clusters) :] = self.rqvae.encode(chunk.sub_(scratch).div_(self.scale))
+        return codes
 
     def decode(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
         """(n, C) int32 -> (n, D) float32: centre plus the decoded residual."""
@@ -61,13 +90,6 @@ class ResidualCodec:
         """What `codec.safetensors` holds: `centres`, `scale`, and the RQ-VAE's weights as `rqvae.*`."""
         weights = {f"rqvae.{name}": tensor.cpu().numpy() for name, tensor in self.rqvae.state_dict().items()}
         return {"centres": self.centres, "scale": np.array([self.scale], dtype=np.float64), **weights}
-
-
-def residuals(
-    embeddings: Embeddings, centres: NDArray[np.float32], nearest: NDArray[np.int32], block: slice
-) -> NDArray[np.float32]:
-    """Embedding minus its centre for a block of rows, (block, D) float32."""
-    return np.asarray(embeddings[block], dtype=np.float32) - centres[nearest[block]]
 
 
 @dataclass
@@ -88,7 +110,9 @@ class TreeCodec:
     sizes: list[int]
 
     @classmethod
-    def fit(cls, embeddings: Embeddings, sizes: list[int], method: str, seed: int) -> "TreeCodec":
+    def fit(
+        cls, embeddings: Embeddings, sizes: list[int], method: str, seed: int, block_rows: int = BLOCK_ROWS
+    ) -> "TreeCodec":
         """Split every node by k-means, level by level; a node of no more points than children separates them all."""
         centres = [np.asarray(embeddings[:1], dtype=np.float32)]
         first_child, children = [0], [0]
@@ -96,8 +120,8 @@ class TreeCodec:
         for size in sizes:
             moved = nodes.copy()
             for node, rows in members(nodes):
-                points = embeddings[rows]
-                split = fit_centres(points, size, method, seed)
+                points = RowSubset(embeddings, rows)
+                split = fit_centres(points, size, method, seed, block_rows)
                 if len(split) < 2:
                     continue
                 first_child[node], children[node] = len(first_child), len(split)
@@ -122,7 +146,8 @@ class TreeCodec:
             for node, rows in members(nodes):
                 if self.children[node]:
                     first = self.first_child[node]
-                    codes[rows, level] = assign(embeddings[rows], self.centres[first : first + self.children[node]])
+                    points = RowSubset(embeddings, rows)
+                    codes[rows, level] = assign(points, self.centres[first : first + self.children[node]])
                     moved[rows] = first + codes[rows, level]
             nodes = moved
         return codes
@@ -139,7 +164,32 @@ class TreeCodec:
         return {"tree.centres": self.centres, "tree.first_child": self.first_child, "tree.children": self.children}
 
 
-Codec = ResidualCodec | TreeCodec
+@dataclass
+class TransformedCodec:
+    """A codec for what a transform makes of the embeddings."""
+
+    transform: Transform
+    inner: Codec
+
+    @property
+    def positions(self) -> list[Position]:
+        """Those of the inner codec."""
+        return self.inner.positions
+
+    def encode(self, embeddings: Embeddings) -> NDArray[np.int32]:
+        """(N, D) float16 or float32 -> (N, C) int32."""
+        codes = np.empty((len(embeddings), len(self.positions)), dtype=np.int32)
+        for block in blocks(*embeddings.shape):
+            codes[block] = self.inner.encode(self.transform(embeddings[block]))
+        return codes
+
+    def decode(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(n, C) int32 -> (n, D) float32: the decoded embedding, of length about 1 where the transform normalises."""
+        return self.transform.inverse(self.inner.decode(codes))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Those of the inner codec and the transform's."""
+        return {**self.inner.tensors(), **self.transform.tensors()}
 
 
 def load_codec(bundle: IdentifierBundle) -> Codec:
@@ -148,13 +198,24 @@ def load_codec(bundle: IdentifierBundle) -> Codec:
     Raises:
         ValueError: the bundle holds no codec.
     """
-    tensors = bundle.codec_tensors()
-    sizes = {position.name: position.size for position in bundle.positions}
+    codec = restore_codec(bundle.codec_tensors(), bundle.positions)
+    if codec is None:
+        raise ValueError(f"{bundle.directory}/codec.safetensors: no codec in it; build the identifiers again")
+    return codec
+
+
+def restore_codec(tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> Codec | None:
+    """The codec of these tensors and (at least) its positions; None if they are no codec's."""
+    inner = {name: tensor for name, tensor in tensors.items() if not name.startswith("transform.")}
+    if len(inner) < len(tensors):
+        codec = restore_codec(inner, positions)
+        return codec and TransformedCodec(Transform.load(tensors), codec)
+    sizes = {position.name: position.size for position in positions}
     if "tree.centres" in tensors:
         levels = [size for name, size in sizes.items() if name.startswith("h")]
         return TreeCodec(tensors["tree.centres"], tensors["tree.first_child"], tensors["tree.children"], levels)
     if "centres" not in tensors:
-        raise ValueError(f"{bundle.directory}/codec.safetensors: no codec in it; build the identifiers again")
+        return None
     codebooks = sum(name.startswith("rqvae.codebooks.") for name in tensors)
     size, latent = tensors["rqvae.codebooks.0"].shape
     rqvae = RQVAE(tensors["centres"].shape[1], latent, codebooks, size)
@@ -169,17 +230,3 @@ def members(nodes: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
     order = np.argsort(nodes, kind="stable")
     found, starts = np.unique(nodes[order], return_index=True)
     return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
-
-
-def reconstruction_error(codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32]) -> float:
-    """Mean squared error of the decoded embeddings relative to their variance: 0 exact, 1 no better than the mean."""
-    total = np.zeros(embeddings.shape[1])
-    for block in blocks(*embeddings.shape):
-        total += np.asarray(embeddings[block], dtype=np.float64).sum(axis=0)
-    mean = total / len(embeddings)
-    error = variance = 0.0
-    for block in blocks(*embeddings.shape):
-        here = np.asarray(embeddings[block], dtype=np.float64)
-        error += float(np.square(here - codec.decode(codes[block])).sum())
-        variance += float(np.square(here - mean).sum())
-    return error / variance if variance else 0.0

@@ -1,157 +1,28 @@
-"""Readers of the user's files: embeddings, items.jsonl and captions.jsonl, checked before anything is computed.
+"""Readers of the user's files: items.jsonl and captions.jsonl here, embeddings in `preprocess.embeddings`.
 
-Whatever is wrong becomes a `ValueError` that names the file, the row (counted from 1, as editors do, in .jsonl files
-and from 0, as numpy does, in arrays), the value found and what to do about it.
+Everything is checked before anything is computed. Whatever is wrong becomes a `ValueError` that names the file, the row
+(counted from 1, as editors do, in .jsonl files and from 0, as numpy does, in arrays), the value found and what to do
+about it.
 """
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from tqdm import tqdm
 
 from cart_fairseq.files import read_jsonl
+from preprocess.embeddings import Embeddings, ShardedRows, blocks, open_embeddings
+
+__all__ = ["Embeddings", "ItemsFile", "ShardedRows", "blocks", "open_embeddings", "read_captions", "read_items"]
 
 ROLES = ("train", "index", "query")
 SPLITS = ("train", "valid", "test")
 MODALITIES = ("image", "audio", "video")
-LARGEST_VALUE = 1e15
-"""Squared distances of larger float32 embeddings overflow."""
-BLOCK_BYTES = 64 << 20
-
-
-class ShardedRows:
-    """Row-wise concatenation of memory-mapped arrays of equal width and dtype; nothing is copied until indexed.
-
-    Supports what the pipeline needs of a (N, D) array: `shape`, `dtype`, `len`, indexing by an integer, a slice or an
-    array of rows, and `numpy.asarray`.
-    """
-
-    def __init__(self, shards: Sequence[np.ndarray]):
-        self.shards = list(shards)
-        self.ends = np.cumsum([len(shard) for shard in self.shards]).tolist()
-        self.shape: tuple[int, int] = (self.ends[-1], self.shards[0].shape[1])
-        self.dtype = self.shards[0].dtype
-        self.ndim = 2
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: int | slice | NDArray[np.integer]) -> np.ndarray:
-        if isinstance(rows, (int, np.integer)):
-            return self[np.array([rows])][0]
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        wanted = np.asarray(rows)
-        if wanted.dtype == bool:
-            wanted = np.flatnonzero(wanted)
-        if len(wanted) and (wanted.min() < -len(self) or wanted.max() >= len(self)):
-            raise IndexError(f"row {wanted.max()} of {len(self)}")
-        wanted = np.where(wanted < 0, wanted + len(self), wanted)
-        out = np.empty((len(wanted), self.shape[1]), dtype=self.dtype)
-        shard_of = np.searchsorted(self.ends, wanted, side="right")
-        for index in np.unique(shard_of):
-            here = shard_of == index
-            out[here] = self.shards[index][wanted[here] - (self.ends[index] - len(self.shards[index]))]
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype=dtype)
-
-
-Embeddings = np.ndarray | ShardedRows
-"""What `open_embeddings` returns: indexed alike, never loaded whole by the pipeline."""
-
-
-def blocks(rows: int, dimension: int) -> Iterator[slice]:
-    """Slices that walk through (rows, dimension) float32 values about 64 MiB at a time."""
-    step = max(1, BLOCK_BYTES // (4 * dimension))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
-
-
-def open_embeddings(path: str | Path) -> Embeddings:
-    """Open item embeddings as a memory map and check every value, in blocks.
-
-    Args:
-        path: a (N, D) float16 or float32 `.npy` file in C order, or a folder of such files, taken in name order.
-
-    Returns:
-        (N, D) memory map for one file, `ShardedRows` for several.
-
-    Raises:
-        ValueError: missing, truncated or not `.npy`; wrong dtype, rank or order; no rows; NaN or infinite values,
-            values beyond 1e15, all-zero rows; shards that differ in width or dtype.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return open_array(path)
-    names = sorted(child for child in path.iterdir() if child.suffix == ".npy" and not child.name.startswith("."))
-    if not names:
-        raise ValueError(f"{path}: a folder without .npy files; give a .npy file or a folder of .npy shards")
-    shards = [open_array(name) for name in names]
-    for name, shard in zip(names, shards, strict=True):
-        if shard.shape[1] != shards[0].shape[1] or shard.dtype != shards[0].dtype:
-            raise ValueError(
-                f"{name}: {shard.dtype} of width {shard.shape[1]}, but {names[0].name} is {shards[0].dtype} of width "
-                f"{shards[0].shape[1]}; all shards of a folder must agree"
-            )
-    return shards[0] if len(shards) == 1 else ShardedRows(shards)
-
-
-def open_array(path: Path) -> np.ndarray:
-    """Open and check one `.npy` file as `open_embeddings` describes."""
-    remedy = "write it with numpy.save(file, embeddings.astype(numpy.float32))"
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran_order, dtype = read_header(file)
-            start = file.tell()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError:
-        raise ValueError(f"{path}: not a .npy file, or its header is damaged; {remedy}") from None
-    if dtype not in (np.dtype(np.float16), np.dtype(np.float32)):
-        raise ValueError(f"{path}: dtype is {dtype}, must be float16 or float32; {remedy}")
-    if len(shape) != 2:
-        raise ValueError(f"{path}: shape is {shape}, must be (items, dimension); one row per line of items.jsonl")
-    if 0 in shape:
-        raise ValueError(f"{path}: shape is {shape}; there must be at least one item and one dimension")
-    if fortran_order:
-        raise ValueError(f"{path}: stored in Fortran order; write numpy.ascontiguousarray(embeddings) instead")
-    expected, found = start + shape[0] * shape[1] * dtype.itemsize, path.stat().st_size
-    if found < expected:
-        raise ValueError(
-            f"{path}: truncated, {found} bytes where shape {shape} needs {expected}; copy or extract the file again"
-        )
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    for block in blocks(*shape):
-        check_values(path, array[block], block.start)
-    return array
-
-
-def check_values(path: Path, values: np.ndarray, first_row: int) -> None:
-    """Refuse NaN, infinite and overlarge values and all-zero rows of a block whose first row is `first_row`."""
-    # In float32, because the bound is infinity in float16. False for NaN and infinity too.
-    good = np.abs(values.astype(np.float32, copy=False)) <= LARGEST_VALUE
-    if not good.all():
-        row, column = np.argwhere(~good)[0]
-        raise ValueError(
-            f"{path}, row {first_row + row}, column {column}: found {values[row, column]:g}; every value must be a finite "
-            f"number of at most {LARGEST_VALUE:g}, mend the extraction of this item or leave the item out"
-        )
-    empty = ~values.any(axis=1)
-    if empty.any():
-        raise ValueError(
-            f"{path}, row {first_row + int(empty.argmax())}: all values are 0 ({int(empty.sum())} such rows in this "
-            "block); the item has no embedding, extract it again or leave the item out"
-        )
 
 
 def read_items(path: str | Path) -> list[dict[str, Any]]:
@@ -168,17 +39,97 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: no items; write one object a line")
     seen: dict[str, int] = {}
     for number, item in enumerate(items, start=1):
-        where = f"{path}, row {number}"
-        item_id = check_id(where, "item_id", item.get("item_id"))
+        item_id = check_item(f"{path}, row {number}", item)
         if item_id in seen:
-            raise ValueError(f"{where}: item_id {item_id!r} is already that of row {seen[item_id]}; make ids unique")
+            raise duplicate_id(path, number, item_id, seen[item_id])
         seen[item_id] = number
-        check_choice(where, "split", item.get("split"), SPLITS)
-        check_choice(where, "modality", item.get("modality"), MODALITIES)
-        if item.get("media") is not None and not isinstance(item["media"], str):
-            raise ValueError(f"{where}: media is {item['media']!r}, must be a path as a string")
-        check_encodable(where, item)
     return items
+
+
+def check_item(where: str, item: dict[str, Any]) -> str:
+    """Refuse an item with a bad field; return its id."""
+    item_id = check_id(where, "item_id", item.get("item_id"))
+    check_choice(where, "split", item.get("split"), SPLITS)
+    check_choice(where, "modality", item.get("modality"), MODALITIES)
+    if item.get("media") is not None and not isinstance(item["media"], str):
+        raise ValueError(f"{where}: media is {item['media']!r}, must be a path as a string")
+    check_encodable(where, item)
+    return item_id
+
+
+def duplicate_id(path: str | Path, number: int, item_id: str, first: int) -> ValueError:
+    """What two items of one name are told."""
+    return ValueError(f"{path}, row {number}: item_id {item_id!r} is already that of row {first}; make ids unique")
+
+
+class ItemsFile(Sequence[dict[str, Any]]):
+    """items.jsonl as `read_items` checks it, but parsed when asked for: 16 bytes an item stay in memory.
+
+    Raises:
+        ValueError: as `read_items`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        ends, digests, start = [0], bytearray(), 0
+        try:
+            size = self.path.stat().st_size
+            lines = open(self.path, "rb")  # noqa: SIM115, closed below
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        with lines, tqdm(total=size, desc="checking items", unit="B", unit_scale=True, disable=None) as bar:
+            for number, line in enumerate(lines, start=1):
+                start += len(line)
+                if start == size and not line.strip():
+                    break
+                item_id = check_item(f"{path}, row {number}", self._parse(line))
+                digests += hashlib.blake2b(item_id.encode(), digest_size=8).digest()
+                ends.append(start)
+                bar.update(len(line))
+        if len(ends) == 1:
+            raise ValueError(f"{path}: no items; write one object a line")
+        self._ends = np.array(ends, dtype=np.int64)
+        hashes = np.frombuffer(bytes(digests), dtype=np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        same = hashes[order][1:] == hashes[order][:-1]
+        seen: dict[str, int] = {}
+        for row in np.sort(np.union1d(order[1:][same], order[:-1][same])).tolist():
+            item_id = self[row]["item_id"]
+            if item_id in seen:
+                raise duplicate_id(path, row + 1, item_id, seen[item_id])
+            seen[item_id] = row + 1
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            read_jsonl(self.path)  # says what is wrong, and where
+            raise ValueError(f"{self.path}: changed while it was read; run the command again")
+        return row
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        with open(self.path, "rb") as file:
+            file.seek(self._ends[row])
+            return self._parse(file.readline())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with open(self.path, "rb") as file:
+            for line, _ in zip(file, range(len(self)), strict=False):
+                yield self._parse(line)
 
 
 def match_items(

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 SUBSETS = ("train", "valid", "test")
 MEASURED = ("valid", "test")
@@ -147,16 +149,29 @@ def hold_out(train: Sequence[Caption], size: int | None, seed: int) -> tuple[lis
     return [c for i, c in enumerate(train) if i not in held], [c for i, c in enumerate(train) if i in held]
 
 
-def candidate_rows(splits: Sequence[str | None], subset: str, held_out: bool = False) -> np.ndarray:
+def candidate_rows(
+    splits: Sequence[str | None] | pa.ChunkedArray,
+    subset: str,
+    held_out: bool = False,
+    removed: np.ndarray | None = None,
+) -> np.ndarray:
     """Rows of the items that compete in a measured set.
 
     Args:
         splits: the split of each item.
         subset: ``all``, ``valid`` or ``test``: every item, or the items of that split and those without a split.
         held_out: the set's queries were held out of training, so training items compete too.
+        removed: rows of items that compete nowhere.
 
     Returns:
         (C,) int64, ascending.
     """
-    allowed = {None, subset} | ({"train"} if held_out else set())
-    return np.array([row for row, split in enumerate(splits) if subset == "all" or split in allowed], dtype=np.int64)
+    if not isinstance(splits, pa.ChunkedArray):
+        splits = pa.chunked_array([splits], pa.string())
+    competes = np.ones(len(splits), dtype=bool)
+    if subset != "all":
+        allowed = [None, subset, "train"] if held_out else [None, subset]
+        competes[:] = pc.is_in(splits, value_set=pa.array(allowed, pa.string())).to_numpy()
+    if removed is not None:
+        competes[removed] = False
+    return np.flatnonzero(competes)

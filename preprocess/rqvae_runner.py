@@ -49,8 +49,13 @@ def default_batch_size(rows: int) -> int:
     return 2 ** min(10, max(5, math.ceil(math.log2(max(1, rows / 8)))))
 
 
-def fairseq_arguments(residuals: Path, save_dir: Path, rows: int, settings: TrainingSettings) -> list[str]:
-    """Command line of the training run; the paper's epochs become updates here."""
+def fairseq_arguments(
+    residuals: Path, save_dir: Path, rows: int, settings: TrainingSettings, processes: int = 1
+) -> list[str]:
+    """Command line of the training run; the paper's epochs become updates here.
+
+    Several processes share every batch, so the same updates follow from the same options whatever their number.
+    """
     updates_per_epoch = math.ceil(rows / settings.batch_size)
     options = {
         "--user-dir": Path(cart_fairseq.files.__file__).parent,
@@ -70,31 +75,46 @@ def fairseq_arguments(residuals: Path, save_dir: Path, rows: int, settings: Trai
         "--required-batch-size-multiple": 1,  # fairseq's 8 splits or drops what is left of the rows
         "--num-workers": 0,
         "--seed": settings.seed,
-        "--distributed-world-size": 1,
+        "--distributed-world-size": processes,
         "--save-dir": save_dir,
         "--save-interval": max(1, settings.epochs // CHECKPOINTS),
         "--log-format": "simple",
         "--log-interval": 1_000_000,
     }
-    flags = ["--disable-validation", "--no-epoch-checkpoints"] + ([] if torch.cuda.is_available() else ["--cpu"])
+    if processes > 1:
+        options["--distributed-backend"] = "nccl" if torch.cuda.device_count() >= processes else "gloo"
+        options["--ddp-backend"] = "legacy_ddp"  # fairseq's other one insists on GPUs
+    flags = ["--disable-validation", "--no-epoch-checkpoints"]
+    # Several processes cannot share a GPU.
+    flags += [] if torch.cuda.device_count() >= processes else ["--cpu"]
     return [str(residuals), *(str(part) for option in options.items() for part in option), *flags]
 
 
-def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings) -> RQVAE:
+def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, processes: int = 1) -> RQVAE:
     """Train, or finish training, an RQ-VAE.
+
+    With several processes initial weights, batches, updates and learning rates are those of one. Gradients are the sum
+    of the processes' parts, so they round otherwise: the same number of processes gives the same bits, another number
+    weights that agree to rounding at first and may drift apart over a long run.
 
     Args:
         residuals: (N, D) float32 `.npy` file.
         work: folder for `checkpoints/` and `fairseq-train.log`.
         settings: of the run; `work` must not hold checkpoints of other settings.
+        processes: how many train together on this machine, started by torchrun.
 
     Raises:
         OSError: fairseq-train failed; the message ends with its last words and names the log.
     """
     rows, dimension = np.load(residuals, mmap_mode="r", allow_pickle=False).shape
     checkpoints, log_path = work / "checkpoints", work / "fairseq-train.log"
-    command = [sys.executable, "-m", "fairseq_cli.train"]
-    command += fairseq_arguments(residuals, checkpoints, rows, settings)
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command += ["-m", "preprocess.rqvae_worker"]
+    else:
+        command += ["fairseq_cli.train"]
+    command += fairseq_arguments(residuals, checkpoints, rows, settings, processes)
     with (
         open(log_path, "a", encoding="utf-8") as log,
         tqdm(total=settings.epochs, desc="RQ-VAE", unit="epoch", disable=None) as bar,

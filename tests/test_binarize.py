@@ -98,8 +98,9 @@ def test_candidates_and_manifest(made):
     assert manifest["fingerprint"] == IdentifierBundle.load(made / "identifiers").fingerprint
     assert manifest["counts"]["valid"] == {"queries": 6, "candidates": 5}
     assert not manifest["valid_held_out"]
-    present = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()} - {"manifest.json"}
-    assert set(manifest["files"]) == present
+    assert manifest["identifiers"] == IdentifierBundle.load(made / "identifiers").state
+    present = {path.name for path in made.iterdir() if path.is_file()} - {"manifest.json"}
+    assert set(manifest["files"]) == present  # identifiers/ has a manifest of its own
     for name, entry in manifest["files"].items():
         assert entry == {"sha256": sha256(made / name), "bytes": (made / name).stat().st_size}
 

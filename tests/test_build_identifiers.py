@@ -17,10 +17,12 @@ from fairseq_cli.train import cli_main
 from cart_fairseq.files import run_script
 from cart_fairseq.identifiers import IdentifierBundle, Position
 from cart_fairseq.rqvae import RQVAE
-from preprocess import build_identifiers, rqvae_runner
+from preprocess import build_identifiers, fitting, rqvae_runner
 from preprocess.clustering import assign, fit_centres
-from preprocess.codec import ResidualCodec, TreeCodec, reconstruction_error
+from preprocess.codec import ResidualCodec, TreeCodec
+from preprocess.encode import reconstruction_error
 from preprocess.identifier_report import measure, refuse_collapse, table
+from preprocess.working_folder import working_folder
 
 ITEMS, WIDTH = 120, 6
 SMALL = ["--kmeans-clusters", "8", "--codebook-size", "8", "--latent-dim", "4", "--epochs", "6", "--unique-size", "32"]
@@ -48,14 +50,14 @@ def points(count: int = ITEMS) -> np.ndarray:
 def training_here(monkeypatch):
     """fairseq-train in this process, which spares its start-up; the kill test runs the real thing."""
 
-    def train(residuals: Path, work: Path, settings: rqvae_runner.TrainingSettings) -> RQVAE:
+    def train(residuals: Path, work: Path, settings: rqvae_runner.TrainingSettings, processes: int) -> RQVAE:
         rows, dimension = np.load(residuals, mmap_mode="r").shape
         arguments = rqvae_runner.fairseq_arguments(residuals, work / "checkpoints", rows, settings)
         monkeypatch.setattr(sys, "argv", ["fairseq-train", *arguments, "--cpu"])
         cli_main()
         return rqvae_runner.load_rqvae(work / "checkpoints" / "checkpoint_last.pt", dimension, settings)
 
-    monkeypatch.setattr(build_identifiers, "train_rqvae", train)
+    monkeypatch.setattr(fitting, "train_rqvae", train)
 
 
 def refusal(capsys, argv: list[str]) -> str:
@@ -113,13 +115,13 @@ def test_every_scheme_gives_every_item_its_own_identifier(tmp_path, capsys, trai
 def test_residuals_are_embeddings_minus_centres_and_the_codec_is_saved(tmp_path, monkeypatch, training_here):
     """CART 3.2.2, for every item; and values follow from the saved codec alone."""
     seen: dict[str, Any] = {}
-    inner = build_identifiers.train_rqvae
+    inner = fitting.train_rqvae
 
-    def spy(residuals: Path, work: Path, settings: Any) -> RQVAE:
+    def spy(residuals: Path, *more: Any) -> RQVAE:
         seen["residuals"] = np.load(residuals)
-        return inner(residuals, work, settings)
+        return inner(residuals, *more)
 
-    monkeypatch.setattr(build_identifiers, "train_rqvae", spy)
+    monkeypatch.setattr(fitting, "train_rqvae", spy)
     embeddings = points()
     build_identifiers.main([*catalogue(tmp_path, embeddings), *SMALL])
     bundle = IdentifierBundle.load(tmp_path / "identifiers")
@@ -279,16 +281,16 @@ def test_bad_options_end_with_exit_code_2(tmp_path, capsys, extra):
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path):
-    with build_identifiers.working_folder(tmp_path / "identifiers", "key") as work:
+    with working_folder(tmp_path / "identifiers", "key") as work:
         (work / "centres.npy").write_text("half")
         with (
             pytest.raises(ValueError, match="another run is building"),
-            build_identifiers.working_folder(tmp_path / "identifiers", "key"),
+            working_folder(tmp_path / "identifiers", "key"),
         ):
             pass
-    with build_identifiers.working_folder(tmp_path / "identifiers", "key") as work:
+    with working_folder(tmp_path / "identifiers", "key") as work:
         assert (work / "centres.npy").exists()
-    with build_identifiers.working_folder(tmp_path / "identifiers", "other") as work:
+    with working_folder(tmp_path / "identifiers", "other") as work:
         assert not (work / "centres.npy").exists()
 
 

@@ -24,6 +24,14 @@ def test_unique_tokens_equal_a_plain_counter(items, size):
     assert found.shape == (items, 1)
 
 
+def test_codes_of_any_width_and_number_are_counted():
+    """Wider than one integer can hold, negative, none at all."""
+    wide = np.array([[2**40, 2**40], [0, 1], [2**40, 2**40], [0, 1], [0, 1]])
+    assert unique_tokens(wide, 8)[:, 0].tolist() == [0, 0, 1, 1, 2]
+    assert unique_tokens(wide - 2**41, 8)[:, 0].tolist() == [0, 0, 1, 1, 2]
+    assert unique_tokens(np.zeros((0, 3), dtype=np.int32), 8).shape == (0, 1)
+
+
 def test_more_items_on_a_code_than_symbols_are_spelled_with_more_digits():
     codes = np.zeros((130, 2), dtype=np.int32)
     found = unique_tokens(codes, 5)

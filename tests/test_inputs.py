@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.inputs import ShardedRows, match_items, open_embeddings, read_captions, read_items
+from preprocess.inputs import ItemsFile, ShardedRows, match_items, open_embeddings, read_captions, read_items
 
 GOOD = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
 
@@ -53,7 +53,7 @@ def test_shards_must_agree(tmp_path):
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"folder without \.npy files"):
+    with pytest.raises(ValueError, match=r"folder without \.npy files or tables"):
         open_embeddings(tmp_path)
 
 
@@ -117,7 +117,12 @@ def test_items_come_back_as_they_stand(tmp_path):
         {"item_id": "a b/ü.jpg", "split": "test", "modality": "audio", "media": "x.wav", "tags": [1]},
         {"item_id": "b"},
     ]
-    assert read_items(write_rows(tmp_path / "items.jsonl", *rows)) == rows
+    path = write_rows(tmp_path / "items.jsonl", *rows)
+    assert read_items(path) == rows
+    lazy = ItemsFile(path)
+    assert (len(lazy), list(lazy), lazy[0], lazy[-1], lazy[:2]) == (2, rows, rows[0], rows[1], rows)
+    with pytest.raises(IndexError):
+        lazy[2]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +145,10 @@ def test_items_come_back_as_they_stand(tmp_path):
 )
 def test_bad_items_are_refused(tmp_path, row, message):
     path = write_rows(tmp_path / "items.jsonl", {"item_id": "first"}, row)
-    with pytest.raises(ValueError, match=message) as error:
-        read_items(path)
-    assert str(path) in str(error.value)
+    for reader in (read_items, ItemsFile):
+        with pytest.raises(ValueError, match=message) as error:
+            reader(path)
+        assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +162,18 @@ def test_bad_items_are_refused(tmp_path, row, message):
 def test_unreadable_lines_are_refused(tmp_path, line, message):
     path = tmp_path / "items.jsonl"
     path.write_bytes(b'{"item_id": "a"}\n' + line + b'\n{"item_id": "c"}\n')
-    with pytest.raises(ValueError, match=message):
-        read_items(path)
+    for reader in (read_items, ItemsFile):
+        with pytest.raises(ValueError, match=message):
+            reader(path)
 
 
 def test_no_items_are_refused(tmp_path):
     (tmp_path / "items.jsonl").write_text("")
-    with pytest.raises(ValueError, match="no items"):
-        read_items(tmp_path / "items.jsonl")
+    for reader in (read_items, ItemsFile):
+        with pytest.raises(ValueError, match="no items"):
+            reader(tmp_path / "items.jsonl")
+        with pytest.raises(ValueError, match="cannot be read"):
+            reader(tmp_path / "none.jsonl")
 
 
 def test_embeddings_and_items_must_be_as_many():

@@ -22,7 +22,7 @@ from cart_fairseq.rqvae_training import (
     RQVAETaskConfig,
     perplexity,
 )
-from preprocess.rqvae_runner import TrainingSettings, default_batch_size, fairseq_arguments, load_rqvae
+from preprocess.rqvae_runner import TrainingSettings, default_batch_size, fairseq_arguments, load_rqvae, train_rqvae
 
 SETTINGS = TrainingSettings(
     codebooks=2, codebook_size=8, latent_dim=4, epochs=6, warmup_epochs=3, batch_size=32, seed=5
@@ -152,3 +152,31 @@ def test_other_arrays_are_refused(tmp_path):
     np.save(tmp_path / "r.npy", np.ones(3, dtype=np.float32))
     with pytest.raises(ValueError, match=r"must be \(N, D\) float32"):
         RQVAETask(RQVAETaskConfig(data=str(tmp_path / "r.npy")))
+
+
+def test_two_processes_make_the_updates_of_one(residuals, tmp_path):
+    """torchrun, gloo: the same batches and learning rates; only the sums of gradients round otherwise."""
+    trained = {}
+    for name, processes in (("one", 1), ("two", 2), ("again", 2)):
+        (tmp_path / name).mkdir()
+        trained[name] = train_rqvae(residuals, tmp_path / name, SETTINGS, processes).state_dict()
+        log = (tmp_path / name / "fairseq-train.log").read_text()
+        assert "num_updates 18 " in log
+    for weight, tensor in trained["one"].items():
+        torch.testing.assert_close(trained["two"][weight], tensor, rtol=1e-4, atol=1e-5)
+        assert torch.equal(trained["two"][weight], trained["again"][weight]), weight
+
+
+def test_processes_share_every_batch():
+    rows = np.arange(14, dtype=np.float32).reshape(7, 2)
+    parts = [ResidualDataset(rows, shard, 3).collater([6, 5, 4, 3])["id"].tolist() for shard in range(3)]
+    assert parts == [[6, 3], [5], [4]]
+    assert ResidualDataset(rows, 2, 3).collater([1, 0])["net_input"]["x"].shape == (0, 2)
+
+
+def test_a_process_without_rows_in_the_last_batch_is_no_harm(task):
+    model, criterion = build(task), RQVAECriterion(task)
+    loss, rows, _ = criterion(model, ResidualDataset(np.ones((1, 6), dtype=np.float32), 1, 2).collater([0]))
+    loss.backward()
+    assert (float(loss), rows) == (0, 0)
+    assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters())

@@ -1,0 +1,160 @@
+"""The parts that an identifier bundle consists of: what it was built with, and a folder for every later addition.
+
+Rows are numbered through all parts in order. A file that a manifest names is never changed; an update writes new ones
+and then replaces ``manifest.json`` by one rename, so that a bundle is either as before or as after. What no manifest
+names is left over from an update that was killed.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from cart_fairseq.files import read_json, sha256
+
+SCHEMA_VERSION = 1
+IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
+SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
+BLOCK_ROWS = 1 << 17
+REMEDY = "build it again with python -m preprocess.build_identifiers"
+
+
+class Part(NamedTuple):
+    """Consecutive rows of a bundle.
+
+    Attributes:
+        folder: where ``identifiers.npy`` and ``item_ids.parquet`` lie, relative to the bundle; empty, or ends with ``/``.
+        items: how many rows.
+    """
+
+    folder: str
+    items: int
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The parsed ``manifest.json`` of a bundle.
+
+    Raises:
+        ValueError: there is none, or it is of another kind or schema.
+    """
+    path = directory / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"{directory}: no manifest.json, so not an identifier bundle; {REMEDY}")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("kind") != "identifiers":
+        raise ValueError(f"{path}: does not describe an identifier bundle; {REMEDY}")
+    found = manifest.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise ValueError(f"{path}: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}")
+    return manifest
+
+
+def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> None:
+    """Compare every file's size with its manifest entry.
+
+    Raises:
+        ValueError: a file is missing or has another size; the message names it.
+    """
+    for name, entry in manifest["files"].items():
+        path = directory / name
+        if not path.is_file():
+            raise ValueError(f"{path}: missing, though the manifest lists it; {remedy}")
+        if path.stat().st_size != entry["bytes"]:
+            raise ValueError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {remedy}")
+
+
+def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
+    """The parts that a manifest names; one, the bundle's own folder, where it was never updated."""
+    return [Part(*part) for part in manifest.get("segments", [("", manifest["items"])])]
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """What a manifest says about a file: its SHA-256 and its size."""
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+def state_of(manifest: Mapping[str, Any]) -> str:
+    """64 hexadecimal digits that change with every identifier added or removed, but not with where files lie."""
+    files = manifest["files"]
+    named = [part.folder + name for part in parts_of(manifest) for name in (IDENTIFIERS, ITEMS)]
+    named += [manifest["removed"]] if manifest.get("removed") else []
+    return hashlib.sha256(json.dumps([files[name]["sha256"] for name in named]).encode()).hexdigest()
+
+
+def write_part(folder: Path, values: np.ndarray, items: Iterable[Mapping[str, Any]]) -> None:
+    """Write (n, J) identifiers and the n objects of ``items.jsonl``, block by block, into an existing folder."""
+    np.save(folder / IDENTIFIERS, np.ascontiguousarray(values, dtype=np.int32), allow_pickle=False)
+    rows = iter(tqdm(items, total=len(values), desc="writing items", unit="item", unit_scale=True, disable=None))
+    with pq.ParquetWriter(folder / ITEMS, SCHEMA) as writer:
+        while block := list(itertools.islice(rows, BLOCK_ROWS)):
+            item_ids = [item["item_id"] for item in block]
+            splits = [item.get("split") for item in block]
+            records = [json.dumps(item, ensure_ascii=False) for item in block]
+            writer.write_table(pa.table([item_ids, splits, records], schema=SCHEMA))
+
+
+def open_values(directory: Path, parts: Sequence[Part], length: int) -> list[np.ndarray]:
+    """The identifiers of each part: (n, length) int32, memory-mapped.
+
+    Raises:
+        ValueError: a file has another dtype or shape, or is none.
+    """
+    arrays = []
+    for part in parts:
+        path = directory / part.folder / IDENTIFIERS
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
+        if values.shape != (part.items, length) or values.dtype != np.int32:
+            raise ValueError(
+                f"{path}: {values.dtype} of shape {values.shape}, expected int32 {(part.items, length)}; {REMEDY}"
+            )
+        arrays.append(values)
+    return arrays
+
+
+def read_column(directory: Path, manifest: Mapping[str, Any], name: str) -> pa.ChunkedArray:
+    """One column of all items, in row order.
+
+    Raises:
+        ValueError: a table was replaced since the manifest was read, or cannot be read.
+    """
+    chunks: list[pa.Array] = []
+    for part in parts_of(manifest):
+        path = directory / part.folder / ITEMS
+        if not path.is_file() or path.stat().st_size != manifest["files"][part.folder + ITEMS]["bytes"]:
+            raise ValueError(f"{path}: the bundle was updated since it was opened; open it again")
+        try:
+            column = pq.read_table(path, columns=[name])[name]
+        except (pa.ArrowException, KeyError) as error:
+            raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
+        if len(column) != part.items:
+            raise ValueError(f"{path}: {len(column)} rows for {part.items} identifiers; {REMEDY}")
+        chunks += column.chunks
+    return pa.chunked_array(chunks, pa.string())
+
+
+def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
+    """Rows of the removed items: (R,) int64, ascending.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    if not manifest.get("removed"):
+        return np.empty(0, dtype=np.int64)
+    path = directory / manifest["removed"]
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
+    if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1) <= 0).any():
+        raise ValueError(f"{path}: {rows.dtype} of shape {rows.shape} are no ascending row numbers; {REMEDY}")
+    return rows

@@ -1,0 +1,106 @@
+"""How long `update_identifiers add` takes on a large catalogue, and that it leaves the old identifiers alone.
+
+    PYTHONPATH=. python examples/changing_catalogue/benchmark.py --items 10000000 --new 10000
+
+Makes a synthetic bundle (uniform codes, a codec with random weights), adds items to it, and prints the seconds of the
+command in a fresh process, start of Python included, and of the same in a process that has its imports.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cart_fairseq.files import run_script, sha256, write_json
+from cart_fairseq.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.rqvae import RQVAE
+from preprocess import update_identifiers
+from preprocess.codec import ResidualCodec
+
+SIZE = 128
+
+
+class Items(Collection[dict[str, Any]]):
+    """So many items, made when asked for."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == own for own in self)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in range(self.count):
+            yield {"item_id": f"item-{row:09}", "modality": "image", "media": f"{row:09}.jpg"}
+
+
+def make_bundle(folder: Path, items: int, dimension: int) -> IdentifierBundle:
+    """Uniform codes and random weights."""
+    torch.manual_seed(1)
+    draw = np.random.default_rng(1)
+    centres = draw.standard_normal((SIZE, dimension), dtype=np.float32)
+    codec = ResidualCodec(centres, SIZE, RQVAE(dimension, codebook_size=SIZE).requires_grad_(False).eval(), 1.0)
+    codes = draw.integers(0, SIZE, size=(items, 3), dtype=np.int32)
+    unique = unique_tokens(codes, SIZE)
+    positions = [*codec.positions, *unique_positions(unique.shape[1], SIZE)]
+    values = np.column_stack([codes, unique])
+    return write_bundle(folder, values, positions, Items(items), {}, codec.tensors(), {"dimension": dimension})
+
+
+def new_items(folder: Path, count: int, dimension: int, first: int) -> list[str]:
+    """Files of items that are not in the catalogue, as flags of `add`."""
+    folder.mkdir()
+    draw = np.random.default_rng(first)
+    np.save(folder / "embeddings.npy", draw.standard_normal((count, dimension)).astype(np.float16))
+    lines = (f'{{"item_id": "new-{first + row:09}"}}\n' for row in range(count))
+    (folder / "items.jsonl").write_text("".join(lines), encoding="utf-8")
+    return ["--embeddings", str(folder / "embeddings.npy"), "--items", str(folder / "items.jsonl")]
+
+
+def main() -> None:
+    """Run the command; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Seconds that items take to join a large catalogue.")
+    parser.add_argument("--items", type=int, default=10_000_000, help="old items (10,000,000)")
+    parser.add_argument("--new", type=int, default=10_000, help="items that join (10,000)")
+    parser.add_argument("--dimension", type=int, default=1024, help="of an embedding (1024)")
+    parser.add_argument("--folder", type=Path, help="where the bundle is made (a temporary folder)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        root = Path(folder)
+        path = root / "identifiers"
+        began = time.perf_counter()
+        files = dict(make_bundle(path, args.items, args.dimension).manifest["files"])
+        print(f"a bundle of {args.items:,} items      {time.perf_counter() - began:.1f} s to make")
+        command = ["add", "--identifiers", str(path)]
+        seconds = {}
+        flags = new_items(root / "first", args.new, args.dimension, 0)
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "preprocess.update_identifiers", *command, *flags], check=True)
+        seconds["fresh_process"] = time.perf_counter() - began
+        flags = new_items(root / "second", args.new, args.dimension, args.new)
+        began = time.perf_counter()
+        update_identifiers.main([*command, *flags])
+        seconds["in_process"] = time.perf_counter() - began
+        identical = all(sha256(path / name) == entry["sha256"] for name, entry in files.items())
+        after = IdentifierBundle.load(path)
+        figures = {"items": args.items, "new": args.new, "seconds": seconds, "old_files_identical": identical}
+        print(f"add {args.new:,}, fresh process       {seconds['fresh_process']:.2f} s")
+        print(f"add {args.new:,} more, same process   {seconds['in_process']:.2f} s")
+        print(f"old files byte-identical     {identical}; {len(after):,} items now")
+    if args.json:
+        write_json(args.json, figures)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,51 @@
+"""The end of ``run.sh``: what the models find of the old items and of the new ones.
+
+table.py RESULTS
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cart_fairseq.files import read_json, run_script
+
+STATES = {
+    "before": "before the new items came",
+    "added": "(a) added, no training",
+    "fine-tuned": "(b) added, short fine-tuning",
+    "retrained": "(c) made anew with all",
+}
+MEASURED = {"old.all": "old items", "new.all": "new items", "new.test": "new items, among themselves"}
+METRICS = {"recall_at_1": "R@1", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
+
+
+def table(results: Path) -> str:
+    """In Markdown; each column names the queries and how many items competed."""
+    found = {(s, m): results / f"{s}.{m}.json" for s in STATES for m in MEASURED}
+    metrics = {key: read_json(path) for key, path in found.items() if path.is_file()}
+    heads = []
+    for measured, name in MEASURED.items():
+        latest = metrics["retrained", measured]
+        heads.append(f"{name}: {latest['queries']:,} queries, {latest['candidates']:,} candidates")
+    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
+    names = " / ".join(METRICS.values())
+    for state, title in STATES.items():
+        cells = []
+        for measured in MEASURED:
+            row = metrics.get((state, measured))
+            figures = " / ".join(f"{row[metric]:.1f}" for metric in METRICS) if row else "–"
+            if row and row["candidates"] != metrics["retrained", measured]["candidates"]:
+                figures += f" (of {row['candidates']:,})"
+            cells.append(figures)
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"{names}, in percent"])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    (results,) = sys.argv[1:] if argv is None else argv
+    print(table(Path(results)))
+
+
+if __name__ == "__main__":
+    run_script(main)

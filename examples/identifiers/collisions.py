@@ -1,0 +1,115 @@
+"""Collisions of a large clustered catalogue, before and after `--collisions nearest-free`, and what the moves cost.
+
+    python examples/identifiers/collisions.py [--items 1e6] [--scheme coarse-fine] [--epochs 40] [--json FILE]
+
+The catalogue is drawn while it is read (see synthetic.py): 2,000 Gaussian centres in 64 of 1,024 dimensions, items around
+them with 0.3 of the centres' standard deviation. The codec is fitted on a sample, as in `build_identifiers`.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from synthetic import ClusteredVectors
+
+from cart_fairseq.files import run_script, write_json
+from preprocess.embeddings import Embeddings
+from preprocess.encode import encode_catalogue, local_engine, reconstruction_error
+from preprocess.fitting import Settings, fit_codec
+from preprocess.identifier_report import measure
+from preprocess.reassign import move_to_free_codes
+from preprocess.rqvae_runner import TrainingSettings, default_batch_size
+
+BLOCK_ROWS = 16_384
+
+
+def compare(items: int, scheme: str, epochs: int, sample: int, sizes: int, dimension: int) -> dict[str, Any]:
+    """Fit, assign, move; the figures of the report.
+
+    Args:
+        items: N.
+        scheme: coarse-fine, rqvae or residual-kmeans.
+        epochs: of RQ-VAE training.
+        sample: rows that the codec is fitted on.
+        sizes: of each of the three levels.
+        dimension: D, of which a sixteenth is used.
+    """
+    embeddings = cast(Embeddings, ClusteredVectors(items, dimension, used=max(1, dimension // 16)))
+    codebooks = 3 if scheme == "rqvae" else 2
+    training = TrainingSettings(
+        codebooks, sizes, 64, epochs, max(1, epochs * 3 // 5), default_batch_size(min(sample, items)), seed=1
+    )
+    settings = Settings(scheme, sizes, "minibatch", training, False, None, sample, BLOCK_ROWS)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="collisions-") as folder:
+        work = Path(folder)
+        codec: Any = fit_codec(embeddings, settings, work)
+        fitted = time.perf_counter()
+        engine = local_engine(codec, embeddings, BLOCK_ROWS)
+        codes, error = encode_catalogue(engine, embeddings.shape, 3, BLOCK_ROWS, work)
+        assigned = time.perf_counter()
+        moved = move_to_free_codes(codec, embeddings, np.asarray(codes), work)
+        resolved = time.perf_counter()
+        before, after = measure(np.asarray(codes), codec.positions), measure(moved.codes, codec.positions)
+        error_after = reconstruction_error(codec, embeddings, moved.codes)
+    return {
+        "items": items,
+        "scheme": scheme,
+        "collision_rate": {"before": before["collision_rate"], "after": after["collision_rate"]},
+        "max_collisions": {"before": before["max_collisions"], "after": after["max_collisions"]},
+        "reconstruction_error": {"before": error, "after": error_after, "extra": error_after - error},
+        "moved": moved.moved,
+        "utilisation": {
+            when: {level["name"]: level["utilisation"] for level in figures["levels"]}
+            for when, figures in (("before", before), ("after", after))
+        },
+        "seconds": {"fit": fitted - started, "assign": assigned - fitted, "move": resolved - assigned},
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures for people."""
+    rate, most, error = found["collision_rate"], found["max_collisions"], found["reconstruction_error"]
+    lines = [
+        f"{found['items']:,} items, scheme {found['scheme']}",
+        f"{'':<28}{'before':>10}{'after':>10}",
+        f"{'items sharing a code':<28}{rate['before']:>10.2%}{rate['after']:>10.2%}",
+        f"{'most items on a code':<28}{most['before']:>10,}{most['after']:>10,}",
+        f"{'reconstruction error':<28}{error['before']:>10.4f}{error['after']:>10.4f}   extra {error['extra']:.4f}",
+    ]
+    for level, share in found["utilisation"]["before"].items():
+        lines.append(f"{'utilisation of ' + level:<28}{share:>10.1%}{found['utilisation']['after'][level]:>10.1%}")
+    seconds = found["seconds"]
+    lines.append(
+        f"fitting {seconds['fit']:.0f} s, assigning {seconds['assign']:.0f} s, moving {seconds['move']:.0f} s "
+        f"({sum(found['moved']):,} items)"
+    )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description="Collisions before and after moving items to free codes.")
+    add = parser.add_argument
+    add("--items", type=float, default=1e6, help="size of the catalogue (1e6)")
+    add("--scheme", choices=("coarse-fine", "rqvae", "residual-kmeans"), default="coarse-fine", help="(coarse-fine)")
+    add("--epochs", type=int, default=40, help="of RQ-VAE training (40)")
+    add("--sample", type=int, default=32_768, help="rows the codec is fitted on (32768)")
+    add("--sizes", type=int, default=128, help="values of each of the three levels (128)")
+    add("--dimension", type=int, default=1024, help="width of a vector; a sixteenth is used (1024)")
+    add("--json", type=Path, help="file for the figures")
+    args = parser.parse_args(argv)
+    if min(args.items, args.epochs, args.sample, args.sizes, args.dimension) < 1:
+        parser.error("all numbers must be at least 1")
+    found = compare(int(args.items), args.scheme, args.epochs, args.sample, args.sizes, args.dimension)
+    print(table(found))
+    if args.json:
+        write_json(args.json, found)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,76 @@
+"""Pictures, sounds and videos as parts of an HTML page, up to a bound on its size."""
+
+import base64
+import html
+from pathlib import Path
+from typing import Any
+
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".svg": "image/svg+xml",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".flac": "audio/flac",
+    ".m4a": "audio/mp4",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+}
+
+
+def data_uri(media_type: str, content: bytes) -> str:
+    """Bytes as an address that holds them."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+class MediaShelf:
+    """Hands out the media of items as HTML; what would exceed the bounds, or is not there, comes as words.
+
+    Attributes:
+        embedded, missing, left_out: how many media are part of the page, were not found, and were too large for it.
+
+    Args:
+        folder: what the items' `media` are relative to, or None: then nothing is shown.
+        file_bytes: a larger file is left out.
+        total_bytes: no more bytes of files than this in all; the page has 4/3 of it, because it holds them as text.
+    """
+
+    def __init__(self, folder: Path | None, file_bytes: int, total_bytes: int):
+        self.folder = folder
+        self.file_bytes = file_bytes
+        self.room = total_bytes
+        self.embedded = self.missing = self.left_out = 0
+        self._shown: dict[str, str] = {}
+
+    def show(self, item: dict[str, Any], description: str) -> str:
+        """HTML of an item's picture or player, a note in its place, or nothing where the item names no media."""
+        media = item.get("media")
+        if self.folder is None or not isinstance(media, str):
+            return ""
+        if media not in self._shown:
+            self._shown[media] = self._read(self.folder / media, description)
+        return self._shown[media]
+
+    def _read(self, path: Path, description: str) -> str:
+        media_type = MEDIA_TYPES.get(path.suffix.lower())
+        if media_type is None:
+            self.left_out += 1
+            return f'<p class="note">{html.escape(path.name)}: browsers do not show this kind</p>'
+        if not path.is_file():
+            self.missing += 1
+            return f'<p class="note">{html.escape(path.name)}: not found</p>'
+        size = path.stat().st_size
+        if size > min(self.file_bytes, self.room):
+            self.left_out += 1
+            return f'<p class="note">{html.escape(path.name)}: {size / 2**20:.1f} MiB, left out</p>'
+        self.room -= size
+        self.embedded += 1
+        uri, name = data_uri(media_type, path.read_bytes()), html.escape(description, quote=True)
+        kind = media_type.partition("/")[0]
+        if kind == "image":
+            return f'<img src="{uri}" alt="{name}">'
+        return f'<{kind} controls preload="metadata" src="{uri}" aria-label="{name}"></{kind}>'
