@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import make_model
 
+from cart_fairseq.precision import convert
+from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.sequence_generator import IdentifierGenerator, SearchResult
 from cart_fairseq.trie import IdentifierTrie
 
@@ -358,3 +361,45 @@ def test_updates_learn_from_the_same_batches(training):
     assert all(torch.equal(batch["net_input"][key], value) for key, value in before.items())
     assert batch["net_input"]["prev_output_tokens"][:, 0].eq(2).all()
     assert torch.equal(batch["net_input"]["prev_output_tokens"][:, 1:], batch["target"][:, :-1])
+
+
+def test_the_index_script_reports_every_size(tmp_path, capsys):
+    load("index").main(["--items", "500", "3e3", "--repeats", "1", "--json", str(tmp_path / "i.json")])
+    assert "3,000" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "i.json").read_text())
+    assert [row["items"] for row in rows] == [500, 3000]
+    for row in rows:
+        assert row["peak_bytes"] > row["input_bytes"] == 16 * row["items"]
+        assert row["file_bytes"] >= row["bytes_per_item"] * row["items"] > 5 * row["items"]
+    with pytest.raises(ValueError, match="at least 1"):
+        load("index").main(["--items", "0"])
+
+
+def test_index_identifiers_are_distinct_and_unordered():
+    values = load("index").identifiers(5000)
+    assert len(np.unique(values, axis=0)) == 5000
+    assert (np.diff(values[:, 0]) < 0).any()
+    assert values[:, 3].max() < 128
+
+
+def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monkeypatch):
+    script = load("precision")
+    retrievers: list[str] = []
+
+    def from_pretrained(path: str, data: str, beam: int, precision: str, scoring: str) -> CartRetriever:
+        retrievers.append(precision)
+        return CartRetriever([convert(make_model(task), precision)], task, beam, scoring)
+
+    monkeypatch.setattr(script.CartRetriever, "from_pretrained", from_pretrained)
+    flags = ["--data", str(task.data.directory), "--subset", "test", "--candidates", "test", "--batch", "5"]
+    script.main(["none.pt", *flags, "--precisions", "float32", "bf16", "--json", str(tmp_path / "p.json")])
+    modes = json.loads((tmp_path / "p.json").read_text())["modes"]
+    assert [(mode["scoring"], mode["precision"]) for mode in modes] == list(
+        itertools.product(("masked", "renormalised"), ("float32", "bf16"))
+    )
+    assert retrievers == ["float32", "bf16"] * 2
+    for mode in modes:
+        assert mode["recall_at_10"] == 100  # eight candidates
+        assert mode["top10_set_changed"] == 0
+        assert (mode["top10_order_changed"] == 0) or mode["precision"] == "bf16"
+    assert capsys.readouterr().out.count("\n") == 6
