@@ -1,10 +1,10 @@
-# make demo | test | lint | setup: each creates .venv when it is missing and does nothing twice.
+# make demo | test | lint | benchmark | setup: each creates .venv when it is missing and does nothing twice.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.installed
@@ -31,5 +31,18 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# five minutes on two cores; the longer runs are described in examples/efficiency/README.md
+benchmark: setup .venv/.benchmark
+	mkdir -p benchmark
+	$(BIN)/python examples/efficiency/benchmark.py --items 1e4 1e5 1e6 --queries 100 --beam 10 --repeats 3 --check \
+		--contenders masked renormalised renormalised-bf16 unmasked fairseq huggingface '*+flat' minilm+ivf \
+		--json benchmark/benchmark.json
+	$(BIN)/python examples/efficiency/plot.py benchmark/benchmark.json --output benchmark/figure4.png
+	$(BIN)/python examples/efficiency/training.py --repeats 3 --json benchmark/training.json
+
+.venv/.benchmark: .venv/.installed
+	$(PIP) --no-build-isolation --editable '.[benchmark]'
+	touch $@
+
 clean:
-	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo benchmark build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -25,7 +25,19 @@ setup(
     ],
     extras_require={
         "demo": ["pillow>=10"],
+        "inspect": ["matplotlib>=3.8"],
         "ray": ["ray[data]>=2.9"],
-        "test": ["pytest>=8", "ranx>=0.3.20", "ruff>=0.9", "mypy>=1.14", "pillow>=10"],
+        "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6",
+            "ranx>=0.3.20",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "pillow>=10",
+            "matplotlib>=3.8",
+            "faiss-cpu>=1.9",
+            "ray[data]>=2.9",
+        ],
     },
 )

@@ -1,6 +1,6 @@
 """A decoder layer of CART: causal self-attention, fusion, feed-forward (CART 3.4, Figure 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,37 +50,34 @@ class FusionAttention(FairseqIncrementalState, Fusion):
     get_incremental_state: Callable[..., Any]
     set_incremental_state: Callable[..., Any]
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         query: Tensor,
-        memories: Tensor,
+        memories: Sequence[Tensor],
         padding: Tensor | None,
         incremental_state: dict[str, Any] | None,
         slots: Tensor | None = None,
     ) -> Tensor:
-        """Fuse what the rows of ``query`` (L, R, C) find in ``memories`` (M, T, B, C), R a multiple of B.
+        """Fuse what the rows of ``query`` (L, R, C) find in ``memories``, each (T, B, C), R a multiple of B.
 
         ``padding`` is (B, T), True where the source is padding, or None. With ``slots``, as
         :meth:`~cart_fairseq.fusion.Attention.attend` has them, each query has as many rows as it has slots.
         """
-        saved = None if incremental_state is None else self.get_incremental_state(incremental_state, "memory")
+        hidden = None if padding is None else padding[:, None, :]
+        if incremental_state is None:
+            grouped = _group(query, memories[0].size(1))
+            context = self.attention.attend_once(grouped, memories, hidden)
+            return _ungroup(self.fuse(grouped, context), query.size(1))
+        saved = self.get_incremental_state(incremental_state, "memory")
         if saved is None:
-            key, value = self.attention.project(memories)
-            if incremental_state is not None:
-                self.set_incremental_state(incremental_state, "memory", {"key": key, "value": value})
+            key, value = self.attention.project(torch.stack([*memories]))
+            self.set_incremental_state(incremental_state, "memory", {"key": key, "value": value})
         else:
             key, value = saved["key"], saved["value"]
-        hidden = None if padding is None else padding[:, None, :]
-        length, rows, width = query.shape
-        batch = key.size(2)
         if slots is not None:
-            return super().forward(query, key, value, hidden, slots)
-        if rows == batch:
-            return super().forward(query, key, value, hidden)
-        # a query's rows do not see each other here, so they can stand as further positions
-        grouped = query.view(length, batch, -1, width).transpose(1, 2).reshape(-1, batch, width)
-        fused = super().forward(grouped, key, value, hidden)
-        return fused.view(length, -1, batch, width).transpose(1, 2).reshape(length, rows, width)
+            return self.fuse(query, self.attention.attend(query, key, value, hidden, slots))
+        grouped = _group(query, key.size(2))
+        return _ungroup(self.fuse(grouped, self.attention.attend(grouped, key, value, hidden)), query.size(1))
 
     def reorder_incremental_state(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
         """Follow a generator that keeps one memory a row, as fairseq's own does."""
@@ -88,6 +85,22 @@ class FusionAttention(FairseqIncrementalState, Fusion):
         if saved is not None:
             reordered = {name: tensor.index_select(2, new_order) for name, tensor in saved.items()}
             self.set_incremental_state(incremental_state, "memory", reordered)
+
+
+def _group(query: Tensor, batch: int) -> Tensor:
+    """(L, R, C) -> (L R / B, B, C): a query's rows do not see each other, so they can stand as further positions."""
+    length, rows, width = query.shape
+    if rows == batch:
+        return query
+    return query.view(length, batch, -1, width).transpose(1, 2).reshape(-1, batch, width)
+
+
+def _ungroup(fused: Tensor, rows: int) -> Tensor:
+    """What :func:`_group` put together, apart again: (L R / B, B, C) -> (L, R, C)."""
+    _, batch, width = fused.shape
+    if rows == batch:
+        return fused
+    return fused.view(-1, rows // batch, batch, width).transpose(1, 2).reshape(-1, rows, width)
 
 
 class CARTDecoderLayer(nn.Module):
@@ -124,12 +137,12 @@ class CARTDecoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memories: Tensor,
+        memories: Sequence[Tensor],
         padding: Tensor | None,
         incremental_state: dict[str, Any] | None = None,
         slots: Tensor | None = None,
     ) -> Tensor:
-        """Run the layer on x (L, R, C) with ``memories`` (M, T, B, C); returns (L, R, C)."""
+        """Run the layer on x (L, R, C) with ``memories``, each (T, B, C); returns (L, R, C)."""
         y = self.self_attn_layer_norm(x) if self.normalize_before else x
         x = x + self.dropout(self.self_attn(y, incremental_state))
         y = self.fusion_layer_norm(x) if self.normalize_before else self.self_attn_layer_norm(x)

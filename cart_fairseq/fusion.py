@@ -5,6 +5,7 @@ cross-attention C with shared weights, so the S + 1 memories are attended to in 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.scale = 1 / math.sqrt(embed_dim // num_heads)
         self.query = nn.Linear(embed_dim, embed_dim)
-        self.key = nn.Linear(memory_dim or embed_dim, embed_dim)
+        # a bias of the keys would add the same to all scores of a query and change nothing
+        self.key = nn.Linear(memory_dim or embed_dim, embed_dim, bias=False)
         self.value = nn.Linear(memory_dim or embed_dim, embed_dim)
         self.output = nn.Linear(embed_dim, embed_dim)
         self.dropout = Dropout(dropout)
@@ -72,14 +74,49 @@ class Attention(nn.Module):
         scores = torch.bmm(heads, keys).view(batch, self.num_heads, -1, memories, length)
         if hidden is not None:
             scores = scores.masked_fill(hidden[:, None, :, None, :], float("-inf"))
-        weights = self.dropout(scores.softmax(-1)).flatten(0, 1)
-        values = value.view(memories, length, rows, -1).transpose(1, 2)
-        pairs = zip(weights.unbind(2), values.unbind(0), strict=True)
-        found = [torch.bmm(weight, each).transpose(0, 1) for weight, each in pairs]
+        found = [self._mix(each, values, None) for each, values in zip(scores.unbind(3), value.unbind(0), strict=True)]
         contexts = torch.stack(found).reshape(memories, -1, batch, width)
         if slots is not None:
             contexts = contexts.view(memories, 1, -1, width).index_select(2, slots)
         return self.output(contexts)
+
+    def attend_once(self, query: Tensor, memories: Sequence[Tensor], hidden: Tensor | None = None) -> Tensor:
+        """Project and attend, where the projected memories are not needed again, as in training.
+
+        A few queries to long memories need no keys: q · (W m) = (W' q) · m, so each head's query is mapped into the space of
+        the memories instead, once for all of them. Memories stay apart, which keeps tensors small enough for the
+        allocators of CPUs to use again.
+
+        Args:
+            query: (L, B, embed_dim).
+            memories: M tensors (T, B, memory_dim).
+            hidden: as :meth:`attend` has it.
+
+        Returns:
+            (M, L, B, embed_dim).
+        """
+        length, batch, memory_dim = memories[0].shape
+        positions, _, width = query.shape
+        tokens = len(memories) * length
+        by_keys = tokens * (memory_dim + positions) * width
+        by_queries = positions * (width + tokens * self.num_heads) * memory_dim
+        if by_keys <= by_queries:
+            return self.attend(query, *self.project(torch.stack([*memories])), hidden)
+        heads = (self.query(query) * self.scale).view(positions * batch, self.num_heads, -1).transpose(0, 1)
+        mapped = torch.bmm(heads, self.key.weight.view(self.num_heads, -1, memory_dim))
+        mapped = mapped.view(self.num_heads * positions, batch, memory_dim).transpose(0, 1)
+        found = []
+        for memory in memories:
+            scores = torch.bmm(mapped, memory.permute(1, 2, 0)).view(batch, self.num_heads, positions, length)
+            found.append(self._mix(scores, self.value(memory), None if hidden is None else hidden[:, None]))
+        return self.output(torch.stack(found).view(len(memories), positions, batch, width))
+
+    def _mix(self, scores: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+        """Values (T, B, C) in the proportions of scores (B, heads, L, T), before the output map: (L, B heads, C / heads)."""
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        weights = self.dropout(scores.softmax(-1)).flatten(0, 1)
+        return torch.bmm(weights, value.view(len(value), len(weights), -1).transpose(0, 1)).transpose(0, 1)
 
 
 class CoarseMemory(nn.Module):
@@ -89,9 +126,9 @@ class CoarseMemory(nn.Module):
         super().__init__()
         self.linear = nn.Linear(num_states * encoder_dim, encoder_dim)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Map states (S, T, B, C) to Z (T, B, C)."""
-        return self.linear(torch.cat(states.unbind(0), dim=-1))
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """Map S states (T, B, C) to Z (T, B, C)."""
+        return self.linear(torch.cat([*states], dim=-1))
 
 
 class Fusion(nn.Module):
@@ -141,21 +178,16 @@ class Fusion(nn.Module):
         nn.init.zeros_(self.gate_query.bias)
         nn.init.uniform_(self.gate_context, -bound, bound)
 
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, slots: Tensor | None = None
-    ) -> Tensor:
-        """Fuse what the query finds in every memory.
+    def fuse(self, query: Tensor, context: Tensor) -> Tensor:
+        """Fuse what the query found in every memory.
 
         Args:
             query: Y, (L, B, embed_dim).
-            key, value: (M, T, B, embed_dim) of the M memories as described above.
-            hidden: (B, 1, T) boolean, True where the source is padding; None where nothing is.
-            slots: as :meth:`Attention.attend` has it.
+            context: (M, L, B, embed_dim), C(Y, ·) of the M memories as described above.
 
         Returns:
-            (L, B, embed_dim), in the shape of the query.
+            (L, B, embed_dim).
         """
-        context = self.attention.attend(query, key, value, hidden, slots)
         if not (self.coarse or self.fine):
             return context[0]
         fused = torch.zeros_like(query)

@@ -53,7 +53,7 @@ def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
         raise ValueError(f"--unique-size is {unique_size}; reserve at least 2 symbols for the unique token")
     rows = len(codes)
     sizes = [int(size) for size in codes.max(axis=0) + 1] if rows else []
-    if rows and codes.min() >= 0 and math.prod(sizes) * rows < 2**63:
+    if rows and codes.min(initial=0) >= 0 and math.prod(sizes) * rows < 2**63:
         # Code and row in one integer: sorting such numbers is many times faster than sorting rows of codes.
         keys = np.zeros(rows, dtype=np.int64)
         for size, column in zip(sizes, codes.T, strict=True):

@@ -37,15 +37,15 @@ class CARTDecoder(TransformerDecoderBase):
         """One of the decoder's layers."""
         return CARTDecoderLayer(cfg)
 
-    def memories(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
-        """What the layers attend to, (M, T, B, C): Z and E_1 … E_S as the fusion needs them, else the last state."""
+    def memories(self, encoder_out: dict[str, list[Tensor]]) -> list[Tensor]:
+        """What the layers attend to, each (T, B, C): Z and E_1 … E_S as the fusion needs them, else the last state."""
         if self.fusion == "none":
-            return encoder_out["encoder_out"][0].unsqueeze(0)
-        states = torch.stack(encoder_out["encoder_states"])
+            return encoder_out["encoder_out"]
+        states = encoder_out["encoder_states"]
         if self.coarse_memory is None:
             return states
-        coarse = self.coarse_memory(states).unsqueeze(0)
-        return coarse if self.fusion == "coarse" else torch.cat([coarse, states])
+        coarse = self.coarse_memory(states)
+        return [coarse] if self.fusion == "coarse" else [coarse, *states]
 
     def extract_features(
         self,
@@ -80,7 +80,7 @@ class CARTDecoder(TransformerDecoderBase):
         x = self.dropout_module(x).transpose(0, 1).contiguous()
         # the layers keep keys and values themselves from the second step on
         first = incremental_state is None or not incremental_state
-        memories = self.memories(encoder_out) if first else None
+        memories = self.memories(encoder_out) if first else []
         mask = encoder_out["encoder_padding_mask"][0]
         # looking whether there is any costs a GPU more than masking nothing
         padding = mask if mask.is_cuda or mask.any() else None
@@ -184,6 +184,8 @@ class CARTModel(TransformerModelBase):
                 f"the checkpoint belongs to other identifiers or another vocabulary (fingerprint {found}, this data-bin "
                 f"has {expected}); give the data-bin it was trained on, or train again in a new --save-dir"
             )
+        for key in [key for key in state_dict if key.endswith(".key.bias")]:
+            del state_dict[key]  # checkpoints of 0.1 have biases that change nothing
         super().upgrade_state_dict_named(state_dict, name)
 
 

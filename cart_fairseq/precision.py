@@ -34,5 +34,5 @@ def convert(model: Any, precision: str) -> Any:
         for name in linear
         if not name.endswith("output_projection")  # its rows are taken apart by position
     }
-    torch.ao.quantization.quantize_dynamic(model.eval(), wanted, dtype=torch.qint8, inplace=True)
+    torch.ao.quantization.quantize_dynamic(model, wanted, dtype=torch.qint8, inplace=True)
     return model

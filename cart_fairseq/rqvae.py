@@ -162,6 +162,25 @@ class RQVAE(nn.Module):
             residual = residual - F.embedding(nearest(residual, codebook), codebook)
 
     @torch.no_grad()
+    def recentre_codebooks(self, x: Tensor) -> None:
+        """Move every codeword to the mean of the residuals that choose it: a step of Lloyd's k-means at each level.
+
+        The gradient of Eq. 1 pulls codewords the same way, but Adam moves a coordinate by hardly more than the learning
+        rate in an update, which is slower than the encoder's latent vectors grow: codebooks trained by gradient alone
+        ended with almost twice the error that codebooks fitted to the final latent vectors have.
+
+        Args:
+            x: (n, D) float, a sample of the training data.
+        """
+        residual = self.encoder(x)
+        for codebook in self.codebooks:
+            code = nearest(residual, codebook)
+            count = torch.bincount(code, minlength=len(codebook)).unsqueeze(1)
+            total = torch.zeros_like(codebook).index_add_(0, code, residual)
+            codebook.copy_(torch.where(count > 0, total / count.clamp(min=1), codebook))
+            residual = residual - F.embedding(nearest(residual, codebook), codebook)
+
+    @torch.no_grad()
     def reseed_dead_codes(self, x: Tensor, seed: int) -> list[int]:
         """Move every codeword that no row of x chooses to a row's current residual.
 

@@ -96,7 +96,7 @@ class RQVAETaskConfig(FairseqDataclass):
 
 @register_task("cart_rqvae", dataclass=RQVAETaskConfig)
 class RQVAETask(FairseqTask):
-    """Holds the residuals; initialises codebooks before training and re-seeds dead codewords between epochs."""
+    """Holds the residuals; initialises codebooks before training, recentres and re-seeds them between epochs."""
 
     def __init__(self, cfg: RQVAETaskConfig):
         super().__init__(cfg)
@@ -127,13 +127,17 @@ class RQVAETask(FairseqTask):
         return super().get_batch_iterator(*args, **{**kwargs, "num_shards": 1, "shard_id": 0})
 
     def begin_epoch(self, epoch: int, model: BaseFairseqModel) -> None:
-        """Re-seed codewords that no longer serve any row. Depends on weights, seed and epoch only: resumable."""
-        interval = self.cfg.rqvae_reseed_interval
-        if interval <= 0 or epoch <= 1 or (epoch - 1) % interval:
+        """Let codebooks follow the encoder, and re-seed codewords that no longer serve any row.
+
+        Depends on weights, seed and epoch only: resumable.
+        """
+        if epoch <= 1:
             return
-        rqvae = model.rqvae
-        device = rqvae.codebooks[0].device
-        rqvae.reseed_dead_codes(self.sample(epoch).to(device), seed=self.cfg.seed + epoch)
+        rqvae, interval = model.rqvae, self.cfg.rqvae_reseed_interval
+        sample = self.sample(epoch).to(rqvae.codebooks[0].device)
+        rqvae.recentre_codebooks(sample)
+        if interval > 0 and (epoch - 1) % interval == 0:
+            rqvae.reseed_dead_codes(sample, seed=self.cfg.seed + epoch)
         agree_on(rqvae.codebooks)
 
     def sample(self, epoch: int) -> Tensor:

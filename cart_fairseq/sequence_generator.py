@@ -33,8 +33,6 @@ class SearchResult(NamedTuple):
 
     def cpu(self) -> "SearchResult":
         """The same on the CPU, in one copy from the device."""
-        if self.rows.device.type == "cpu":
-            return self
         whole = torch.cat([self.rows.unsqueeze(2), self.tokens], 2)
         parts = torch.cat([self.scores.unsqueeze(2), self.token_scores], 2).double().view(torch.int64)
         integers, floats = torch.stack([whole, parts]).cpu().unbind(0)

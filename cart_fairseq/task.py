@@ -15,6 +15,7 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import MISSING
 from torch import Tensor
 
+from cart_fairseq.allocator import keep_freed_memory
 from cart_fairseq.data_bin import REMEDY, DataBin
 from cart_fairseq.dataset import QueryIdentifierDataset
 from cart_fairseq.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
@@ -76,6 +77,7 @@ class CartRetrievalTask(FairseqTask):
         """
         if cfg.eval_beam < 10:
             raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs at least 10")
+        keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)
         if len(paths) != 1:

@@ -15,24 +15,29 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cart_fairseq.files import run_script, sha256
 from cart_fairseq.identifiers import unique_positions, unique_tokens, write_bundle
+from preprocess.assigned import DIGITS, unique_symbols
 from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
 from preprocess.codec import Codec
 from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
-from preprocess.encode import Engine, encode_catalogue, local_engine
+from preprocess.encode import Engine, encode_catalogue, local_engine, reconstruction_error
 from preprocess.fitting import Settings, fit_codec
 from preprocess.identifier_report import measure, refuse_collapse, table
 from preprocess.inputs import ItemsFile, match_items
 from preprocess.ray_engine import ray_engine
+from preprocess.reassign import LevelledCodec, move_to_free_codes
 from preprocess.rqvae_runner import TrainingSettings, default_batch_size
 from preprocess.working_folder import check_output, is_current, remove, remove_leftovers, working_folder
 
-SCHEMES = ("coarse-fine", "rqvae", "hierarchical-kmeans")
+SCHEMES = ("coarse-fine", "rqvae", "hierarchical-kmeans", "residual-kmeans", "atomic", "structured")
+MOVABLE = ("coarse-fine", "rqvae", "residual-kmeans")
+"""Schemes with codes that no item has, but that mean something."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -53,7 +58,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--embedding-column", default=COLUMN, help=f"column of Parquet and Arrow tables ({COLUMN})")
     add("--items", type=Path, required=True, help="items.jsonl, line i describing embedding row i")
     add("--output", type=Path, required=True, help="folder of the identifier bundle")
-    scheme = "coarse-fine (default); rqvae: without k-means; hierarchical-kmeans: without RQ-VAE"
+    scheme = (
+        "coarse-fine (default); rqvae: without k-means; hierarchical-kmeans: without RQ-VAE; residual-kmeans: k-means of "
+        "residuals instead of the RQ-VAE; atomic: one symbol an item; structured: path in a tree, as digits"
+    )
     add("--scheme", choices=SCHEMES, default="coarse-fine", help=scheme)
     add("--kmeans-clusters", type=positive, default=128, help="K, size of the coarse level, or of a tree's first (128)")
     add("--kmeans", choices=("minibatch", "lloyd"), default="minibatch", help="MiniBatchKMeans (default) or KMeans")
@@ -75,6 +83,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--train-processes", type=positive, default=1, metavar="N", help=processes)
     engine = "where values are assigned: local (default), or ray: on the cluster of RAY_ADDRESS; with the same result"
     add("--engine", choices=("local", "ray"), default="local", help=engine)
+    collisions = (
+        "items that share a code: unique (default): are told apart by the unique token alone; nearest-free: all but the "
+        "nearest move to free codes near by, as far as there are any"
+    )
+    add("--collisions", choices=("unique", "nearest-free"), default="unique", help=collisions)
     add("--unique-size", type=positive, default=128, help="symbols reserved per digit of the unique token (128)")
     add("--seed", type=int, default=1, help="of k-means, RQ-VAE and everything else that draws (1)")
     add("--allow-collapse", action="store_true", help="build from too few items or with a collapsed level all the same")
@@ -83,6 +96,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"argument --seed: {args.seed} is not between 0 and 2147483647")
     if args.unique_size < 2:
         parser.error("argument --unique-size: 1 symbol cannot tell two items apart, reserve at least 2")
+    if args.collisions == "nearest-free" and args.scheme not in MOVABLE:
+        parser.error(f"argument --collisions: nearest-free needs one of the schemes {', '.join(MOVABLE)}")
     return args
 
 
@@ -122,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     whole = {
         "settings": dataclasses.asdict(settings),
         "unique_size": args.unique_size,
+        "collisions": args.collisions,
         "allow_collapse": args.allow_collapse,
         "inputs_sha256": inputs,
     }
@@ -138,18 +154,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         codec = fit_codec(embeddings, settings, work, args.train_processes)
         engine = engine_of(args, codec, embeddings)
         codes, error = encode_catalogue(engine, embeddings.shape, len(codec.positions), args.block_rows, work)
-        report: dict[str, Any] = {"scheme": args.scheme, **measure(codes, codec.positions)}
+        reserved = unique_symbols(args.scheme, len(items), args.unique_size)
+        unique = unique_tokens(codes, reserved)
+        # Atomic identifiers have nothing but the unique token, which is then what is measured.
+        measured = (codes, codec.positions) if codec.positions else (unique, unique_positions(1, reserved))
+        report: dict[str, Any] = {"scheme": args.scheme, **measure(*measured)}
         if not args.allow_collapse:
-            refuse_collapse(report, tree=args.scheme == "hierarchical-kmeans")
+            refuse_collapse(report, tree=args.scheme in ("hierarchical-kmeans", "structured"))
         report["reconstruction_error"] = error
         report["fitted_on"] = min(len(items), args.train_sample)
-        unique = unique_tokens(codes, args.unique_size)
+        if args.collisions == "nearest-free":
+            codes = resolve_collisions(codec, embeddings, codes, work, report)
+            unique = unique_tokens(codes, reserved)
         report["seconds"] = round(time.perf_counter() - started, 3)
         report["peak_memory_bytes"] = peak_memory()
         write_bundle(
             args.output,
             np.column_stack([codes, unique]),
-            [*codec.positions, *unique_positions(unique.shape[1], args.unique_size)],
+            [*codec.positions, *unique_positions(unique.shape[1], reserved)],
             items,
             report,
             codec.tensors(),
@@ -168,16 +190,36 @@ def engine_of(args: argparse.Namespace, codec: Codec, embeddings: Embeddings) ->
     return local_engine(codec, embeddings, args.block_rows)
 
 
+def resolve_collisions(
+    codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32], work: Path, report: dict[str, Any]
+) -> NDArray[np.int32]:
+    """Codes with items moved to free ones; `report` then has the figures after, and before under `nearest_free`."""
+    found = move_to_free_codes(cast(LevelledCodec, codec), embeddings, codes, work)
+    before = {
+        name: report[name] for name in ("unique_codes", "collision_rate", "max_collisions", "reconstruction_error")
+    }
+    report |= measure(found.codes, codec.positions)
+    report["reconstruction_error"] = reconstruction_error(codec, embeddings, found.codes)
+    extra = report["reconstruction_error"] - before["reconstruction_error"]
+    moved = dict(zip((position.name for position in codec.positions), found.moved, strict=True))
+    report["nearest_free"] = {"moved": moved, "extra_reconstruction_error": extra, "before": before}
+    return found.codes
+
+
 def refuse_degenerate(embeddings: Embeddings, settings: Settings, path: Path) -> None:
     """Raise for catalogues that no clustering can tell apart: one item, fewer items than clusters, all items alike."""
+    if settings.scheme == "atomic":  # clusters nothing
+        return
     remedy = "or build anyway with --allow-collapse"
     rows = len(embeddings)
     if rows == 1:
         raise ValueError(f"{path}: only 1 item, there is nothing to cluster; give more items {remedy}")
+    if settings.scheme == "structured" and rows < DIGITS:
+        raise ValueError(f"{path}: {rows} items are too few for a tree of {DIGITS} children a node; give more {remedy}")
     rqvae_only = settings.scheme == "rqvae"
     option = "--codebook-size" if rqvae_only else "--kmeans-clusters"
     needed = settings.training.codebook_size if rqvae_only else settings.kmeans_clusters
-    if rows < needed:
+    if rows < needed and settings.scheme != "structured":
         raise ValueError(f"{path}: {rows} items are too few for {option} {needed}; use a smaller {option} {remedy}")
     first = np.asarray(embeddings[:1])
     if all((np.asarray(embeddings[block]) == first).all() for block in blocks(*embeddings.shape)):

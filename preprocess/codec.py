@@ -1,12 +1,13 @@
 """The frozen part of an identifier bundle: from an embedding to its semantic values, the same way every time.
 
-Two codecs, for the three schemes: `ResidualCodec` (coarse-fine, and rqvae without its coarse value) and `TreeCodec`
-(hierarchical k-means, the paper's ablation without RQ-VAE). `TransformedCodec` puts normalisation and PCA before either.
+Here are `ResidualCodec` (schemes coarse-fine, and rqvae without its coarse value) and `TreeCodec` (hierarchical-kmeans, the
+paper's ablation without RQ-VAE, and structured); `residual_kmeans` and `assigned` have the others. `TransformedCodec` puts
+normalisation and PCA before any of them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from cart_fairseq.identifiers import IdentifierBundle, Position
 from cart_fairseq.rqvae import RQVAE
+from preprocess.assigned import AtomicCodec
 from preprocess.clustering import BLOCK_ROWS, NearestCentre, assign, chunks, fit_centres
 from preprocess.embeddings import Embeddings, RowSubset, blocks
+from preprocess.reassign import LevelledCodec
+from preprocess.residual_kmeans import ResidualKMeansCodec
 from preprocess.transform import Transform
 
 
@@ -85,6 +89,25 @@ class ResidualCodec:
         fine = codes[:, 1:] if self.clusters else codes
         residual: NDArray[np.float32] = self.rqvae.decode(torch.from_numpy(fine.astype(np.int64))).numpy()
         return self.centres[coarse] + np.float32(self.scale) * residual
+
+    @property
+    def codewords(self) -> list[int]:
+        """Number of codewords of each position."""
+        fine = [len(codebook) for codebook in self.rqvae.codebooks]
+        return [len(self.centres), *fine] if self.clusters else fine
+
+    @torch.inference_mode()
+    def distances(self, embeddings: NDArray[np.floating], codes: NDArray[np.int32], level: int) -> NDArray[np.float32]:
+        """(n, D) embeddings to the codewords of a level, given (n, C) values before it; see `reassign`."""
+        points = embeddings.astype(np.float32)
+        coarse = bool(self.clusters)
+        if coarse and level == 0:
+            return torch.cdist(torch.from_numpy(points), torch.from_numpy(self.centres)).square_().numpy()
+        points -= self.centres[codes[:, 0] if coarse else np.zeros(len(codes), dtype=np.int32)]
+        left = self.rqvae.encoder(torch.from_numpy(points / np.float32(self.scale)))
+        for before in range(coarse, level):
+            left = left - self.rqvae.codebooks[before - coarse][torch.from_numpy(codes[:, before].astype(np.int64))]
+        return torch.cdist(left, self.rqvae.codebooks[level - coarse]).square_().numpy()
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What `codec.safetensors` holds: `centres`, `scale`, and the RQ-VAE's weights as `rqvae.*`."""
@@ -187,6 +210,15 @@ class TransformedCodec:
         """(n, C) int32 -> (n, D) float32: the decoded embedding, of length about 1 where the transform normalises."""
         return self.transform.inverse(self.inner.decode(codes))
 
+    @property
+    def codewords(self) -> list[int]:
+        """Those of the inner codec, which must have them."""
+        return cast(LevelledCodec, self.inner).codewords
+
+    def distances(self, embeddings: NDArray[np.floating], codes: NDArray[np.int32], level: int) -> NDArray[np.float32]:
+        """As the inner codec's, for what the transform makes of (n, D) embeddings."""
+        return cast(LevelledCodec, self.inner).distances(self.transform(embeddings), codes, level)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Those of the inner codec and the transform's."""
         return {**self.inner.tensors(), **self.transform.tensors()}
@@ -211,6 +243,11 @@ def restore_codec(tensors: dict[str, np.ndarray], positions: Sequence[Position])
         codec = restore_codec(inner, positions)
         return codec and TransformedCodec(Transform.load(tensors), codec)
     sizes = {position.name: position.size for position in positions}
+    if "atomic.mean" in tensors:
+        return AtomicCodec(tensors["atomic.mean"])
+    if "levels.0" in tensors:
+        centres = [tensors[f"levels.{level}"] for level in range(len(tensors))]
+        return ResidualKMeansCodec(centres, [position.size for position in positions[: len(centres)]])
     if "tree.centres" in tensors:
         levels = [size for name, size in sizes.items() if name.startswith("h")]
         return TreeCodec(tensors["tree.centres"], tensors["tree.first_child"], tensors["tree.children"], levels)

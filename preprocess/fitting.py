@@ -16,13 +16,15 @@ from tqdm import tqdm
 
 from cart_fairseq.files import read_json, replacing, write_json
 from cart_fairseq.identifiers import Position
+from preprocess.assigned import AtomicCodec, digit_levels
 from preprocess.clustering import assign, fit_centres, sample_rows
 from preprocess.codec import Codec, ResidualCodec, TransformedCodec, TreeCodec, restore_codec
 from preprocess.embeddings import Embeddings, blocks
+from preprocess.residual_kmeans import ResidualKMeansCodec
 from preprocess.rqvae_runner import TrainingSettings, train_rqvae
 from preprocess.transform import Transform
 
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Raised when the same settings would give other identifiers, so that old outputs are not taken for current."""
 
 
@@ -49,8 +51,7 @@ def fit_codec(embeddings: Embeddings, settings: Settings, work: Path, train_proc
     saved = work / "codec.safetensors"
     if not saved.exists():
         points, transform = transformed_sample(embeddings, settings, work)
-        fit = fit_tree if settings.scheme == "hierarchical-kmeans" else fit_residual_codec
-        codec: Codec = fit(points, settings, work, train_processes)
+        codec = fit_scheme(points, len(embeddings), settings, work, train_processes)
         if transform.normalize or transform.components is not None:
             codec = TransformedCodec(transform, codec)
         write_json(work / "positions.json", [dataclasses.asdict(position) for position in codec.positions])
@@ -85,11 +86,20 @@ def transformed_sample(embeddings: Embeddings, settings: Settings, work: Path) -
     return np.load(path, mmap_mode="r", allow_pickle=False), transform
 
 
-def fit_tree(points: NDArray[np.float32], settings: Settings, work: Path, train_processes: int) -> TreeCodec:
-    """Hierarchical k-means of points (n, d)."""
+def fit_scheme(points: NDArray[np.float32], items: int, settings: Settings, work: Path, processes: int) -> Codec:
+    """The codec of `settings.scheme`, fitted on points (n, d) of a catalogue of so many items."""
     training = settings.training
     sizes = [settings.kmeans_clusters] + [training.codebook_size] * training.codebooks
-    return TreeCodec.fit(points, sizes, settings.kmeans, training.seed, settings.block_rows)
+    clustering = (settings.kmeans, training.seed, settings.block_rows)
+    if settings.scheme == "atomic":
+        return AtomicCodec.fit(points)
+    if settings.scheme == "structured":
+        return TreeCodec.fit(points, digit_levels(items), *clustering)
+    if settings.scheme == "hierarchical-kmeans":
+        return TreeCodec.fit(points, sizes, *clustering)
+    if settings.scheme == "residual-kmeans":
+        return ResidualKMeansCodec.fit(points, sizes, *clustering)
+    return fit_residual_codec(points, settings, work, processes)
 
 
 def fit_residual_codec(points: NDArray[np.float32], settings: Settings, work: Path, processes: int) -> ResidualCodec:

@@ -93,4 +93,10 @@ def table(report: dict[str, Any]) -> str:
         f"reconstruction error  {report['reconstruction_error']:.3f} of the variance",
         f"time, peak memory     {report['seconds']:.1f} s, {report['peak_memory_bytes'] / 2**20:.0f} MiB",
     ]
+    if "nearest_free" in report:
+        moves = report["nearest_free"]
+        lines.append(
+            f"moved to free codes   {sum(moves['moved'].values())} items; before, {moves['before']['collision_rate']:.1%} shared "
+            f"a code; costs {moves['extra_reconstruction_error']:.3f} of the variance"
+        )
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cart_fairseq.rqvae import RQVAE, k_means_centres
+from cart_fairseq.rqvae import RQVAE, k_means_centres, nearest
 
 
 @pytest.fixture
@@ -168,3 +168,26 @@ def test_identical_rows_leave_nothing_to_reseed(rqvae, x):
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 0, must be at least 1"):
         RQVAE(**{"dimension": 3, name: 0})
+
+
+def test_recentred_codewords_are_the_means_of_what_chooses_them():
+    torch.manual_seed(0)
+    rqvae = RQVAE(6, 3, 2, 8)
+    x = torch.randn(200, 6)
+    rqvae.initialise_codebooks(x[:20], seed=1)
+    with torch.no_grad():
+        rqvae.codebooks[1][5] = 1e3  # serves nobody
+        latent = rqvae.encoder(x)
+        before = (latent - rqvae.quantise(latent)[1]).square().sum()
+        code = nearest(latent, rqvae.codebooks[0])
+        rqvae.recentre_codebooks(x)
+        after = (latent - rqvae.quantise(latent)[1]).square().sum()
+    assert after < before
+    for value in code.unique():
+        torch.testing.assert_close(rqvae.codebooks[0][value].detach(), latent[code == value].mean(dim=0))
+    assert (rqvae.codebooks[1][5] == 1e3).all()
+    for _ in range(50):
+        rqvae.recentre_codebooks(x)
+    settled = [codebook.detach().clone() for codebook in rqvae.codebooks]
+    rqvae.recentre_codebooks(x)
+    torch.testing.assert_close([codebook.detach() for codebook in rqvae.codebooks], settled)

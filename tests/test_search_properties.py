@@ -44,6 +44,10 @@ def offsets_of(sizes: list[int]) -> list[int]:
     return [SPECIALS + sum(sizes[:position]) for position in range(len(sizes))]
 
 
+def whole(trie: IdentifierTrie):
+    return lambda name: (trie, None)
+
+
 def queries(number: int, seed: int) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 6, size=number)
@@ -80,7 +84,7 @@ def catalogues(draw):
 
 def check(model, net_input, trie, identifiers, members, beam, scoring, sets):
     """Compare a search with the reference; ``members`` are the item rows that each query may find."""
-    generator = IdentifierGenerator([model], lambda name: (trie, None), 2, beam, scoring=scoring)
+    generator = IdentifierGenerator([model], whole(trie), 2, beam, scoring=scoring)
     found = generator.search(net_input, trie, sets)
     for query, source in enumerate(net_input["src_tokens"]):
         with torch.no_grad():
@@ -187,7 +191,7 @@ def test_a_search_makes_no_tensor_that_grows_with_the_catalogue(scoring, restric
         values = values if items == 16**4 else np.concatenate([values[:, 1:], np.zeros_like(values[:, :1])], 1)
         trie = IdentifierTrie.build(values, sizes, offsets_of(sizes))
         chosen = CandidateSet(torch.arange(50)) if restricted else None
-        generator = IdentifierGenerator([model], None, 2, 10, scoring=scoring)
+        generator = IdentifierGenerator([model], whole(trie), 2, 10, scoring=scoring)
         generator.search(net_input, trie, chosen)
         with LargestTensor() as mode:
             generator.search(net_input, trie, chosen)

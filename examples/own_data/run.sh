@@ -29,6 +29,7 @@ if [ -z "$python" ]; then
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" # let waiting threads sleep soon: beside other jobs that saves most of the time
+export THP_MEM_ALLOC_ENABLE="${THP_MEM_ALLOC_ENABLE:-1}" # large pages for large tensors, where the kernel offers them
 embeddings=$data/embeddings.npy
 [ -d "$data/embeddings" ] && embeddings=$data/embeddings
 

@@ -1,0 +1,78 @@
+"""The tables of the retrieval benchmark, and the ratios that are asked of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+REFERENCE = "fairseq"
+SPEED = [  # (contender, compared with): how many times faster
+    ("masked", REFERENCE),
+    ("renormalised", REFERENCE),
+    ("masked-bf16", REFERENCE),
+    ("renormalised-bf16", REFERENCE),
+    ("masked", "huggingface"),
+    ("renormalised", "huggingface"),
+    ("masked", "clip+flat"),
+    ("renormalised", "clip+flat"),
+]
+
+
+def medians(catalogue: dict[str, Any]) -> dict[str, float]:
+    """Seconds of each contender that was run at one catalogue size."""
+    return {row["contender"]: row["median"] for row in catalogue["results"] if "median" in row}
+
+
+def ratios(catalogues: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ratios of medians: ``what`` in words, ``items``, ``ratio``."""
+    found = []
+    for catalogue in catalogues:
+        seconds, items = medians(catalogue), catalogue["items"]
+        for name, other in SPEED:
+            if name in seconds and other in seconds:
+                what = f"{name}, times the speed of {other}, at {items:,} items"
+                found.append({"what": what, "items": items, "ratio": seconds[other] / seconds[name]})
+        if "masked" in seconds and "unmasked" in seconds:
+            what = f"time with the mask on against off, at {items:,} items"
+            found.append({"what": what, "items": items, "ratio": seconds["masked"] / seconds["unmasked"]})
+    smallest, largest = (pick(catalogues, key=lambda each: each["items"]) for pick in (min, max))
+    for name in ("masked", "renormalised"):
+        first, last = medians(smallest).get(name), medians(largest).get(name)
+        if first and last and smallest is not largest:
+            what = f"{name}, throughput at {largest['items']:,} against {smallest['items']:,} items"
+            found.append({"what": what, "items": largest["items"], "ratio": first / last})
+    return found
+
+
+def table(catalogue: dict[str, Any], queries: int) -> str:
+    """The figures of one catalogue size for people; milliseconds are for the whole batch."""
+    lines = [
+        f"{catalogue['items']:,} items, {queries:,} queries in one batch (trie: {catalogue['trie_build_seconds']:.2f} s, "
+        f"{catalogue['trie_bytes'] / catalogue['items']:.1f} bytes an item)",
+        f"{'contender':<20}{'ms':>9}{'least':>9}{'most':>9}{'queries/s':>11}{'x fairseq':>11}{'rows':>7}{'recall@10':>11}",
+    ]
+    reference = medians(catalogue).get(REFERENCE)
+    for row in catalogue["results"]:
+        if "note" in row:
+            lines.append(f"{row['contender']:<20}  {row['note']}")
+            continue
+        times = "".join(f"{1000 * row[key]:9.1f}" for key in ("median", "min", "max"))
+        ratio = f"{reference / row['median']:.2f}" if reference else "-"
+        rows = f"{sum(row['decoder_rows']):,}" if "decoder_rows" in row else "-"
+        recall = f"{row['recall_at_10']:.1f}" if "recall_at_10" in row else "-"
+        lines.append(f"{row['contender']:<20}{times}{queries / row['median']:11.1f}{ratio:>11}{rows:>7}{recall:>11}")
+    encoders = {
+        row["contender"].split("+")[0]: row["encoder_seconds"]
+        for row in catalogue["results"]
+        if "encoder_seconds" in row
+    }
+    if encoders:
+        parts = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in encoders.items())
+        lines.append(f"of which the text encoder: {parts}")
+    check = catalogue.get("check")
+    if isinstance(check, dict):
+        lines.append(
+            f"masked finds stock fairseq's items; scores differ by at most {check['largest_difference']:.1e}, "
+            f"{check['tied_places']} places hold tied items in another order"
+        )
+    elif check:
+        lines.append(f"masked against stock fairseq: {check}")
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""Text encoders of the dual-tower contenders, in their real shapes with random weights: only their time counts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+DIMENSION = 1024
+CLIP_TOKENS = 77  # CLIP pads every text to this many
+
+Encode = Callable[[], Tensor]
+
+
+def text_encoder(name: str, net_input: dict[str, Tensor], seed: int) -> Encode:
+    """A text encoder and a batch of queries for it.
+
+    Args:
+        name: ``clip`` (ViT-B/32's, 12 layers of width 512, every text padded to 77 tokens), ``clap`` (RoBERTa, 12 layers
+            of width 768) or ``minilm`` (L6, 6 layers of width 384, mean-pooled); the latter two read texts as long as ours.
+        net_input: our batch, whose lengths the texts have.
+
+    Returns:
+        A function that encodes the batch to (Q, 1024) float32 of unit length.
+    """
+    torch.manual_seed(seed)
+    return _BUILDERS[name](net_input)
+
+
+def _texts(net_input: dict[str, Tensor], vocabulary: int, pad: int, end: int, length: int) -> tuple[Tensor, Tensor]:
+    """Random texts of our queries' lengths, and their attention mask, both (Q, length)."""
+    lengths = net_input["src_lengths"].unsqueeze(1)
+    tokens = torch.randint(10, vocabulary - 10, (len(lengths), length))
+    place = torch.arange(length)
+    tokens[place >= lengths] = pad
+    tokens[place == lengths - 1] = end
+    return tokens, (place < lengths).long()
+
+
+def _encode(model: nn.Module, pooled: Callable[[Any], Tensor], tokens: Tensor, mask: Tensor) -> Encode:
+    model.eval()
+
+    def encode() -> Tensor:
+        with torch.inference_mode():
+            return nn.functional.normalize(pooled(model(input_ids=tokens, attention_mask=mask)), dim=1)
+
+    return encode
+
+
+def _clip(net_input: dict[str, Tensor]) -> Encode:
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(projection_dim=DIMENSION)
+    end = int(config.eos_token_id)  # type: ignore[arg-type]
+    longest = max(CLIP_TOKENS, int(net_input["src_lengths"].max()))
+    if longest > CLIP_TOKENS:
+        raise ValueError(f"a query has {longest} tokens and CLIP reads {CLIP_TOKENS}; give fewer --query-tokens")
+    batch = _texts(net_input, config.vocab_size, end, end, CLIP_TOKENS)
+    return _encode(CLIPTextModelWithProjection(config), lambda output: output.text_embeds, *batch)
+
+
+def _clap(net_input: dict[str, Tensor]) -> Encode:
+    from transformers import ClapTextConfig, ClapTextModelWithProjection
+
+    config = ClapTextConfig(projection_dim=DIMENSION)
+    batch = _texts(net_input, config.vocab_size, 1, 2, int(net_input["src_lengths"].max()))
+    return _encode(ClapTextModelWithProjection(config), lambda output: output.text_embeds, *batch)
+
+
+class _MeanPooled(nn.Module):
+    """A BERT whose states are averaged over the tokens, then projected."""
+
+    def __init__(self, bert: nn.Module, width: int):
+        super().__init__()
+        self.bert = bert
+        self.project = nn.Linear(width, DIMENSION)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weight = attention_mask.unsqueeze(2).to(states.dtype)
+        return self.project((states * weight).sum(1) / weight.sum(1))
+
+
+def _minilm(net_input: dict[str, Tensor]) -> Encode:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    batch = _texts(net_input, config.vocab_size, 0, 102, int(net_input["src_lengths"].max()))
+    bert = BertModel(config, add_pooling_layer=False)
+    return _encode(_MeanPooled(bert, config.hidden_size), lambda output: output, *batch)
+
+
+_BUILDERS = {"clip": _clip, "clap": _clap, "minilm": _minilm}
+ENCODERS = tuple(_BUILDERS)

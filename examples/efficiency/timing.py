@@ -1,0 +1,97 @@
+"""Timing of several contenders side by side: interleaved, so that what slows the machine down slows all of them."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to be timed.
+
+    Attributes:
+        name: what the tables call it.
+        run: does the work once; returns facts about it (``decoder_rows`` …). Of those ending in ``_seconds``, the
+            median is kept, of others the last.
+    """
+
+    name: str
+    run: Callable[[], dict[str, Any]]
+
+
+def interleaved(contenders: Sequence[Contender], repeats: int, label: str) -> list[dict[str, Any]]:
+    """Run every contender once to warm up, then ``repeats`` rounds of one run each.
+
+    Returns:
+        For each contender its name, all ``seconds``, their ``median``, ``min`` and ``max``, and its facts.
+
+    Raises:
+        ValueError: ``repeats`` is below 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"--repeats {repeats} must be at least 1")
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    facts: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
+    with tqdm(total=(repeats + 1) * len(contenders), desc=label, unit="run", leave=False, disable=None) as bar:
+        for turn in range(repeats + 1):
+            for contender in contenders:
+                bar.set_postfix_str(contender.name)
+                start = time.perf_counter()
+                found = contender.run()
+                elapsed = time.perf_counter() - start
+                if turn:
+                    seconds[contender.name].append(elapsed)
+                    facts[contender.name].append(found)
+                bar.update()
+    return [
+        {"contender": name, **_summary(each), **_merged(facts[name]), "seconds": each} for name, each in seconds.items()
+    ]
+
+
+def _summary(seconds: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)}
+
+
+def _merged(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        key: statistics.median(each[key] for each in facts) if key.endswith("_seconds") else value
+        for key, value in facts[-1].items()
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, memory, threads and versions."""
+    processor = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    versions = {}
+    for name in ("torch", "numpy", "fairseq-fixed", "transformers", "faiss-cpu"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def memory_bytes() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

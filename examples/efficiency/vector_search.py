@@ -1,0 +1,121 @@
+"""The dual tower's other half: faiss indexes over random clustered vectors, and how many of the true neighbours they find."""
+
+import logging
+import time
+from typing import Any
+
+logging.getLogger("faiss").setLevel(logging.WARNING)  # importing fairseq turns on what libraries say for debugging
+import faiss  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from text_encoders import DIMENSION, Encode  # noqa: E402
+from timing import Contender  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+# from this many queries on faiss multiplies matrices: 15 times as fast for 100 queries; faiss 1.15 sets it out of reach
+faiss.cvar.distance_compute_blas_threshold = 20
+
+INDEXES = ("flat", "ivf", "hnsw")
+NEIGHBOURS = 10
+CLUSTER = 100  # items in each cluster of vectors, on average
+INTRINSIC = 64  # dimensions in which the vectors really differ, as those of learned embeddings do
+NOISE = 0.5  # length of what is added to an item's vector to make a query
+IVF_PROBES = 16  # of the square root of N cells
+HNSW_LINKS, HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT = 16, 40, 64
+BYTES = {  # for each item
+    "flat": 4 * DIMENSION,
+    "ivf": 4 * DIMENSION + 8,
+    "hnsw": 4 * DIMENSION + 4 * 2 * HNSW_LINKS,
+}
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float32."""
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+class VectorSearch:
+    """faiss indexes over the same N clustered vectors of unit length, compared by inner product.
+
+    Queries are vectors of items with noise added, since what random text encoders give is near to nothing.
+
+    Args:
+        items: N.
+        names: which of ``INDEXES`` to build; ``flat`` always is, the others copy its vectors.
+        queries: Q.
+
+    Attributes:
+        queries: (Q, 1024) float32.
+        targets: (Q,) the rows of the items that the queries are near to.
+        neighbours: (Q, 10) int64, the true ones.
+        facts: for each index the ``build_seconds``.
+    """
+
+    def __init__(self, items: int, names: list[str], queries: int, seed: int, chunk: int = 2000):
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        generator = np.random.default_rng((seed, items))
+        centres = generator.standard_normal((max(1, items // CLUSTER), INTRINSIC), dtype=np.float32)
+        embed = generator.standard_normal((INTRINSIC, DIMENSION), dtype=np.float32)
+        self.indexes: dict[str, Any] = {"flat": faiss.IndexFlatIP(DIMENSION)}
+        self.facts: dict[str, dict[str, float]] = {}
+        flat = self.indexes["flat"]
+        start = time.perf_counter()
+        for first in tqdm(range(0, items, chunk), desc="vectors", unit_scale=chunk, leave=False, disable=None):
+            size = min(chunk, items - first)
+            spread = generator.standard_normal((size, INTRINSIC), dtype=np.float32)
+            flat.add(unit((centres[generator.integers(len(centres), size=size)] + spread) @ embed))
+        self.facts["flat"] = {"build_seconds": time.perf_counter() - start}
+        for name in sorted(set(names) - {"flat"}):
+            start = time.perf_counter()
+            self.indexes[name] = _built(name, flat, chunk)
+            self.facts[name] = {"build_seconds": time.perf_counter() - start}
+        self.targets = generator.integers(items, size=queries)
+        noise = generator.standard_normal((queries, INTRINSIC), dtype=np.float32) @ embed
+        self.queries = unit(flat.reconstruct_batch(self.targets) + NOISE * unit(noise))
+        self.neighbours = self.search("flat")
+
+    def search(self, name: str) -> np.ndarray:
+        """(Q, 10) int64 rows of the best items, best first; -1 where an index found fewer."""
+        return self.indexes[name].search(self.queries, NEIGHBOURS)[1]
+
+    def recall(self, name: str) -> float:
+        """How many of the true 10 neighbours an index finds, in percent."""
+        found = self.search(name)
+        wanted = self.neighbours
+        shared = sum(len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, wanted, strict=True))
+        return 100 * shared / int((wanted >= 0).sum())
+
+    def contender(self, name: str, encode: Encode, index: str) -> Contender:
+        """Encoding the queries and searching an index, for timing."""
+        recall = self.recall(index)
+
+        def run() -> dict[str, Any]:
+            start = time.perf_counter()
+            encode()
+            middle = time.perf_counter()
+            self.search(index)
+            return {
+                "encoder_seconds": middle - start,
+                "search_seconds": time.perf_counter() - middle,
+                "recall_at_10": recall,
+            }
+
+        return Contender(name, run)
+
+
+def _built(name: str, flat: Any, chunk: int) -> Any:
+    """An index of the vectors of another."""
+    index: Any
+    if name == "ivf":
+        cells = max(1, round(flat.ntotal**0.5))
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIMENSION), DIMENSION, cells, faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1  # tiny catalogues are for trying things out
+        sample = np.linspace(0, flat.ntotal - 1, min(flat.ntotal, 39 * cells)).astype(np.int64)
+        index.train(flat.reconstruct_batch(sample))
+        index.nprobe = IVF_PROBES
+    else:
+        index = faiss.IndexHNSWFlat(DIMENSION, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT
+    for first in tqdm(range(0, flat.ntotal, chunk), desc=f"{name} index", unit_scale=chunk, leave=False, disable=None):
+        index.add(flat.reconstruct_n(first, min(chunk, flat.ntotal - first)))
+    return index
