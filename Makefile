@@ -3,21 +3,22 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# fairseq asks for torchaudio at every installation; it is not needed, and breaks other imports where its binary does not load
+WITHOUT_TORCHAUDIO = $(BIN)/python -c 'import torchaudio' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchaudio
 
 .PHONY: setup demo test lint benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.installed
 
-# fairseq compiles C extensions against the torch and numpy that are there, so those come first;
-# torchaudio comes along with fairseq, is not needed, and breaks other imports where its binary does not load.
+# fairseq compiles C extensions against the torch and numpy that are there, so those come first.
 .venv/.installed: setup.py Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
 	$(PIP) setuptools wheel cython numpy '$(TORCH)'
 	$(PIP) --no-build-isolation fairseq-fixed==0.12.3.1
-	$(BIN)/python -c 'import torchaudio' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchaudio
 	$(PIP) --no-build-isolation --editable '.[demo,test]'
+	$(WITHOUT_TORCHAUDIO)
 	touch $@
 
 demo: setup
@@ -42,6 +43,7 @@ benchmark: setup .venv/.benchmark
 
 .venv/.benchmark: .venv/.installed
 	$(PIP) --no-build-isolation --editable '.[benchmark]'
+	$(WITHOUT_TORCHAUDIO)
 	touch $@
 
 clean:
