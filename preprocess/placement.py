@@ -6,19 +6,21 @@ there has room, another one on the level before, and so on.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.trie import IdentifierTrie
-from preprocess.codec import Codec, ResidualCodec, TransformedCodec, TreeCodec
-from preprocess.embeddings import Embeddings
-from preprocess.reassign import LevelledCodec
+from cart_fairseq.trie_build import blocks
+from preprocess.codec import Codec
+from preprocess.embeddings import Embeddings, RowSubset
+from preprocess.nearest_code import nearest_codes
 
 
 class Placement(NamedTuple):
@@ -36,22 +38,27 @@ class Placement(NamedTuple):
 
 
 class Taken:
-    """The identifiers that a bundle has given away.
+    """The identifiers that a bundle has given away, as far as they begin in certain ways.
 
     Args:
         bundle: with its removed items.
         width: C, how many positions the code has.
+        prefixes: (m, w) int32, w from 0 to C: nothing is known of identifiers that begin otherwise.
     """
 
-    def __init__(self, bundle: IdentifierBundle, width: int):
+    def __init__(self, bundle: IdentifierBundle, width: int, prefixes: NDArray[np.int32]):
         sizes = [position.size for position in bundle.positions]
         self.values = bundle.values
         self.width = width
+        self.prefixes = prefixes
         self.digits = sizes[width:]
         self.capacity = math.prod(self.digits)
-        self.trie = IdentifierTrie.build(bundle.values, sizes, bundle.offsets.tolist())
+        rows = rows_beginning_with(self.values, prefixes, sizes)
+        self.trie = IdentifierTrie.build(self.values[rows], sizes, bundle.offsets.tolist(), rows) if len(rows) else None
 
     def _leaves(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if self.trie is None:
+            return np.zeros(len(codes), dtype=np.int64), np.zeros(len(codes), dtype=np.int64)
         nodes = self.trie.find(torch.from_numpy(codes))
         begin, end = self.trie.leaves(self.width, nodes.clamp(min=0))
         return begin.numpy(), torch.where(nodes < 0, begin, end).numpy()
@@ -65,16 +72,17 @@ class Taken:
         """The smallest numbers that are free on each of (n, C) codes, as many as (n,) wanted, ascending."""
         begin, end = self._leaves(codes)
         count = end - begin
-        last = self.numbers(np.maximum(end, 1) - 1)
-        gaps = (count > 0) & (last != count - 1)  # what compact freed
         free = [np.arange(first, first + more) for first, more in zip(count, wanted, strict=True)]
-        for index in np.flatnonzero(gaps):
+        there = np.flatnonzero(count)
+        for index in there[self.numbers(end[there] - 1) != count[there] - 1]:  # compact has freed some
             used = self.numbers(np.arange(begin[index], end[index]))
             free[index] = np.setdiff1d(np.arange(count[index] + wanted[index]), used)[: wanted[index]]
         return free
 
     def numbers(self, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
         """What the unique tokens at some leaves spell: (n,) int64."""
+        if self.trie is None:
+            return leaves
         digits = np.asarray(self.values[self.trie.rows[torch.from_numpy(leaves)].numpy()], dtype=np.int64)
         number = np.zeros(len(leaves), dtype=np.int64)
         for digit, size in zip(digits[:, self.width :].T, self.digits, strict=True):
@@ -101,27 +109,75 @@ def place(bundle: IdentifierBundle, codec: Codec, embeddings: Embeddings, codes:
     Raises:
         ValueError: no code has room for an item.
     """
-    taken = Taken(bundle, codes.shape[1])
-    codes = np.array(codes)
+    width, codes = codes.shape[1], np.array(codes)
     distinct, group, rank = groups_of(codes)
+    taken = Taken(bundle, width, distinct)
     there = taken.count(distinct)
+    shared = (there > 0)[group]
     moved = rank >= (taken.capacity - there)[group]
     if moved.any():
         staying = np.minimum(np.bincount(group), taken.capacity - there)
-        new = {tuple(code): int(count) for code, count in zip(distinct.tolist(), staying, strict=True)}
-
-        def room(options: NDArray[np.int32]) -> NDArray[np.int64]:
-            more = np.array([new.get(tuple(option), 0) for option in options.tolist()])
-            return taken.capacity - taken.count(options) - more
-
-        search = NearestCode(codec, room)
-        for row in tqdm(np.flatnonzero(moved).tolist(), desc="finding codes with room", unit="item", disable=None):
-            codes[row] = search.take(np.asarray(embeddings[row : row + 1]), codes[row])
-    shared = (there > 0)[group]
-    distinct, group, rank = groups_of(codes)
+        near = Room(bundle, distinct, staying, np.unique(codes[moved, :1], axis=0))
+        codes[moved] = nearest_codes(codec, RowSubset(embeddings, np.flatnonzero(moved)), codes[moved], near)
+        distinct, group, rank = groups_of(codes)
+        taken = Taken(bundle, width, distinct)
     free = taken.free_numbers(distinct, np.bincount(group))
     numbers = np.array([free[g][r] for g, r in zip(group.tolist(), rank.tolist(), strict=True)], dtype=np.int64)
     return Placement(np.column_stack([codes, taken.spell(numbers)]).astype(np.int32), shared, moved)
+
+
+class Room:
+    """How many identifiers codes have left.
+
+    Args:
+        bundle: whose codes they are.
+        codes, counts: (m, C) codes and how many new items (m,) have them already.
+        first: (n, w) int32, how the codes begin that are most likely asked for.
+    """
+
+    def __init__(
+        self, bundle: IdentifierBundle, codes: NDArray[np.int32], counts: NDArray[np.int64], first: NDArray[np.int32]
+    ):
+        self.bundle = bundle
+        self.new = {tuple(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
+        self.taken = Taken(bundle, codes.shape[1], first)
+
+    def __call__(self, prefix: tuple[int, ...], values: int) -> NDArray[np.int64]:
+        """Of each code that has all values but the last in common: (values,) int64."""
+        options = np.array([[*prefix, value] for value in range(values)], dtype=np.int32)
+        known = self.taken.prefixes
+        if not (known == options[:1, : known.shape[1]]).all(axis=1).any():
+            self.taken = Taken(self.bundle, options.shape[1], known[:1, :0])
+        new = np.array([self.new.get(tuple(option), 0) for option in options.tolist()])
+        return self.taken.capacity - self.taken.count(options) - new
+
+
+def rows_beginning_with(
+    values: NDArray[np.int32], prefixes: NDArray[np.int32], sizes: Sequence[int]
+) -> NDArray[np.int64]:
+    """Rows of (N, J) identifiers that begin with one of (m, w) prefixes, and perhaps some more: (n,) int64, ascending.
+
+    A prefix of more than 63 bits is compared as far as those go.
+    """
+    width = prefixes.shape[1]
+    while math.prod(sizes[:width]) >= 1 << 63:
+        width -= 1
+    if not width:
+        return np.arange(len(values))
+
+    def packed(part: NDArray[np.int32]) -> NDArray[np.int64]:
+        key = part[:, 0].astype(np.int64)
+        for column, size in zip(part.T[1:width], sizes[1:width], strict=True):
+            key *= size
+            key += column
+        return key
+
+    wanted = pa.array(packed(prefixes))
+    found = [
+        block.start + np.flatnonzero(pc.is_in(pa.array(packed(values[block])), value_set=wanted).to_numpy(False))
+        for block in blocks(len(values))
+    ]
+    return np.concatenate(found)
 
 
 def groups_of(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
@@ -133,93 +189,3 @@ def groups_of(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.i
     rank = np.empty_like(group)
     rank[order] = np.arange(len(group)) - starts[group[order]]
     return distinct, group, rank
-
-
-class NearestCode:
-    """Hands out the nearest code with room.
-
-    Args:
-        codec: whose codes they are.
-        room: how many identifiers (n, C) codes have left: (n,) int64.
-    """
-
-    def __init__(self, codec: Codec, room: Callable[[NDArray[np.int32]], NDArray[np.int64]]):
-        self.codec = codec
-        self.length = len(codec.positions)
-        self.room = room
-        self._room: dict[tuple[int, ...], NDArray[np.int64]] = {}
-        self._full: set[tuple[int, ...]] = set()
-
-    def take(self, embedding: NDArray[np.floating], code: NDArray[np.int32]) -> tuple[int, ...]:
-        """A place on the nearest code with room for an item (1, D), which shares as long a prefix with `code` as can be.
-
-        Raises:
-            ValueError: there is none.
-        """
-        for level in reversed(range(self.length)):
-            found = self._below(embedding, tuple(code[:level].tolist()))
-            if found is not None:
-                return found
-        raise ValueError(
-            "the symbols reserved for the unique token are used up, and no code has room for another item; build the "
-            "identifiers again with a larger --unique-size"
-        )
-
-    def _below(self, embedding: NDArray[np.floating], prefix: tuple[int, ...]) -> tuple[int, ...] | None:
-        if prefix in self._full:
-            return None
-        distances = level_distances(self.codec, embedding, prefix)
-        nearest = [int(value) for value in np.argsort(distances, kind="stable") if np.isfinite(distances[value])]
-        if len(prefix) < self.length - 1:
-            for value in nearest:
-                found = self._below(embedding, (*prefix, value))
-                if found is not None:
-                    return found
-        else:
-            if prefix not in self._room:
-                options = [[*prefix, value] for value in range(len(distances))]
-                self._room[prefix] = self.room(np.array(options, dtype=np.int32))
-            for value in nearest:
-                if self._room[prefix][value] > 0:
-                    self._room[prefix][value] -= 1
-                    return (*prefix, value)
-        self._full.add(prefix)
-        return None
-
-
-@torch.inference_mode()
-def level_distances(codec: Codec, embedding: NDArray[np.floating], prefix: tuple[int, ...]) -> NDArray[np.floating]:
-    """Squared distances of what a prefix leaves of an item to the codewords of the next level.
-
-    Args:
-        embedding: (1, D).
-
-    Returns:
-        (values,); infinite for a value that no code has here.
-    """
-    level = len(prefix)
-    if isinstance(codec, TransformedCodec):
-        return level_distances(codec.inner, codec.transform(embedding), prefix)
-    embedding = embedding.astype(np.float32)
-    if isinstance(codec, TreeCodec):
-        distances = np.full(codec.sizes[level], np.inf, dtype=np.float32)
-        node = 0
-        for value in prefix:
-            node = int(codec.first_child[node]) + value if codec.children[node] else node
-        first, children = codec.first_child[node], codec.children[node]
-        if not children:
-            distances[0] = 0
-        distances[:children] = np.square(codec.centres[first : first + children] - embedding).sum(axis=1)
-        return distances
-    if isinstance(codec, ResidualCodec):
-        coarse = bool(codec.clusters)
-        if coarse and level == 0:
-            return np.square(codec.centres - embedding).sum(axis=1)
-        centre = codec.centres[prefix[0] if coarse else 0]
-        left = codec.rqvae.encoder(torch.from_numpy((embedding - centre) / np.float32(codec.scale)))
-        for codebook, value in zip(codec.rqvae.codebooks, prefix[coarse:], strict=False):
-            left = left - codebook[value]
-        return (codec.rqvae.codebooks[level - coarse] - left).square().sum(dim=1).numpy()
-    levelled: LevelledCodec = codec  # type: ignore[assignment]
-    padded = np.array([[*prefix, *[0] * (len(codec.positions) - level)]], dtype=np.int32)
-    return levelled.distances(embedding, padded, level)[0]

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python examples/changing_catalogue/benchmark.py --items 10000000 --new 10000
 
-Makes a synthetic bundle (uniform codes, a codec with random weights), adds items to it, and prints the seconds of the
+Makes a synthetic bundle (uniform codes; a codec with random weights, and codebooks that make use of them), adds items to it, and prints the seconds of the
 command in a fresh process, start of Python included, and of the same in a process that has its imports.
 """
 
@@ -25,6 +25,7 @@ from preprocess import update_identifiers
 from preprocess.codec import ResidualCodec
 
 SIZE = 128
+SAMPLE, SCALE = 4096, 2**0.5  # rows that codebooks are fitted on; spread of an item minus a centre
 
 
 class Items(Collection[dict[str, Any]]):
@@ -45,11 +46,13 @@ class Items(Collection[dict[str, Any]]):
 
 
 def make_bundle(folder: Path, items: int, dimension: int) -> IdentifierBundle:
-    """Uniform codes and random weights."""
+    """The synthetic bundle."""
     torch.manual_seed(1)
     draw = np.random.default_rng(1)
     centres = draw.standard_normal((SIZE, dimension), dtype=np.float32)
-    codec = ResidualCodec(centres, SIZE, RQVAE(dimension, codebook_size=SIZE).requires_grad_(False).eval(), 1.0)
+    rqvae = RQVAE(dimension, codebook_size=SIZE).requires_grad_(False).eval()
+    rqvae.initialise_codebooks(torch.randn(SAMPLE, dimension), 1)
+    codec = ResidualCodec(centres, SIZE, rqvae, SCALE)
     codes = draw.integers(0, SIZE, size=(items, 3), dtype=np.int32)
     unique = unique_tokens(codes, SIZE)
     positions = [*codec.positions, *unique_positions(unique.shape[1], SIZE)]
