@@ -6,7 +6,6 @@ dictionary by position, ``<k_17> <v1_3> <v2_90> <u_0>``, so that each position h
 
 import dataclasses
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from cart_fairseq import segments
 from cart_fairseq.files import read_json, replacing, sha256, write_json
 from cart_fairseq.segments import SCHEMA_VERSION, check_sizes
-from cart_fairseq.trie_build import build_levels
+from cart_fairseq.trie_build import blocks, build_levels, sort_rows
 
 DICTIONARY_SPECIALS = 4  # fairseq's <s> <pad> </s> <unk> come before the first symbol of a dictionary file
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
@@ -52,18 +51,11 @@ def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
     if unique_size < 2:
         raise ValueError(f"--unique-size is {unique_size}; reserve at least 2 symbols for the unique token")
     rows = len(codes)
-    sizes = [int(size) for size in codes.max(axis=0) + 1] if rows else []
-    if rows and codes.min(initial=0) >= 0 and math.prod(sizes) * rows < 2**63:
-        # Code and row in one integer: sorting such numbers is many times faster than sorting rows of codes.
-        keys = np.zeros(rows, dtype=np.int64)
-        for size, column in zip(sizes, codes.T, strict=True):
-            keys = keys * size + column
-        keys, order = np.divmod(np.sort(keys * rows + np.arange(rows)), rows)
-        first = np.append(True, keys[1:] != keys[:-1])
-    else:
-        order = np.lexsort(codes.T[::-1])
-        ordered = codes[order]
-        first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[:rows]
+    order, columns = sort_rows(codes, [int(most) + 1 for most in codes.max(axis=0)] if rows else [1] * codes.shape[1])
+    first = np.ones(rows, dtype=bool)
+    for block in blocks(rows - 1):  # each sorted code beside the next
+        part = columns(slice(block.start, block.stop + 1))
+        first[block.start + 1 : block.stop + 1] = np.any([column[1:] != column[:-1] for column in part], axis=0)
     places = np.arange(rows)
     counts = np.empty(rows, dtype=np.int64)
     counts[order] = places - np.maximum.accumulate(np.where(first, places, 0))

@@ -116,13 +116,14 @@ class IdentifierGenerator(nn.Module):
         scores = torch.zeros(batch, 1, device=device)
         tokens = torch.full((batch, 1, 1), self.start, dtype=torch.int64, device=device)
         token_scores = torch.zeros(batch, 1, 0, device=device)
-        parents = None
+        parents = place = None
         for step in range(trie.length):
             child, symbols, exists = trie.children(step, nodes.flatten())
             if not allowed.whole:
                 exists &= allowed.count(step + 1, child.view(batch, -1)).view_as(child) > 0
-            undecided = self._undecided(step, nodes, scores, allowed)
-            step_scores = self._step_scores(step, tokens, symbols, exists, decoding, parents, undecided, trie)
+            rows = _rows_to_compute(self._undecided(step, nodes, scores, allowed), parents, place)
+            place = rows.place
+            step_scores = self._step_scores(step, tokens.flatten(0, 1), symbols, exists, decoding, rows, trie)
             step_scores = step_scores.view(batch, nodes.size(1), -1)
             total = (scores.unsqueeze(2) + step_scores).flatten(1)
             beams = min(self.beam_size, total.size(1), trie.num_nodes(step + 1), allowed.largest)
@@ -152,26 +153,22 @@ class IdentifierGenerator(nn.Module):
         symbols: Tensor,
         exists: Tensor,
         decoding: list["_Decoding"],
-        parents: Tensor | None,
-        undecided: Tensor | None,
+        rows: "_Rows",
         trie: IdentifierTrie,
     ) -> Tensor:
         """Natural-log probabilities (R, W) of each row's children; -inf for those that do not exist."""
-        rows = tokens.flatten(0, 1)
-        picked = None if undecided is None else undecided.flatten().nonzero().squeeze(1)
         # a beam whose item is certain has one child
         scores = torch.zeros(symbols.shape, device=symbols.device)
-        computed = len(rows) if picked is None else len(picked)
-        self.decoder_rows.append(computed)
-        if computed:
-            if picked is not None:
-                symbols, rows = symbols[picked], rows[picked]
+        picked, valid = rows.picked, exists
+        if picked is not None:
+            tokens, symbols, valid = tokens[picked], symbols[picked], exists[picked]
+        self.decoder_rows.append(len(tokens))
+        if len(tokens):
             masked = self.scoring == "masked"
             begin, end = (0, None) if masked else (trie.offsets[step], trie.offsets[step] + trie.sizes[step])
-            valid = exists if picked is None else exists[picked]
             each = []
             for member in decoding:
-                logits = member.step(rows, parents, picked, undecided, begin, end) / self.temperature
+                logits = member.step(tokens, rows, begin, end) / self.temperature
                 if masked:
                     each.append(torch.log_softmax(logits, dim=-1).gather(1, symbols))
                 else:
@@ -214,6 +211,43 @@ class IdentifierGenerator(nn.Module):
         ]
 
 
+class _Rows(NamedTuple):
+    """Which rows of a search the decoders compute at one step.
+
+    Attributes:
+        picked: (r,) int64 rows of the search; None: all.
+        order: (r,) int64, the row computed at the step before that each continues; None at the first step.
+        slots: (r,) int64, where each stands in a grid (rows a query, queries), whose columns share a memory; None: all.
+        place: (R,) int64, row of the search -> row computed, for the next step; None: the same.
+    """
+
+    picked: Tensor | None
+    order: Tensor | None
+    slots: Tensor | None
+    place: Tensor | None
+
+
+def _rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Tensor | None) -> _Rows:
+    """Those of the beams that are undecided, (B, K) bool, or all.
+
+    Args:
+        parents: the row of the search at the step before that each row continues; None at the first step.
+        place: that of the step before.
+    """
+    if undecided is None:
+        order = parents if parents is None or place is None else place[parents]
+        return _Rows(None, order, None, None)
+    picked = undecided.flatten().nonzero().squeeze(1)
+    order = None if parents is None else parents[picked]
+    if order is not None and place is not None:
+        order = place[order]
+    nth = undecided.cumsum(1).sub_(1).flatten()[picked]
+    slots = nth * len(undecided) + picked // undecided.size(1)
+    place = torch.zeros(undecided.numel(), dtype=torch.int64, device=picked.device)
+    place[picked] = torch.arange(len(picked), device=picked.device)
+    return _Rows(picked, order, slots, place)
+
+
 class _Decoding:
     """One model at work on one batch: its encoder states, and what its decoder keeps of earlier steps."""
 
@@ -221,34 +255,10 @@ class _Decoding:
         self.decoder = model.decoder
         self.encoder_out = model.encoder(src_tokens, src_lengths)
         self.state: dict[str, Any] = {}
-        self.place: Tensor | None = None  # row of the search -> row computed last, where not all were
 
-    def step(
-        self,
-        rows: Tensor,
-        parents: Tensor | None,
-        picked: Tensor | None,
-        undecided: Tensor | None,
-        begin: int,
-        end: int | None,
-    ) -> Tensor:
-        """Logits of the symbols from ``begin`` to ``end`` after each of the rows (R, L): (R, end - begin) float32.
-
-        Args:
-            parents: the row of the step before that each row of the search continues; None at the first step.
-            picked: which rows of the search are computed; None for all.
-            undecided: (B, K) bool, the same as a mask.
-        """
-        if parents is not None:
-            order = parents if picked is None else parents[picked]
-            self.decoder.reorder_beams(self.state, order if self.place is None else self.place[order])
-        slots = None
-        self.place = None
-        if picked is not None and undecided is not None:
-            self.place = torch.zeros(undecided.numel(), dtype=torch.int64, device=picked.device)
-            self.place[picked] = torch.arange(len(picked), device=picked.device)
-            # a query's rows share its memory: the i-th of query b stands at (i, b) of a grid
-            nth = undecided.cumsum(1).sub_(1).flatten()[picked]
-            slots = nth * len(undecided) + picked // undecided.size(1)
-        features, _ = self.decoder.extract_features(rows, self.encoder_out, self.state, slots=slots)
+    def step(self, tokens: Tensor, rows: _Rows, begin: int, end: int | None) -> Tensor:
+        """Logits of the symbols from ``begin`` to ``end`` after each of the tokens (r, L): (r, end - begin) float32."""
+        if rows.order is not None:
+            self.decoder.reorder_beams(self.state, rows.order)
+        features, _ = self.decoder.extract_features(tokens, self.encoder_out, self.state, slots=rows.slots)
         return self.decoder.project(features[:, -1], begin, end).float()

@@ -180,11 +180,6 @@ class IdentifierTrie:
             begin, end = first[begin].long(), first[end].long()
         return begin, end
 
-    def subtree_sizes(self, depth: int, nodes: Tensor) -> Tensor:
-        """How many items are below each node of ``depth``, in the shape of ``nodes``, int64."""
-        begin, end = self.leaves(depth, nodes)
-        return end - begin
-
     def find(self, values: Tensor) -> Tensor:
         """The leaf of each identifier: (n, J) integers -> (n,) int64, -1 where the catalogue has none."""
         node = torch.zeros(len(values), dtype=torch.int64, device=values.device)

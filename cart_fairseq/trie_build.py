@@ -38,13 +38,30 @@ def build_levels(values: np.ndarray, sizes: Sequence[int]) -> Levels:
         ValueError: a value lies outside its position, or two identifiers are equal; the message names the rows.
     """
     check_values(values, sizes)
-    bits = [max(1, (size - 1).bit_length()) for size in sizes]
+    order, columns = sort_rows(values, sizes)
+    return Levels(*_levels(columns, order, sizes), order)
+
+
+Columns = Callable[[slice], list[np.ndarray]]
+
+
+def sort_rows(values: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, Columns]:
+    """Sort rows of values that lie inside their positions; equal rows stay in their order.
+
+    Returns:
+        (N,) int32 or int64, sorted place -> row; and a function from a block of sorted places to their values, an array
+        for each position.
+    """
+    bits = bits_of(sizes)
     row_bits = max(1, (len(values) - 1).bit_length())
     if sum(bits) + row_bits <= WORD_BITS:
-        order, columns = _sort_packed(values, bits, row_bits)
-    else:
-        order, columns = _sort_by_words(values, bits)
-    return Levels(*_levels(columns, order, sizes), order)
+        return _sort_packed(values, bits, row_bits)
+    return _sort_by_words(values, bits)
+
+
+def bits_of(sizes: Sequence[int]) -> list[int]:
+    """How many bits the values of each position need, at least one."""
+    return [max(1, (size - 1).bit_length()) for size in sizes]
 
 
 def value_dtype(size: int) -> type:
@@ -79,8 +96,8 @@ def check_values(values: np.ndarray, sizes: Sequence[int]) -> None:
             )
 
 
-def _packed(part: np.ndarray, bits: Sequence[int]) -> np.ndarray:
-    """(n, j) values as (n,) int64, the first position in the highest bits."""
+def pack(part: np.ndarray, bits: Sequence[int]) -> np.ndarray:
+    """(n, j) values of so many bits, 63 at most together, as (n,) int64, the first position in the highest bits."""
     key = np.zeros(len(part), dtype=np.int64)
     for column, width in zip(part.T, bits, strict=True):
         key <<= width
@@ -88,14 +105,11 @@ def _packed(part: np.ndarray, bits: Sequence[int]) -> np.ndarray:
     return key
 
 
-Columns = Callable[[slice], list[np.ndarray]]
-
-
 def _sort_packed(values: np.ndarray, bits: Sequence[int], row_bits: int) -> tuple[np.ndarray, Columns]:
     """Sort (identifier, row) as one integer; what positions hold is read back from it."""
     packed = np.empty(len(values), dtype=np.int64)
     for block in blocks(len(values)):
-        packed[block] = _packed(values[block], bits) << row_bits
+        packed[block] = pack(values[block], bits) << row_bits
         packed[block] |= np.arange(block.start, block.stop)
     packed.sort()
     order: np.ndarray = np.empty(len(values), dtype=index_dtype(len(values)))
@@ -120,8 +134,8 @@ def _sort_by_words(values: np.ndarray, bits: Sequence[int]) -> tuple[np.ndarray,
     words = np.empty((len(groups), len(values)), dtype=np.int64)
     for block in blocks(len(values)):
         for word, group in zip(words, groups, strict=True):
-            word[block] = _packed(values[block][:, group], [bits[position] for position in group])
-    places = np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
+            word[block] = pack(values[block][:, group], [bits[position] for position in group])
+    places = np.argsort(words[0], kind="stable") if len(words) == 1 else np.lexsort(words[::-1])
     order: np.ndarray = places.astype(index_dtype(len(values)))
 
     def columns(block: slice) -> list[np.ndarray]:

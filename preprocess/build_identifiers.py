@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cart_fairseq.files import run_script, sha256
 from cart_fairseq.identifiers import unique_positions, unique_tokens, write_bundle
+from preprocess.arguments import positive
 from preprocess.assigned import DIGITS, unique_symbols
 from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
 from preprocess.codec import Codec
@@ -42,12 +43,6 @@ MOVABLE = ("coarse-fine", "rqvae", "residual-kmeans")
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Command line; numbers are checked here."""
-
-    def positive(text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-        return int(text)
-
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.build_identifiers",
         description="Build the identifier bundle of a catalogue from its embeddings.",

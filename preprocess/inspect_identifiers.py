@@ -15,21 +15,17 @@ import numpy as np
 from cart_fairseq.files import read_jsonl, replacing, run_script
 from cart_fairseq.identifiers import IdentifierBundle
 from preprocess import inspection_page as page
+from preprocess.arguments import positive
 from preprocess.embeddings import Embeddings, RowSubset, open_embeddings
 from preprocess.identifier_report import measure
-from preprocess.inspection import PrefixGroups, neighbour_agreement, semantic_positions
+from preprocess.inspection import neighbour_agreement, semantic_positions
 from preprocess.inspection_media import MediaShelf
 from preprocess.inspection_plots import COLOURS, tsne_plot, utilisation_plot
+from preprocess.prefix_groups import PrefixGroups
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Command line; numbers are checked here."""
-
-    def positive(text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-        return int(text)
-
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.inspect_identifiers",
         description="Write an HTML report on the identifiers of a catalogue.",

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.identifiers import Position
-from preprocess.inspection import Agreement, PrefixGroups
+from preprocess.inspection import Agreement
 from preprocess.inspection_media import data_uri
+from preprocess.prefix_groups import PrefixGroups
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f5f2; --card: #fff; --ink: #1d1d22; --soft: #64646f; --line: #dedcd6;

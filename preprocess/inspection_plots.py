@@ -1,7 +1,6 @@
 """The plots of the inspection report: use of every level, and items by t-SNE as in the paper's Figure 5."""
 
 import io
-import logging
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from preprocess.embeddings import Embeddings
-from preprocess.inspection import PrefixGroups
+from preprocess.prefix_groups import PrefixGroups
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b4fa3", "#222222")
 """Told apart under every common kind of colour blindness (after Okabe and Ito)."""
@@ -29,7 +28,6 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("matplotlib is not installed; pip install 'cart-fairseq[inspect]'") from None
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets everything to DEBUG: every font, a line
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -5,13 +5,13 @@ before, and below it again the nearest; and so on.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from preprocess.codec import Codec, ResidualCodec, TransformedCodec, TreeCodec
+from preprocess.codec import Codec, TransformedCodec, TreeCodec
 from preprocess.embeddings import Embeddings, blocks
 from preprocess.reassign import LevelledCodec
 
@@ -114,7 +114,6 @@ class NearestCode:
         return None
 
 
-@torch.inference_mode()
 def level_distances(codec: Codec, points: NDArray[np.float32], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
     """Squared distances of what prefixes leave of items to the codewords of the next level.
 
@@ -130,20 +129,8 @@ def level_distances(codec: Codec, points: NDArray[np.float32], prefixes: NDArray
         return level_distances(codec.inner, codec.transform(points), prefixes)
     if isinstance(codec, TreeCodec):
         return tree_distances(codec, points, prefixes)
-    if not isinstance(codec, ResidualCodec):
-        levelled: LevelledCodec = codec  # type: ignore[assignment]
-        padded = np.pad(prefixes, ((0, 0), (0, len(codec.positions) - level)))
-        return levelled.distances(points, padded, level)
-    coarse = int(codec.clusters > 0)
-    centres = torch.from_numpy(codec.centres)
-    if level < coarse:
-        return torch.cdist(torch.from_numpy(points), centres).square().numpy()
-    values = torch.from_numpy(prefixes).long()
-    left = torch.from_numpy(points) - centres[values[:, 0] if coarse else torch.zeros(len(points), dtype=torch.int64)]
-    latent = codec.rqvae.encoder(left / codec.scale)
-    for before in range(level - coarse):
-        latent = latent - codec.rqvae.codebooks[before][values[:, coarse + before]]
-    return torch.cdist(latent, codec.rqvae.codebooks[level - coarse]).square().numpy()
+    padded = np.pad(prefixes, ((0, 0), (0, len(codec.positions) - level)))
+    return cast(LevelledCodec, codec).distances(points, padded, level)
 
 
 def tree_distances(codec: TreeCodec, points: NDArray[np.float32], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.trie import IdentifierTrie
-from cart_fairseq.trie_build import blocks
+from cart_fairseq.trie_build import WORD_BITS, bits_of, blocks, pack
 from preprocess.codec import Codec
 from preprocess.embeddings import Embeddings, RowSubset
 from preprocess.nearest_code import nearest_codes
+from preprocess.prefix_groups import PrefixGroups
 
 
 class Placement(NamedTuple):
@@ -159,22 +160,16 @@ def rows_beginning_with(
 
     A prefix of more than 63 bits is compared as far as those go.
     """
-    width = prefixes.shape[1]
-    while math.prod(sizes[:width]) >= 1 << 63:
-        width -= 1
-    if not width:
+    bits = bits_of(sizes[: prefixes.shape[1]])
+    while sum(bits) > WORD_BITS:
+        bits.pop()
+    if not bits:
         return np.arange(len(values))
-
-    def packed(part: NDArray[np.int32]) -> NDArray[np.int64]:
-        key = part[:, 0].astype(np.int64)
-        for column, size in zip(part.T[1:width], sizes[1:width], strict=True):
-            key *= size
-            key += column
-        return key
-
-    wanted = pa.array(packed(prefixes))
+    width = len(bits)
+    wanted = pa.array(pack(prefixes[:, :width], bits))
     found = [
-        block.start + np.flatnonzero(pc.is_in(pa.array(packed(values[block])), value_set=wanted).to_numpy(False))
+        block.start
+        + np.flatnonzero(pc.is_in(pa.array(pack(values[block, :width], bits)), value_set=wanted).to_numpy(False))
         for block in blocks(len(values))
     ]
     return np.concatenate(found)
@@ -182,10 +177,7 @@ def rows_beginning_with(
 
 def groups_of(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Distinct codes (m, C); of each row which it has, and how many rows before it have the same: (n,) int64 both."""
-    distinct, group = np.unique(codes, axis=0, return_inverse=True)
-    group = group.reshape(-1).astype(np.int64)
-    order = np.argsort(group, kind="stable")
-    starts = np.cumsum(np.bincount(group)) - np.bincount(group)
-    rank = np.empty_like(group)
-    rank[order] = np.arange(len(group)) - starts[group[order]]
-    return distinct, group, rank
+    groups = PrefixGroups.of(codes)
+    rank = np.empty(len(codes), dtype=np.int64)
+    rank[groups.order] = np.arange(len(codes)) - np.repeat(groups.starts[:-1], groups.sizes)
+    return codes[groups.order[groups.starts[:-1]]], groups.of_row(), rank

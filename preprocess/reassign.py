@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from preprocess.embeddings import Embeddings, blocks
-from preprocess.inspection import PrefixGroups
+from preprocess.prefix_groups import PrefixGroups
 
 CONSIDERED = 1024
 """So many items of a prefix may move, or four for every place that is free; of more, the first in row order."""

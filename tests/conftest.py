@@ -1,12 +1,15 @@
 """A small world for the tests: random identifiers, captions made of words, and the task over them."""
 
+import importlib
 import json
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -38,6 +41,16 @@ WORDS = [
     "young",
 ]
 ITEMS = 24
+
+
+def load_example(folder: str, name: str) -> ModuleType:
+    """A script of ``examples/FOLDER``, which is no package, as a module; it may import its neighbours."""
+    path = str(Path(__file__).resolve().parents[1] / "examples" / folder)
+    sys.path.insert(0, path)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(path)
 
 
 def write_jsonl(path: Path, rows: list) -> Path:

@@ -1,10 +1,8 @@
 """The demo's world (examples/demo/world.py, phrasings.py) and its page (page.py)."""
 
 import dataclasses
-import importlib
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import load_example
 from PIL import Image
 
 from cart_fairseq.trec import write_qrels, write_run
@@ -23,12 +22,8 @@ ITEMS = 60
 
 @pytest.fixture(scope="module")
 def demo() -> dict[str, ModuleType]:
-    """The demo's scripts as modules; `examples/` is no package."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return {name: importlib.import_module(name) for name in ("phrasings", "world", "page")}
-    finally:
-        sys.path.remove(str(FOLDER))
+    """The demo's scripts as modules."""
+    return {name: load_example("demo", name) for name in ("phrasings", "world", "page")}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The efficiency benchmarks on miniatures: what they time is right, and what they write is complete. No time is asserted."""
+"""The retrieval benchmark on miniatures: what it times is right, and what it writes is complete. No time is asserted."""
 
 import importlib
 import itertools
@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from conftest import load_example
 
-from cart_fairseq.precision import convert
-from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.sequence_generator import IdentifierGenerator, SearchResult
 from cart_fairseq.trie import IdentifierTrie
 
@@ -24,23 +22,14 @@ SIZES = (4, 3, 16)
 SMALL = ["--queries", "3", "--query-tokens", "6", "--repeats", "1"]
 
 
-def load(name: str) -> ModuleType:
-    """A script of the folder, which is no package, as a module."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(FOLDER))
-
-
 @pytest.fixture(scope="module")
 def catalogue() -> ModuleType:
-    return load("catalogue")
+    return load_example("efficiency", "catalogue")
 
 
 @pytest.fixture(scope="module")
 def generative() -> ModuleType:
-    return load("generative")
+    return load_example("efficiency", "generative")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +74,7 @@ def test_queries_end_and_are_padded_on_the_right(catalogue):
 
 @pytest.mark.parametrize("items", [1, 7, 40])
 def test_dict_trie_holds_exactly_the_prefixes(catalogue, items):
-    dict_trie = load("dict_trie")
+    dict_trie = load_example("efficiency", "dict_trie")
     made = catalogue.random_catalogue(items, SIZES, 5)
     expected: dict[tuple[int, ...], set[int]] = {}
     for identifier in symbols(made):
@@ -101,7 +90,7 @@ def test_dict_trie_holds_exactly_the_prefixes(catalogue, items):
 @pytest.mark.parametrize("scoring", ["masked", "renormalised"])
 def test_every_child_is_the_trie_of_all_identifiers(generative, world, scoring):
     _, model, net_input = world
-    offsets = load("catalogue").offsets_of(SIZES)
+    offsets = load_example("efficiency", "catalogue").offsets_of(SIZES)
     whole = np.array(list(itertools.product(*map(range, SIZES))))
     expected = search(model, IdentifierTrie.build(whole, SIZES, offsets), net_input, 7, scoring)
     found = search(model, generative.EveryChild(SIZES, offsets), net_input, 7, scoring)
@@ -113,7 +102,7 @@ def test_every_child_is_the_trie_of_all_identifiers(generative, world, scoring):
 def test_stock_fairseq_is_compared_place_by_place(catalogue, generative, world):
     task, model, net_input = world
     made = catalogue.random_catalogue(30, SIZES, 1)
-    trie = load("dict_trie").DictTrie(made, 2)
+    trie = load_example("efficiency", "dict_trie").DictTrie(made, 2)
     stock = generative.StockFairseq(model, task.target_dictionary, trie, len(SIZES), 4, free_end=True)
     hypotheses = stock.search(net_input)
     found = search(model, IdentifierTrie.build(made.values, SIZES, made.offsets), net_input, 4, "masked")
@@ -149,7 +138,7 @@ def test_hugging_face_finds_distinct_items_of_the_catalogue(catalogue, generativ
     task, _, net_input = world
     made = catalogue.random_catalogue(40, SIZES, 1)
     contender = generative.HuggingFace(len(task.target_dictionary), len(SIZES), 3, 1)
-    found = contender.search(net_input, load("dict_trie").DictTrie(made, 2))
+    found = contender.search(net_input, load_example("efficiency", "dict_trie").DictTrie(made, 2))
     assert found.shape == (3, 3, 3)
     for query in found.tolist():
         assert len({tuple(identifier) for identifier in query} & set(symbols(made))) == 3
@@ -158,7 +147,7 @@ def test_hugging_face_finds_distinct_items_of_the_catalogue(catalogue, generativ
 def test_vector_indexes_against_all_inner_products():
     pytest.importorskip("transformers")
     pytest.importorskip("faiss")
-    made = load("vector_search").VectorSearch(200, ["ivf", "hnsw"], 9, 1, chunk=64)
+    made = load_example("efficiency", "vector_search").VectorSearch(200, ["ivf", "hnsw"], 9, 1, chunk=64)
     vectors = made.indexes["flat"].reconstruct_n(0, 200)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     exact = np.argsort(-(made.queries @ vectors.T), axis=1)[:, :10]
@@ -174,7 +163,7 @@ def test_vector_indexes_against_all_inner_products():
 @pytest.mark.parametrize(("name", "tokens"), [("clip", 77), ("minilm", None)])
 def test_text_encoders_read_texts_of_their_length_and_give_unit_vectors(name, tokens):
     pytest.importorskip("transformers")
-    encoders = load("text_encoders")
+    encoders = load_example("efficiency", "text_encoders")
     seen: list[tuple[int, ...]] = []
     batch = {"src_tokens": torch.ones(4, 9), "src_lengths": torch.tensor([9, 6, 3, 7])}
     encode = encoders.text_encoder(name, batch, 1)
@@ -191,7 +180,7 @@ def test_text_encoders_read_texts_of_their_length_and_give_unit_vectors(name, to
 
 
 def test_contenders_take_turns_after_a_warm_up():
-    timing = load("timing")
+    timing = load_example("efficiency", "timing")
     calls: list[str] = []
 
     def contender(name: str) -> Any:
@@ -212,7 +201,7 @@ def test_contenders_take_turns_after_a_warm_up():
 
 
 def test_ratios_by_hand():
-    summary = load("summary")
+    summary = load_example("efficiency", "summary")
 
     def measured(items: int, **seconds: float) -> dict[str, Any]:
         return {"items": items, "results": [{"contender": name, "median": each} for name, each in seconds.items()]}
@@ -233,12 +222,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("efficiency") / "out.json"
     sizes = ["--items", "300", "5e2", "--sizes", "8", "8", "8", "16", "--beam", "4"]
     limits = ["--dict-limit", "400", "--hnsw-limit", "4e2", "--check"]
-    load("benchmark").main([*sizes, *SMALL, *limits, "--json", str(file)])
+    load_example("efficiency", "benchmark").main([*sizes, *SMALL, *limits, "--json", str(file)])
     return file
 
 
 def test_all_contenders_are_measured_or_say_why_not(measured):
-    benchmark = load("benchmark")
+    benchmark = load_example("efficiency", "benchmark")
     result = json.loads(measured.read_text())
     small, large = result["catalogues"]
     assert (small["items"], large["items"]) == (300, 500)
@@ -264,9 +253,9 @@ def test_all_contenders_are_measured_or_say_why_not(measured):
 
 def test_the_table_has_every_contender(measured):
     result = json.loads(measured.read_text())
-    lines = load("summary").table(result["catalogues"][0], 3).splitlines()
+    lines = load_example("efficiency", "summary").table(result["catalogues"][0], 3).splitlines()
     assert lines[0].startswith("300 items, 3 queries in one batch")
-    assert [line.split()[0] for line in lines[2:-2]] == list(load("benchmark").NAMES)
+    assert [line.split()[0] for line in lines[2:-2]] == list(load_example("efficiency", "benchmark").NAMES)
     reference = next(line.split() for line in lines if line.startswith("fairseq"))
     assert reference[5:7] == ["1.00", "60"]
     assert lines[-1].startswith("masked finds stock fairseq's items")
@@ -274,7 +263,7 @@ def test_the_table_has_every_contender(measured):
 
 def test_the_figure_is_drawn(measured, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    plot = load("plot")
+    plot = load_example("efficiency", "plot")
     plot.main([str(measured), "--output", str(tmp_path / "figure4.png"), "--contenders", "masked", "clip*"])
     assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
     drawn = capsys.readouterr().out
@@ -286,7 +275,7 @@ def test_the_figure_is_drawn(measured, tmp_path, capsys):
 
 
 def test_what_would_not_fit_is_not_built():
-    benchmark = load("benchmark")
+    benchmark = load_example("efficiency", "benchmark")
     assert benchmark.too_large(1000, 1000, "--faiss-limit", 4_096_000, "faiss flat") == ""
     by_limit = benchmark.too_large(10**7, 10**6, "--faiss-limit", 4096 * 10**7, "faiss flat")
     assert by_limit == "not run: faiss flat of 10,000,000 items needs 41.0 GB, --faiss-limit is 1,000,000"
@@ -294,7 +283,7 @@ def test_what_would_not_fit_is_not_built():
 
 
 def test_contenders_are_chosen_by_pattern(monkeypatch):
-    benchmark = load("benchmark")
+    benchmark = load_example("efficiency", "benchmark")
     assert benchmark.select(["fairseq", "masked*"]) == ["masked", "masked-bf16", "masked-int8", "fairseq"]
     with pytest.raises(ValueError, match="--contenders gpt matches none of masked, renormalised"):
         benchmark.select(["masked", "gpt"])
@@ -324,82 +313,3 @@ def test_a_mistake_is_one_line():
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: 100 items share codes of sizes (2, 2)")
     assert "Traceback" not in done.stderr
-
-
-@pytest.fixture(scope="module")
-def training() -> ModuleType:
-    return load("training")
-
-
-def test_training_table(training, tmp_path, capsys):
-    file = tmp_path / "training.json"
-    training.main([*SMALL, "--sizes", "4", "4", "--width", "16", "--layers", "1", "--json", str(file)])
-    result = json.loads(file.read_text())
-    assert tuple(row["contender"] for row in result["results"]) == training.NAMES
-    assert result["results"][0]["ratio"] == 1.0
-    # fusion's gates and coarse memory come on top of the same layers
-    first, second, third = (row["parameters"] for row in result["results"])
-    assert first < second == third
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "one update, 3 queries of about 6 tokens, J = 2"
-    assert [line.split("  ")[0] for line in lines[2:]] == list(training.NAMES)
-
-
-def test_updates_learn_from_the_same_batches(training):
-    task = load("catalogue").task_of((4, 4))
-    sizes = {"encoder_embed_dim": 16, "decoder_embed_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
-    sizes |= {"decoder_input_dim": 16, "decoder_output_dim": 16}
-    batch = training.random_batch((4, 4), 8, 6, 1)
-    before = {key: value.clone() for key, value in batch["net_input"].items()}
-    losses = {}
-    for name in training.NAMES:
-        update = training.Update(name, task, [batch], 0.0, sizes)
-        losses[name] = [update.run()["loss"] for _ in range(12)]
-        assert losses[name][-1] < losses[name][0]
-    # without dropout both passes are one, and it does not matter who runs the encoder
-    assert losses["cart"] == pytest.approx(losses["cart, shared encoder"], rel=1e-4)
-    assert all(torch.equal(batch["net_input"][key], value) for key, value in before.items())
-    assert batch["net_input"]["prev_output_tokens"][:, 0].eq(2).all()
-    assert torch.equal(batch["net_input"]["prev_output_tokens"][:, 1:], batch["target"][:, :-1])
-
-
-def test_the_index_script_reports_every_size(tmp_path, capsys):
-    load("index").main(["--items", "500", "3e3", "--repeats", "1", "--json", str(tmp_path / "i.json")])
-    assert "3,000" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "i.json").read_text())
-    assert [row["items"] for row in rows] == [500, 3000]
-    for row in rows:
-        assert row["peak_bytes"] > row["input_bytes"] == 16 * row["items"]
-        assert row["file_bytes"] >= row["bytes_per_item"] * row["items"] > 5 * row["items"]
-    with pytest.raises(ValueError, match="at least 1"):
-        load("index").main(["--items", "0"])
-
-
-def test_index_identifiers_are_distinct_and_unordered():
-    values = load("index").identifiers(5000)
-    assert len(np.unique(values, axis=0)) == 5000
-    assert (np.diff(values[:, 0]) < 0).any()
-    assert values[:, 3].max() < 128
-
-
-def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monkeypatch):
-    script = load("precision")
-    retrievers: list[str] = []
-
-    def from_pretrained(path: str, data: str, beam: int, precision: str, scoring: str) -> CartRetriever:
-        retrievers.append(precision)
-        return CartRetriever([convert(make_model(task), precision)], task, beam, scoring)
-
-    monkeypatch.setattr(script.CartRetriever, "from_pretrained", from_pretrained)
-    flags = ["--data", str(task.data.directory), "--subset", "test", "--candidates", "test", "--batch", "5"]
-    script.main(["none.pt", *flags, "--precisions", "float32", "bf16", "--json", str(tmp_path / "p.json")])
-    modes = json.loads((tmp_path / "p.json").read_text())["modes"]
-    assert [(mode["scoring"], mode["precision"]) for mode in modes] == list(
-        itertools.product(("masked", "renormalised"), ("float32", "bf16"))
-    )
-    assert retrievers == ["float32", "bf16"] * 2
-    for mode in modes:
-        assert mode["recall_at_10"] == 100  # eight candidates
-        assert mode["top10_set_changed"] == 0
-        assert (mode["top10_order_changed"] == 0) or mode["precision"] == "bf16"
-    assert capsys.readouterr().out.count("\n") == 6

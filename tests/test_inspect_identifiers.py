@@ -12,9 +12,9 @@ import pytest
 from cart_fairseq.files import run_script
 from cart_fairseq.identifiers import IdentifierBundle, Position, unique_positions, unique_tokens, write_bundle
 from preprocess.inspect_identifiers import main
-from preprocess.inspection import PrefixGroups
 from preprocess.inspection_media import MediaShelf
 from preprocess.inspection_plots import tsne_rows
+from preprocess.prefix_groups import PrefixGroups
 
 pytest.importorskip("matplotlib")
 ITEMS = 60

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cart_fairseq.identifiers import Position
-from preprocess.inspection import PrefixGroups, nearest_rows, neighbour_agreement, semantic_positions
+from preprocess.inspection import nearest_rows, neighbour_agreement, semantic_positions
+from preprocess.prefix_groups import PrefixGroups
 
 
 def test_groups_by_hand():

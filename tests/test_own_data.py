@@ -216,9 +216,9 @@ def test_metrics_json_is_empty_where_nothing_is_measured(tmp_path):
     assert report.collect(tmp_path)["split"] == {"test": {"recall_at_1": 1.0}}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / "examples" / "environment.sh"], ids=lambda path: path.parent.name)
 def test_scripts_parse(script):
-    for checker in (["bash", "-n"], ["shellcheck"]):
+    for checker in (["bash", "-n"], ["shellcheck", "-x", "-P", "SCRIPTDIR"]):
         if shutil.which(checker[0]):
             found = subprocess.run([*checker, str(script)], capture_output=True, text=True, check=False)
             assert found.returncode == 0, found.stdout + found.stderr

@@ -1,14 +1,13 @@
 """examples/identifiers: quantisation error beside faiss's, collisions of a large synthetic catalogue."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from conftest import load_example
 
 from cart_fairseq.identifiers import unique_positions, unique_tokens, write_bundle
 from cart_fairseq.rqvae import RQVAE
@@ -20,11 +19,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples" / "identifiers"
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, ModuleType]:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return {name: importlib.import_module(name) for name in ("synthetic", "quantisation", "collisions")}
-    finally:
-        sys.path.remove(str(FOLDER))
+    return {name: load_example("identifiers", name) for name in ("synthetic", "quantisation", "collisions")}
 
 
 def test_synthetic_vectors_are_the_same_however_they_are_read(scripts):

@@ -82,7 +82,7 @@ def catalogues(draw):
     return sizes, draw(st.lists(identifier, min_size=1, max_size=24, unique=True))
 
 
-def check(model, net_input, trie, identifiers, members, beam, scoring, sets):
+def assert_equals_reference(model, net_input, trie, identifiers, members, beam, scoring, sets):
     """Compare a search with the reference; ``members`` are the item rows that each query may find."""
     generator = IdentifierGenerator([model], whole(trie), 2, beam, scoring=scoring)
     found = generator.search(net_input, trie, sets)
@@ -113,7 +113,9 @@ def test_search_equals_the_reference(catalogue, beam, scoring, seed):
     sizes, identifiers = catalogue
     trie = IdentifierTrie.build(np.array(identifiers), sizes, offsets_of(sizes))
     everything = [range(len(identifiers))] * 3
-    check(model_for(sizes, seed), queries(3, seed), trie, identifiers, everything, beam, scoring, None)
+    assert_equals_reference(
+        model_for(sizes, seed), queries(3, seed), trie, identifiers, everything, beam, scoring, None
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +136,9 @@ def test_each_query_finds_its_own_candidates_only(catalogue, beam, scoring, seed
         for chosen in members
     ]
     chosen_rows = [range(len(identifiers)) if chosen is None else chosen for chosen in members]
-    check(model_for(sizes, seed), queries(3, seed), trie, identifiers, chosen_rows, beam, scoring, sets)
+    assert_equals_reference(
+        model_for(sizes, seed), queries(3, seed), trie, identifiers, chosen_rows, beam, scoring, sets
+    )
 
 
 def chain(length: int, items: int) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -149,7 +153,9 @@ def test_one_child_everywhere(length, scoring, items):
     sizes, identifiers = chain(length, items)
     trie = IdentifierTrie.build(np.array(identifiers), sizes, offsets_of(sizes))
     members = [range(items)] * 4
-    generator = check(model_for(sizes, 1), queries(4, 1), trie, identifiers, members, 3, scoring, None)
+    generator = assert_equals_reference(
+        model_for(sizes, 1), queries(4, 1), trie, identifiers, members, 3, scoring, None
+    )
     beams = min(3, items)
     if scoring == "renormalised":
         assert generator.decoder_rows == [0 if items == 1 else 4] + [0] * (length - 1)
@@ -161,7 +167,7 @@ def test_renormalised_computes_only_beams_whose_item_is_open():
     """Item 0 is alone in its branch, items 1 and 2 part only at the last position."""
     identifiers = [(0, 0, 0), (1, 0, 0), (1, 0, 1)]
     trie = IdentifierTrie.build(np.array(identifiers), [2, 1, 2], offsets_of([2, 1, 2]))
-    generator = check(
+    generator = assert_equals_reference(
         model_for([2, 1, 2], 0), queries(6, 0), trie, identifiers, [range(3)] * 6, 3, "renormalised", None
     )
     assert generator.decoder_rows == [6, 6, 6]  # of twelve beams at the last two

@@ -124,7 +124,6 @@ def test_leaves_below_a_node_are_the_items_with_its_prefix():
         prefix = ordered[int(begin), :depth]
         expected = np.flatnonzero((ordered[:, :depth] == prefix).all(1))
         assert (int(begin), int(end)) == (expected[0], expected[-1] + 1)
-        assert int(trie.subtree_sizes(depth, node)) == len(expected)
         node = trie.children(depth, node)[0][:, 0]
 
 

@@ -16,17 +16,13 @@ if [ "$#" -lt 2 ] || [ ! -d "$1" ]; then
     exit 2
 fi
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd -- "$here/../.." && pwd)
+# shellcheck source=../environment.sh
+. "$here/../environment.sh"
 mkdir -p -- "$2"
 data=$(cd -- "$1" && pwd)
 out=$(cd -- "$2" && pwd)
 shift 2
 
-if [ -z "${PYTHON:-}" ]; then
-    PYTHON=python3
-    [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
-fi
-export PYTHON PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 read -ra split_flags <<<"${SPLIT_FLAGS:-}"
 read -ra fine_tune_flags <<<"${FINE_TUNE_FLAGS:---max-epoch 3 --lr 2e-4}"
 

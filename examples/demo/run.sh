@@ -12,16 +12,11 @@ if [ "$#" -lt 1 ]; then
     exit 2
 fi
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd -- "$here/../.." && pwd)
+# shellcheck source=../environment.sh
+. "$here/../environment.sh"
 mkdir -p -- "$1"
 out=$(cd -- "$1" && pwd)
 shift
-
-if [ -z "${PYTHON:-}" ]; then
-    PYTHON=python3
-    [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
-fi
-export PYTHON PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 printf '\n== 0. a world of coloured shapes\n'
 if [ -f "$out/data/captions.jsonl" ]; then

@@ -5,7 +5,6 @@ python examples/efficiency/plot.py out.json --output figure4.png [--contenders r
 
 import argparse
 import fnmatch
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cart_fairseq.files import read_json, replacing, run_script
-
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # importing fairseq turns on what libraries say for debugging
 
 SHOWN = (
     "renormalised-bf16",

@@ -1,16 +1,14 @@
 """The dual tower's other half: faiss indexes over random clustered vectors, and how many of the true neighbours they find."""
 
-import logging
 import time
 from typing import Any
 
-logging.getLogger("faiss").setLevel(logging.WARNING)  # importing fairseq turns on what libraries say for debugging
-import faiss  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from text_encoders import DIMENSION, Encode  # noqa: E402
-from timing import Contender  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import faiss
+import numpy as np
+import torch
+from text_encoders import DIMENSION, Encode
+from timing import Contender
+from tqdm import tqdm
 
 # from this many queries on faiss multiplies matrices: 15 times as fast for 100 queries; faiss 1.15 sets it out of reach
 faiss.cvar.distance_compute_blas_threshold = 20

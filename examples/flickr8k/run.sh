@@ -11,15 +11,10 @@ if [ "$#" -lt 2 ]; then
     exit 2
 fi
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd -- "$here/../.." && pwd)
+# shellcheck source=../environment.sh
+. "$here/../environment.sh"
 data=$1 out=$2
 shift 2
-
-if [ -z "${PYTHON:-}" ]; then
-    PYTHON=python3
-    [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python
-fi
-export PYTHON PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 # half an hour of training instead of the quarter that own_data plans; yours come last and win
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch 20 "$@"

@@ -8,7 +8,6 @@ relative to the variance: 0 exact, 1 no better than the mean. Needs faiss: pip i
 """
 
 import argparse
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,6 @@ def faiss_error(points: NDArray[np.float32], sizes: Sequence[int]) -> float:
     Raises:
         ValueError: faiss is not installed, or a size is no power of two, so that bits could not be equal.
     """
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # or it tells which of its libraries it looks for
     try:
         import faiss
     except ImportError:

@@ -16,18 +16,13 @@ if [ "$#" -lt 2 ] || [ ! -d "$1" ]; then
     exit 2
 fi
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd -- "$here/../.." && pwd)
+# shellcheck source=../environment.sh
+. "$here/../environment.sh"
 mkdir -p -- "$2"
 data=$(cd -- "$1" && pwd)
 out=$(cd -- "$2" && pwd)
 shift 2
 
-python=${PYTHON:-}
-if [ -z "$python" ]; then
-    python=python3
-    [ -x "$root/.venv/bin/python" ] && python=$root/.venv/bin/python
-fi
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" # let waiting threads sleep soon: beside other jobs that saves most of the time
 export THP_MEM_ALLOC_ENABLE="${THP_MEM_ALLOC_ENABLE:-1}" # large pages for large tensors, where the kernel offers them
 embeddings=$data/embeddings.npy
@@ -38,7 +33,7 @@ identifier_flags=() binarize_flags=() train_flags=() measured=() sets=() train_n
 
 plan() {
     local assignments
-    assignments=$("$python" "$here/plan.py" "$@") || exit "$?"
+    assignments=$("$PYTHON" "$here/plan.py" "$@") || exit "$?"
     eval "$assignments"
 }
 
@@ -47,11 +42,11 @@ step() { printf '\n== %s\n' "$*"; }
 plan prepare "$data" "$@"
 
 step "1. identifiers"
-"$python" -m preprocess.build_identifiers --embeddings "$embeddings" --items "$data/items.jsonl" \
+"$PYTHON" -m preprocess.build_identifiers --embeddings "$embeddings" --items "$data/items.jsonl" \
     --output "$out/identifiers" "${identifier_flags[@]}"
 
 step "2. vocabulary and data"
-"$python" -m preprocess.binarize --identifiers "$out/identifiers" --captions "$data/captions.jsonl" \
+"$PYTHON" -m preprocess.binarize --identifiers "$out/identifiers" --captions "$data/captions.jsonl" \
     --output "$out/data-bin" ${binarize_flags[@]+"${binarize_flags[@]}"}
 
 step "3. training"
@@ -62,7 +57,7 @@ if [ "$train_needed" = yes ]; then
     printf ' %q' "${train_flags[@]}" "$@"
     printf '\n'
     log=$out/checkpoints/train.log # all that fairseq says; the terminal sees the progress
-    if ! "$python" -W ignore -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" \
+    if ! "$PYTHON" -W ignore -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" \
         --save-dir "$out/checkpoints" "${train_flags[@]}" "$@" 2>&1 | tee -a "$log" |
         awk '/ \| (train_inner|valid) \| |Loaded checkpoint/ { print; fflush() }'; then
         tail -n 20 "$log" >&2
@@ -84,7 +79,7 @@ if [ ! -f "$out/metrics.json" ]; then
             case " ${train_flags[*]} $* " in *" --cpu "*) generate+=(--cpu) ;; esac
             echo "searching: $subset queries, candidates: $candidates"
             mkdir -p "$results"
-            if ! "$python" -m fairseq_cli.generate "${generate[@]}" >/dev/null 2>"$results/generate-$subset.log"; then
+            if ! "$PYTHON" -m fairseq_cli.generate "${generate[@]}" >/dev/null 2>"$results/generate-$subset.log"; then
                 tail -n 20 "$results/generate-$subset.log" >&2
                 exit 1
             fi
@@ -93,8 +88,8 @@ if [ ! -f "$out/metrics.json" ]; then
             if [ "$candidates" = split ]; then
                 evaluate+=(--trec-run "$out/run.$subset.trec" --qrels "$out/qrels.$subset.trec")
             fi
-            "$python" -m cart_fairseq.evaluate "${evaluate[@]}" >/dev/null
+            "$PYTHON" -m cart_fairseq.evaluate "${evaluate[@]}" >/dev/null
         done
     done
 fi
-"$python" "$here/report.py" "$out" "$checkpoint"
+"$PYTHON" "$here/report.py" "$out" "$checkpoint"
