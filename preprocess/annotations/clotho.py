@@ -1,0 +1,43 @@
+"""Clotho's csv files: `clotho_captions_development.csv`, `..._validation.csv`, `..._evaluation.csv`.
+
+Source: Drossos, Lipping and Virtanen, Clotho: an Audio Captioning Dataset (2020), version 2.1,
+https://zenodo.org/record/4783391. One row a sound, five captions each::
+
+    file_name,caption_1,caption_2,caption_3,caption_4,caption_5
+    Santa Motor.wav,A machine whines and squeals ...,A person is using ...,Someone is ...,The whirring ...,"While ..., a ..."
+
+The archives of sounds unpack to the folders development, validation and evaluation. File names are titles that people gave
+their recordings, so an item's id has the folder before it (`evaluation/Santa Motor.wav`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from preprocess.annotations.entries import SPLITS, Entry, Published, Reading, Seen, check_name, check_text
+from preprocess.annotations.sources import read_table
+
+FOLDERS = {"train": "development", "valid": "validation", "test": "evaluation"}
+COLUMNS = tuple(f"caption_{number}" for number in range(1, 6))
+COUNTS = {"train": 3839, "valid": 1045, "test": 1045}
+PUBLISHED = Published("clotho", COUNTS, COUNTS)
+
+
+def read(paths: Mapping[str, Path]) -> Reading:
+    """Read the files.
+
+    Args:
+        paths: split -> csv file; splits may be left out.
+
+    Raises:
+        ValueError: not this format, or a row with a bad or doubled file name or without one of its captions.
+    """
+    entries = []
+    for split in (split for split in SPLITS if split in paths):
+        seen = Seen("file_name", "remove one of the two")
+        for where, row in read_table(paths[split], ("file_name", *COLUMNS)):
+            name = check_name(where, "file_name", row["file_name"])
+            seen.add(where, name)
+            item_id = f"{FOLDERS[split]}/{name}"
+            captions = tuple(check_text(where, column, row[column]) for column in COLUMNS)
+            entries.append(Entry(item_id, "audio", split, (item_id, name), captions))
+    return Reading(entries, PUBLISHED)

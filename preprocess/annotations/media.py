@@ -1,0 +1,65 @@
+"""Where the media files of a data set lie, however their folder is arranged."""
+
+import os
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from preprocess.annotations.entries import Entry
+
+
+class MediaFolder:
+    """The files below a folder, found by name; folders that are links are followed.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+
+    def __init__(self, path: Path):
+        if not path.is_dir():
+            raise ValueError(f"{path}: no such folder; check --media")
+        self.path = path
+        self._paths: dict[str, list[str]] = defaultdict(list)
+        self._owner: dict[str, str] = {}
+        visited = set()
+        with tqdm(desc="looking for media", unit=" files", disable=None) as bar:
+            for folder, folders, files in os.walk(path, followlinks=True):
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in visited:
+                    folders.clear()
+                    continue
+                visited.add((status.st_dev, status.st_ino))
+                below = Path(folder).relative_to(path)
+                for name in files:
+                    self._paths[name].append((below / name).as_posix())
+                bar.update(len(files))
+
+    def find(self, entry: Entry) -> str | None:
+        """The path of an entry's media file below the folder, or None where there is none.
+
+        A name is the end of a path. The first name that is found counts; a file that lies exactly there before others.
+
+        Raises:
+            ValueError: several files have the name, or the file is another entry's already.
+        """
+        for name in entry.files:
+            paths = self._paths.get(PurePosixPath(name).name, [])
+            paths = [path for path in paths if path == name or path.endswith("/" + name)]
+            paths = [path for path in paths if (self.path / path).is_file()]  # a link may lead nowhere
+            if not paths:
+                continue
+            if len(paths) > 1 and name not in paths:
+                raise ValueError(
+                    f"{self.path}: {paths[0]!r} and {paths[1]!r} are both named as the file of item {entry.item_id!r}; "
+                    "point --media at the folder of one of them"
+                )
+            path = name if name in paths else paths[0]
+            owner = self._owner.setdefault(path, entry.item_id)
+            if owner != entry.item_id:
+                raise ValueError(
+                    f"{self.path}: {path!r} is named as the file of the items {owner!r} and {entry.item_id!r}; rename "
+                    f"it {entry.files[0]!r} or as that of the other"
+                )
+            return path
+        return None

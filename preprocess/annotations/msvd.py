@@ -1,0 +1,79 @@
+"""MSVD's captions with the lists of its split: `AllVideoDescriptions.txt`, `train_list.txt`, `val_list.txt`, `test_list.txt`.
+
+Sources: Chen and Dolan, Collecting Highly Parallel Data for Paraphrase Evaluation (2011), for the captions,
+https://www.cs.utexas.edu/users/ml/clamp/videoDescription/; Venugopalan et al. (2015) for the split. The lists, one video a
+line, are in `msvd_data.zip` of CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip) and in X-Pool
+(https://github.com/layer6ai-labs/xpool, `data/MSVD`). The captions, one a line after a head of `#` lines, are::
+
+    -4wsuPCjDBc_5_15 a squirrel is eating a peanut in it's shell
+
+CLIP4Clip reads the same captions from `raw-captions.pkl`. Pickles run code as they open, so none is read here; X-Pool has that
+file as JSON (`captions_msvd.json`, video -> captions), which is taken as well. Captions of videos on no list are left out.
+Videos are `-4wsuPCjDBc_5_15.avi` (YouTube id, start and end in seconds).
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from preprocess.annotations.entries import SPLITS, Entry, Published, Reading, Seen, check_text
+from preprocess.annotations.sources import read_json, read_names, read_text
+
+SUFFIXES = (".avi", ".mp4", ".webm", ".mkv")
+COUNTS = {"train": 1200, "valid": 100, "test": 670}
+PUBLISHED = Published("msvd", COUNTS, COUNTS)
+
+
+def read(captions: Path, lists: Mapping[str, Path]) -> Reading:
+    """Read the files.
+
+    Args:
+        captions: AllVideoDescriptions.txt, or a `.json` of video -> captions.
+        lists: split -> list of its videos.
+
+    Raises:
+        ValueError: not this format, a pickle, a video that is listed twice, or one without a caption.
+    """
+    seen = Seen("video", "a video belongs to one split and is listed once")
+    rows: dict[str, tuple[str, str]] = {}
+    for split in (split for split in SPLITS if split in lists):
+        for where, video in read_names(lists[split]):
+            seen.add(where, video)
+            rows[video] = split, where
+    if captions.suffix in (".pkl", ".pickle"):
+        raise ValueError(
+            f"{captions}: a pickle, which may run code when it is opened; give AllVideoDescriptions.txt or a .json of "
+            "video -> captions instead"
+        )
+    texts = _from_json(captions, rows) if captions.suffix == ".json" else _from_lines(captions, rows)
+    entries = []
+    for video, (split, where) in rows.items():
+        if not texts.get(video):
+            raise ValueError(f"{where}: video {video!r} has no caption in {captions}; use the lists of this file")
+        files = tuple(video + suffix for suffix in SUFFIXES)
+        entries.append(Entry(video, "video", split, files, tuple(texts[video])))
+    return Reading(entries, PUBLISHED)
+
+
+def _from_lines(path: Path, wanted: Collection[str]) -> dict[str, list[str]]:
+    texts = defaultdict(list)
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        video, _, text = line.strip().partition(" ")
+        if video in wanted:
+            texts[video].append(check_text(f"{path}, row {number}", "the description", text))
+    return texts
+
+
+def _from_json(path: Path, wanted: Collection[str]) -> dict[str, list[str]]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: found {type(content).__name__}, must be an object of video -> array of captions")
+    texts = {}
+    for video in wanted:
+        found = content.get(video, [])
+        if not isinstance(found, list):
+            raise ValueError(f"{path}: {video!r} is {repr(found)[:40]}, must be an array of captions; mend it")
+        texts[video] = [check_text(f"{path}, {video!r}", f"caption {n}", text) for n, text in enumerate(found, start=1)]
+    return texts
