@@ -26,6 +26,7 @@ from preprocess.arguments import positive
 from preprocess.assigned import DIGITS, unique_symbols
 from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
 from preprocess.codec import Codec
+from preprocess.drift import baseline
 from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.encode import Engine, encode_catalogue, local_engine, reconstruction_error
 from preprocess.fitting import Settings, fit_codec
@@ -158,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             refuse_collapse(report, tree=args.scheme in ("hierarchical-kmeans", "structured"))
         report["reconstruction_error"] = error
         report["fitted_on"] = min(len(items), args.train_sample)
+        report["fit"] = baseline(codec, embeddings)
         if args.collisions == "nearest-free":
             codes = resolve_collisions(codec, embeddings, codes, work, report)
             unique = unique_tokens(codes, reserved)

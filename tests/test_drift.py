@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from conftest import write_jsonl
 from test_placement import CODECS, POINTS
 
+from cart_fairseq.files import read_json
+from cart_fairseq.identifiers import IdentifierBundle
+from preprocess import build_identifiers, update_identifiers
 from preprocess.assigned import AtomicCodec
-from preprocess.codec import TransformedCodec
+from preprocess.codec import TransformedCodec, load_codec
 from preprocess.drift import RETRAIN_ERROR, RETRAIN_MOVED, advice, baseline, first_centres, fit_of, table
 
 SCHEMES = {**CODECS, "atomic": AtomicCodec.fit(POINTS)}
@@ -65,3 +69,23 @@ def test_without_old_items_nothing_is_claimed_about_them():
         "How the old items fit is not known: give --reference, embeddings of old items, to compare with."
     ]
     assert "old items that share their code: 25.0%" in table(alone)
+
+
+def test_what_the_old_items_fit_is_written_when_they_are_built_and_compared_with_later(tmp_path, capsys):
+    for name, count, seed in (("old", 60, 1), ("new", 5, 2)):
+        rows = np.random.default_rng(seed).standard_normal((count, 6)).astype(np.float32)
+        np.save(tmp_path / f"{name}.npy", rows)
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"item_id": f"{name} {row}"} for row in range(count)])
+    inputs = {
+        name: ["--embeddings", str(tmp_path / f"{name}.npy"), "--items", str(tmp_path / f"{name}.jsonl")]
+        for name in ("old", "new")
+    }
+    sizes = ["--scheme", "residual-kmeans", "--kmeans-clusters", "8", "--codebook-size", "8"]
+    build_identifiers.main([*inputs["old"], *sizes, "--output", str(tmp_path / "ids")])
+    bundle = IdentifierBundle.load(tmp_path / "ids")
+    old = np.load(tmp_path / "old.npy")
+    assert bundle.report["fit"] == baseline(load_codec(bundle), old)
+    update_identifiers.main(["add", "--identifiers", str(tmp_path / "ids"), *inputs["new"]])
+    assert "How the old items fit is not known" not in capsys.readouterr().out
+    added = read_json(tmp_path / "ids/segments/000001/report.json")
+    assert added["old"] == bundle.report["fit"]
