@@ -1,6 +1,8 @@
 """Files as every step reads and writes them: atomically, and with errors that name the place."""
 
+import atexit
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -104,6 +106,8 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's ``main``; what is wrong with the input becomes one line on stderr and exit code 2."""
+    # or Python looks once more through all that torch and fairseq leave behind, for most of a second
+    atexit.register(gc.freeze)
     try:
         main()
     except (ValueError, OSError) as error:
