@@ -1,0 +1,103 @@
+"""What `preprocess.join_captions` fits, on samples: text features, their centre, and the way from embeddings to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cart_fairseq.files import write_json
+from preprocess.clustering import sample_rows
+from preprocess.embeddings import Embeddings, RowSubset
+from preprocess.fitting import write_tensors
+from preprocess.joined_folder import PARTS, VOCABULARY
+from preprocess.text_features import LSA, EncoderFeatures, LsaFeatures
+from preprocess.text_space import ItemTexts, TextMap, centred
+
+COMPONENTS = 256
+"""Principal components of the embeddings, where there are so many."""
+
+Features = LsaFeatures | EncoderFeatures
+
+
+@dataclass
+class Parts:
+    """Everything that is fitted.
+
+    features: captions -> (n, T) float32.
+    text_map: embeddings -> (n, T) float32.
+    centre: (T,) float32, the mean of the items' text features.
+    """
+
+    features: Features
+    text_map: TextMap
+    centre: NDArray[np.float32]
+
+    def write(self, folder: Path) -> None:
+        """Write them."""
+        tensors = self.text_map.tensors() | {"text.centre": self.centre}
+        if isinstance(self.features, LsaFeatures):
+            tensors |= self.features.tensors()
+            write_json(folder / VOCABULARY, self.features.vocabulary)
+        write_tensors(folder / PARTS, tensors)
+
+
+def drawn(rows: NDArray[np.int64], settings: dict[str, Any]) -> NDArray[np.int64]:
+    """A seeded sample of `train_sample` of some rows, in their order, or all where they are no more."""
+    count = settings["train_sample"]
+    if len(rows) <= count:
+        return rows
+    return np.sort(np.random.default_rng(settings["seed"]).choice(rows, count, replace=False))
+
+
+def fit_features(texts: Sequence[str], settings: dict[str, Any], device: str, source: Path) -> Features:
+    """lsa fitted on a sample of the texts of the file `source`, or the encoder, which needs no fitting."""
+    if settings["text_features"] != LSA:
+        return EncoderFeatures(settings["text_features"], device)
+    sample = [texts[i] for i in drawn(np.arange(len(texts)), settings)]
+    return LsaFeatures.fit(sample, settings["text_dim"], settings["seed"], source)
+
+
+def restore_features(
+    settings: dict[str, Any], tensors: dict[str, np.ndarray], vocabulary: Sequence[str], device: str
+) -> Features:
+    """lsa as an earlier join fitted it, or the encoder."""
+    if settings["text_features"] != LSA:
+        return EncoderFeatures(settings["text_features"], device)
+    return LsaFeatures.load(tensors, vocabulary)
+
+
+def fit_map(
+    embeddings: Embeddings,
+    texts: ItemTexts,
+    centre: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    settings: dict[str, Any],
+    embeddings_path: Path,
+    captions_path: Path,
+) -> TextMap:
+    """The way from embeddings to text features: components of a sample of all items, regression on known ones.
+
+    Args:
+        known: (N,), the training items with text.
+        embeddings_path, captions_path: for messages.
+
+    Raises:
+        ValueError: no item is known, or `TextMap.fit` refuses.
+    """
+    if not known.any():
+        raise ValueError(
+            f"{captions_path}: no training item has a caption with a known word, there is nothing to map embeddings to; give captions of "
+            "items whose split is train, or that have none"
+        )
+    sample = sample_rows(embeddings, settings["train_sample"], settings["seed"])
+    rows = drawn(np.flatnonzero(known), settings)
+    targets = centred(texts.means(rows), centre)
+    pca = settings["pca"] or min(COMPONENTS, *sample.shape)
+    known_rows = RowSubset(embeddings, rows)
+    try:
+        return TextMap.fit(sample, known_rows, targets, pca, settings["ridge"], settings["block_rows"])
+    except ValueError as error:
+        raise ValueError(f"{embeddings_path}: {error}") from None
