@@ -1,0 +1,86 @@
+"""Any `image-text-to-text` model of `transformers`: told to describe what it sees, it answers.
+
+Models that are talked to (their processor has a chat template) see all frames of a video in one message. The others
+caption single pictures, as BLIP does.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from preprocess.captioners.blip import PictureCaptioner
+from preprocess.captioners.captioner import Settings, Target
+from preprocess.captioners.drawing import draw, grouped
+from preprocess.captioners.loading import load_writer
+from preprocess.encoders.pretrained import load_part
+from preprocess.media import load_frames, load_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+DEFAULT = "HuggingFaceTB/SmolVLM-Instruct"
+PROMPT = "Describe this {modality} in one sentence."
+
+
+class ChatCaptioner:
+    """Captions of pictures or frames by a model that answers messages.
+
+    Args:
+        model: a model with `generate`.
+        processor: its processor, with a chat template.
+        settings: `prompt` is what follows the pictures in the message; `{modality}` in it becomes image or video.
+    """
+
+    modalities = frozenset({"image", "video"})
+    batch_size = 8
+
+    def __init__(self, model: Any, processor: Any, settings: Settings):
+        self.model = model
+        self.processor = processor
+        self.processor.tokenizer.padding_side = "left"  # what is generated follows the last token
+        self.settings = settings
+
+    def load(self, target: Target) -> "list[Image]":
+        """The picture of an image, or frames of a video."""
+        if target.modality == "video":
+            return load_frames(target.file, self.settings.frames)
+        return [load_image(target.file)]
+
+    def caption(self, targets: Sequence[Target], loaded: "Sequence[list[Image]]") -> list[list[str]]:
+        """See `Captioner`."""
+        count = self.settings.captions
+        messages = [self._message(target, pictures) for target, pictures in zip(targets, loaded, strict=True)]
+        inputs = self.processor.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        ).to(self.model.device, self.model.dtype)
+        names = [(target.item_id, number) for target in targets for number in range(count)]
+        sequences = draw(self.model, inputs, names, count, self.settings)
+        if not self.model.config.is_encoder_decoder:
+            sequences = sequences[:, inputs["input_ids"].shape[1] :]
+        return grouped(self.processor.batch_decode(sequences, skip_special_tokens=True), count)
+
+    def _message(self, target: Target, pictures: "list[Image]") -> list[dict[str, Any]]:
+        text = (self.settings.prompt or PROMPT).replace("{modality}", target.modality or "image")
+        content = [*({"type": "image", "image": picture} for picture in pictures), {"type": "text", "text": text}]
+        return [{"role": "user", "content": content}]
+
+
+def load_image_text_to_text(
+    name: str, device: torch.device, dtype: torch.dtype, settings: Settings
+) -> ChatCaptioner | PictureCaptioner:
+    """A checkpoint that `AutoModelForImageTextToText` knows.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+
+    model = load_writer("AutoModelForImageTextToText", name, device, dtype)
+    processor = load_part("AutoProcessor", name)
+    talks = getattr(processor, "chat_template", None)
+    return ChatCaptioner(model, processor, settings) if talks else PictureCaptioner(model, processor, settings)

@@ -1,0 +1,86 @@
+"""Captions borrowed from the nearest training items, agreed among them: needs embeddings and no model.
+
+Devlin et al., 2015 (Exploring Nearest Neighbor Approaches for Image Captioning): of the captions of an item's nearest
+training items, take those that are most similar, on average, to the captions of the other ones (the consensus). Their
+similarity is BLEU or CIDEr; here it is what is at the heart of CIDEr, the cosine of TF-IDF vectors, over words and
+pairs of words (`sklearn.feature_extraction.text.TfidfVectorizer`), and the average is over all others.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.neighbors import NearestNeighbors
+
+from preprocess.captioners.captioner import Target
+from preprocess.embeddings import Embeddings, blocks
+from preprocess.roles import Caption
+
+NEIGHBOURS = 40
+
+
+class NeighbourCaptioner:
+    """Ranks the captions of an item's neighbours by consensus.
+
+    Only captions of role `train` are ever seen, those of training items and items without a split; an item never borrows
+    its own. The embeddings of training items stay in memory, as float32.
+
+    Args:
+        embeddings: (N, D), rows = items.
+        captions: of `preprocess.roles.resolve`, whose `item_row` are rows of the embeddings.
+        neighbours: how many items an item borrows from.
+
+    Raises:
+        ValueError: there is no training caption.
+    """
+
+    modalities = None
+    batch_size = 512
+
+    def __init__(self, embeddings: Embeddings, captions: Sequence[Caption], neighbours: int = NEIGHBOURS):
+        lent = [caption for caption in captions if caption.role == "train"]
+        if not lent:
+            raise ValueError("neighbours: no caption has the role 'train', so there is nothing to borrow; add some")
+        self.embeddings = embeddings
+        self.texts = [caption.text for caption in lent]
+        self.owners = np.array([caption.item_row for caption in lent])
+        self.vectors = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", dtype=np.float32).fit_transform(
+            self.texts
+        )
+        self.lenders, counts = np.unique(self.owners, return_counts=True)
+        self.order = np.argsort(self.owners, kind="stable")  # captions of a lender together, in the order of the file
+        self.ends = np.cumsum(counts)
+        self.neighbours = neighbours
+        points = np.empty((len(self.lenders), embeddings.shape[1]), dtype=np.float32)
+        for block in blocks(*points.shape):
+            points[block] = unit(embeddings[self.lenders[block]])
+        # One more than wanted, because an item may find itself. Of unit vectors, the nearest have the largest cosine.
+        self.search = NearestNeighbors(n_neighbors=min(neighbours + 1, len(points)), algorithm="brute").fit(points)
+
+    def load(self, target: Target) -> None:
+        """Nothing: the embeddings are there."""
+
+    def caption(self, targets: Sequence[Target], loaded: Sequence[None]) -> list[list[str]]:
+        """All captions of each item's neighbours, by consensus; the nearer neighbour's, then the earlier, first in ties."""
+        rows = np.array([target.row for target in targets])
+        nearest = self.search.kneighbors(unit(self.embeddings[rows]), return_distance=False)
+        return [self._agree(near[self.lenders[near] != row]) for row, near in zip(rows, nearest, strict=True)]
+
+    def _agree(self, lenders: NDArray[np.int64]) -> list[str]:
+        """Captions of lenders (positions within `self.lenders`, the nearest first) by consensus."""
+        if not len(lenders):
+            return []
+        spans = [range(self.ends[lender - 1] if lender else 0, self.ends[lender]) for lender in lenders]
+        spans = spans[: self.neighbours]
+        captions = self.order[np.concatenate(spans)]
+        owners, vectors = self.owners[captions], self.vectors[captions]
+        others = owners[:, None] != owners[None, :]
+        agreement = ((vectors @ vectors.T).toarray() * others).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
+        return [self.texts[caption] for caption in captions[np.argsort(-agreement, kind="stable")]]
+
+
+def unit(points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(n, D) float16 or float32 -> (n, D) float32 of length 1."""
+    points = np.asarray(points, dtype=np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)

@@ -1,0 +1,83 @@
+"""Sounds: Whisper models that were trained to describe what is heard instead of writing down what is said.
+
+Kadlčík et al., 2023 (A Whisper transformer for audio captioning trained with synthetic captions and transfer learning):
+the caption follows a prefix that names the style, `clotho > caption: ` or `audiocaps > caption: `. Their checkpoints
+(MU-NLPC/whisper-{tiny,small,large-v2}-audio-captioning, CC-BY-NC-4.0) hold the weights of an ordinary Whisper model.
+Others without such a prefix (laion/sound-effect-captioning-whisper) take `--prompt ""`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from preprocess.captioners.blip import without_prompt
+from preprocess.captioners.captioner import Settings, Target
+from preprocess.captioners.drawing import draw, grouped
+from preprocess.captioners.loading import load_writer
+from preprocess.encoders.pretrained import load_part
+from preprocess.media import load_audio
+
+DEFAULT = "MU-NLPC/whisper-small-audio-captioning"
+PROMPT = "clotho > caption: "
+
+
+class SoundCaptioner:
+    """Captions of the first 30 seconds of sounds.
+
+    Args:
+        model: `WhisperForConditionalGeneration`.
+        extractor: its feature extractor.
+        tokenizer: its tokenizer.
+        settings: `prompt` is what the decoder begins with, after the marks for English and no time stamps; where it is
+            empty, the checkpoint's own generation settings say what it begins with.
+    """
+
+    modalities = frozenset({"audio"})
+    batch_size = 16
+
+    def __init__(self, model: Any, extractor: Any, tokenizer: Any, settings: Settings):
+        self.model = model
+        self.extractor = extractor
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.prompt = PROMPT if settings.prompt is None else settings.prompt
+
+    def load(self, target: Target) -> NDArray[np.float32]:
+        """Samples of a sound, (samples,), at the model's rate."""
+        return load_audio(target.file, self.extractor.sampling_rate)
+
+    def caption(self, targets: Sequence[Target], loaded: Sequence[NDArray[np.float32]]) -> list[list[str]]:
+        """See `Captioner`."""
+        count = self.settings.captions
+        inputs = self.extractor(
+            list(loaded), sampling_rate=self.extractor.sampling_rate, return_tensors="pt", return_attention_mask=True
+        ).to(self.model.device, self.model.dtype)
+        names = [(target.item_id, number) for target in targets for number in range(count)]
+        begin = {"decoder_input_ids": self._begin(len(names))} if self.prompt else {}
+        sequences = draw(self.model, {**inputs, **begin}, names, count, self.settings)
+        texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        return grouped([without_prompt(text, self.prompt) for text in texts], count)
+
+    def _begin(self, rows: int) -> torch.Tensor:
+        """(rows, tokens) int64, what the decoder begins with."""
+        tokens = self.tokenizer.prefix_tokens + self.tokenizer(self.prompt, add_special_tokens=False).input_ids
+        return torch.tensor([tokens], device=self.model.device).repeat(rows, 1)
+
+
+def load_whisper(name: str, device: torch.device, dtype: torch.dtype, settings: Settings) -> SoundCaptioner:
+    """A Whisper checkpoint.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # Whisper's `generate` warns of its own settings at every batch
+    model = load_writer("WhisperForConditionalGeneration", name, device, dtype)
+    tokenizer = load_part("WhisperTokenizer", name)
+    tokenizer.set_prefix_tokens(language="en", task="transcribe")
+    return SoundCaptioner(model, load_part("WhisperFeatureExtractor", name), tokenizer, settings)

@@ -1,0 +1,224 @@
+"""What all encoders share: media become tensors in any process, tensors become rows of length 1 on one device.
+
+A `Reader` decodes and prepares, knows no model and can be sent to worker processes; an `Encoder` holds the model.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from preprocess.media import load_audio, load_frames, load_image, reading
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+FRAMES = 12
+"""Frames of a video for encoders of images, as CLIP4Clip takes them."""
+MASKS = ("attention_mask", "padding_mask")
+"""Inputs that say which part of a padded sound is real."""
+
+Tensors = dict[str, torch.Tensor]
+
+
+class MediaSample(NamedTuple):
+    """A file to embed; modality is image, audio or video."""
+
+    modality: str
+    path: str | Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How an encoder is to run.
+
+    Attributes:
+        device: what torch calls it: cpu, cuda, cuda:1.
+        precision: of matrix products, by autocast; weights stay float32.
+        frames: of a video, or None for what the encoder was made for.
+    """
+
+    device: str
+    precision: str
+    frames: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Reads media with the processors of `transformers`; can be pickled.
+
+    Attributes:
+        image_processor: for images and frames of videos, or None.
+        feature_extractor: for sounds, or None.
+        frames: per video.
+    """
+
+    image_processor: Any = None
+    feature_extractor: Any = None
+    frames: int = FRAMES
+
+    def __call__(self, modality: str, path: str | Path) -> Tensors:
+        """Inputs of one file, each with a leading dimension: 1, or the number of frames that are encoded one by one.
+
+        Raises:
+            ValueError: the file cannot be read or prepared; the message names it.
+        """
+        with reading(path, modality):
+            if modality == "audio":
+                return self.sound(load_audio(path, self.feature_extractor.sampling_rate))
+            if modality == "image":
+                return self.pictures([load_image(path)])
+            return self.pictures(load_frames(path, self.frames))
+
+    def pictures(self, images: Sequence[Any]) -> Tensors:
+        """Inputs of images, or of the frames of one video."""
+        return tensors(self.image_processor(images=list(images), return_tensors="pt"))
+
+    def sound(self, samples: NDArray[np.float32]) -> Tensors:
+        """Inputs of a sound."""
+        rate = self.feature_extractor.sampling_rate
+        return tensors(self.feature_extractor(samples, sampling_rate=rate, return_tensors="pt"))
+
+
+class ClipReader(Reader):
+    """Gives the frames of a video to the model all at once."""
+
+    def pictures(self, images: Sequence[Any]) -> Tensors:
+        """Inputs (1, F, ...) of the frames of one video."""
+        inputs = super().pictures(images)
+        return {name: value if value.ndim == 5 else value.unsqueeze(0) for name, value in inputs.items()}
+
+
+def tensors(inputs: Mapping[str, Any]) -> Tensors:
+    """The tensors among a processor's outputs."""
+    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+
+class Batch(NamedTuple):
+    """Inputs of several media that go through the model together.
+
+    Attributes:
+        modality: of all of them.
+        places: which of the samples they are.
+        inputs: one row, or as many as there are frames, for each.
+    """
+
+    modality: str
+    places: list[int]
+    inputs: Tensors
+
+
+def collate(samples: Sequence[tuple[int, str, Tensors]]) -> list[Batch]:
+    """Put (place, modality, inputs) together that fit: of one modality, and of one size unless a mask allows padding."""
+    groups: dict[tuple, list[tuple[int, Tensors]]] = {}
+    for place, modality, inputs in samples:
+        padded = any(mask in inputs for mask in MASKS)
+        shapes = tuple((name, inputs[name].shape[:-1] if padded else inputs[name].shape) for name in sorted(inputs))
+        groups.setdefault((modality, shapes), []).append((place, inputs))
+    batches = []
+    for (modality, _), members in groups.items():
+        joined = {}
+        for name in members[0][1]:
+            parts = [inputs[name] for _, inputs in members]
+            longest = max(part.shape[-1] for part in parts)
+            padding = [torch.nn.functional.pad(part, (0, longest - part.shape[-1])) for part in parts]
+            joined[name] = torch.cat(padding)
+        batches.append(Batch(modality, [place for place, _ in members], joined))
+    return batches
+
+
+class Encoder(ABC):
+    """A frozen model that gives media, texts or both a row each; every row has length 1, as towers compare by cosine.
+
+    Attributes:
+        reader: prepares media; None for encoders of text.
+        modalities: what it takes, of image, audio, video and text.
+        dimension: D, width of its rows.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        reader: Reader | None,
+        modalities: Sequence[str],
+        dimension: int,
+        settings: Settings,
+    ):
+        self.device = torch.device(settings.device)
+        self.model = model.to(self.device).eval()
+        self.reader = reader
+        self.modalities = frozenset(modalities)
+        self.dimension = dimension
+        self._autocast = None if settings.precision == "float32" else getattr(torch, settings.precision)
+
+    @abstractmethod
+    def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
+        """(rows, D) features of prepared media; several rows a sample are averaged later."""
+
+    @abstractmethod
+    def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
+        """(n, D) features of texts that are to find media of the modality `searched`."""
+
+    def _rows(self, features: torch.Tensor, count: int) -> NDArray[np.float32]:
+        """(count * F, D) features -> (count, D) means of F features of length 1, of length 1 themselves."""
+        single = torch.nn.functional.normalize(features.float(), dim=-1)
+        mean = single.view(count, -1, single.shape[-1]).mean(dim=1)
+        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+
+    def _computing(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
+
+    @torch.inference_mode()
+    def embed_batch(self, batch: Batch) -> NDArray[np.float32]:
+        """(n, D) float32 rows of a batch, in its order."""
+        inputs = {name: value.to(self.device, non_blocking=True) for name, value in batch.inputs.items()}
+        with self._computing():
+            features = self.media_features(batch.modality, inputs)
+        return self._rows(features, len(batch.places))
+
+    def embed_media(self, samples: Sequence[MediaSample]) -> NDArray[np.float32]:
+        """Read and embed files.
+
+        Returns:
+            (n, D) float32, one row of length 1 a sample.
+
+        Raises:
+            ValueError: a file that cannot be read, or a modality the encoder does not take.
+        """
+        rows = np.empty((len(samples), self.dimension), dtype=np.float32)
+        prepared = []
+        for place, sample in enumerate(samples):
+            self.check(sample.modality)
+            assert self.reader is not None
+            prepared.append((place, sample.modality, self.reader(*sample)))
+        for batch in collate(prepared):
+            rows[batch.places] = self.embed_batch(batch)
+        return rows
+
+    @torch.inference_mode()
+    def embed_text(self, texts: Sequence[str], searched: str = "image") -> NDArray[np.float32]:
+        """Embed texts.
+
+        Args:
+            texts: any language and length that the model was trained on; what is too long is cut.
+            searched: modality of the media they are to find, for encoders with a text tower for each (pe-av).
+
+        Returns:
+            (n, D) float32, one row of length 1 a text.
+
+        Raises:
+            ValueError: the encoder has no text tower, or none for this modality.
+        """
+        self.check("text")
+        with self._computing():
+            features = self.text_features(list(texts), searched)
+        return self._rows(features, len(texts))
+
+    def check(self, modality: str) -> None:
+        """Refuse a modality the encoder does not take."""
+        if modality not in self.modalities:
+            known = ", ".join(sorted(self.modalities))
+            raise ValueError(f"{type(self).__name__} takes {known}, not {modality}; choose another encoder")

@@ -1,0 +1,138 @@
+"""ImageBind (Girdhar et al., 2023), the paper's encoder: image, audio, video and text in one space of 1024 dimensions.
+
+Its package is on no registry; install it from its repository, https://github.com/facebookresearch/ImageBind. Weights are
+`imagebind:PATH` of `imagebind_huge.pth`; without PATH its package downloads them (4.5 GB) to `.checkpoints/` in the
+current folder, or finds them there. Licence of code and weights: CC-BY-NC-SA 4.0.
+
+Files are decoded by `preprocess.media`; what is cut out of them (sounds: 3 pieces of 2 seconds; videos: 5 pieces of 2
+seconds, 2 frames each, 3 squares of each) and how it is scaled is that of the package's own loaders.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from preprocess.encoders.base import Encoder, Reader, Settings, Tensors
+from preprocess.encoders.pretrained import loading
+from preprocess.media import load_audio, load_frames_at, load_image, reading, video_seconds
+
+RATE, MEL_BINS, MEL_FRAMES = 16000, 128, 204
+MEL_MEAN, MEL_DEVIATION = -4.268, 9.138
+SIDE = 224
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP_SECONDS, AUDIO_CLIPS, VIDEO_CLIPS = 2, 3, 5
+INSTALL = (
+    "encoder imagebind: {} cannot be imported; ImageBind is on no registry, install it from its repository: git clone "
+    "https://github.com/facebookresearch/ImageBind && pip install ./ImageBind"
+)
+
+WEIGHTS = "give the path of imagebind_huge.pth, or leave it out where its package can download it"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageBindReader(Reader):
+    """Inputs have a dimension for the clips that the model averages: (1, clips, ...) of sounds and videos."""
+
+    def __call__(self, modality: str, path: str | Path) -> Tensors:
+        """The model's input for one file, by the name of its modality there."""
+        with reading(path, modality):
+            if modality == "audio":
+                return self.sound(load_audio(path, RATE))
+            if modality == "image":
+                return self.pictures([load_image(path)])
+            times = clip_times(video_seconds(path), VIDEO_CLIPS)
+            frames = load_frames_at(path, [time for clip in times for time in clip], seconds=True)
+            return self.clips([frames[start : start + 2] for start in range(0, len(frames), 2)])
+
+    def pictures(self, images: Sequence[Any]) -> Tensors:
+        """`vision` (1, 3, 224, 224): the middle of an image whose shorter side is scaled to 224."""
+        from PIL import Image
+
+        (image,) = images
+        width, height = (side * SIDE // min(image.size) for side in image.size)
+        left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
+        square = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + SIDE, top + SIDE))
+        return {"vision": normalised(np.asarray(square)[None])}
+
+    def sound(self, samples: NDArray[np.float32]) -> Tensors:
+        """`audio` (1, 3, 1, 128, 204): mel spectrograms of clips of 2 seconds."""
+        from imagebind.data import waveform2melspec
+
+        spectra = []
+        for start, end in clip_times(len(samples) / RATE, AUDIO_CLIPS):
+            clip = torch.from_numpy(samples[int(start * RATE) : int(end * RATE)].copy())[None]
+            spectra.append(waveform2melspec(clip, RATE, MEL_BINS, MEL_FRAMES))
+        return {"audio": ((torch.stack(spectra) - MEL_MEAN) / MEL_DEVIATION)[None]}
+
+    def clips(self, clips: Sequence[Sequence[Any]]) -> Tensors:
+        """`vision` (1, 15, 3, 2, 224, 224): of each clip's two frames the left, middle and right (or upper … lower) square."""
+        from imagebind.data import uniform_crop
+
+        squares = []
+        for frames in clips:
+            pixels = normalised(np.stack([np.asarray(frame) for frame in frames]))
+            for place in range(3):
+                square, _ = uniform_crop(pixels, SIDE, place, scale_size=SIDE)
+                squares.append(square.transpose(0, 1))
+        return {"vision": torch.stack(squares)[None]}
+
+
+def clip_times(seconds: float, clips: int) -> list[tuple[float, float]]:
+    """Starts and ends of clips of 2 seconds, spread evenly from the first to the last of a longer recording.
+
+    >>> clip_times(5.0, 3)
+    [(0.0, 2.0), (1.5, 3.5), (3.0, 5.0)]
+    """
+    last = max(0.0, seconds - CLIP_SECONDS)
+    starts = [last * number / (clips - 1) for number in range(clips)]
+    return [(start, start + CLIP_SECONDS) for start in starts]
+
+
+def normalised(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """(n, height, width, 3) bytes -> (n, 3, height, width) float32 of about unit variance."""
+    values = torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    return (values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(DEVIATION).view(3, 1, 1)
+
+
+class ImageBindEncoder(Encoder):
+    """The model takes all its modalities by name."""
+
+    def __init__(self, model: Any, settings: Settings):
+        dimension = model.modality_heads["vision"][-1].out_features
+        super().__init__(model, ImageBindReader(), ("text", "image", "audio", "video"), dimension, settings)
+
+    def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
+        """Features, of sounds and videos averaged over clips."""
+        ((name, values),) = inputs.items()
+        return self.model({name: values})[name]
+
+    def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
+        """Features; one text tower serves all media."""
+        from imagebind.data import load_and_transform_text
+
+        return self.model({"text": load_and_transform_text(texts, self.device)})["text"]
+
+
+def load(name: str, settings: Settings) -> ImageBindEncoder:
+    """ImageBind-Huge, see the module's docstring.
+
+    Raises:
+        ValueError: the package is not installed, the weights cannot be loaded, or a number of frames is asked for.
+    """
+    if settings.frames is not None:
+        raise ValueError("encoder imagebind: takes 5 clips of 2 frames from every video; leave --frames out")
+    try:
+        from imagebind.models.imagebind_model import imagebind_huge
+    except (ImportError, OSError) as error:  # OSError: a torchaudio that does not fit torch
+        raise ValueError(INSTALL.format(getattr(error, "name", None) or str(error).splitlines()[0])) from None
+    if not name:
+        return ImageBindEncoder(loading("imagebind", lambda: imagebind_huge(pretrained=True), WEIGHTS), settings)
+    weights = loading(name, lambda: torch.load(name, map_location="cpu", weights_only=True), WEIGHTS)
+    model = imagebind_huge(pretrained=False)
+    loading(name, lambda: model.load_state_dict(weights), WEIGHTS)
+    return ImageBindEncoder(model, settings)

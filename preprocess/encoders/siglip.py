@@ -1,0 +1,28 @@
+"""SigLIP and SigLIP 2 (Zhai et al., 2023; Tschannen et al., 2025) through `transformers`: images, videos by frames, texts."""
+
+import torch
+
+from preprocess.encoders.base import FRAMES, Reader, Settings
+from preprocess.encoders.pretrained import load_model, load_part, require_family
+from preprocess.encoders.towers import Towers
+
+DEFAULT = "google/siglip2-so400m-patch14-384"
+
+
+class SiglipTowers(Towers):
+    """Texts are trained on in lower case and padded to their full length."""
+
+    def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
+        """Features of the texts in lower case."""
+        return super().text_features([text.lower() for text in texts], searched)
+
+
+def load(name: str, settings: Settings) -> SiglipTowers:
+    """A SigLIP or SigLIP 2 model by its name on the hub or its folder."""
+    name = name or DEFAULT
+    model, _ = load_model(name)
+    require_family(name, model.config, "SigLIP", ("siglip", "siglip2"))
+    text = model.config.text_config
+    reader = Reader(load_part("AutoImageProcessor", name), frames=settings.frames or FRAMES)
+    tokenizer, width = load_part("AutoTokenizer", name), text.projection_size or text.hidden_size
+    return SiglipTowers(model, tokenizer, reader, width, text.max_position_embeddings, settings, pad_to_max=True)

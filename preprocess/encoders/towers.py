@@ -1,0 +1,68 @@
+"""Dual towers of `transformers`: a model with `get_text_features` and the like for images or sounds."""
+
+from typing import Any
+
+import torch
+
+from preprocess.encoders.base import ClipReader, Encoder, Reader, Settings, Tensors
+
+
+class Towers(Encoder):
+    """Videos go through the image tower frame by frame, or at once where the reader is a `ClipReader`.
+
+    Args:
+        model: has `get_image_features`, `get_video_features` or `get_audio_features`, and `get_text_features`.
+        tokenizer: of its text tower.
+        reader: with an image processor, a feature extractor or both.
+        dimension: D of the shared space.
+        max_tokens: longer texts are cut.
+        settings: how to run it.
+        pad_to_max: give every text the full length, as SigLIP is trained, and no mask.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        reader: Reader,
+        dimension: int,
+        max_tokens: int,
+        settings: Settings,
+        pad_to_max: bool = False,
+    ):
+        pictures: tuple[str, ...] = () if reader.image_processor is None else ("image", "video")
+        if isinstance(reader, ClipReader):
+            pictures = ("video",)
+        sounds = ("audio",) if reader.feature_extractor is not None else ()
+        super().__init__(model, reader, ("text", *pictures, *sounds), dimension, settings)
+        self.towers = model
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.pad_to_max = pad_to_max
+
+    def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
+        """Projected features of images, frames, videos or sounds."""
+        if modality == "audio":
+            return pooled(self.towers.get_audio_features(**inputs))
+        if isinstance(self.reader, ClipReader):
+            return pooled(self.towers.get_video_features(**inputs))
+        return pooled(self.towers.get_image_features(**inputs))
+
+    def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
+        """Projected features; one text tower serves all media."""
+        tokens = self.tokenizer(
+            texts,
+            padding="max_length" if self.pad_to_max else True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(self.device)
+        given = {"input_ids": tokens["input_ids"]}
+        if not self.pad_to_max:
+            given["attention_mask"] = tokens["attention_mask"]
+        return pooled(self.towers.get_text_features(**given))
+
+
+def pooled(output: Any) -> torch.Tensor:
+    """The features, which are a tensor before transformers 5 and the pooled output of an object since."""
+    return output if isinstance(output, torch.Tensor) else output.pooler_output

@@ -1,0 +1,226 @@
+"""Images, sounds and videos as encoders and captioners take them: RGB pictures, mono samples, frames.
+
+Pillow reads images and animations, soundfile (else PyAV) sounds, PyAV videos; all of them come with the extra `[media]`
+and are imported when first needed. Whatever is wrong with a file becomes a `ValueError` that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ANIMATIONS = (".gif", ".webp", ".apng", ".png")
+"""Suffixes of files whose frames Pillow reads."""
+
+
+@contextmanager
+def reading(path: str | Path, kind: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a `ValueError` that names the file.
+
+    Args:
+        path: what is read.
+        kind: what it should be, for the message: image, audio or video.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such {kind} file; check the item's media path, which is relative to its list")
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: reading {kind} files needs {error.name}; pip install 'cart-fairseq[media]'"
+        ) from None
+    except ValueError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise damaged(path, kind, error) from None
+    # Decoders of damaged files raise whatever they stumble on: OSError, SyntaxError, struct.error, RuntimeError …
+    except Exception as error:
+        raise damaged(path, kind, error) from None
+
+
+def damaged(path: str | Path, kind: str, error: Exception) -> ValueError:
+    """What a file that its library cannot read is told."""
+    found = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"{path}: not a readable {kind} file ({found}); replace the file or leave the item out")
+
+
+def load_image(path: str | Path) -> Image:
+    """Read an image upright (as its EXIF orientation says), in RGB; of an animation the first frame.
+
+    Raises:
+        ValueError: the file is missing, damaged or no image.
+    """
+    with reading(path, "image"):
+        from PIL import Image, ImageOps
+
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
+    """Read a sound: an audio file, or the first audio track of a video file.
+
+    Args:
+        path: what libsndfile reads (WAV, FLAC, Ogg, MP3 …), else what FFmpeg does (M4A, WebM, MP4 …).
+        rate: samples a second of the result, resampled by soxr.
+
+    Returns:
+        (samples,) float32, the mean of the channels, full scale 1.
+
+    Raises:
+        ValueError: the file is missing, damaged, has no sound or values that are no numbers.
+    """
+    with reading(path, "audio"):
+        import soundfile
+        import soxr
+
+        try:
+            channels, found_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            channels, found_rate = decode_audio(path)
+        if not len(channels):
+            raise ValueError(f"{path}: the sound is empty; replace the file or leave the item out")
+        mono = channels.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise ValueError(f"{path}: samples that are NaN or infinite; write the file again or leave the item out")
+        samples = mono if found_rate == rate else soxr.resample(mono, found_rate, rate)
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def decode_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
+    """Samples (n, channels) float32 of a file's first audio track by FFmpeg, and their rate."""
+    import av
+
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            raise ValueError(f"{path}: has no audio track; give a file with sound or leave the item out")
+        rate = container.streams.audio[0].rate
+        to_float = av.AudioResampler(format="fltp", rate=rate)
+        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in to_float.resample(frame)]
+    samples = np.concatenate(parts, axis=1).T if parts else np.empty((0, 1))
+    return samples.astype(np.float32, copy=False), rate
+
+
+def load_frames(path: str | Path, count: int) -> list[Image]:
+    """Read frames of a video evenly: those shown in the middle of `count` stretches of equal length.
+
+    A video of fewer frames gives some of them several times; one frame is asked from the middle of the video.
+
+    Args:
+        path: a video file, or an animated GIF, WebP or PNG.
+        count: how many frames, at least 1.
+
+    Returns:
+        `count` RGB images, in order of time.
+
+    Raises:
+        ValueError: the file is missing, damaged or has no pictures.
+    """
+    return load_frames_at(path, ((np.arange(count) + 0.5) / count).tolist())
+
+
+def load_frames_at(path: str | Path, positions: Sequence[float], seconds: bool = False) -> list[Image]:
+    """Read the frames that are shown at certain times of a video.
+
+    Args:
+        path: as of `load_frames`.
+        positions: in any order; shares of the video's length from 0 to 1 or, with `seconds`, seconds from its start.
+            Times after the end give the last frame.
+
+    Returns:
+        One RGB image a position.
+    """
+    with reading(path, "video"):
+        animation = Path(path).suffix.lower() in ANIMATIONS
+        order = np.argsort(positions, kind="stable")
+        rising = np.asarray(positions, dtype=np.float64)[order]
+        shown = animation_frames(path, rising, seconds) if animation else video_frames(path, rising, seconds)
+        return [shown[rank] for rank in np.argsort(order)]
+
+
+def video_frames(path: str | Path, positions: NDArray[np.float64], seconds: bool) -> list[Image]:
+    """`load_frames_at` of a video, at rising positions; everything before the last one is decoded."""
+    import av
+
+    starts, end = frame_times(path)
+    times = starts[0] + positions * (1 if seconds else end - starts[0])
+    shown: list[Image] = []
+    with av.open(str(path)) as container:
+        last = None
+        for frame in container.decode(video=0):
+            while last is not None and len(shown) < len(times) and times[len(shown)] < frame.time:
+                shown.append(last.to_image())
+            if len(shown) == len(times):
+                break
+            last = frame
+    if last is None:
+        raise ValueError(f"{path}: no frame could be decoded; replace the file or leave the item out")
+    return shown + [last.to_image() for _ in times[len(shown) :]]
+
+
+def video_seconds(path: str | Path) -> float:
+    """Length of a video in seconds, from its first frame to the end of its last.
+
+    Raises:
+        ValueError: as `load_frames`.
+    """
+    with reading(path, "video"):
+        if Path(path).suffix.lower() in ANIMATIONS:
+            return float(animation_ends(path)[-1])
+        starts, end = frame_times(path)
+        return float(end - starts[0])
+
+
+def frame_times(path: str | Path) -> tuple[NDArray[np.float64], float]:
+    """Seconds at which each frame of a video begins, rising, and at which the last one ends.
+
+    Read from the packets without decoding, because what headers say of length and number of frames is often missing
+    and, in files that were cut off, wrong.
+    """
+    import av
+
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise ValueError(f"{path}: has no video track; give a video or leave the item out")
+        stream = container.streams.video[0]
+        stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
+        known = np.sort(np.array([stamp for stamp in stamps if stamp is not None], dtype=np.int64))
+        starts = known.astype(np.float64) * float(stream.time_base or 0)
+    if not len(starts):
+        raise ValueError(f"{path}: has no frames with times; convert it with ffmpeg or leave the item out")
+    length = float(np.median(np.diff(starts))) if len(starts) > 1 else 0.0
+    return starts, float(starts[-1]) + length
+
+
+def animation_ends(path: str | Path) -> NDArray[np.float64]:
+    """Seconds at which each frame of an animated image ends; frames without a duration count a tenth of a second."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as image:
+        durations: list[Any] = []
+        for frame in ImageSequence.Iterator(image):
+            frame.load()  # the durations of WebP are known only then
+            durations.append(frame.info.get("duration") or 100)
+    return np.cumsum(durations) / 1000.0
+
+
+def animation_frames(path: str | Path, positions: NDArray[np.float64], seconds: bool) -> list[Image]:
+    """`load_frames_at` of an animated image, at rising positions."""
+    from PIL import Image
+
+    ends = animation_ends(path)
+    times = positions * (1 if seconds else ends[-1])
+    shown = []
+    with Image.open(path) as image:
+        for index in np.minimum(np.searchsorted(ends, times, side="right"), len(ends) - 1):
+            image.seek(int(index))
+            shown.append(image.convert("RGB"))
+    return shown
