@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from catalogue import VOCABULARY, Catalogue, random_cart, random_catalogue, random_queries, task_of
+from cross_encoder import SINGLE_TOWERS, CrossEncoder, extrapolated
 from dict_trie import DictTrie, bytes_needed
 from generative import EveryChild, HuggingFace, StockFairseq, compare, ours
 from summary import ratios, table
@@ -34,7 +35,7 @@ INDEXES = ("flat", "ivf", "hnsw")
 OURS = {f"{s}{'' if p == 'float32' else '-' + p}": (s, p) for p in PRECISIONS for s in SCORINGS}
 WITH_DICT = ("fairseq", "huggingface")
 DUAL_TOWERS = {f"{encoder}+{index}": (encoder, index) for index in INDEXES for encoder in ENCODERS}
-NAMES = (*OURS, "unmasked", *WITH_DICT, *DUAL_TOWERS)
+NAMES = (*OURS, "unmasked", *WITH_DICT, *DUAL_TOWERS, *SINGLE_TOWERS)
 USABLE_MEMORY = 0.8  # share of the machine's; beyond, it could begin to swap
 
 
@@ -56,6 +57,9 @@ class Benchmark:
             for name in ENCODERS
             if any(each.startswith(f"{name}+") for each in wanted)
         }
+        self.single_towers = [name for name in wanted if name in SINGLE_TOWERS]
+        if self.single_towers:
+            self.cross_encoder = CrossEncoder(self.net_input, args.single_tower_pairs, args.seed)
         symbols = len(self.task.target_dictionary)
         self.hugging_face = (
             HuggingFace(symbols, len(args.sizes), args.beam, args.seed) if "huggingface" in wanted else None
@@ -82,12 +86,14 @@ class Benchmark:
         contenders, notes = self._generative(catalogue, trie, facts)
         towers, more = self._dual_towers(items, facts)
         notes.update(more)
+        contenders += [self.cross_encoder.contender(name, items) for name in self.single_towers]
         gc.collect()
         gc.freeze()  # millions of lists in the dictionary trie would slow every collection, and so every contender
         try:
             measured = interleaved([*contenders, *towers], self.args.repeats, f"{items:,} items")
         finally:
             gc.unfreeze()
+        measured = [extrapolated(row) for row in measured]
         measured += [{"contender": name, "note": note} for name, note in notes.items()]
         return {**facts, "results": sorted(measured, key=lambda row: NAMES.index(row["contender"]))}
 
@@ -180,7 +186,7 @@ def require(wanted: Sequence[str]) -> None:
     Raises:
         ValueError: a contender needs a library that is not installed.
     """
-    needs = {"transformers": {"huggingface", *DUAL_TOWERS}, "faiss": set(DUAL_TOWERS)}
+    needs = {"transformers": {"huggingface", *DUAL_TOWERS, *SINGLE_TOWERS}, "faiss": set(DUAL_TOWERS)}
     for library, names in needs.items():
         missing = [name for name in wanted if name in names]
         if missing and importlib.util.find_spec(library) is None:
@@ -211,6 +217,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dict-limit", type=number, default=10**7, help="largest dict trie to build (default: 1e7)")
     parser.add_argument("--faiss-limit", type=number, default=10**6, help="largest faiss indexes (default: 1e6)")
     parser.add_argument("--hnsw-limit", type=number, default=10**5, help="largest HNSW index (default: 1e5)")
+    pairs = "pairs that a single tower is timed on, the rest being extrapolated (default: 16)"
+    parser.add_argument("--single-tower-pairs", type=number, default=16, metavar="N", help=pairs)
     parser.add_argument(
         "--check", action="store_true", help="stop unless masked search finds stock fairseq's items and scores"
     )

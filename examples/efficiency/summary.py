@@ -13,6 +13,8 @@ SPEED = [  # (contender, compared with): how many times faster
     ("renormalised", "huggingface"),
     ("masked", "clip+flat"),
     ("renormalised", "clip+flat"),
+    ("masked", "blip"),
+    ("masked", "blip-128"),
 ]
 
 
@@ -42,6 +44,24 @@ def ratios(catalogues: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def milliseconds(seconds: float) -> str:
+    """A time in a column of nine characters, in scientific notation from 100 seconds on.
+
+    >>> milliseconds(0.9532), milliseconds(16_000_000.0)
+    ('953.2', '1.60e+10')
+    """
+    return f"{1000 * seconds:.1f}" if seconds < 100 else f"{1000 * seconds:.2e}"
+
+
+def rate(value: float, digits: int = 1) -> str:
+    """A speed or ratio with so many digits, and two significant ones where that would show a zero.
+
+    >>> rate(105.84), rate(0.0000063), rate(0.004, 2)
+    ('105.8', '6.3e-06', '0.004')
+    """
+    return f"{value:.{digits}f}" if value >= 10**-digits else f"{value:.2g}"
+
+
 def table(catalogue: dict[str, Any], queries: int) -> str:
     """The figures of one catalogue size for people; milliseconds are for the whole batch."""
     lines = [
@@ -54,11 +74,13 @@ def table(catalogue: dict[str, Any], queries: int) -> str:
         if "note" in row:
             lines.append(f"{row['contender']:<20}  {row['note']}")
             continue
-        times = "".join(f"{1000 * row[key]:9.1f}" for key in ("median", "min", "max"))
-        ratio = f"{reference / row['median']:.2f}" if reference else "-"
+        times = "".join(f"{milliseconds(row[key]):>9}" for key in ("median", "min", "max"))
+        ratio = rate(reference / row["median"], 2) if reference else "-"
         rows = f"{sum(row['decoder_rows']):,}" if "decoder_rows" in row else "-"
         recall = f"{row['recall_at_10']:.1f}" if "recall_at_10" in row else "-"
-        lines.append(f"{row['contender']:<20}{times}{queries / row['median']:11.1f}{ratio:>11}{rows:>7}{recall:>11}")
+        lines.append(
+            f"{row['contender']:<20}{times}{rate(queries / row['median']):>11}{ratio:>11}{rows:>7}{recall:>11}"
+        )
     encoders = {
         row["contender"].split("+")[0]: row["encoder_seconds"]
         for row in catalogue["results"]
@@ -67,6 +89,12 @@ def table(catalogue: dict[str, Any], queries: int) -> str:
     if encoders:
         parts = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in encoders.items())
         lines.append(f"of which the text encoder: {parts}")
+    for row in catalogue["results"]:
+        if "measured_pairs" in row:
+            lines.append(
+                f"{row['contender']}: EXTRAPOLATED from {row['measured_pairs']:,} measured pairs of query and picture, "
+                f"{1000 * row['pair_seconds']:.1f} ms each, to all {row['pairs']:,}"
+            )
     check = catalogue.get("check")
     if isinstance(check, dict):
         lines.append(

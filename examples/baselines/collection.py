@@ -1,0 +1,118 @@
+"""A data set as every baseline sees it: items, captions with their roles, who competes, and the embeddings of both sides."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
+
+from cart_fairseq.results import Query
+from preprocess.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.roles import MEASURED, Caption, assign, candidate_rows, resolve
+
+
+def needed(library: str, what: str, extra: str = "benchmark") -> Any:
+    """Import a library that only some baselines use.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise ValueError(f"{what}: {error.name} is not installed; pip install 'cart-fairseq[{extra}]'") from None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Items and captions of a folder DATA, checked as `preprocess` checks them.
+
+    Attributes:
+        folder: DATA.
+        items: the objects of items.jsonl, one a row.
+        captions: those of captions.jsonl, roles and splits resolved, in file order.
+    """
+
+    folder: Path
+    items: list[dict[str, Any]]
+    captions: list[Caption]
+
+    @property
+    def splits(self) -> list[str | None]:
+        """The split of each item."""
+        return [item.get("split") for item in self.items]
+
+    def measurable(self) -> list[str]:
+        """Which of valid and test have queries."""
+        return [split for split in MEASURED if self._of_role_query(split)]
+
+    def _of_role_query(self, split: str) -> list[Caption]:
+        return assign(self.captions, True)[split]
+
+    def queries(self, split: str) -> tuple[list[Query], NDArray[np.int64]]:
+        """The held-out texts of a split, and their rows in captions.jsonl (from 0).
+
+        Raises:
+            ValueError: there are none.
+        """
+        chosen = self._of_role_query(split)
+        if not chosen:
+            there = " and ".join(self.measurable()) or "no split"
+            raise ValueError(
+                f"{self.folder / 'captions.jsonl'}: no caption with the role 'query' in split {split!r}; {there} can be "
+                "measured, choose with --split"
+            )
+        return [Query(c.query_id, c.text, c.item_row) for c in chosen], rows_of(chosen)
+
+    def training(self, index_captions: bool) -> list[Caption]:
+        """What may be trained on, as `preprocess.binarize --index-captions include|exclude` has it; never a query."""
+        return assign(self.captions, index_captions)["train"]
+
+    def candidates(self, split: str, competing: str) -> NDArray[np.int64]:
+        """Rows (C,) of the items that compete: `split`, those of the split and without one; `all`, every item."""
+        return candidate_rows(self.splits, split if competing == "split" else "all")
+
+    def item_vectors(self, path: Path) -> NDArray[np.float32]:
+        """(N, D) item embeddings of unit length.
+
+        Raises:
+            ValueError: the file is not what it should be, or has other than N rows.
+        """
+        vectors = open_embeddings(path)
+        match_items(vectors, self.items, path, self.folder / "items.jsonl")
+        return normalize(np.asarray(vectors, dtype=np.float32))
+
+    def text_vectors(self, path: Path) -> NDArray[np.float32]:
+        """(M, D) caption embeddings of unit length, one row a line of captions.jsonl.
+
+        Raises:
+            ValueError: the file is not what it should be, or has other than M rows.
+        """
+        vectors = open_embeddings(path)
+        if len(vectors) != len(self.captions):
+            raise ValueError(
+                f"{path}: {len(vectors)} rows, but {self.folder / 'captions.jsonl'} has {len(self.captions)} captions; "
+                "embed them again with python -m preprocess.extract_embeddings --texts"
+            )
+        return normalize(np.asarray(vectors, dtype=np.float32))
+
+
+def rows_of(captions: list[Caption]) -> NDArray[np.int64]:
+    """Rows of captions in captions.jsonl, from 0."""
+    return np.array([caption.number - 1 for caption in captions], dtype=np.int64)
+
+
+def open_collection(folder: Path) -> Collection:
+    """Read items.jsonl and captions.jsonl of a folder.
+
+    Raises:
+        ValueError: they are not what they should be.
+    """
+    items = read_items(folder / "items.jsonl")
+    row_of = {item["item_id"]: row for row, item in enumerate(items)}
+    file = folder / "captions.jsonl"
+    rows = read_captions(file, items)
+    return Collection(folder, items, resolve(rows, row_of, [item.get("split") for item in items], str(file)))

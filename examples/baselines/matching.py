@@ -1,0 +1,125 @@
+"""The single tower: an image-text matching model reads a query and a picture together and says whether they belong.
+
+It sees every pair, so it only reorders the best items of a dual tower. BLIP and BLIP-2 through `transformers`, parts of
+the model called one by one so that each picture is encoded once and not once a pair; the scores are those of the
+model's own `forward`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from collection import needed
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from cart_fairseq.results import Ranking
+from preprocess.encoders.pretrained import load_part, loading
+
+CLASSES = {"blip": "BlipForImageTextRetrieval", "blip-2": "Blip2ForImageTextRetrieval"}
+
+
+class Matcher:
+    """An image-text matching model with its processors.
+
+    Args:
+        name: folder or hub name, such as Salesforce/blip-itm-base-coco or Salesforce/blip2-itm-vit-g.
+        device: where it runs.
+
+    Raises:
+        ValueError: transformers is not installed; the model cannot be loaded, is of another kind, or has no trained
+            matching head.
+    """
+
+    def __init__(self, name: str, device: str):
+        transformers = needed("transformers", "the single tower")
+        self.kind = load_part("AutoConfig", name).model_type
+        if self.kind not in CLASSES:
+            raise ValueError(f"{name}: a model of type {self.kind!r}; the single tower takes {' or '.join(CLASSES)}")
+        kind = getattr(transformers, CLASSES[self.kind])
+        self.model: Any
+        self.model, found = loading(name, lambda: kind.from_pretrained(name, output_loading_info=True))
+        missing = sorted(key for key in found["missing_keys"] if not key.endswith("position_ids"))
+        if missing:
+            raise ValueError(
+                f"{name}: lacks {len(missing)} weights of {kind.__name__} ({missing[0]} …), they would be random; give a "
+                "checkpoint trained for image-text matching, such as Salesforce/blip-itm-base-coco"
+            )
+        self.model.to(device).eval()
+        self.pictures, self.tokenizer = load_part("AutoImageProcessor", name), load_part("AutoTokenizer", name)
+        self.device = device
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Any]) -> Tensor:
+        """n RGB pictures -> (n, patches, width) states."""
+        pixels = self.pictures(list(images), return_tensors="pt")["pixel_values"]
+        return self.model.vision_model(pixel_values=pixels.to(self.device))[0]
+
+    @torch.inference_mode()
+    def score(self, states: Tensor, texts: Sequence[str]) -> Tensor:
+        """How well each text fits the picture in its row: (n,) float32 log odds on the CPU.
+
+        Args:
+            states: (n, patches, width) of `encode`; texts: n.
+        """
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        symbols, mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
+        if self.kind == "blip":
+            read = self.model.text_encoder(input_ids=symbols, attention_mask=mask, encoder_hidden_states=states)
+            logits = self.model.itm_head(read[0][:, 0])
+        else:
+            seen = self.model.query_tokens.expand(len(states), -1, -1)
+            read = self.model.qformer(
+                query_embeds=self.model.embeddings(input_ids=symbols, query_embeds=seen),
+                query_length=seen.size(1),
+                attention_mask=torch.cat([mask.new_ones(seen.shape[:2]), mask], dim=1),
+                encoder_hidden_states=states,
+            )
+            logits = self.model.itm_head(read[0][:, : seen.size(1)]).mean(1)
+        return (logits[:, 1] - logits[:, 0]).float().cpu()
+
+
+def rerank(
+    matcher: Matcher,
+    texts: Sequence[str],
+    rankings: Sequence[Ranking],
+    picture: Callable[[int], Any],
+    batch: int,
+) -> tuple[list[Ranking], float]:
+    """Put what each query found in the order of the matching model.
+
+    Args:
+        texts: the queries; rankings: what a first stage found for each.
+        picture: item row -> RGB picture; asked once for each item.
+        batch: pictures, and pairs, at once.
+
+    Returns:
+        The rankings with log odds as scores, and the seconds it took.
+    """
+    begin = time.perf_counter()
+    asking: dict[int, list[tuple[int, int]]] = {}  # item row -> (query, place) of those who found it
+    for query, ranking in enumerate(rankings):
+        for place, row in enumerate(ranking.rows):
+            asking.setdefault(row, []).append((query, place))
+    scores: list[NDArray[np.float32]] = [np.zeros(len(ranking.rows), dtype=np.float32) for ranking in rankings]
+    rows = sorted(asking)
+    with tqdm(total=sum(map(len, asking.values())), desc="matching", unit="pair", disable=None) as bar:
+        for start in range(0, len(rows), batch):
+            block = rows[start : start + batch]
+            states = matcher.encode([picture(row) for row in block])
+            pairs = [(number, *pair) for number, row in enumerate(block) for pair in asking[row]]
+            for first in range(0, len(pairs), batch):
+                part = pairs[first : first + batch]
+                found = matcher.score(states[[number for number, _, _ in part]], [texts[query] for _, query, _ in part])
+                for (_, query, place), score in zip(part, found.tolist(), strict=True):
+                    scores[query][place] = score
+                bar.update(len(part))
+    orders = [np.argsort(-each, kind="stable") for each in scores]
+    reordered = [
+        Ranking([ranking.rows[place] for place in order], each[order].tolist())
+        for ranking, each, order in zip(rankings, scores, orders, strict=True)
+    ]
+    return reordered, time.perf_counter() - begin

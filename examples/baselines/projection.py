@@ -1,0 +1,148 @@
+"""The trained dual tower: two small heads on frozen embeddings, learned by symmetric InfoNCE (CLIP's loss).
+
+A plain loop of torch: there is no sequence in it that fairseq's trainer would serve. Every epoch shows each item
+once, with one of its training captions drawn at random, so that no batch holds two right answers to one text.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+FIRST_TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # CLIP's
+
+
+@dataclass(frozen=True)
+class ProjectionSettings:
+    """How the heads are built and trained.
+
+    Attributes:
+        hidden: width of the one hidden layer of each head; 0 makes them linear.
+        width: of the common space.
+        epochs: the most epochs; patience: epochs without a better figure after which training ends.
+    """
+
+    hidden: int = 0
+    width: int = 512
+    dropout: float = 0.2
+    batch: int = 512
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    epochs: int = 100
+    patience: int = 15
+    seed: int = 1
+
+
+class Heads(nn.Module):
+    """Two projections into one space and the learned temperature.
+
+    Args:
+        items, texts: (n, D) float32 training rows of each side; their means and deviations standardise all others.
+    """
+
+    def __init__(self, items: NDArray[np.float32], texts: NDArray[np.float32], settings: ProjectionSettings):
+        super().__init__()
+        self.items, self.texts = head(items, settings), head(texts, settings)
+        self.log_scale = nn.Parameter(torch.tensor(1 / FIRST_TEMPERATURE).log())
+
+    def forward(self, side: str, vectors: Tensor) -> Tensor:
+        """(n, D) float32 of `items` or `texts` -> (n, width) of unit length."""
+        return F.normalize(getattr(self, side)(vectors), dim=1)
+
+    def loss(self, items: Tensor, texts: Tensor) -> Tensor:
+        """Symmetric InfoNCE of matching rows (n, D) and (n, D'): the others of the batch are the wrong answers."""
+        scale = self.log_scale.exp().clamp(max=LARGEST_SCALE)
+        logits = scale * self("texts", texts) @ self("items", items).T
+        right = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+    @torch.no_grad()
+    def project(self, side: str, vectors: NDArray[np.float32], block: int = 65536) -> NDArray[np.float32]:
+        """All rows of one side, in evaluation mode."""
+        self.eval()
+        device = self.log_scale.device
+        parts = [self(side, part.to(device)).cpu() for part in torch.from_numpy(vectors).split(block)]
+        return torch.cat(parts).numpy()
+
+
+class Standardise(nn.Module):
+    """Takes the mean of the training rows away and divides by their deviation."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, rows: NDArray[np.float32]):
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(rows.mean(0)))
+        self.register_buffer("deviation", torch.from_numpy(rows.std(0).clip(min=1e-6)))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(n, D) -> (n, D)."""
+        return (vectors - self.mean) / self.deviation
+
+
+def head(rows: NDArray[np.float32], settings: ProjectionSettings) -> nn.Sequential:
+    """One projection: linear, or with one hidden layer."""
+    entry, dropout = Standardise(rows), nn.Dropout(settings.dropout)
+    if not settings.hidden:
+        return nn.Sequential(entry, dropout, nn.Linear(rows.shape[1], settings.width))
+    layers = nn.Linear(rows.shape[1], settings.hidden), nn.GELU(), dropout, nn.Linear(settings.hidden, settings.width)
+    return nn.Sequential(entry, *layers)
+
+
+def train(
+    items: NDArray[np.float32],
+    texts: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    settings: ProjectionSettings,
+    device: str,
+    figure: Callable[[Heads], float] | None = None,
+) -> tuple[Heads, list[float]]:
+    """Fit the heads.
+
+    Args:
+        items: (N, D) embeddings of all items; only those that own a text are looked at.
+        texts: (M, D') embeddings of the training captions.
+        owner: (M,) the row of each caption's item.
+        figure: what to stop by, larger is better: the heads of the best epoch are kept. Without it all epochs are run.
+
+    Returns:
+        The heads, on the CPU, and the figure after each epoch.
+    """
+    torch.manual_seed(settings.seed)
+    known, place = np.unique(owner, return_inverse=True)
+    captions_of = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    item_rows, text_rows = torch.from_numpy(items[known]).to(device), torch.from_numpy(texts).to(device)
+    heads = Heads(items[known], texts, settings).to(device)
+    optimiser = torch.optim.AdamW(heads.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    draw = np.random.default_rng(settings.seed)
+    figures: list[float] = []
+    best = {key: value.clone() for key, value in heads.state_dict().items()}
+    with tqdm(total=settings.epochs, desc="projection", unit="epoch", disable=None) as bar:
+        for _ in range(settings.epochs):
+            heads.train()
+            chosen = torch.from_numpy(np.array([draw.choice(rows) for rows in captions_of]))
+            for batch in torch.from_numpy(draw.permutation(len(known))).split(settings.batch):
+                optimiser.zero_grad()
+                heads.loss(item_rows[batch], text_rows[chosen[batch]]).backward()
+                optimiser.step()
+            bar.update()
+            if figure is not None:
+                figures.append(figure(heads))
+                bar.set_postfix_str(f"{figures[-1]:.1f}")
+                if ended(figures, settings.patience):
+                    break
+            if figure is None or figures[-1] > max(figures[:-1], default=float("-inf")):
+                best = {key: value.clone() for key, value in heads.state_dict().items()}
+    heads.load_state_dict(best)
+    return heads.cpu().eval(), figures
+
+
+def ended(figures: Sequence[float], patience: int) -> bool:
+    """Whether the best figure is more than `patience` epochs old."""
+    return len(figures) - 1 - int(np.argmax(figures)) >= patience

@@ -1,0 +1,142 @@
+"""What is measured of each system: the metrics of `cart_fairseq.results`, and how many queries it answers in a second."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from collection import Collection
+
+from cart_fairseq.data_bin import DataBin
+from cart_fairseq.files import read_json, write_json
+from cart_fairseq.metrics import METRIC_NAMES, MRR_CUTOFF
+from cart_fairseq.results import Query, subset_queries
+from cart_fairseq.retriever import CartRetriever
+
+DEPTH = MRR_CUTOFF
+TIMED_RUNS = 3
+SCHEMES = {
+    "coarse-fine": "CART, coarse-fine ids",
+    "atomic": "atomic ids",
+    "structured": "structured ids",
+    "hierarchical-kmeans": "semantic ids, hierarchical k-means",
+    "rqvae": "semantic ids, RQ-VAE",
+    "residual-kmeans": "semantic ids, residual k-means",
+}
+OWN = "coarse-fine"
+WHOLE = "text to items"
+
+
+def rate(run: Callable[[], Any], queries: int) -> float:
+    """Queries per second of something that answers so many at once: the median of three runs after one to warm up."""
+    seconds = []
+    for _ in range(TIMED_RUNS + 1):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return queries / statistics.median(seconds[1:])
+
+
+def line(
+    system: str, tables: Sequence[int], competing: str, candidates: int, figures: dict[str, float], queries: int
+) -> dict[str, Any]:
+    """One line of the tables, without its speed.
+
+    Args:
+        tables: numbers of the paper's tables that it belongs to.
+        competing: `split` or `all`.
+        figures: recall@1/5/10 and MRR@10 in percent.
+    """
+    metrics = {name: round(value, 4) for name, value in figures.items()}
+    return {
+        "system": system,
+        "tables": list(tables),
+        "competing": competing,
+        "candidates": candidates,
+        "queries": queries,
+        **metrics,
+    }
+
+
+def remembered(path: Path, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The line in a file, if it was measured with these settings; else a new one, which is written there."""
+    before = read_json(path) if path.is_file() else {}
+    if before.get("settings") != settings:
+        before = {"settings": settings, "line": make()}
+        write_json(path, before)
+    return before["line"]
+
+
+def run_folders(given: Sequence[Path]) -> list[Path]:
+    """Folders of examples/own_data/run.sh among those given and, where one is none itself, directly below it.
+
+    Raises:
+        ValueError: there is none in a folder.
+    """
+    found = []
+    for folder in given:
+        below = [folder] if (folder / "data-bin").is_dir() else sorted(p.parent for p in folder.glob("*/data-bin"))
+        if not below:
+            raise ValueError(f"{folder}: no data-bin in it or in its folders; name what examples/own_data/run.sh wrote")
+        found += below
+    return found
+
+
+def measured_run(
+    folder: Path, collection: Collection, split: str, competing: str, timed: int, device: str
+) -> dict[str, Any]:
+    """What a folder OUT of examples/own_data/run.sh says of a split, and the speed of its checkpoint.
+
+    Args:
+        timed: queries in the batch that is timed; 0 leaves it out.
+
+    Raises:
+        ValueError: the folder holds no such figures, or those of other queries or candidates.
+    """
+    data = DataBin(folder / "data-bin")
+    scheme = read_json(data.directory / "identifiers" / "report.json").get("scheme", OWN)
+    path = folder / "results" / competing / f"metrics.{split}.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; let examples/own_data/run.sh finish on a data set with {split} queries"
+        )
+    found = read_json(path)
+    queries, _ = collection.queries(split)
+    same_queries(folder, data, subset_queries(data, split), queries, collection)
+    if found["candidates"] != len(collection.candidates(split, competing)):
+        raise ValueError(
+            f"{path}: {found['candidates']:,} candidates, {collection.folder} has "
+            f"{len(collection.candidates(split, competing)):,}; run it again on these data"
+        )
+    figures = {name: found[name] for name in METRIC_NAMES}
+    tables = (1, 2, 3) if scheme == OWN else (3,)
+    own = line(SCHEMES.get(scheme, scheme), tables, competing, found["candidates"], figures, found["queries"])
+    own |= {"run": str(folder), "scheme": scheme, "index_captions": found["index_captions"]}
+    if timed:
+        texts = [query.text for query in queries[:timed]]
+        chosen = None if competing == "all" else split
+        saved = [folder / "checkpoints" / name for name in ("checkpoint_best.pt", "checkpoint_last.pt")]
+        checkpoint = saved[0] if saved[0].is_file() else saved[1]
+        retriever = CartRetriever.from_pretrained(checkpoint, data=folder / "data-bin", device=device)
+        own["queries_per_second"] = rate(lambda: retriever.search(texts, k=DEPTH, candidates=chosen), len(texts))
+        own["timed"] = WHOLE
+    return own
+
+
+def same_queries(
+    folder: Path, data: DataBin, there: Sequence[Query], here: Sequence[Query], collection: Collection
+) -> None:
+    """Refuse a run that was measured on other queries than the collection's.
+
+    Raises:
+        ValueError: one differs; the message names it.
+    """
+    wanted = [(query.query_id, query.text, collection.items[query.item_row]["item_id"]) for query in here]
+    found = [(query.query_id, query.text, data.bundle.item_id(query.item_row)) for query in there]
+    if wanted != found:
+        at = next((i for i, (a, b) in enumerate(zip(wanted, found)) if a != b), min(len(wanted), len(found)))
+        raise ValueError(
+            f"{folder}: measured on {len(found):,} queries that are not the {len(wanted):,} of {collection.folder} "
+            f"(from query {at} on); give the data it was run on"
+        )
