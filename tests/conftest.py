@@ -8,12 +8,14 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import warm_python
 
 from cart_fairseq.identifiers import Position, unique_positions, unique_tokens, write_bundle
 from cart_fairseq.model import CARTModel, cart_tiny_architecture
@@ -91,6 +93,13 @@ def data_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--identifiers", root / "identifiers", "--captions", captions, "--output", root / "data-bin"]
     binarize([str(argument) for argument in arguments])
     return root / "data-bin"
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[warm_python.WarmPython]:
+    """A Python for scripts that call many short commands; see `warm_python`."""
+    with warm_python.serving(tmp_path_factory.mktemp("warm")) as found:
+        yield found
 
 
 def setup_task(data: Path, **options) -> CartRetrievalTask:

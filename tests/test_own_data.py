@@ -1,34 +1,20 @@
-"""examples/own_data: what plan.py decides, that fairseq takes its flags, and that nothing is trained twice or mixed."""
+"""examples/own_data and the steps of examples/recipes: what plan.py decides, that nothing is trained twice or mixed."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from conftest import load_example
 from fairseq import options
 
 from cart_fairseq.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "examples").glob("*/run.sh"))
-
-
-def load(name: str) -> ModuleType:
-    """A module of examples/own_data, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"own_data_{name}", ROOT / "examples" / "own_data" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-plan, report = load("plan"), load("report")
+SCRIPTS = [*sorted((ROOT / "examples").glob("*/*.sh")), ROOT / "examples" / "environment.sh"]
+plan, report = load_example("recipes", "plan"), load_example("recipes", "report")
 
 
 def manifest(
@@ -119,6 +105,28 @@ def test_rqvae_epochs_shrink_on_cpu_only():
     assert plan.identifier_flags(1_000_000, "cuda")[5] == "500"
 
 
+@pytest.mark.parametrize(("pairs", "gpus"), [(300_000, 1), (300_000, 4), (80_000, 0)])
+def test_the_paper_s_recipe_follows_appendix_c_whatever_the_data(pairs, gpus):
+    machine = "cuda" if gpus else "cpu"
+    args = parsed(plan.train_flags(manifest(pairs), "paper", machine, gpus, []))
+    per_epoch = -(-pairs // 256)
+    assert args.batch_size * max(1, gpus) == 256
+    assert (args.max_epoch, args.patience) == (100, 10)
+    assert (args.lr, args.warmup_init_lr, args.warmup_updates) == ([1e-4], 1e-6, 5 * per_epoch)
+    assert args.warmup_updates + args.lr_period_updates == 100 * per_epoch
+    assert (args.encoder_embed_dim, args.encoder_layers, args.decoder_layers) == (512, 3, 3)
+    assert (args.consistency_weight, args.label_smoothing, args.clip_norm) == (0.15, 0.0, 0.0)
+    assert (args.eval_beam, args.shared_encoder) == (30, False)
+    identifiers = plan.identifier_flags(1970, "paper")
+    assert identifiers == ["--kmeans-clusters", "128", "--codebook-size", "128", "--epochs", "500"]
+
+
+def test_an_unknown_recipe_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECIPE", "papers")
+    with pytest.raises(ValueError, match="RECIPE is 'papers'; use one of paper, cuda, cpu"):
+        plan.main(["prepare", str(tmp_path)])
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     write_json(tmp_path / "data-bin/manifest.json", manifest(500, 20, 30, candidates=7))
@@ -133,30 +141,56 @@ def checkpoint(out: Path, name: str = "checkpoint_last.pt") -> Path:
     return path
 
 
-def needed(out: Path, *user: str, machine: str = "cpu") -> str:
-    return plan.plan_training(out, user, machine, 0)["train_needed"]
+def needed(out: Path, *user: str) -> str:
+    return plan.plan_training(out, user, "cpu", "cpu", 0)["train_needed"]
 
 
 def test_training_resumes_until_complete_and_is_then_skipped(out):
     assert needed(out) == "yes"
     last = checkpoint(out)
     assert needed(out) == "yes"
-    assert plan.note_trained(out) == {"checkpoint": str(last), "measured": ["valid", "test"], "sets": ["split"]}
+    plan.note_trained(out)
+    assert plan.plan_measuring(out, "cuda") == {
+        "checkpoint": str(last),
+        "measured": ["valid", "test"],
+        "sets": ["split"],
+        "device_flags": [],
+    }
     assert needed(out) == "no"
     assert needed(out) == "no"
     assert needed(out, "--max-epoch", "50") == "yes"
     best = checkpoint(out, "checkpoint_best.pt")
-    assert plan.note_trained(out)["checkpoint"] == str(best)
+    plan.note_trained(out)
+    assert plan.plan_measuring(out, "cuda")["checkpoint"] == str(best)
     assert needed(out, "--max-epoch", "50") == "no"
+
+
+def test_nothing_is_measured_before_training_is_complete(out):
+    message = "checkpoints: training is not complete"
+    with pytest.raises(ValueError, match=message):
+        plan.plan_measuring(out, "cpu")
+    needed(out)
+    checkpoint(out)
+    with pytest.raises(ValueError, match=message):
+        plan.plan_measuring(out, "cpu")
+
+
+@pytest.mark.parametrize(("machine", "user", "flags"), [("cpu", [], ["--cpu"]), ("cuda", ["--cpu"], ["--cpu"])])
+def test_measured_on_the_processor_where_there_is_no_gpu_or_training_kept_off_it(out, machine, user, flags):
+    needed(out, *user)
+    checkpoint(out)
+    plan.note_trained(out)
+    assert plan.plan_measuring(out, machine)["device_flags"] == flags
 
 
 def test_both_candidate_sets_are_measured_where_they_differ(out):
     checkpoint(out)
     needed(out)
+    plan.note_trained(out)
     write_json(out / "data-bin/identifiers/manifest.json", {"items": 8})
-    assert plan.note_trained(out)["sets"] == ["split", "all"]
+    assert plan.plan_measuring(out, "cpu")["sets"] == ["split", "all"]
     write_json(out / "data-bin/manifest.json", manifest(500, None))
-    assert plan.note_trained(out)["measured"] == []
+    assert plan.plan_measuring(out, "cpu")["measured"] == []
 
 
 def test_checkpoints_of_another_model_or_other_data_are_not_mixed(out):
@@ -175,7 +209,7 @@ def test_checkpoints_of_another_model_or_other_data_are_not_mixed(out):
 def test_a_model_keeps_its_size_on_another_machine(out):
     needed(out)
     checkpoint(out)
-    flags = plan.plan_training(out, [], "cuda", 2)["train_flags"]
+    flags = plan.plan_training(out, [], "cuda", "cuda", 2)["train_flags"]
     assert parsed(flags).encoder_embed_dim == plan.RECIPES["cpu"].width
     assert "--cpu" not in flags
 
@@ -187,8 +221,8 @@ def test_training_without_a_checkpoint_is_an_error(out):
 
 
 @pytest.mark.parametrize("flag", ["--save-dir=x", "--task"])
-def test_flags_that_run_sh_owns_are_refused(out, flag):
-    with pytest.raises(ValueError, match=r"is set by run\.sh"):
+def test_flags_that_the_recipe_owns_are_refused(out, flag):
+    with pytest.raises(ValueError, match="is set by the recipe"):
         needed(out, flag)
 
 
@@ -207,6 +241,9 @@ def test_table_names_what_competed():
     assert lines[2].split() == ["valid", "4,000", "8,000", "(all", "items)", "12.3", "20.0", "30.0", "15.0"]
     assert lines[3].endswith("in training: include")
     assert len(lines) == 4
+    beside = report.table(found, {"index_captions": "include", "valid_held_out": False}, [81.8, 96.1, 98.4, 88.0])
+    assert beside.splitlines()[3].split() == ["test", "(the", "paper)", "81.8", "96.1", "98.4", "88.0"]
+    assert len(beside.splitlines()[3]) == len(lines[2])
     assert "no queries to measure on" in report.table({"split": {}, "all": {}}, {})
 
 
@@ -216,7 +253,7 @@ def test_metrics_json_is_empty_where_nothing_is_measured(tmp_path):
     assert report.collect(tmp_path)["split"] == {"test": {"recall_at_1": 1.0}}
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / "examples" / "environment.sh"], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_scripts_parse(script):
     for checker in (["bash", "-n"], ["shellcheck", "-x", "-P", "SCRIPTDIR"]):
         if shutil.which(checker[0]):
@@ -224,12 +261,15 @@ def test_scripts_parse(script):
             assert found.returncode == 0, found.stdout + found.stderr
 
 
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if s.parent.name in ("own_data", "flickr8k")], ids=str)
+SOURCED = ("environment.sh", "steps.sh")
+
+
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s.name not in SOURCED], ids=lambda path: path.parent.name)
 def test_scripts_explain_themselves_without_arguments(script):
     result = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert "usage: bash" in result.stderr
-    assert "DATA OUT" in result.stderr
+    assert f"usage: bash {script} " in result.stderr
+    assert "OUT" in result.stderr
 
 
 def test_bad_data_stops_run_sh_with_its_message(tmp_path):

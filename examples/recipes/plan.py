@@ -1,15 +1,16 @@
-"""What ``run.sh`` decides: every default, from the size of the data and from whether a GPU is there.
+"""What ``steps.sh`` leaves open: every default, from the recipe, the size of the data and whether a GPU is there.
 
     plan.py prepare DATA             flags of build_identifiers and binarize
     plan.py train OUT [flags …]      flags of fairseq-train, and whether there is anything left to train
-    plan.py trained OUT              notes that training is complete; which checkpoint to measure, and on what
+    plan.py trained OUT              notes that training is complete
+    plan.py measure OUT              which checkpoint to measure, on what
 
-Each prints shell assignments for ``run.sh`` to evaluate. ``OUT/checkpoints/plan.json`` remembers what was being trained,
-so that a second call goes on with the same model or refuses, and never mixes two.
+Each prints shell assignments for ``steps.sh`` to evaluate. ``OUT/checkpoints/plan.json`` remembers what was being trained,
+so that a second call goes on with the same model or refuses, and never mixes two. The recipe is the one that the
+environment's ``RECIPE`` names, else ``cuda`` or ``cpu``, whatever the machine is.
 """
 
 import argparse
-import dataclasses
 import os
 import shlex
 import sys
@@ -18,54 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from schedules import RECIPES
 
 from cart_fairseq.files import read_json, run_script, sha256, write_json
 from preprocess.inputs import read_items
 
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Model size and schedule for one kind of machine; the numbers to tune are here and nowhere else.
-
-    Attributes:
-        work: cost of the whole run, one pair counting as ``PAIR_COST`` + the symbols of its query; the number of epochs
-            follows from it, within ``epochs``.
-        epochs: fewest and most epochs.
-        warmup_epochs: epochs of rising learning rate, at most a tenth of the run.
-        batch: pairs per update over all workers; small data take smaller batches, ``updates`` per epoch at least.
-    """
-
-    width: int
-    feed_forward: int
-    heads: int
-    layers: int
-    dropout: float
-    learning_rate: float
-    work: int
-    epochs: tuple[int, int]
-    patience: int = 10
-    warmup_epochs: int = 5
-    batch: int = 256
-    updates: int = 40
-    label_smoothing: float = 0.1
-    consistency: float = 0.15
-    shared_encoder: bool = False
-    eval_beam: int = 10
-
-
-RECIPES = {
-    # the paper's model and schedule
-    "cuda": Recipe(512, 2048, 8, 3, dropout=0.1, learning_rate=1e-4, work=1_000_000_000, epochs=(30, 100)),
-    # half the width, which learns at a higher rate; finishes in minutes on two cores
-    "cpu": Recipe(
-        256, 1024, 4, 3, dropout=0.2, learning_rate=1e-3, work=7_000_000, epochs=(10, 60), shared_encoder=True
-    ),
-}
 PAIR_COST = 12  # time of a pair's decoder rows, in encoder positions; measured on two cores at width 256
 CLUSTERS = 128  # K and codebook size of the paper
 SYMBOL_BYTES = 4  # of a query symbol in the indexed data
 ITEMS_PER_CLUSTER = 8  # fewer items than this per cluster get fewer clusters
-RQVAE_EPOCHS, RQVAE_ROWS_ON_CPU = 500, 4_000_000  # epochs of the paper; items x epochs that a CPU does in minutes
+RQVAE_EPOCHS = 500  # of the paper
 MEASURED = ("valid", "test")
 # may change between two calls for one OUT: how long, on what machine, and how it reports
 CHANGEABLE = {
@@ -83,12 +46,13 @@ CHANGEABLE = {
 FIXED = ("--save-dir", "--user-dir", "--task", "--valid-subset")
 
 
-def identifier_flags(items: int, machine: str) -> list[str]:
+def identifier_flags(items: int, sized_for: str) -> list[str]:
     """Flags of ``build_identifiers`` for so many items."""
-    clusters = max(1, min(CLUSTERS, items // ITEMS_PER_CLUSTER))
-    epochs = RQVAE_EPOCHS
-    if machine == "cpu":
-        epochs = max(50, min(epochs, RQVAE_ROWS_ON_CPU // items))
+    recipe, clusters, epochs = RECIPES[sized_for], CLUSTERS, RQVAE_EPOCHS
+    if recipe.shrink:
+        clusters = max(1, min(clusters, items // ITEMS_PER_CLUSTER))
+    if recipe.rqvae_rows:
+        epochs = max(50, min(epochs, recipe.rqvae_rows // items))
     flags = ["--kmeans-clusters", clusters, "--codebook-size", clusters, "--epochs", epochs]
     if clusters < CLUSTERS:
         flags.append("--allow-collapse")  # among so few items a level means little
@@ -100,7 +64,7 @@ def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: in
 
     Args:
         manifest: of the data-bin.
-        sized_for: the kind of machine whose recipe the model follows: ``cuda`` or ``cpu``.
+        sized_for: the name of the recipe that the model follows.
         machine: the kind of machine this is.
         gpus: number of GPUs; ``fairseq-train`` uses them all.
         user: the user's flags; length and batch move the learning-rate schedule, --arch replaces the sizes.
@@ -125,7 +89,7 @@ def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: in
     flags += ["--dropout", recipe.dropout]
     flags += ["--consistency-weight", recipe.consistency, "--label-smoothing", recipe.label_smoothing]
     flags += ["--shared-encoder"] if recipe.shared_encoder else []
-    flags += ["--optimizer", "adam", "--adam-betas", "(0.9,0.98)", "--clip-norm", 1.0]
+    flags += ["--optimizer", "adam", "--adam-betas", recipe.adam_betas, "--clip-norm", recipe.clip_norm]
     flags += ["--lr-scheduler", "cosine", "--lr", recipe.learning_rate, "--warmup-init-lr", 1e-6, "--lr-shrink", 1]
     flags += ["--warmup-updates", warmup, "--lr-period-updates", max(1, updates - warmup)]
     flags += ["--batch-size", per_worker, "--max-epoch", epochs, "--seed", 1]
@@ -133,14 +97,8 @@ def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: in
     flags += ["--no-epoch-checkpoints", "--log-format", "simple", "--log-interval", 100]
     if "valid" in manifest["counts"]:
         queries = manifest["counts"]["valid"]["queries"]
-        flags += [
-            "--valid-subset",
-            "valid",
-            "--validate-interval",
-            -(-queries // pairs),
-            "--eval-beam",
-            recipe.eval_beam,
-        ]
+        flags += ["--valid-subset", "valid", "--validate-interval", -(-queries // pairs)]
+        flags += ["--eval-beam", recipe.eval_beam]
         flags += ["--best-checkpoint-metric", "recall_at_1", "--maximize-best-checkpoint-metric"]
         flags += ["--patience", recipe.patience]
     else:
@@ -164,13 +122,13 @@ def lasting(user: Sequence[str]) -> list[str]:
     """The user's flags without those that may change between two calls.
 
     Raises:
-        ValueError: a flag that ``run.sh`` sets itself.
+        ValueError: a flag that ``steps.sh`` sets itself.
     """
     rest, skip = [], 0
     for flag in user:
         name, _, value = flag.partition("=")
         if name in FIXED:
-            raise ValueError(f"{name} is set by run.sh; leave it out" + " and choose OUT" * (name == "--save-dir"))
+            raise ValueError(f"{name} is set by the recipe; leave it out" + " and choose OUT" * (name == "--save-dir"))
         if skip:
             skip -= 1
         elif name in CHANGEABLE:
@@ -180,7 +138,7 @@ def lasting(user: Sequence[str]) -> list[str]:
     return rest
 
 
-def plan_training(out: Path, user: Sequence[str], machine: str, gpus: int) -> dict[str, Any]:
+def plan_training(out: Path, user: Sequence[str], sized_for: str, machine: str, gpus: int) -> dict[str, Any]:
     """Decide what to train under ``out/checkpoints``, and remember it there.
 
     Returns:
@@ -191,7 +149,7 @@ def plan_training(out: Path, user: Sequence[str], machine: str, gpus: int) -> di
     """
     manifest = read_json(out / "data-bin" / "manifest.json")
     path = out / "checkpoints" / "plan.json"
-    now = {"data": sha256(out / "data-bin" / "manifest.json"), "flags": lasting(user), "sized_for": machine}
+    now = {"data": sha256(out / "data-bin" / "manifest.json"), "flags": lasting(user), "sized_for": sized_for}
     before = read_json(path) if path.is_file() and (path.parent / "checkpoint_last.pt").is_file() else None
     if before is not None:
         for what, key in (("on other data", "data"), ("with other flags", "flags")):
@@ -211,24 +169,52 @@ def plan_training(out: Path, user: Sequence[str], machine: str, gpus: int) -> di
 def note_trained(out: Path) -> dict[str, Any]:
     """Mark training as complete.
 
-    Returns:
-        Shell variables: ``checkpoint``; ``measured``, the subsets to measure; ``sets``, the candidate sets that differ.
-
     Raises:
         ValueError: training left no checkpoint.
     """
-    folder = out / "checkpoints"
-    names = ("checkpoint_best.pt", "checkpoint_last.pt")
-    checkpoint = next((folder / name for name in names if (folder / name).is_file()), None)
-    if checkpoint is None:
-        raise ValueError(f"{folder}: training left no checkpoint; leave out flags that keep it from saving")
-    plan = read_json(folder / "plan.json")
-    write_json(folder / "plan.json", {**plan, "complete": plan["call"]})
+    checkpoint_of(out / "checkpoints")
+    plan = read_json(out / "checkpoints" / "plan.json")
+    write_json(out / "checkpoints" / "plan.json", {**plan, "complete": plan["call"]})
+    return {}
+
+
+def plan_measuring(out: Path, machine: str) -> dict[str, Any]:
+    """What there is to measure.
+
+    Returns:
+        Shell variables: ``checkpoint``; ``measured``, the subsets to measure; ``sets``, the candidate sets that differ;
+        ``device_flags`` of fairseq-generate.
+
+    Raises:
+        ValueError: training is not complete, or its checkpoint is gone.
+    """
+    path = out / "checkpoints" / "plan.json"
+    plan: dict[str, Any] = read_json(path) if path.is_file() else {"complete": None}
+    if plan["complete"] is None:
+        raise ValueError(f"{path.parent}: training is not complete; give the command that trains (again) first")
     manifest = read_json(out / "data-bin" / "manifest.json")
     measured = [subset for subset in MEASURED if subset in manifest["counts"]]
     items = read_json(out / "data-bin" / "identifiers" / "manifest.json")["items"]
     differ = any(manifest["counts"][subset]["candidates"] < items for subset in measured)
-    return {"checkpoint": str(checkpoint), "measured": measured, "sets": ["split", "all"] if differ else ["split"]}
+    return {
+        "checkpoint": str(checkpoint_of(path.parent)),
+        "measured": measured,
+        "sets": ["split", "all"] if differ else ["split"],
+        "device_flags": ["--cpu"] if machine == "cpu" or "--cpu" in plan["call"] else [],
+    }
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The best checkpoint where validation chose one, else the last.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    names = ("checkpoint_best.pt", "checkpoint_last.pt")
+    checkpoint = next((folder / name for name in names if (folder / name).is_file()), None)
+    if checkpoint is None:
+        raise ValueError(f"{folder}: training left no checkpoint; leave out flags that keep it from saving")
+    return checkpoint
 
 
 def shell(variables: dict[str, Any]) -> str:
@@ -240,23 +226,26 @@ def shell(variables: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one of the three commands of the module's docstring."""
+    """Run one of the commands of the module's docstring."""
     command, folder, *user = sys.argv[1:] if argv is None else argv
     gpus = torch.cuda.device_count() if torch.cuda.is_available() and "--cpu" not in user else 0
     machine = "cuda" if gpus else "cpu"
+    sized_for = os.environ.get("RECIPE") or machine
+    if sized_for not in RECIPES:
+        raise ValueError(f"RECIPE is {sized_for!r}; use one of {', '.join(RECIPES)}, or leave it out")
     if command == "prepare":
         items = len(read_items(Path(folder) / "items.jsonl"))
         extra = [shlex.split(os.environ.get(name, "")) for name in ("IDENTIFIER_FLAGS", "BINARIZE_FLAGS")]
-        variables: dict[str, Any] = {
-            "identifier_flags": identifier_flags(items, machine) + extra[0],
-            "binarize_flags": extra[1],
-        }
+        flags = identifier_flags(items, sized_for) + extra[0]
+        variables: dict[str, Any] = {"identifier_flags": flags, "binarize_flags": extra[1]}
     elif command == "train":
-        variables = plan_training(Path(folder), user, machine, gpus)
+        variables = plan_training(Path(folder), user, sized_for, machine, gpus)
     elif command == "trained":
         variables = note_trained(Path(folder))
+    elif command == "measure":
+        variables = plan_measuring(Path(folder), machine)
     else:
-        raise ValueError(f"{command}: no such command; use prepare, train or trained")
+        raise ValueError(f"{command}: no such command; use prepare, train, trained or measure")
     print(shell(variables))
 
 

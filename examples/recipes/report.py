@@ -1,6 +1,6 @@
-"""The end of ``run.sh``: ``OUT/metrics.json``, the metric table, and a few queries with their top items.
+"""The end of a recipe: ``OUT/metrics.json``, the metric table, and a few queries with their top items.
 
-report.py OUT CHECKPOINT
+report.py OUT CHECKPOINT [R@1 R@5 R@10 MRR@10]      the paper's figures on the test queries, to stand beside
 """
 
 import sys
@@ -29,8 +29,8 @@ def collect(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
-def table(found: dict[str, dict[str, dict[str, Any]]], manifest: dict[str, Any]) -> str:
-    """The metric table; every figure names the items that competed."""
+def table(found: dict[str, dict[str, dict[str, Any]]], manifest: dict[str, Any], paper: Sequence[float] = ()) -> str:
+    """The metric table; every figure names the items that competed; last, the paper's figures."""
     lines = ["".join([f"{'subset':<8}{'queries':>9}  {'candidates':<20}", *(f"{m:>8}" for m in METRICS.values())])]
     for subset in MEASURED:
         for chosen, measured in found.items():
@@ -41,6 +41,8 @@ def table(found: dict[str, dict[str, dict[str, Any]]], manifest: dict[str, Any])
                 lines.append(f"{subset:<8}{row['queries']:>9,}  {competing:<20}{figures}")
     if len(lines) == 1:
         return "no queries to measure on: give captions the role 'query', or several captions to each item"
+    if paper:
+        lines.append(f"{'test':<8}{'':>9}  {'(the paper)':<20}" + "".join(f"{figure:>8.1f}" for figure in paper))
     lines.append(f"in percent; index captions of valid and test items in training: {manifest['index_captions']}")
     if manifest["valid_held_out"]:
         lines.append("valid: no queries given, so a sample of training captions was held out")
@@ -67,11 +69,11 @@ def examples(out: Path, checkpoint: str, subset: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write ``metrics.json`` and print the rest."""
-    folder, checkpoint = sys.argv[1:] if argv is None else argv
+    folder, checkpoint, *paper = sys.argv[1:] if argv is None else argv
     out = Path(folder)
     found = collect(out)
     write_json(out / "metrics.json", found["split"])
-    print(table(found, read_json(out / "data-bin" / "manifest.json")))
+    print(table(found, read_json(out / "data-bin" / "manifest.json"), [float(figure) for figure in paper]))
     shown = next((subset for subset in reversed(MEASURED) if subset in found["split"]), "train")
     print("\n" + examples(out, checkpoint, shown))
 

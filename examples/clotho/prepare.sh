@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Clotho, 1 of 3: from the sounds and the csv files to embeddings and captions. README.md says where they come from.
+#
+#     bash examples/clotho/prepare.sh RAW OUT
+#
+# RAW holds clotho_captions_{development,validation,evaluation}.csv and the sounds, in any folders below.
+# OUT receives data/. Embeddings are ImageBind's, as in the paper, which does not name its captioner; an audio Whisper is ours. Others:
+#
+#     ENCODER=pe-av CAPTIONER=neighbours bash examples/clotho/prepare.sh RAW OUT
+set -euo pipefail
+# shellcheck source=../recipes/steps.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+
+ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-whisper}
+raw=${1:-}
+annotations=(clotho --media "$raw"
+    --train "$raw/clotho_captions_development.csv"
+    --valid "$raw/clotho_captions_validation.csv"
+    --test "$raw/clotho_captions_evaluation.csv")
+prepare "$@"

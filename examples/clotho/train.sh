@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Clotho, 2 of 3: identifiers, data-bin and training with the paper's settings (RECIPE=cpu: a model for two cores).
+#
+#     bash examples/clotho/train.sh OUT [fairseq-train flags ...]
+#
+# The same call goes on where it was stopped. Flags given here win: --fp16, --max-epoch 30 ...
+set -euo pipefail
+# shellcheck source=../recipes/steps.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+
+train_data_set "$@"

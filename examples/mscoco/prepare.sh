@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# MS-COCO, 1 of 3: from the images and Karpathy's file to embeddings and captions. README.md says where they come from.
+#
+#     bash examples/mscoco/prepare.sh RAW OUT
+#
+# RAW holds dataset_coco.json and the images of train2014 and val2014, in any folders below.
+# OUT receives data/. Embeddings are ImageBind's, as in the paper, which does not name its captioner; BLIP-2 is ours. Others:
+#
+#     ENCODER=pe-av CAPTIONER=neighbours bash examples/mscoco/prepare.sh RAW OUT
+set -euo pipefail
+# shellcheck source=../recipes/steps.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+
+ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-blip2}
+raw=${1:-}
+annotations=(karpathy --annotations "$raw/dataset_coco.json" --media "$raw")
+prepare "$@"

@@ -1,0 +1,75 @@
+"""Model sizes and schedules of the recipes; the numbers to tune are here and nowhere else."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One model size and schedule.
+
+    Attributes:
+        work: cost of the whole run, one pair counting as ``PAIR_COST`` + the symbols of its query; the number of epochs
+            follows from it, within ``epochs``.
+        epochs: fewest and most epochs.
+        warmup_epochs: epochs of rising learning rate, at most a tenth of the run.
+        batch: pairs per update over all workers; small data take smaller batches, ``updates`` per epoch at least.
+        shrink: fewer clusters for data with fewer than ``ITEMS_PER_CLUSTER`` items a cluster.
+        rqvae_rows: items x epochs of RQ-VAE training; None: the paper's 500 epochs.
+    """
+
+    width: int
+    feed_forward: int
+    heads: int
+    layers: int
+    dropout: float
+    learning_rate: float
+    work: int
+    epochs: tuple[int, int]
+    patience: int = 10
+    warmup_epochs: int = 5
+    batch: int = 256
+    updates: int = 40
+    label_smoothing: float = 0.1
+    consistency: float = 0.15
+    adam_betas: str = "(0.9,0.98)"
+    clip_norm: float = 1.0
+    shared_encoder: bool = False
+    eval_beam: int = 10
+    shrink: bool = True
+    rqvae_rows: int | None = None
+
+
+RECIPES = {
+    # as in the paper, appendix C, and fairseq's defaults where it is silent
+    "paper": Recipe(
+        512,
+        2048,
+        8,
+        3,
+        dropout=0.1,
+        learning_rate=1e-4,
+        work=0,
+        epochs=(100, 100),
+        updates=1,
+        label_smoothing=0.0,
+        adam_betas="(0.9,0.999)",
+        clip_norm=0.0,
+        eval_beam=30,
+        shrink=False,
+    ),
+    # the paper's model, and a schedule that follows the size of the data
+    "cuda": Recipe(512, 2048, 8, 3, dropout=0.1, learning_rate=1e-4, work=1_000_000_000, epochs=(30, 100)),
+    # half the width, which learns at a higher rate; finishes in minutes on two cores
+    "cpu": Recipe(
+        256,
+        1024,
+        4,
+        3,
+        dropout=0.2,
+        learning_rate=1e-3,
+        work=7_000_000,
+        epochs=(10, 60),
+        shared_encoder=True,
+        rqvae_rows=4_000_000,
+    ),
+}
