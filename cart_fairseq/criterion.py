@@ -27,6 +27,10 @@ class CARTRDropConfig(FairseqDataclass):
             "help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster"
         },
     )
+    contrastive_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of the dense head's loss, where the model has one (--dense-dim)"},
+    )
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -47,11 +51,20 @@ class CARTRDropCriterion(FairseqCriterion):
 
     Both terms are summed over target tokens, padding left out, and normalised alike by fairseq (by target tokens). That is
     half of fairseq's ``label_smoothed_cross_entropy_with_rdrop`` at ``rdrop_alpha`` = 4 omega. Measured data and omega = 0
-    need one pass, and have no KL term.
+    need one pass, and have no KL term. Where the model has a dense head, its InfoNCE per query is added, weighted.
     """
 
-    def __init__(self, task: Any, consistency_weight: float, label_smoothing: float, shared_encoder: bool = False):
+    def __init__(
+        self,
+        task: Any,
+        consistency_weight: float,
+        label_smoothing: float,
+        shared_encoder: bool = False,
+        contrastive_weight: float = 1.0,
+    ):
         super().__init__(task)
+        if contrastive_weight < 0:
+            raise ValueError(f"--contrastive-weight is {contrastive_weight}; it must be 0 or more")
         if consistency_weight < 0 or not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"--consistency-weight {consistency_weight} must be 0 or more and --label-smoothing {label_smoothing} in [0, 1)"
@@ -59,6 +72,7 @@ class CARTRDropCriterion(FairseqCriterion):
         self.consistency_weight = consistency_weight
         self.label_smoothing = label_smoothing
         self.shared_encoder = shared_encoder
+        self.contrastive_weight = contrastive_weight
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
         """Compute the loss of a batch.
@@ -72,8 +86,10 @@ class CARTRDropCriterion(FairseqCriterion):
         if twice and self.shared_encoder:  # the rows of one query stand together and share its encoder states
             net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
         elif twice:
-            net_input = {key: torch.cat([value, value]) for key, value in net_input.items()}
-        log_probs = torch.log_softmax(model(**net_input)[0].float(), dim=-1)
+            doubled = ("src_tokens", "src_lengths", "prev_output_tokens")
+            net_input = {**net_input, **{key: torch.cat([net_input[key], net_input[key]]) for key in doubled}}
+        logits, extra = model(**net_input)
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
         if twice and self.shared_encoder:
             log_probs = log_probs.unflatten(0, (-1, 2)).transpose(0, 1)
         else:
@@ -88,6 +104,9 @@ class CARTRDropCriterion(FairseqCriterion):
         if twice:
             consistency = symmetric_kl(*log_probs)
             loss = loss + self.consistency_weight * consistency
+        contrastive = extra["contrastive"] if extra and "contrastive" in extra else None
+        if contrastive is not None:  # per query, where the rest is per target token
+            loss = loss + self.contrastive_weight * contrastive * target.size(1)
         sample_size = int(sample["ntokens"])
         logging_output = {
             "loss": loss.detach(),
@@ -97,12 +116,17 @@ class CARTRDropCriterion(FairseqCriterion):
             "nsentences": target.size(0),
             "sample_size": sample_size,
         }
+        if contrastive is not None:
+            logging_output["contrastive"] = contrastive.detach() * target.size(1)
         return loss, sample_size, logging_output
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum over workers; losses are logged in base 2 per target token, as fairseq does everywhere."""
-        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in ("loss", "nll_loss", "consistency")}
+        names = ["loss", "nll_loss", "consistency"] + ["contrastive"] * any(
+            "contrastive" in log for log in logging_outputs
+        )
+        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in names}
         size = sum(log.get("sample_size", 0) for log in logging_outputs)
         for key, value in total.items():
             metrics.log_scalar(key, value / size / math.log(2) if size else 0.0, size, round=3)

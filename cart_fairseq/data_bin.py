@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cart_fairseq.candidates import CandidateSet
+from cart_fairseq.dense import EMBEDDINGS, DenseItems
 from cart_fairseq.files import read_json
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.segments import SCHEMA_VERSION, check_sizes
@@ -84,6 +85,13 @@ class DataBin:
         if TRIE in self.manifest["files"]:
             return IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
         return build_trie(self.bundle)
+
+    @cached_property
+    def dense_items(self) -> DenseItems | None:
+        """Features of the items for a dense head; None where it was binarised without."""
+        if EMBEDDINGS not in self.manifest["files"]:
+            return None
+        return DenseItems(self.directory, self.manifest["index_captions"] == "include")
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
         """The items of these rows as a set that can be searched.

@@ -7,6 +7,8 @@ import torch
 from fairseq.data import FairseqDataset, data_utils
 from torch import Tensor
 
+from cart_fairseq.dense import Companions, DenseItems
+
 MAX_BATCH = 1024
 
 
@@ -22,6 +24,9 @@ class QueryIdentifierDataset(FairseqDataset):
         candidates: name of the candidate set that competes for these queries.
         max_query_tokens: longer queries are cut, ``</s>`` kept.
         shuffle: draw a new order, and new batches, each epoch.
+        pairs: (n,) which query each example is, where some come several times; None: example i is query i.
+        dense: features of the items, and for each query the row of its item and how to draw companions; training
+            examples have them where a dense head learns.
     """
 
     def __init__(
@@ -34,10 +39,14 @@ class QueryIdentifierDataset(FairseqDataset):
         candidates: str,
         max_query_tokens: int,
         shuffle: bool = False,
+        pairs: np.ndarray | None = None,
+        dense: tuple[DenseItems, np.ndarray, Companions] | None = None,
     ):
         self.queries = queries
         self.identifiers = identifiers
-        self.sizes = np.minimum(np.asarray(query_sizes), max_query_tokens)
+        self.pairs = np.arange(len(query_sizes)) if pairs is None else pairs
+        self.dense = dense
+        self.sizes = np.minimum(np.asarray(query_sizes), max_query_tokens)[self.pairs]
         self.pad = pad
         self.eos = eos
         self.candidates = candidates
@@ -45,10 +54,11 @@ class QueryIdentifierDataset(FairseqDataset):
         self.epoch = 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        query = self.queries[index].long()
+        pair = int(self.pairs[index])
+        query = self.queries[pair].long()
         if len(query) > self.sizes[index]:
             query = torch.cat([query[: self.sizes[index] - 1], query[-1:]])
-        target = None if self.identifiers is None else self.identifiers[index].long()[:-1]
+        target = None if self.identifiers is None else self.identifiers[pair].long()[:-1]
         return {"id": index, "query": query, "target": target}
 
     def __len__(self) -> int:
@@ -77,6 +87,13 @@ class QueryIdentifierDataset(FairseqDataset):
             batch["net_input"]["prev_output_tokens"] = torch.cat([start, target[:, :-1]], dim=1)
         else:
             batch["ntokens"] = sum(len(query) for query in queries)
+        if self.dense is not None:
+            items, item_rows, companions = self.dense
+            pairs = self.pairs[batch["id"].numpy()]
+            draw = np.random.default_rng((self.epoch, *pairs[:2].tolist()))
+            rows = item_rows[pairs]
+            features = items.training_features(rows, companions.draw(pairs, draw))
+            batch["net_input"] |= {"items": torch.from_numpy(rows), "item_features": features}
         return batch
 
     def num_tokens(self, index: int) -> int:

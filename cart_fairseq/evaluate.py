@@ -87,10 +87,11 @@ def search(
     beam: int,
     precision: str,
     scoring: str,
+    dense_weight: float | None,
 ) -> list[Ranking]:
     """Rank items for the queries with a checkpoint; scores are sums of natural logs."""
     retriever = CartRetriever.from_pretrained(
-        path, data=data.directory, beam=beam, precision=precision, scoring=scoring
+        path, data=data.directory, beam=beam, precision=precision, scoring=scoring, dense_weight=dense_weight
     )
     chosen = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
     found = retriever.search([query.text for query in queries], k=DEPTH, candidates=chosen)
@@ -126,7 +127,9 @@ def evaluate(args: argparse.Namespace, data: DataBin) -> tuple[dict[str, Any], l
                 f"candidate set {name!r} and so cannot be found; choose another set with --candidates"
             )
     if args.path:
-        rankings = search(data, queries, candidates, args.path, args.beam, args.precision, args.scoring)
+        rankings = search(
+            data, queries, candidates, args.path, args.beam, args.precision, args.scoring, args.dense_weight
+        )
     else:
         rankings = read_generation(args.generation, data, queries)
         outside = first_outside(rankings, competing)
@@ -174,6 +177,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--beam", type=int, default=30, help="beam width with --path (default: 30)")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="computed in with --path (float32)")
     parser.add_argument("--scoring", choices=SCORINGS, default=DEFAULT_SCORING, help="with --path (%(default)s)")
+    parser.add_argument(
+        "--dense-weight",
+        type=float,
+        help="of the dense score with --path, where the model has a dense head; 0: none (as it was trained)",
+    )
     parser.add_argument(
         "--candidates",
         metavar="all|split|NAME",

@@ -1,6 +1,7 @@
 """The architecture ``cart``: a small encoder-decoder that writes an item's identifier for a query (CART 3.4, Figure 3).
 
-Encoder (:mod:`cart_fairseq.encoder`) and decoder share fairseq's embeddings, positions and output projection.
+Encoder (:mod:`cart_fairseq.encoder`, or a pretrained one, :mod:`cart_fairseq.pretrained_encoder`) and decoder
+(:mod:`cart_fairseq.decoder`).
 """
 
 import argparse
@@ -10,105 +11,37 @@ from typing import Any
 import torch
 from fairseq import utils
 from fairseq.models import register_model, register_model_architecture
-from fairseq.models.transformer import (
-    TransformerConfig,
-    TransformerDecoderBase,
-    TransformerModelBase,
-)
+from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor, nn
 
-from cart_fairseq.decoder_layer import CARTDecoderLayer
-from cart_fairseq.dropout import Dropout
+from cart_fairseq.decoder import CARTDecoder
+from cart_fairseq.dense import DenseHead
 from cart_fairseq.encoder import CARTEncoder
-from cart_fairseq.fusion import FUSIONS, CoarseMemory, Fusion
+from cart_fairseq.fusion import FUSIONS, Fusion
+from cart_fairseq.pretrained_encoder import PretrainedEncoder
+from cart_fairseq.text_encoder import TextEncoder
 
-
-class CARTDecoder(TransformerDecoderBase):
-    """The decoder: embeddings and output projection are fairseq's, the layers are CART's."""
-
-    def __init__(self, cfg: Any, dictionary: Any, embed_tokens: nn.Embedding):
-        super().__init__(cfg, dictionary, embed_tokens)
-        self.dropout_module = Dropout(cfg.dropout)
-        self.fusion = cfg.fusion
-        coarse = "coarse" in cfg.fusion
-        self.coarse_memory = CoarseMemory(cfg.encoder.layers, cfg.encoder.embed_dim) if coarse else None
-
-    def build_decoder_layer(self, cfg: Any, no_encoder_attn: bool = False) -> CARTDecoderLayer:
-        """One of the decoder's layers."""
-        return CARTDecoderLayer(cfg)
-
-    def memories(self, encoder_out: dict[str, list[Tensor]]) -> list[Tensor]:
-        """What the layers attend to, each (T, B, C): Z and E_1 … E_S as the fusion needs them, else the last state."""
-        if self.fusion == "none":
-            return encoder_out["encoder_out"]
-        states = encoder_out["encoder_states"]
-        if self.coarse_memory is None:
-            return states
-        coarse = self.coarse_memory(states)
-        return [coarse] if self.fusion == "coarse" else [coarse, *states]
-
-    def extract_features(
-        self,
-        prev_output_tokens: Tensor,
-        encoder_out: dict[str, list[Tensor]],
-        incremental_state: dict[str, Any] | None = None,
-        full_context_alignment: bool = False,
-        alignment_layer: int | None = None,
-        alignment_heads: int | None = None,
-        slots: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Features before the output projection.
-
-        Args:
-            prev_output_tokens: (R, L) int64; R may be a multiple of the number of queries, whose beams or dropout passes
-                are consecutive rows. With an incremental state only the last position is computed.
-            slots: (R,) int64 with an incremental state, where queries have different numbers of rows: which place of
-                the grid (rows a query, queries) each row takes.
-
-        Returns:
-            (R, L or 1, C) features and fairseq's dictionary of extras.
-        """
-        positions = None
-        if self.embed_positions is not None:
-            positions = self.embed_positions(prev_output_tokens, incremental_state=incremental_state)
-        if incremental_state is not None:
-            prev_output_tokens = prev_output_tokens[:, -1:]
-            positions = positions[:, -1:] if positions is not None else None
-        x = self.embed_scale * self.embed_tokens(prev_output_tokens)
-        if positions is not None:
-            x = x + positions
-        x = self.dropout_module(x).transpose(0, 1).contiguous()
-        # the layers keep keys and values themselves from the second step on
-        first = incremental_state is None or not incremental_state
-        memories = self.memories(encoder_out) if first else []
-        mask = encoder_out["encoder_padding_mask"][0]
-        # looking whether there is any costs a GPU more than masking nothing
-        padding = mask if mask.is_cuda or mask.any() else None
-        for layer in self.layers:
-            x = layer(x, memories, padding, incremental_state, slots)
-        if self.layer_norm is not None:
-            x = self.layer_norm(x)
-        return x.transpose(0, 1), {"attn": [None], "inner_states": None}
-
-    def project(self, features: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
-        """Logits of the symbols from ``begin`` to ``end``: features (R, C) -> (R, end - begin)."""
-        return nn.functional.linear(features, self.output_projection.weight[begin:end])
-
-    def reorder_beams(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
-        """Let row i continue row ``new_order[i]`` of the same query; the queries' memories stay where they are."""
-        for layer in self.layers:
-            layer.self_attn.reorder_incremental_state(incremental_state, new_order)
+TEXT_ENCODERS = ("auto", "scratch")
 
 
 @register_model("cart")
 class CARTModel(TransformerModelBase):
     """CART's encoder-decoder. A checkpoint remembers, and checks, which identifiers and vocabulary it belongs to."""
 
-    def __init__(self, cfg: Any, encoder: CARTEncoder, decoder: CARTDecoder, fingerprint: bytes = b""):
+    def __init__(
+        self,
+        cfg: Any,
+        encoder: CARTEncoder | PretrainedEncoder,
+        decoder: CARTDecoder,
+        fingerprint: bytes = b"",
+        dense: DenseHead | None = None,
+    ):
         super().__init__(cfg, encoder, decoder)
+        self.dense = dense
         # as floats, which survive half precision and checkpoint averaging unchanged
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
-        self.apply(_init_xavier)
+        pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
+        self.apply(lambda module: None if module in pretrained else _init_xavier(module))
         for module in self.modules():
             if isinstance(module, Fusion) and module.fine:
                 module.reset_gates()
@@ -132,6 +65,19 @@ class CARTModel(TransformerModelBase):
         parser.add_argument("--activation-dropout", type=float, metavar="P", help="inside feed-forward (default: 0)")
         parser.add_argument("--max-source-positions", type=int, metavar="N", help="longest query (default: 1024)")
         parser.add_argument(
+            "--text-encoder",
+            choices=TEXT_ENCODERS,
+            help="auto: the data-bin's pretrained encoder, where it holds one (binarize --text-encoder), whatever --encoder-… "
+            "say; its width is its own, the decoder's --decoder-embed-dim. scratch: one trained from nothing on the same "
+            "tokens (default: auto)",
+        )
+        parser.add_argument(
+            "--train-text-layers",
+            type=int,
+            metavar="N",
+            help="upper layers of a pretrained text encoder that learn too; 0: it stays as it is, -1: all of it (default: 0)",
+        )
+        parser.add_argument(
             "--share-decoder-input-output-embed", action="store_true", help="tie the decoder's embeddings"
         )
         parser.add_argument(
@@ -150,13 +96,21 @@ class CARTModel(TransformerModelBase):
             choices=("none", "sqrt"),
             help="sum the fine branch as Eq. 4 reads, or divide it by sqrt(S) (default: none)",
         )
+        parser.add_argument(
+            "--dense-dim",
+            type=int,
+            metavar="D",
+            help="width of a dense head that learns beside the identifiers and orders the beam; the data-bin must hold "
+            "embeddings (binarize --embeddings); 0: none, as in the paper (default: 0)",
+        )
 
     @classmethod
     def build_model(cls, args: argparse.Namespace, task: Any) -> "CARTModel":
         """Build the model for a task that has dictionaries and a ``data_fingerprint``.
 
         Raises:
-            ValueError: a number of layers is below 1, or widths and heads do not fit.
+            ValueError: a number of layers is impossible, widths and heads do not fit, or something that an option needs is
+                missing.
         """
         cart_architecture(args)
         for option in ("encoder_layers", "decoder_layers"):
@@ -165,14 +119,61 @@ class CARTModel(TransformerModelBase):
         cfg = TransformerConfig.from_namespace(args)
         cfg.fusion, cfg.coarse_gating, cfg.fine_scaling = args.fusion, args.coarse_gating, args.fine_scaling
         cfg.max_target_positions = 64  # identifiers are short
-        encoder_tokens = cls.build_embedding(cfg, task.source_dictionary, cfg.encoder.embed_dim)
+        encoder, fingerprint = cls._build_text_encoder(cfg, args, task), task.data_fingerprint
+        if isinstance(encoder, PretrainedEncoder):
+            cfg.encoder.layers, cfg.encoder.embed_dim = encoder.layers, encoder.width
+            fingerprint += encoder.digest
         decoder_tokens = cls.build_embedding(cfg, task.target_dictionary, cfg.decoder.embed_dim)
-        encoder = CARTEncoder(cfg, task.source_dictionary, encoder_tokens)
         decoder = CARTDecoder(cfg, task.target_dictionary, decoder_tokens)
-        return cls(cfg, encoder, decoder, task.data_fingerprint)
+        dense = None
+        if args.dense_dim:
+            items = task.data.dense_items
+            if items is None:
+                raise ValueError(
+                    f"--dense-dim {args.dense_dim}: {task.data.directory} holds no embeddings of the items; binarise with "
+                    "--embeddings"
+                )
+            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, cfg.dropout)
+        return cls(cfg, encoder, decoder, fingerprint, dense)
+
+    @classmethod
+    def _build_text_encoder(cls, cfg: Any, args: argparse.Namespace, task: Any) -> CARTEncoder | PretrainedEncoder:
+        """The data-bin's encoder, unless it has none or another is asked for."""
+        data = getattr(task, "data", None)  # benchmarks build models without one
+        pretrained = TextEncoder.of(data) if data is not None and args.text_encoder == "auto" else None
+        if pretrained is not None:
+            return PretrainedEncoder(task.source_dictionary, pretrained, args.train_text_layers)
+        if args.train_text_layers:
+            raise ValueError(
+                f"--train-text-layers is {args.train_text_layers}, but there is no pretrained text encoder; binarise with "
+                "--text-encoder, and leave out --text-encoder scratch here"
+            )
+        tokens = cls.build_embedding(cfg, task.source_dictionary, cfg.encoder.embed_dim)
+        return CARTEncoder(cfg, task.source_dictionary, tokens)
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor,
+        prev_output_tokens: Tensor,
+        items: Tensor | None = None,
+        item_features: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Logits (R, J, V) and extras; with ``item_features`` (B, D), and a dense head, its loss as ``contrastive``.
+
+        Args:
+            src_tokens: (B or more, T) int64; src_lengths: their lengths.
+            prev_output_tokens: (R, J) int64, R a multiple of the number of queries.
+            items: (B,) int64, the queries' items.
+        """
+        encoder_out = self.encoder(src_tokens, src_lengths)
+        logits, extra = self.decoder(prev_output_tokens, encoder_out=encoder_out)
+        if self.dense is not None and items is not None and item_features is not None:
+            extra["contrastive"] = self.dense.loss(encoder_out, item_features, items)
+        return logits, extra
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:
-        """Refuse a checkpoint that was trained on other identifiers or another vocabulary.
+        """Refuse a checkpoint that was trained on other identifiers, another vocabulary or another text encoder.
 
         Raises:
             ValueError: the fingerprints differ.
@@ -181,10 +182,11 @@ class CARTModel(TransformerModelBase):
         if saved is None or saved.shape != own.shape or not torch.equal(saved.float().cpu(), own.float().cpu()):
             found, expected = (bytes(t.byte().tolist()).hex()[:12] if t is not None else "none" for t in (saved, own))
             raise ValueError(
-                f"the checkpoint belongs to other identifiers or another vocabulary (fingerprint {found}, this data-bin "
+                f"the checkpoint belongs to other identifiers, vocabulary or text encoder (fingerprint {found}, this data-bin "
                 f"has {expected}); give the data-bin it was trained on, or train again in a new --save-dir"
             )
-        for key in [key for key in state_dict if key.endswith(".key.bias")]:
+        own_keys = self.state_dict().keys()
+        for key in [key for key in state_dict if key.endswith(".key.bias") and key not in own_keys]:
             del state_dict[key]  # checkpoints of 0.1 have biases that change nothing
         super().upgrade_state_dict_named(state_dict, name)
 
@@ -219,6 +221,9 @@ DEFAULTS = {
     "fusion": "coarse-fine",
     "coarse_gating": "sigmoid",
     "fine_scaling": "none",
+    "dense_dim": 0,
+    "text_encoder": "auto",
+    "train_text_layers": 0,
 }
 
 

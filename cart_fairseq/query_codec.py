@@ -1,9 +1,28 @@
 """Text queries to symbols, and identifiers back to item ids, in the shape of a fairseq BPE."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import sentencepiece
 
 from cart_fairseq.data_bin import DataBin
+from cart_fairseq.text_encoder import TextEncoder, TokenSymbols
+
+
+class Pieces:
+    """Texts to the pieces of a sentencepiece model and back."""
+
+    def __init__(self, model: Path):
+        self._processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+
+    def split(self, text: str) -> list[str]:
+        """A text as words of the dictionary."""
+        return self._processor.encode(text, out_type=str)
+
+    def join(self, words: Iterable[str]) -> str:
+        """Words of the dictionary as text."""
+        return self._processor.decode([*words])
 
 
 class QueryCodec:
@@ -11,11 +30,15 @@ class QueryCodec:
 
     Args:
         data: the opened data-bin.
+
+    Raises:
+        ValueError: its text encoder is damaged, or the library that encodes for it is missing.
     """
 
     def __init__(self, data: DataBin):
         self.data = data
-        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(data.directory / "sentencepiece.model"))
+        encoder = TextEncoder.of(data)
+        self._pieces = Pieces(data.directory / "sentencepiece.model") if encoder is None else TokenSymbols.load(encoder)
         symbols = data.bundle.positions
         self.value_of = [{p.symbol(value): value for value in range(p.size)} for p in symbols]
         trie = data.trie
@@ -24,8 +47,8 @@ class QueryCodec:
         self.rows = trie.rows.cpu().numpy()
 
     def encode(self, text: str) -> str:
-        """A query's sentencepiece pieces, separated by spaces."""
-        return " ".join(self.pieces.encode(text, out_type=str))
+        """A query's words of the dictionary, separated by spaces."""
+        return " ".join(self._pieces.split(text))
 
     def decode(self, symbols: str) -> str:
         """The item id that an identifier names; a query's pieces become text again."""
@@ -36,6 +59,6 @@ class QueryCodec:
                 low, high = self.first_child[depth][node : node + 2].tolist()
                 node = low + int(np.searchsorted(self.values[depth][low:high], known[word]))
                 if node == high or self.values[depth][node] != known[word]:
-                    return self.pieces.decode(words)
+                    return self._pieces.join(words)
             return self.data.bundle.item_id(int(self.rows[node]))
-        return self.pieces.decode(words)
+        return self._pieces.join(words)

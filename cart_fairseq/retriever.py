@@ -45,10 +45,19 @@ class CartRetriever:
         task: the task they were trained with.
         beam: default beam width; at least as wide as the k asked for is used.
         scoring: ``masked`` or ``renormalised``.
+        dense_weight: of the dense score that orders the beam; ``--dense-weight`` of the training unless given.
     """
 
-    def __init__(self, models: Sequence[Any], task: CartRetrievalTask, beam: int = 30, scoring: str = DEFAULT_SCORING):
+    def __init__(
+        self,
+        models: Sequence[Any],
+        task: CartRetrievalTask,
+        beam: int = 30,
+        scoring: str = DEFAULT_SCORING,
+        dense_weight: float | None = None,
+    ):
         self.task = task
+        self.dense_weight = dense_weight
         self.beam = beam
         self.scoring = scoring
         self.models = list(models)
@@ -64,6 +73,7 @@ class CartRetriever:
         device: str | torch.device | None = None,
         precision: str = "float32",
         scoring: str = DEFAULT_SCORING,
+        dense_weight: float | None = None,
     ) -> "CartRetriever":
         """Load a checkpoint, or an ensemble of several joined by colons.
 
@@ -74,6 +84,8 @@ class CartRetriever:
             device: where to search; a GPU if there is one, unless given.
             precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.precision.convert`).
             scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.sequence_generator.IdentifierGenerator` says.
+            dense_weight: of the dense score, where the models have a dense head; 0 ranks by the identifiers alone. What the
+                model was trained with (``--dense-weight``) unless given.
 
         Raises:
             ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers; the
@@ -96,7 +108,7 @@ class CartRetriever:
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls([convert(model.to(target).eval(), precision) for model in models], task, beam, scoring)
+        return cls([convert(model.to(target).eval(), precision) for model in models], task, beam, scoring, dense_weight)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates that several searches use; None stands for the whole catalogue.
@@ -139,7 +151,9 @@ class CartRetriever:
             if not text.strip():
                 raise ValueError(f"query {row} is empty; give it some text")
         allowed = self._per_query(candidates, len(texts))
-        generator = self.task.search_with(self.models, max(self.beam, k), scoring=self.scoring)
+        generator = self.task.search_with(
+            self.models, max(self.beam, k), scoring=self.scoring, dense_weight=self.dense_weight
+        )
         tokens = [
             self.task.query_dict.encode_line(self.codec.encode(text), add_if_not_exist=False).long() for text in texts
         ]

@@ -9,6 +9,7 @@ from fairseq.models import FairseqEncoderDecoderModel
 from torch import Tensor, nn
 
 from cart_fairseq.candidates import BatchCandidates, CandidateSet
+from cart_fairseq.dense import DenseItems, dense_scores
 from cart_fairseq.trie import IdentifierTrie
 
 SCORINGS = ("masked", "renormalised")
@@ -21,7 +22,8 @@ class SearchResult(NamedTuple):
 
     Attributes:
         rows: (B, K) int64 item rows.
-        scores: (B, K) float32, the sum of the identifier's natural-log probabilities; -inf marks an empty place.
+        scores: (B, K) float32, the sum of the identifier's natural-log probabilities, plus what a dense head adds; -inf
+            marks an empty place.
         tokens: (B, K, J) int64 identifiers in symbols of the target dictionary.
         token_scores: (B, K, J) float32, each symbol's natural-log probability.
     """
@@ -58,6 +60,8 @@ class IdentifierGenerator(nn.Module):
         beam_size: at least 1.
         temperature: divides the logits.
         scoring: ``masked`` or ``renormalised``.
+        dense: features of the items; the models' dense heads then order what the beam found.
+        dense_weight: what the dense score (cosine times the models' scale) is multiplied with before it is added.
 
     Attributes:
         decoder_rows: how many decoder rows each of the J steps of the last search computed.
@@ -74,6 +78,8 @@ class IdentifierGenerator(nn.Module):
         beam_size: int = 30,
         temperature: float = 1.0,
         scoring: str = DEFAULT_SCORING,
+        dense: DenseItems | None = None,
+        dense_weight: float = 1.0,
     ):
         super().__init__()
         if beam_size < 1 or temperature <= 0:
@@ -87,6 +93,8 @@ class IdentifierGenerator(nn.Module):
         self.beam_size = beam_size
         self.temperature = temperature
         self.scoring = scoring
+        self.dense = dense
+        self.dense_weight = dense_weight
         self.symbols_to_strip_from_output = {start}
         self.decoder_rows: list[int] = []
 
@@ -137,7 +145,19 @@ class IdentifierGenerator(nn.Module):
             token_scores = torch.cat(
                 [token_scores.flatten(0, 1)[parents].view(batch, beams, -1), new_scores.unsqueeze(2)], dim=2
             )
-        return SearchResult(trie.rows[nodes].long(), scores, tokens[:, :, 1:], token_scores)
+        found = SearchResult(trie.rows[nodes].long(), scores, tokens[:, :, 1:], token_scores)
+        return found if self.dense is None else self._rerank(found, self.dense, decoding)
+
+    def _rerank(self, found: SearchResult, items: DenseItems, decoding: list["_Decoding"]) -> SearchResult:
+        """The same items, ordered by the sum of the generative and the weighted dense score."""
+        members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
+        scores, order = (found.scores + self.dense_weight * dense_scores(members, items, found.rows)).sort(
+            dim=1, descending=True, stable=True
+        )
+        deep = order.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
+        return SearchResult(
+            found.rows.gather(1, order), scores, found.tokens.gather(1, deep), found.token_scores.gather(1, deep)
+        )
 
     def _undecided(self, step: int, nodes: Tensor, scores: Tensor, allowed: BatchCandidates) -> Tensor | None:
         """(B, K) bool: the beams whose item is still open; None where the decoder must see all of them."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary, data_utils
@@ -18,10 +19,13 @@ from torch import Tensor
 from cart_fairseq.allocator import keep_freed_memory
 from cart_fairseq.data_bin import REMEDY, DataBin
 from cart_fairseq.dataset import QueryIdentifierDataset
+from cart_fairseq.dense import Companions
 from cart_fairseq.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.precision import PRECISIONS, convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS, IdentifierGenerator
+
+BLOCK = 65536
 
 
 @dataclass
@@ -42,6 +46,16 @@ class CartRetrievalConfig(FairseqDataclass):
     inference_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
         default="float32",
         metadata={"help": "what fairseq-generate and fairseq-interactive compute in; int8 is for CPUs"},
+    )
+    dense_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of the dense score that orders the beam, where the model has a dense head; 0: none"},
+    )
+    index_repeats: int = field(
+        default=1,
+        metadata={
+            "help": "times that an index caption is trained on in an epoch: items known by one caption, beside five of others"
+        },
     )
     float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
         default="highest",
@@ -77,6 +91,11 @@ class CartRetrievalTask(FairseqTask):
         """
         if cfg.eval_beam < 10:
             raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs at least 10")
+        if cfg.dense_weight < 0 or cfg.index_repeats < 1:
+            raise ValueError(
+                f"--dense-weight is {cfg.dense_weight}, must be 0 or more; --index-repeats is {cfg.index_repeats}, must be 1 "
+                "or more"
+            )
         keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)
@@ -123,6 +142,7 @@ class CartRetrievalTask(FairseqTask):
         queries = data_utils.load_indexed_dataset(f"{prefix}.query", self.query_dict)
         identifiers = data_utils.load_indexed_dataset(f"{prefix}.id", self.id_dict)
         measured = str(self.cfg.candidates) == "split" and split != "train"
+        training: dict[str, Any] = self._training_examples() if split == "train" else {}
         self.datasets[split] = QueryIdentifierDataset(
             queries,
             queries.sizes,
@@ -132,7 +152,27 @@ class CartRetrievalTask(FairseqTask):
             split if measured else "all",
             self.max_query_tokens,
             shuffle=split == "train",
+            **training,
         )
+
+    def _training_examples(self) -> dict[str, Any]:
+        """Which examples come how often, and what a dense head learns from."""
+        examples: dict[str, Any] = {}
+        columns = pq.read_table(self.data.directory / "queries.train.parquet", columns=["item_row", "role"])
+        if self.cfg.index_repeats > 1:
+            index = np.flatnonzero(columns["role"].to_numpy() == "index")
+            every = [np.arange(len(columns)), *[index] * (self.cfg.index_repeats - 1)]
+            examples["pairs"] = np.concatenate(every)
+        items = self.data.dense_items
+        if items is not None:
+            item_rows = columns["item_row"].to_numpy()
+            known = np.zeros(len(columns), dtype=bool)
+            if items.captions is not None:
+                known = np.concatenate(
+                    [items.captions[at : at + BLOCK].any(axis=1) for at in range(0, len(known), BLOCK)]
+                )
+            examples["dense"] = (items, item_rows, Companions(item_rows, known))
+        return examples
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **kwargs: Any
@@ -179,11 +219,20 @@ class CartRetrievalTask(FairseqTask):
         return self.search_with(models, getattr(args, "beam", 30), getattr(args, "temperature", 1.0))
 
     def search_with(
-        self, models: Sequence[Any], beam: int, temperature: float = 1.0, scoring: str | None = None
+        self,
+        models: Sequence[Any],
+        beam: int,
+        temperature: float = 1.0,
+        scoring: str | None = None,
+        dense_weight: float | None = None,
     ) -> IdentifierGenerator:
-        """A search of the catalogue with one model or an ensemble; ``scoring`` is ``--beam-scoring`` unless given."""
+        """A search with one model or an ensemble; ``--beam-scoring`` and ``--dense-weight`` hold unless given."""
         scoring = scoring or str(self.cfg.beam_scoring)
-        return IdentifierGenerator(models, self.data.source, self.id_dict.eos(), beam, temperature, scoring)
+        items = self.data.dense_items if all(model.dense is not None for model in models) else None
+        weight = self.cfg.dense_weight if dense_weight is None else dense_weight
+        return IdentifierGenerator(
+            models, self.data.source, self.id_dict.eos(), beam, temperature, scoring, items if weight else None, weight
+        )
 
     def build_bpe(self, args: Any) -> QueryCodec:
         """How fairseq's commands turn text into symbols, and identifiers into item ids."""

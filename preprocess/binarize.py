@@ -18,12 +18,13 @@ from cart_fairseq.data_bin import TRIE, DataBin, build_trie
 from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.segments import SCHEMA_VERSION, file_entry
+from cart_fairseq.text_encoder import TextEncoder
+from preprocess.dense_data import open_dense, write_dense
 from preprocess.inputs import read_captions
 from preprocess.roles import MEASURED, Caption, assign, candidate_rows, hold_out, resolve
 from preprocess.subsets import cut_queries, encode_queries, write_subset
-from preprocess.vocabulary import QueryVocabulary, train_sentencepiece
+from preprocess.vocabulary_choice import VocabularyChoice
 
-SENTENCEPIECE = "sentencepiece.model"
 MANIFEST = "manifest.json"
 
 
@@ -32,7 +33,7 @@ class Settings:
     """What the result depends on beside its input files; written to the manifest.
 
     Attributes:
-        vocab_size: the most sentencepiece pieces, specials included.
+        vocab_size: the most sentencepiece pieces, specials included; a text encoder has its own vocabulary.
         index_captions: ``include`` or ``exclude`` the index captions of valid and test items in training.
         seed: of the held-out sample.
         valid_size: captions held out where no valid query exists; None means 5 % and at most 1,000.
@@ -63,6 +64,8 @@ def binarize(
     output: Path,
     settings: Settings = Settings(),
     vocabulary_from: Path | None = None,
+    embeddings: Path | None = None,
+    text_encoder: str | None = None,
 ) -> bool:
     """Write a ``data-bin``, atomically; do nothing where ``output`` was made from the same inputs and settings.
 
@@ -70,8 +73,11 @@ def binarize(
         identifiers: an identifier bundle.
         captions: ``captions.jsonl``.
         output: the folder to make; only an earlier data-bin or an empty folder is replaced.
-        vocabulary_from: a data-bin whose query vocabulary is used instead of one trained on these captions, so that a
-            checkpoint of that data-bin goes on with this one.
+        vocabulary_from: a data-bin whose query vocabulary, and text encoder, is used instead of one trained on these
+            captions, so that a checkpoint of that data-bin goes on with this one.
+        embeddings: of the items, for a dense head: as `build_identifiers` reads, or a folder of `join_captions`.
+        text_encoder: a pretrained encoder of transformers, by name or folder, that the data-bin is to hold; its vocabulary
+            is the query vocabulary then.
 
     Returns:
         Whether anything was written.
@@ -88,8 +94,11 @@ def binarize(
         "captions": sha256(captions),
         **dataclasses.asdict(settings),
     }
-    if vocabulary_from:
-        inputs["vocabulary"] = sha256(DataBin(vocabulary_from).directory / SENTENCEPIECE)
+    choice = VocabularyChoice(vocabulary_from, text_encoder)
+    inputs |= choice.inputs()
+    dense = open_dense(embeddings, len(bundle)) if embeddings else None
+    if dense is not None:
+        inputs["embeddings"] = dense[2]
     if is_current(output, inputs):
         print(f"{output}: up to date (same identifiers, captions and settings), nothing to do")
         return False
@@ -118,16 +127,11 @@ def binarize(
             )
 
     texts = [caption.text for caption in subsets["train"]]
-    vocabulary = QueryVocabulary(
-        (DataBin(vocabulary_from).directory / SENTENCEPIECE).read_bytes()
-        if vocabulary_from
-        else train_sentencepiece(texts, settings.vocab_size, settings.seed)
-    )
+    vocabulary = choice.vocabulary(texts, settings.vocab_size, settings.seed, settings.max_query_tokens)
     queries = {subset: encode_queries(members, vocabulary, str(captions)) for subset, members in subsets.items()}
     notes = [note for subset in queries for note in cut_queries(queries[subset], settings.max_query_tokens, subset)]
     with replacing(output, directory=True) as new:
-        (new / SENTENCEPIECE).write_bytes(vocabulary.model)
-        (new / "dict.query.txt").write_text(vocabulary.dictionary(), encoding="utf-8", newline="\n")
+        described = vocabulary.write(new)
         copy_bundle(bundle, new / "identifiers")
         shutil.copyfile(identifiers / "dict.id.txt", new / "dict.id.txt")
         build_trie(bundle).save(new / TRIE, bundle.state)
@@ -136,7 +140,9 @@ def binarize(
         for subset, members in subsets.items():
             if members:
                 write_subset(new, subset, members, queries[subset], symbols)
-        files = sorted(path for path in new.iterdir() if path.is_file())  # the bundle has a manifest of its own
+        if dense is not None:
+            write_dense(new, *dense[:2], subsets["train"])
+        files = sorted(path for path in new.iterdir() if path.is_file())  # folders have entries of their own
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "kind": "data-bin",
@@ -151,6 +157,7 @@ def binarize(
             },
             "valid_held_out": held_out,
             "inputs": inputs,
+            **described,
             "files": {path.name: file_entry(path) for path in files},
         }
         write_json(new / MANIFEST, manifest)
@@ -176,7 +183,9 @@ def is_current(output: Path, inputs: dict[str, object]) -> bool:
     if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
         raise ValueError(f"{output}: holds files that are no data-bin; choose an empty or new folder for --output")
     try:
-        return DataBin(output).manifest.get("inputs") == inputs
+        data = DataBin(output)
+        TextEncoder.of(data)
+        return data.manifest.get("inputs") == inputs
     except (ValueError, KeyError):
         return False
 
@@ -231,10 +240,21 @@ def parser() -> argparse.ArgumentParser:
         "--vocab-size", type=int, default=defaults.vocab_size, help="most pieces of the query vocabulary (%(default)s)"
     )
     result.add_argument(
+        "--text-encoder",
+        metavar="NAME|PATH",
+        help="put this pretrained encoder of transformers, by its name on the hub or its folder, into the data-bin; its "
+        "vocabulary is the query vocabulary then (default: none, a vocabulary is learned from the training captions)",
+    )
+    result.add_argument(
         "--vocabulary-from",
         type=Path,
         metavar="DATA-BIN",
-        help="use the query vocabulary of this data-bin, so that its checkpoints go on with the new one",
+        help="use the query vocabulary, or text encoder, of this data-bin, so that its checkpoints go on with the new one",
+    )
+    result.add_argument(
+        "--embeddings",
+        type=Path,
+        help="embeddings of the items, or the folder that preprocess.join_captions wrote, for a model with a dense head",
     )
     result.add_argument(
         "--index-captions",
@@ -261,8 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = vars(parser().parse_args(argv))
     identifiers, captions, output = args.pop("identifiers"), args.pop("captions"), args.pop("output")
-    vocabulary_from = args.pop("vocabulary_from")
-    binarize(identifiers, captions, output, Settings(**args), vocabulary_from)
+    further = {name: args.pop(name) for name in ("vocabulary_from", "embeddings", "text_encoder")}
+    binarize(identifiers, captions, output, Settings(**args), **further)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Carries an update of a data-bin's identifier bundle to the files that follow from it.
 
-Those are the trie, the candidate sets, the subsets where items were removed or renumbered, and the manifest. All of them
+Those are the trie, the candidate sets, the subsets where items were removed or renumbered, a dense head's embeddings, and
+the manifest. All of them
 are written into one folder (:mod:`cart_fairseq.data_bin`), which is the data-bin from the moment on when the bundle's new
 manifest is in place; `settle_data_bin` moves them up.
 """
@@ -17,17 +18,25 @@ from cart_fairseq.files import read_json, replacing, write_json
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.segments import file_entry
 from preprocess.bundle_update import MANIFEST, link_over, remove_scratch
+from preprocess.dense_data import update_dense
+from preprocess.embeddings import Embeddings
 from preprocess.roles import MEASURED, candidate_rows
 from preprocess.subsets import files_of, keep_rows
 
 
-def write_pending(data: DataBin, after: IdentifierBundle, new_row: np.ndarray | None) -> None:
+def write_pending(
+    data: DataBin, after: IdentifierBundle, new_row: np.ndarray | None, added: Embeddings | None = None
+) -> None:
     """Write the files of a data-bin that go with its bundle as it is about to be.
 
     Args:
         data: the settled data-bin.
         after: its bundle after the update.
         new_row: (N,) int64, each item's new row, -1 for an item that is no more; None where rows stay as they are.
+        added: (n, D) embeddings of the items that join.
+
+    Raises:
+        ValueError: a dense head reads embeddings of another width.
     """
     root = data.directory
     sets = candidate_sets(data, after, new_row)
@@ -45,6 +54,7 @@ def write_pending(data: DataBin, after: IdentifierBundle, new_row: np.ndarray | 
             if not count["queries"]:
                 del counts[subset]
                 dropped |= set(files_of(subset))
+        update_dense(root, new, len(after), new_row, added)
         entries = {name: entry for name, entry in data.manifest["files"].items() if "/" not in name}
         for name in sorted(entries.keys() - dropped):
             if not (new / name).exists():

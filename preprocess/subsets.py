@@ -14,7 +14,7 @@ import torch
 from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
 
 from preprocess.roles import Caption
-from preprocess.vocabulary import EOS, UNK, QueryVocabulary
+from preprocess.vocabulary import EOS, UNK, Vocabulary
 
 SIDES = ("query", "id")
 
@@ -24,7 +24,7 @@ def files_of(subset: str) -> list[str]:
     return [f"queries.{subset}.parquet", *(f"{subset}.query-id.{s}.{end}" for s in SIDES for end in ("bin", "idx"))]
 
 
-def encode_queries(captions: Sequence[Caption], vocabulary: QueryVocabulary, source: str) -> list[list[int]]:
+def encode_queries(captions: Sequence[Caption], vocabulary: Vocabulary, source: str) -> list[list[int]]:
     """Symbols of each caption, the end of sentence last.
 
     Raises:

@@ -42,11 +42,13 @@ class Change:
     manifest: that of the bundle to be.
     new_row: (N,) int64, new row of each item, -1 for one that is no more; None where rows stay as they are.
     summary: for people.
+    added: (n, D) embeddings of the items that join.
     """
 
     manifest: dict[str, Any]
     new_row: np.ndarray | None
     summary: str
+    added: Embeddings | None = None
 
 
 def update(
@@ -76,7 +78,7 @@ def update(
             return
         after = IdentifierBundle.load(identifiers, change.manifest)
         if data_bin:
-            write_pending(DataBin(data_bin), after, change.new_row)
+            write_pending(DataBin(data_bin), after, change.new_row, change.added)
         write_json(journal, {"key": key, "state": after.state, "summary": change.summary})
         write_json(identifiers / on_disk.MANIFEST, change.manifest)  # from here on the new state counts
         settle(identifiers, data_bin)
@@ -131,7 +133,7 @@ def add(bundle: IdentifierBundle, embeddings: Embeddings, items: ItemsFile, refe
             f"… {len(report['moves'])} in all, see {on_disk.segment_name(manifest['revision'])}{on_disk.REPORT}"
         )
     lines.append(f"added {len(items):,} items, {in_catalogue:,} in the catalogue (revision {manifest['revision']})")
-    return Change(manifest, None, "\n".join(lines))
+    return Change(manifest, None, "\n".join(lines), embeddings)
 
 
 def refuse_known(bundle: IdentifierBundle, items: ItemsFile) -> None:

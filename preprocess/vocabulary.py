@@ -7,10 +7,13 @@ Text is normalised by ``nmt_nfkc_cf`` (Unicode NFKC and case folding): upper and
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import sentencepiece
 
+SENTENCEPIECE, DICTIONARY = "sentencepiece.model", "dict.query.txt"
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 EOS, UNK = 2, 3
 MAX_TRAINING_TEXTS = 1_000_000  # more captions than this are sampled: the vocabulary changes no more, memory would
@@ -70,6 +73,16 @@ def train_sentencepiece(texts: Sequence[str], vocab_size: int, seed: int) -> byt
     return model.getvalue()
 
 
+class Vocabulary(Protocol):
+    """Texts to symbols of the query dictionary, however they come about."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def write(self, directory: Path) -> dict[str, Any]: ...
+
+
 class QueryVocabulary:
     """Texts to symbols of the query dictionary.
 
@@ -93,3 +106,9 @@ class QueryVocabulary:
         """The content of ``dict.query.txt``: one ``<piece> 1`` a line, fairseq's own four specials left out."""
         pieces = (self._processor.id_to_piece(i) for i in range(len(SPECIALS), len(self)))
         return "".join(f"{piece} 1\n" for piece in pieces)
+
+    def write(self, directory: Path) -> dict[str, Any]:
+        """Write ``sentencepiece.model`` and ``dict.query.txt``; the manifest says no more of them than of other files."""
+        (directory / SENTENCEPIECE).write_bytes(self.model)
+        (directory / DICTIONARY).write_text(self.dictionary(), encoding="utf-8", newline="\n")
+        return {}

@@ -130,7 +130,7 @@ def data(tmp_path):
     return folder
 
 
-def run(warm, *arguments, script: str = "run.sh", **variables: str) -> subprocess.CompletedProcess:
+def run(warm, *arguments, **variables: str) -> subprocess.CompletedProcess:
     environment = {
         **os.environ,
         "PYTHON": str(warm.python),
@@ -139,7 +139,7 @@ def run(warm, *arguments, script: str = "run.sh", **variables: str) -> subproces
         "SUBSET": "test",
         **variables,
     }
-    command = ["bash", str(FOLDER / script), *map(str, arguments)]
+    command = ["bash", str(FOLDER / "run.sh"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
@@ -179,9 +179,3 @@ def test_an_unknown_table_is_refused(warm, data, tmp_path):
     assert done.returncode == 2
     assert "8: no such table of ablations in the paper; use one of 4, 5, 6, 7, 8-clotho" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_table4_sh_is_table_4(warm, data, tmp_path):
-    done = run(warm, data, tmp_path / "out", script="table4.sh", WARM_STOP_BEFORE="preprocess.build_identifiers")
-    assert "==== cart" in done.stdout
-    assert run(warm, data, script="table4.sh").returncode == 2

@@ -2,13 +2,23 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fairseq import options
 
 from cart_fairseq.evaluate import build_parser as evaluate_parser
-from preprocess import binarize, build_identifiers
+from preprocess import (
+    binarize,
+    build_identifiers,
+    extract_embeddings,
+    generate_captions,
+    join_captions,
+    update_identifiers,
+)
+from preprocess.annotations import __main__ as annotations
 
 ROOT = Path(__file__).resolve().parents[1]
 PARSERS = {
@@ -36,13 +46,24 @@ def test_fairseq_commands_parse(program, monkeypatch):
         assert parsed.data == "data-bin"
 
 
-def test_our_own_commands_parse():
-    for command in commands("python -m cart_fairseq.evaluate"):
-        assert evaluate_parser().parse_args(shlex.split(command)).data == "data-bin"
-    (build,) = commands("python -m preprocess.build_identifiers")
-    assert build_identifiers.parse(shlex.split(build)).scheme == "coarse-fine"
-    (binarise,) = commands("python -m preprocess.binarize")
-    assert binarize.parser().parse_args(shlex.split(binarise)).vocab_size == 10_000
+PARSED: dict[str, Callable[[list[str]], Any]] = {
+    "cart_fairseq.evaluate": lambda words: evaluate_parser().parse_args(words),
+    "preprocess.annotations": lambda words: annotations.parser().parse_args(words),
+    "preprocess.binarize": lambda words: binarize.parser().parse_args(words),
+    "preprocess.build_identifiers": build_identifiers.parse,
+    "preprocess.extract_embeddings": extract_embeddings.parse,
+    "preprocess.generate_captions": generate_captions.parse,
+    "preprocess.join_captions": join_captions.parse,
+    "preprocess.update_identifiers": lambda words: update_identifiers.parser().parse_args(words),
+}
+
+
+@pytest.mark.parametrize("program", PARSED)
+def test_our_own_commands_parse(program):
+    found = commands(f"python -m {program}")
+    assert found
+    for command in found:
+        PARSED[program](shlex.split(command))
 
 
 def test_files_and_targets_that_it_names_exist():

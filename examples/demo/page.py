@@ -1,10 +1,10 @@
-"""Queries and the pictures found for them, as one HTML page that needs nothing else (step 3 of `make demo`).
+"""Queries and what was found for them, as one HTML page that needs nothing else (step 5 of `make demo`).
 
-    python examples/demo/page.py DATA OUT PAGE [--queries 24] [--pictures 5] [--subset test]
+    python examples/demo/page.py PAGE FOLDER [FOLDER ...] [--queries 12] [--shown 5] [--subset test]
 
-Reads DATA/{items,captions}.jsonl with the pictures they name, and what `examples/own_data/run.sh` left in OUT: the TREC
-run and qrels of the subset, and metrics.json. Queries are drawn by chance, failures included. Pictures become part of
-the page; their alternative texts are their captions.
+Every FOLDER becomes a section. It has data/, with items.jsonl, captions.jsonl and the media they name, and run/, with what
+`examples/own_data/run.sh` left: the TREC run and qrels of the subset, and metrics.json. Queries are drawn by chance,
+failures included. Pictures, sounds and clips become part of the page; their alternative texts are their captions.
 """
 
 import argparse
@@ -21,7 +21,16 @@ import numpy as np
 from cart_fairseq.files import read_json, read_jsonl, replacing, run_script
 
 METRICS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr_at_10": "MRR@10"}
-MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+}
+NAMES = {"image": "picture", "audio": "sound", "video": "clip"}
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f5f2; --card: #fff; --ink: #1d1d22; --soft: #6a6a75; --line: #dedcd6;
   --good: #157a3d; --good-soft: #dff3e5; }
@@ -33,17 +42,23 @@ main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
 p { margin: 0 0 1rem; max-width: 44rem; }
 .soft, figcaption { color: var(--soft); }
-dl { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.5rem 0 2rem; }
+dl { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
 dl div { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: .6rem 1.1rem; }
 dt { font-size: .8rem; color: var(--soft); }
 dd { margin: 0; font-size: 1.5rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .9rem; padding: 1rem 1.25rem 1.1rem;
   margin-bottom: 1rem; }
-h2 { font-size: 1.05rem; font-weight: 600; margin: 0 0 .75rem; }
+h2 { font-size: 1.45rem; margin: 0; }
+h3 { font-size: 1.05rem; font-weight: 600; margin: 0 0 .75rem; }
 ol, .missed { display: flex; flex-wrap: wrap; gap: .75rem; list-style: none; margin: 0; padding: 0; }
 .missed { border-top: 1px dashed var(--line); margin-top: .9rem; padding-top: .9rem; align-items: center; }
+section { border-top: 1px solid var(--line); padding-top: 1.5rem; margin-top: 2.5rem; }
+nav { display: flex; gap: 1.25rem; }
+a { color: inherit; }
 figure { margin: 0; width: 8.6rem; padding: .35rem; border: 2px solid transparent; border-radius: .7rem; }
 figure.right { border-color: var(--good); background: var(--good-soft); }
+figure.sound { width: 16.5rem; }
+audio { display: block; width: 100%; height: 2.5rem; }
 img { display: block; width: 100%; height: auto; border-radius: .4rem; border: 1px solid var(--line); }
 figcaption { font-size: .8rem; padding-top: .3rem; }
 .right figcaption { color: var(--good); font-weight: 650; }
@@ -96,36 +111,42 @@ def read_results(data: Path, out: Path, subset: str) -> list[Shown]:
 
 
 def data_uri(path: Path) -> str:
-    """A picture's bytes as an address.
+    """A file's bytes as an address.
 
     Raises:
-        ValueError: the file is missing or of a kind that browsers do not show.
+        ValueError: the file is missing or of a kind that browsers do not show or play.
     """
-    if path.suffix.lower() not in MEDIA_TYPES:
-        raise ValueError(f"{path}: not one of {', '.join(MEDIA_TYPES)}; only pictures can be shown")
+    kind = MEDIA_TYPES.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: not one of {', '.join(MEDIA_TYPES)}; only these can be shown or played")
     if not path.is_file():
-        raise ValueError(f"{path}: no such picture, though items.jsonl names it; draw the world again")
-    return f"data:{MEDIA_TYPES[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+        raise ValueError(f"{path}: no such file, though items.jsonl names it; make the world again")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def figure(uri: str, description: str, caption: str, right: bool) -> str:
-    """One picture; the right one is marked by a frame and in words."""
-    mark = ' class="right"' if right else ""
-    return (
-        f'<figure{mark}><img src="{uri}" alt="{html.escape(description)}" width="128" height="128">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
+    """One picture, clip or sound; the right one is marked by a frame and in words, and a sound says what one hears."""
+    text = html.escape(description)
+    classes = ["right"] * right
+    if uri.startswith("data:audio"):
+        classes.append("sound")
+        medium = f'<audio controls preload="metadata" src="{uri}" aria-label="{text}"></audio>'
+        caption += f": {description}"
+    else:
+        medium = f'<img src="{uri}" alt="{text}" width="128" height="128">'
+    mark = f' class="{" ".join(classes)}"' if classes else ""
+    return f"<figure{mark}>{medium}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def article(shown: Shown, pictures: int, uris: dict[str, str], descriptions: dict[str, str]) -> str:
-    """One query with its best pictures; the one asked for comes apart where it is not among them."""
-    parts = [f"<article>\n<h2>“{html.escape(shown.text)}”</h2>\n<ol>"]
-    for rank, item in enumerate(shown.found[:pictures], start=1):
+def article(shown: Shown, best: int, uris: dict[str, str], descriptions: dict[str, str]) -> str:
+    """One query with its best items; the one asked for comes apart where it is not among them."""
+    parts = [f"<article>\n<h3>“{html.escape(shown.text)}”</h3>\n<ol>"]
+    for rank, item in enumerate(shown.found[:best], start=1):
         right = item == shown.wanted
         caption = f"{rank} · asked for ✓" if right else str(rank)
         parts.append(f"<li>{figure(uris[item], descriptions[item], caption, right)}</li>")
     parts.append("</ol>")
-    if shown.wanted not in shown.found[:pictures]:
+    if shown.wanted not in shown.found[:best]:
         place = (
             f"came at rank {shown.found.index(shown.wanted) + 1}" if shown.wanted in shown.found else "was not found"
         )
@@ -136,13 +157,26 @@ def article(shown: Shown, pictures: int, uris: dict[str, str], descriptions: dic
     return "\n".join([*parts, "</article>"])
 
 
-def page(data: Path, out: Path, subset: str, queries: int, pictures: int, seed: int = 1) -> str:
-    """The whole page."""
+@dataclass(frozen=True)
+class Section:
+    """What a FOLDER gave: its name in the plural, its part of the page, and its figures in percent."""
+
+    name: str
+    text: str
+    metrics: dict[str, Any]
+
+
+def section(data: Path, out: Path, subset: str, queries: int, best: int, seed: int = 1) -> Section:
+    """One section of the page.
+
+    Raises:
+        ValueError: a file is missing or damaged, or an item has no media.
+    """
     results = read_results(data, out, subset)
     metrics: dict[str, Any] = read_json(out / "metrics.json").get(subset, {})
     order = np.sort(np.random.default_rng(seed).permutation(len(results))[:queries])
     chosen = [results[i] for i in order]
-    needed = {item for shown in chosen for item in [*shown.found[:pictures], shown.wanted]}
+    needed = {item for shown in chosen for item in [*shown.found[:best], shown.wanted]}
     descriptions: dict[str, str] = {}
     for caption in read_jsonl(data / "captions.jsonl"):
         if caption.get("role") != "query":
@@ -151,54 +185,78 @@ def page(data: Path, out: Path, subset: str, queries: int, pictures: int, seed: 
     for name in sorted(needed):
         if "media" not in items.get(name, {}):
             raise ValueError(f"{data}/items.jsonl: item {name!r} is not there or has no media; another OUT?")
+    kinds = {NAMES.get(item.get("modality", ""), "item") for item in items.values()}
+    kind = kinds.pop() if len(kinds) == 1 else "item"
     uris = {name: data_uri(data / items[name]["media"]) for name in needed}
     described = {name: descriptions.get(name, name) for name in needed}
     tiles = "".join(
         f"<div><dt>{label}</dt><dd>{metrics[key]:.1f} %</dd></div>" for key, label in METRICS.items() if key in metrics
     )
-    articles = "\n".join(article(shown, pictures, uris, described) for shown in chosen)
+    articles = "\n".join(article(shown, best, uris, described) for shown in chosen)
+    text = f"""<section id="{kind}s">
+<h2>{kind.capitalize()}s</h2>
+<dl>{tiles}</dl>
+<p class="soft">Measured on {len(results):,} queries, {metrics.get("candidates", len(items)):,} {kind}s competing. Below,
+{len(chosen)} of these queries, drawn by chance, with the best {best} {kind}s each, best first.</p>
+{articles}
+</section>"""
+    return Section(f"{kind}s", text, {"queries": len(results), "candidates": len(items), **metrics})
+
+
+def page(sections: Sequence[Section]) -> str:
+    """The whole page."""
+    names = [part.name for part in sections]
+    title = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])).capitalize() + " found by text"
+    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in names)
+    parts = "\n".join(part.text for part in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>CART: pictures found by text</title>
+<title>CART: {title[0].lower() + title[1:]}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
-<h1>Pictures found by text</h1>
-<p>The model reads a query and writes the identifier of a picture, one symbol after the other; it never compares the
-query with pictures. It has seen every picture described, but none of the phrasings asked here.</p>
-<dl>{tiles}</dl>
-<p class="soft">Measured on {len(results):,} queries, {metrics.get("candidates", len(items)):,} pictures competing. Below,
-{len(chosen)} of these queries, drawn by chance, with the best {pictures} pictures each, best first.</p>
-{articles}
+<h1>{title}</h1>
+<p>The model reads a query and writes the identifier of an item, one symbol after the other; it never compares the query
+with items. It has seen every item described, but none of the phrasings asked here.</p>
+<nav>{links}</nav>
+{parts}
 </main>
 </body>
 </html>
 """
 
 
+def table(sections: Sequence[Section]) -> str:
+    """The figures of all sections, in percent."""
+    lines = [f"{'':<10}{'queries':>9}{'candidates':>12}" + "".join(f"{label:>10}" for label in METRICS.values())]
+    for part in sections:
+        figures = "".join(f"{part.metrics[key]:>10.1f}" for key in METRICS if key in part.metrics)
+        lines.append(f"{part.name:<10}{part.metrics['queries']:>9,}{part.metrics['candidates']:>12,}{figures}")
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the page."""
-    parser = argparse.ArgumentParser(description="Show queries with the pictures retrieved.")
-    parser.add_argument("data", type=Path, help="folder with items.jsonl, captions.jsonl and the pictures")
-    parser.add_argument("out", type=Path, help="what examples/own_data/run.sh wrote")
+    parser = argparse.ArgumentParser(description="Show queries with what was retrieved.")
     parser.add_argument("page", type=Path, help="HTML file to write")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="data/ and run/ of one kind of item")
     parser.add_argument("--subset", default="test", help="which queries (default: test)")
-    parser.add_argument("--queries", type=int, default=24, help="how many queries to show (default: 24)")
-    parser.add_argument("--pictures", type=int, default=5, help="how many pictures a query (default: 5)")
+    parser.add_argument("--queries", type=int, default=12, help="how many queries to show a folder (default: 12)")
+    parser.add_argument("--shown", type=int, default=5, help="how many items a query (default: 5)")
     args = parser.parse_args(argv)
-    if args.queries < 1 or args.pictures < 1:
-        parser.error("--queries and --pictures must be at least 1")
-    text = page(args.data, args.out, args.subset, args.queries, args.pictures)
+    if args.queries < 1 or args.shown < 1:
+        parser.error("--queries and --shown must be at least 1")
+    sections = [section(f / "data", f / "run", args.subset, args.queries, args.shown) for f in args.folders]
     with replacing(args.page) as new:
-        new.write_text(text, encoding="utf-8")
-    print(
-        f"{args.page}: {min(args.queries, text.count('<article>'))} queries with their pictures; open it in a browser"
-    )
+        new.write_text(page(sections), encoding="utf-8")
+    print(f"{args.subset} queries, in percent:\n\n{table(sections)}\n")
+    shown = sum(part.text.count("<article>") for part in sections)
+    print(f"{args.page}: {shown} queries with what was found; open it in a browser")
 
 
 if __name__ == "__main__":

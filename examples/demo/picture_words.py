@@ -1,12 +1,10 @@
-"""How a scene is put into words: phrasings to train on, and other phrasings, never trained on, to ask with.
-
-Training uses three wordings (sets of synonyms), each in frames of its own. Queries use frames of their own, and mix the
-wordings, so that neither the frame nor the company a word is in has been seen; every single word has.
+"""What is in a picture, and how it is put into words. Slots of a frame: {first}, {second}, {relation} (first to second),
+{opposite} (second to first), {background}; of a noun: {size}, {colour}, {shape}. Wordings: of sizes, shapes, relations.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
+from words import Phrasing
 
 WORDINGS: tuple[dict[str, str], ...] = (
     {
@@ -85,36 +83,20 @@ class Scene:
     relation: str
     background: str
 
-
-@dataclass(frozen=True)
-class Phrasing:
-    """A frame and how its slots are filled.
-
-    Attributes:
-        frame: text with the slots {first}, {second}, {relation} (first to second), {opposite} (second to first) and
-            {background}.
-        noun: how a thing is named, with the slots {size}, {colour}, {shape}.
-        wordings: where its words for sizes, shapes and relations come from, as three indices of `WORDINGS`.
-    """
-
-    frame: str
-    noun: str
-    wordings: tuple[int, int, int]
-
-    def describe(self, scene: Scene) -> str:
-        """The scene in words."""
-        size, shape, relation = (WORDINGS[index] for index in self.wordings)
+    def slots(self, noun: str, wordings: tuple[int, int, int]) -> dict[str, str]:
+        """What stands in the slots of a frame."""
+        size, shape, relation = (WORDINGS[index] for index in wordings)
 
         def name(thing: Thing) -> str:
-            return self.noun.format(size=size[thing.size], colour=thing.colour, shape=shape[thing.shape])
+            return noun.format(size=size[thing.size], colour=thing.colour, shape=shape[thing.shape])
 
-        return self.frame.format(
-            first=name(scene.first),
-            second=name(scene.second),
-            relation=relation[scene.relation],
-            opposite=relation[OPPOSITE[scene.relation]],
-            background=scene.background,
-        )
+        return {
+            "first": name(self.first),
+            "second": name(self.second),
+            "relation": relation[self.relation],
+            "opposite": relation[OPPOSITE[self.relation]],
+            "background": self.background,
+        }
 
 
 PLAIN = "{size} {colour} {shape}"
@@ -143,8 +125,3 @@ TEST = (
     Phrasing("there is a {second} {opposite} the {first}, both on a {background} background", PLAIN, (1, 2, 0)),
     Phrasing("{background} ground, then {first} {relation} {second}", "{size} {shape} in {colour}", (0, 0, 1)),
 )
-
-
-def captions(scene: Scene, phrasings: tuple[Phrasing, ...], count: int, generator: np.random.Generator) -> list[str]:
-    """The scene in `count` different phrasings, drawn without replacement."""
-    return [phrasings[i].describe(scene) for i in generator.permutation(len(phrasings))[:count]]

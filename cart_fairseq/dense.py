@@ -1,0 +1,174 @@
+"""A dense head beside the identifier: query and item as vectors of one space, to rerank what the beam found.
+
+The query's vector comes from the text encoder, the item's from the embeddings in the data-bin. Trained jointly with the
+identifiers by a contrastive loss; in a search, beams are ordered by the weighted sum of both scores. The paper has none.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+EMBEDDINGS = "dense.embeddings.npy"
+CAPTIONS = "dense.captions.npy"
+
+
+class DenseItems:
+    """What a data-bin knows of its items beside their identifiers.
+
+    Rows of embeddings joined with captions (``preprocess.join_captions``) are two halves, the embedding mapped into the
+    captions' space and the captions themselves. Where index captions are excluded, the first half stands for both.
+
+    Args:
+        directory: the data-bin's.
+        texts: whether the second half may be looked at; False where index captions are excluded.
+
+    Attributes:
+        width: D, of an item's features.
+    """
+
+    def __init__(self, directory: Path, texts: bool):
+        self.embeddings = np.load(directory / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+        path = directory / CAPTIONS
+        self.captions = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+        self.texts = texts
+        self.width: int = self.embeddings.shape[1]
+
+    def features(self, rows: NDArray[np.int64]) -> Tensor:
+        """(n,) item rows -> (n, D) float32."""
+        return self._with_texts(np.asarray(self.embeddings[rows], dtype=np.float32), None)
+
+    def training_features(self, rows: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
+        """Features of items as they would be if one caption were all that is known beside the embedding.
+
+        An item whose captions it is trained with would otherwise be recognised by the query itself.
+
+        Args:
+            rows: (n,) item rows.
+            companions: (n,) rows of the training set, each another caption of the item; -1 where there is none.
+
+        Returns:
+            (n, D) float32.
+        """
+        found = np.asarray(self.embeddings[rows], dtype=np.float32)
+        if self.captions is None:
+            return self._with_texts(found, None)
+        texts = np.asarray(self.captions[np.maximum(companions, 0)], dtype=np.float32)
+        texts[companions < 0] = 0
+        return self._with_texts(found, texts)
+
+    def _with_texts(self, rows: NDArray[np.float32], texts: NDArray[np.float32] | None) -> Tensor:
+        if self.captions is not None:
+            half = self.width // 2
+            if texts is not None:
+                rows[:, half:] = texts
+            unknown = np.ones(len(rows), dtype=bool) if not self.texts else ~rows[:, half:].any(axis=1)
+            rows[unknown, half:] = rows[unknown, :half]
+        return torch.from_numpy(rows)
+
+
+class Companions:
+    """For each training pair another caption of its item, drawn anew each epoch.
+
+    Args:
+        item_rows: (n,) the item of each pair.
+        known: (n,) bool, the pairs whose caption has features; others are nobody's companion.
+    """
+
+    def __init__(self, item_rows: NDArray[np.int64], known: NDArray[np.bool_]):
+        pairs = np.flatnonzero(known)
+        self.pairs = pairs[np.argsort(item_rows[pairs], kind="stable")]
+        owners = item_rows[self.pairs]
+        self.begin = np.searchsorted(owners, item_rows, side="left")
+        self.count = np.searchsorted(owners, item_rows, side="right") - self.begin
+        place = np.full(len(item_rows), -1)
+        place[self.pairs] = np.arange(len(pairs))
+        self.place = place - np.where(place >= 0, self.begin, 0)
+
+    def draw(self, pairs: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
+        """(n,) pairs -> (n,) other pairs of the same items, each equally likely; -1 where there is none."""
+        own, others = self.place[pairs], self.count[pairs]
+        others = others - (own >= 0)
+        chosen = (draw.random(len(pairs)) * others).astype(np.int64)
+        chosen += (own >= 0) & (chosen >= own)
+        return np.where(others > 0, self.pairs[self.begin[pairs] + np.where(others > 0, chosen, 0)], -1)
+
+
+class DenseHead(nn.Module):
+    """Two towers of one hidden layer that end in vectors of length 1.
+
+    Args:
+        query_dim: width of the encoder's states.
+        item_dim: D, width of the items' features.
+        dim: width of the common space, and of half the hidden layers.
+        dropout: of hidden layers and features.
+    """
+
+    def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float):
+        super().__init__()
+        self.query_tower = _tower(query_dim, dim, dropout)
+        self.item_tower = _tower(item_dim, dim, dropout)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
+        """Logarithm of what cosines are multiplied with, the inverse of the temperature."""
+
+    def query(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
+        """(B, dim), of length 1: the mean of the last encoder states, padding left out, through its tower."""
+        states, padding = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"][0]
+        kept = (~padding).T.unsqueeze(2).to(states)
+        mean = (states * kept).sum(0) / kept.sum(0).clamp(min=1)
+        return F.normalize(self.query_tower(mean), dim=1)
+
+    def item(self, features: Tensor) -> Tensor:
+        """(n, D) features -> (n, dim), of length 1."""
+        return F.normalize(self.item_tower(features.to(self.log_scale) * math.sqrt(features.size(1))), dim=1)
+
+    def scale(self) -> Tensor:
+        """What cosines are multiplied with, at most 100."""
+        return self.log_scale.exp().clamp(max=100.0)
+
+    def loss(self, encoder_out: dict[str, list[Tensor]], features: Tensor, items: Tensor) -> Tensor:
+        """Symmetric InfoNCE over a batch, summed over its queries (van den Oord et al., 2018; CLIP).
+
+        Args:
+            features: (B, D), those of each query's item. Further rows of the encoder, a second dropout pass, do not count.
+            items: (B,) item rows; two queries of one item are not each other's negatives.
+        """
+        scores = (self.query(encoder_out)[: len(items)] @ self.item(features).T).float() * self.scale().float()
+        same = items.unsqueeze(0) == items.unsqueeze(1)
+        same.fill_diagonal_(False)
+        scores = scores.masked_fill(same, float("-inf"))
+        wanted = torch.arange(len(items), device=items.device)
+        return (
+            F.cross_entropy(scores, wanted, reduction="sum") + F.cross_entropy(scores.T, wanted, reduction="sum")
+        ) / 2
+
+
+def _tower(width: int, dim: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(dropout), nn.Linear(width, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim)
+    )
+
+
+def dense_scores(members: list[tuple[Any, dict[str, list[Tensor]]]], items: DenseItems, rows: Tensor) -> Tensor:
+    """Cosines, times the models' scale, of queries and the items found for them; the mean over an ensemble.
+
+    Args:
+        members: models with a dense head, each with what its encoder made of the B queries.
+        rows: (B, K) int64 item rows.
+
+    Returns:
+        (B, K) float32.
+    """
+    unique, place = rows.unique(return_inverse=True)
+    features = items.features(unique.cpu().numpy()).to(rows.device)
+    total = torch.zeros(rows.shape, device=rows.device)
+    for model, encoder_out in members:
+        vectors = model.dense.item(features)
+        queries = model.dense.query(encoder_out)
+        total += torch.einsum("bkd,bd->bk", vectors[place], queries).float() * model.dense.scale().float()
+    return total / len(members)
