@@ -100,9 +100,9 @@ class QueryIdentifierDataset(FairseqDataset):
         """What ``--max-tokens`` counts: the query's symbols."""
         return int(self.sizes[index])
 
-    def size(self, index: int) -> int:
-        """Length of a query, for fairseq's length filter."""
-        return int(self.sizes[index])
+    def size(self, index: int) -> tuple[int, int]:
+        """Length of a query, for fairseq's length filter; identifiers always fit. One number would be held against both limits."""
+        return int(self.sizes[index]), 0
 
     def ordered_indices(self) -> np.ndarray:
         """Indices by length, so that batches hold little padding; ties in a new random order each epoch."""

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_batch
+from conftest import make_batch, make_model
+from fairseq import utils
 from fairseq.data import data_utils
 
 from cart_fairseq.dataset import QueryIdentifierDataset
@@ -46,8 +47,18 @@ def test_long_queries_are_cut_and_keep_their_end():
     data = dataset(limit=4)
     for index in range(len(data)):
         query = data[index]["query"]
-        assert len(query) == data.size(index) <= 4
+        assert data.size(index) == (len(query), 0)
+        assert len(query) <= 4
         assert query[-1] == 2
+
+
+def test_queries_longer_than_identifiers_may_be_are_not_filtered_out(task):
+    query = torch.cat([torch.full((99,), 5), torch.tensor([2])])
+    data = QueryIdentifierDataset([query], np.array([100]), None, 1, 2, "all", 256)
+    limits = utils.resolve_max_positions(task.max_positions(), make_model(task).max_positions())
+    kept, skipped = data.filter_indices_by_size(data.ordered_indices(), limits)
+    assert kept.tolist() == [0]
+    assert skipped == []
 
 
 def test_decoder_input_is_the_target_moved_by_one(task):

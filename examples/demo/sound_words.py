@@ -38,7 +38,7 @@ WORDINGS: tuple[dict[str, str], ...] = (
         "buzz": "rasp",
     },
     {
-        "slow": "unhurried",
+        "slow": "relaxed",
         "fast": "rapid",
         "low": "bass",
         "middle": "mid",
