@@ -26,7 +26,7 @@ class Hit:
 
     Attributes:
         item_id: the item.
-        score: the sum of its identifier's natural-log probabilities.
+        score: the sum of its identifier's natural-log probabilities, and what a dense head adds.
         record: everything ``items.jsonl`` says about it (``media``, ``split`` …).
         row: its row in the catalogue.
     """
