@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 EMBEDDINGS = "dense.embeddings.npy"
 CAPTIONS = "dense.captions.npy"
+BLOCK = 65536
 
 
 class DenseItems:
@@ -42,6 +43,12 @@ class DenseItems:
     def features(self, rows: NDArray[np.int64]) -> Tensor:
         """(n,) item rows -> (n, D) float32."""
         return self._with_texts(np.asarray(self.embeddings[rows], dtype=np.float32), None)
+
+    def known_captions(self, pairs: int) -> NDArray[np.bool_]:
+        """(pairs,) which training captions have features."""
+        if self.captions is None:
+            return np.zeros(pairs, dtype=bool)
+        return np.concatenate([self.captions[at : at + BLOCK].any(axis=1) for at in range(0, pairs, BLOCK)])
 
     def training_features(self, rows: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
         """Features of items as they would be if one caption were all that is known beside the embedding.

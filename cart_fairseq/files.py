@@ -104,6 +104,11 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's ``main``; what is wrong with the input becomes one line on stderr and exit code 2."""
     # or Python looks once more through all that torch and fairseq leave behind, for most of a second

@@ -25,8 +25,6 @@ from cart_fairseq.precision import PRECISIONS, convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS, IdentifierGenerator
 
-BLOCK = 65536
-
 
 @dataclass
 class CartRetrievalConfig(FairseqDataclass):
@@ -166,12 +164,7 @@ class CartRetrievalTask(FairseqTask):
         items = self.data.dense_items
         if items is not None:
             item_rows = columns["item_row"].to_numpy()
-            known = np.zeros(len(columns), dtype=bool)
-            if items.captions is not None:
-                known = np.concatenate(
-                    [items.captions[at : at + BLOCK].any(axis=1) for at in range(0, len(known), BLOCK)]
-                )
-            examples["dense"] = (items, item_rows, Companions(item_rows, known))
+            examples["dense"] = (items, item_rows, Companions(item_rows, items.known_captions(len(columns))))
         return examples
 
     def build_dataset_for_inference(

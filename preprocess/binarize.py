@@ -96,7 +96,7 @@ def binarize(
     }
     choice = VocabularyChoice(vocabulary_from, text_encoder)
     inputs |= choice.inputs()
-    dense = open_dense(embeddings, len(bundle)) if embeddings else None
+    dense = open_dense(embeddings, len(bundle), rows, settings.index_captions) if embeddings else None
     if dense is not None:
         inputs["embeddings"] = dense[2]
     if is_current(output, inputs):

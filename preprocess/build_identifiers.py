@@ -8,8 +8,6 @@ output is already there, from the same inputs and settings, does nothing.
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import resource
 import sys
 import time
@@ -20,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import run_script, sha256
+from cart_fairseq.files import digest, run_script, sha256
 from cart_fairseq.identifiers import unique_positions, unique_tokens, write_bundle
 from preprocess.arguments import positive
 from preprocess.assigned import DIGITS, unique_symbols
@@ -221,11 +219,6 @@ def refuse_degenerate(embeddings: Embeddings, settings: Settings, path: Path) ->
     first = np.asarray(embeddings[:1])
     if all((np.asarray(embeddings[block]) == first).all() for block in blocks(*embeddings.shape)):
         raise ValueError(f"{path}: all {rows} embeddings are identical; check how they were extracted {remedy}")
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def peak_memory() -> int:

@@ -5,28 +5,35 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from cart_fairseq.dense import CAPTIONS, EMBEDDINGS
+from preprocess import joined_folder
 from preprocess.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.roles import Caption
 
-JOINED, JOINED_CAPTIONS = "embeddings.npy", "captions.npy"
 
-
-def open_dense(source: Path, items: int) -> tuple[Embeddings, np.ndarray | None, str]:
+def open_dense(
+    source: Path, items: int, captions: Sequence[dict[str, Any]], index_captions: str
+) -> tuple[Embeddings, np.ndarray | None, str]:
     """Open embeddings, or a folder that `preprocess.join_captions` wrote.
 
+    Args:
+        items: N, how many the identifiers have.
+        captions: rows of captions.jsonl, those that were joined first; others may follow.
+        index_captions: `include` or `exclude`, which the join must have done alike.
+
     Returns:
-        (N, D) embeddings; the captions' features (C, D / 2), row i for line i of captions.jsonl, or None; a checksum.
+        (N, D) embeddings; the captions' features (C, D / 2), row i for caption i, or None; a checksum.
 
     Raises:
-        ValueError: they are not what they should be, or as many as there are items.
+        ValueError: they are not what they should be, not as many as there are items, or joined with other captions.
     """
-    joined = (source / JOINED).is_file()
-    path = source / JOINED if joined else source
+    record = joined_folder.read_record(source) if (source / joined_folder.RECORD).is_file() else None
+    path = source if record is None else source / joined_folder.ITEMS
     embeddings = open_embeddings(path)
     if len(embeddings) != items:
         raise ValueError(
@@ -34,15 +41,21 @@ def open_dense(source: Path, items: int) -> tuple[Embeddings, np.ndarray | None,
             "the identifiers were built from"
         )
     checksum = check_embeddings(embeddings, path)
-    captions = None
-    if joined:
-        captions = np.load(source / JOINED_CAPTIONS, mmap_mode="r", allow_pickle=False)
-        if 2 * captions.shape[1] != embeddings.shape[1]:
-            raise ValueError(
-                f"{source / JOINED_CAPTIONS}: width {captions.shape[1]}, not half of the embeddings' {embeddings.shape[1]}; "
-                "join them again with python -m preprocess.join_captions"
-            )
-    return embeddings, captions, checksum
+    if record is None:
+        return embeddings, None, checksum
+    bad = joined_folder.damage(source, record)
+    if bad:
+        raise ValueError(f"{source / bad}: missing, or not what {joined_folder.RECORD} says; make the join again")
+    if joined_folder.texts_digest(captions[: record["captions"]]) != record["texts"]:
+        raise ValueError(
+            f"{source}: was joined with other captions; join it with these, or with those that these begin with"
+        )
+    joined_index = record["settings"]["index_captions"]
+    if joined_index != index_captions:
+        raise ValueError(
+            f"{source}: was joined with --index-captions {joined_index}, this is {index_captions}; both must be the same"
+        )
+    return embeddings, np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False), checksum
 
 
 def write_dense(

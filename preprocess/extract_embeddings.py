@@ -11,7 +11,6 @@ HF_HUB_OFFLINE=1 to use what was downloaded before (HF_HOME says where that is).
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cart_fairseq.files import read_jsonl, replacing, run_script, sha256
+from cart_fairseq.files import digest, read_jsonl, replacing, run_script, sha256
 from preprocess.arguments import positive
 from preprocess.embedded_files import RECORD, check_output, is_current, relocated, save_rows, write_record, write_rows
-from preprocess.encoders import FAMILIES, Encoder, MediaSample, load_encoder
+from preprocess.encoders import FAMILIES, Encoder, MediaSample, load_encoder, weights_stamp
 from preprocess.encoders.base import PRECISIONS
 from preprocess.inputs import MODALITIES, read_captions, read_items
 from preprocess.media_loading import MediaBatches, load_batches, stamp
@@ -172,17 +171,6 @@ def settings_of(args: argparse.Namespace, source: Path) -> dict[str, Any]:
     }
 
 
-def weights_stamp(spec: str) -> str | None:
-    """What a local model is made of, so that a folder with new weights counts as another encoder; None for the hub."""
-    name = spec.partition(":")[2].removeprefix("local-dir:")
-    for path in (Path(part) for part in (name, name.partition("@")[2]) if part):
-        if path.exists():
-            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-            states = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-            return digest(states)
-    return None
-
-
 def announce(args: argparse.Namespace, modalities: set[str]) -> Encoder:
     """Load the encoder, refuse what it does not take, and say what runs."""
     encoder = load_encoder(args.encoder, args.device, args.precision, args.frames)
@@ -250,11 +238,6 @@ def embed_texts(args: argparse.Namespace) -> None:
         write_record(record, made_from, [args.output], 0)
         remove(work)
     print(f"{args.output}: {len(rows)} texts, {encoder.dimension} dimensions, {args.dtype}")
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ What a killed run had done is in OUTPUT.partial/, and the same command goes on f
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import mimetypes
 import sys
@@ -21,14 +20,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
+from cart_fairseq.files import digest, read_json, replacing, run_script, sha256, write_json
 from preprocess import captioners
 from preprocess.arguments import positive
 from preprocess.caption_folding import fresh, known_captions, new_caption_ids
 from preprocess.caption_log import CaptionLog, Record
 from preprocess.captioners import Captioner, NeighbourCaptioner, Settings, Target
 from preprocess.embeddings import check_embeddings
-from preprocess.extract_embeddings import weights_stamp
+from preprocess.encoders import weights_stamp
 from preprocess.inputs import MODALITIES, SPLITS, match_items, open_embeddings, read_captions, read_items
 from preprocess.roles import resolve
 from preprocess.working_folder import remove, remove_leftovers, working_folder
@@ -231,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         asked = {**dataclasses.asdict(settings), "name": name, "precision": args.precision}
         inputs["weights"] = weights_stamp(args.captioner)
-    key = hashlib.sha256(json.dumps([source, inputs, asked], sort_keys=True).encode()).hexdigest()
+    key = digest([source, inputs, asked])
 
     report = args.output.with_suffix(".report.json")
     if is_current(args.output, report, key):

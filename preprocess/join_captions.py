@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cart_fairseq.files import replacing, run_script, sha256
+from cart_fairseq.files import digest, replacing, run_script, sha256
 from preprocess import joined_folder
 from preprocess.arguments import positive
 from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
 from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
-from preprocess.extract_embeddings import digest, weights_stamp
+from preprocess.encoders import weights_stamp
 from preprocess.inputs import ItemsFile, match_items, read_captions
 from preprocess.join_fitting import COMPONENTS, Features, Parts, fit_features, fit_map, restore_features
 from preprocess.roles import MEASURED, Caption, assign, hold_out, resolve
@@ -174,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "items": len(items),
                 "items_with_text": int(has_text.sum()),
                 "captions": len(rows),
+                "texts": joined_folder.texts_digest(rows),
                 "captions_used": len(captions),
             }
             joined_folder.write_record(new, record | made_from)

@@ -1,12 +1,13 @@
 """The folder that `preprocess.join_captions` writes: rows of items and captions, and the fitted parts that made them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from cart_fairseq.files import read_json, sha256, write_json
+from cart_fairseq.files import digest, read_json, sha256, write_json
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
 ITEMS, CAPTIONS = "embeddings.npy", "captions.npy"
@@ -58,6 +59,11 @@ def read_parts(folder: Path, record: dict[str, Any]) -> tuple[dict[str, np.ndarr
     if bad or PARTS not in needed:
         raise ValueError(f"{folder / (bad or PARTS)}: missing, or not what {RECORD} says; make the join again")
     return load_file(folder / PARTS), read_json(folder / VOCABULARY) if VOCABULARY in needed else []
+
+
+def texts_digest(captions: Sequence[dict[str, Any]]) -> str:
+    """What tells captions from others: whose they are and what they say, line by line."""
+    return digest([[caption["item_id"], caption["text"]] for caption in captions])
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

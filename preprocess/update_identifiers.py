@@ -9,8 +9,6 @@ Killed at any moment, an update leaves the old state or the new one, and the sam
 """
 
 import argparse
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cart_fairseq.data_bin import DataBin
-from cart_fairseq.files import read_json, read_jsonl, run_script, write_json
+from cart_fairseq.files import digest, read_json, read_jsonl, run_script, write_json
 from cart_fairseq.identifiers import IdentifierBundle
 from preprocess import bundle_update as on_disk
 from preprocess.codec import load_codec
@@ -204,11 +202,6 @@ def read_ids(given: Sequence[str]) -> list[str]:
     return found
 
 
-def digest(*parts: Any) -> str:
-    """SHA-256 of some values' canonical JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
@@ -260,9 +253,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         update(identifiers, args.data_bin, key, lambda bundle: add(bundle, embeddings, items, reference))
     elif args.command == "remove":
         item_ids = read_ids(args.item_ids)
-        update(identifiers, args.data_bin, digest("remove", item_ids), lambda bundle: remove(bundle, item_ids))
+        update(identifiers, args.data_bin, digest(["remove", item_ids]), lambda bundle: remove(bundle, item_ids))
     else:
-        update(identifiers, args.data_bin, digest("compact"), compact)
+        update(identifiers, args.data_bin, digest(["compact"]), compact)
 
 
 def is_data_bin(folder: Path) -> bool:
@@ -288,7 +281,7 @@ def read_new(args: argparse.Namespace, identifiers: Path) -> tuple[Embeddings, I
                 f"{path}: width {given.shape[1]}, but the identifiers in {identifiers} were built from embeddings of "
                 f"width {width}; extract them in the same way"
             )
-    key = digest("add", check_embeddings(embeddings, args.embeddings), [item["item_id"] for item in items])
+    key = digest(["add", check_embeddings(embeddings, args.embeddings), [item["item_id"] for item in items]])
     return embeddings, items, reference, key
 
 

@@ -4,28 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import WORDS, write_jsonl
 
 from cart_fairseq.files import run_script
 from preprocess import join_captions
 
 ITEMS, WIDTH, TEXT = 60, 12, 6
-WORDS = [
-    "red",
-    "green",
-    "blue",
-    "dog",
-    "cat",
-    "bird",
-    "tree",
-    "house",
-    "runs",
-    "sleeps",
-    "jumps",
-    "over",
-    "near",
-    "old",
-]
 SMALL = ["--text-dim", str(TEXT), "--pca", "5", "--ridge", "2"]
 BARE = 8
 """A valid item without captions but queries."""

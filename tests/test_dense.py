@@ -8,21 +8,35 @@ from conftest import ITEMS, make_batch, make_captions, make_model, setup_task, w
 
 from cart_fairseq.criterion import CARTRDropCriterion
 from cart_fairseq.dense import CAPTIONS, EMBEDDINGS, Companions, DenseHead, DenseItems
+from cart_fairseq.files import read_jsonl
 from cart_fairseq.sequence_generator import IdentifierGenerator
 from preprocess.binarize import Settings, binarize
+from preprocess.joined_folder import texts_digest, write_record
 from preprocess.update_identifiers import main as update
 
 WIDTH = 6
 
 
-@pytest.fixture
-def joined(tmp_path):
+@pytest.fixture(params=["include"])
+def joined(tmp_path, request):
     """Embeddings joined with captions: random halves, and one feature row a line of captions.jsonl."""
     folder = tmp_path / "joined"
     folder.mkdir()
     draw = np.random.default_rng(4)
     np.save(folder / "embeddings.npy", embed(ITEMS, 0).astype(np.float16))
-    np.save(folder / "captions.npy", draw.standard_normal((ITEMS * 4 - 2, WIDTH // 2)).astype(np.float16))
+    captions = read_jsonl(make_captions(tmp_path / "captions.jsonl"))[:-2]
+    np.save(folder / "captions.npy", draw.standard_normal((len(captions), WIDTH // 2)).astype(np.float16))
+    settings = {"index_captions": request.param}
+    write_record(
+        folder,
+        {
+            "settings": settings,
+            "parts": [WIDTH // 2] * 2,
+            "dimension": 9,
+            "captions": len(captions),
+            "texts": texts_digest(captions),
+        },
+    )
     return folder
 
 
@@ -65,6 +79,7 @@ def test_features_of_an_item_are_its_row_and_in_training_another_caption(dense_t
     assert torch.equal(found[1, half:], stored[1, :half])  # nothing is known but the embedding, which stands for both
 
 
+@pytest.mark.parametrize("joined", ["exclude"], indirect=True)
 def test_excluded_index_captions_are_not_looked_at(tmp_path, joined):
     build(tmp_path / "identifiers", make_codec(), unique_size=32)
     captions = make_captions(tmp_path / "captions.jsonl")
@@ -172,6 +187,29 @@ def test_a_head_without_embeddings_and_wrong_options_are_refused(task, dense_bin
     np.save(tmp_path / "few.npy", embed(5, 0))
     with pytest.raises(ValueError, match=r"few\.npy: 5 rows, but the identifiers have 24 items"):
         binarize(tmp_path / "identifiers", tmp_path / "captions.jsonl", tmp_path / "b", embeddings=tmp_path / "few.npy")
+
+
+def test_a_join_of_other_captions_or_damaged_is_refused(tmp_path, joined):
+    build(tmp_path / "identifiers", make_codec(), unique_size=32)
+    captions = read_jsonl(tmp_path / "captions.jsonl")
+
+    def refusal(rows, **settings) -> str:
+        write_jsonl(tmp_path / "captions.jsonl", rows)
+        with pytest.raises(ValueError) as refused:
+            binarize(
+                tmp_path / "identifiers",
+                tmp_path / "captions.jsonl",
+                tmp_path / "b",
+                Settings(**settings),
+                embeddings=joined,
+            )
+        assert not (tmp_path / "b").exists()
+        return str(refused.value)
+
+    assert "was joined with other captions" in refusal(captions[1:] + captions[:1])
+    assert "with --index-captions include, this is exclude" in refusal(captions, index_captions="exclude")
+    np.save(joined / "captions.npy", np.zeros((3, 3)))
+    assert "captions.npy: missing, or not what join.json says" in refusal(captions)
 
 
 def test_updates_of_the_catalogue_carry_the_embeddings(dense_bin, tmp_path):

@@ -1,7 +1,6 @@
 """A pretrained text encoder in the model: its states, what of it learns, and what it leaves as it was."""
 
 import copy
-import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,11 +26,7 @@ def any_kind(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bert_bin(tmp_path_factory):
-    """A data-bin with an encoder whose own folder is gone, at another place than where it was made."""
-    root = tmp_path_factory.mktemp("bert")
-    made = tiny.make_data_bin(root, tiny.save(root / "source", "bert"))
-    shutil.rmtree(root / "source")
-    return made.rename(root / "moved")
+    return tiny.make_moved_data_bin(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture

@@ -20,11 +20,7 @@ PREFIX = "encoder.transformer."
 
 @pytest.fixture(scope="module")
 def bert_bin(tmp_path_factory):
-    """A data-bin with an encoder whose own folder is gone, at another place than where it was made."""
-    root = tmp_path_factory.mktemp("bert")
-    made = tiny.make_data_bin(root, tiny.save(root / "source", "bert"))
-    shutil.rmtree(root / "source")
-    return made.rename(root / "moved")
+    return tiny.make_moved_data_bin(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture

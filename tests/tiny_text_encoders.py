@@ -1,5 +1,6 @@
 """Text encoders of the kinds a data-bin can hold: tiny, with random weights, saved as `save_pretrained` does."""
 
+import shutil
 import string
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,10 @@ def weights(data: Path) -> dict[str, torch.Tensor]:
 def saved(checkpoint: Path) -> dict[str, torch.Tensor]:
     """A checkpoint's model."""
     return torch.load(checkpoint, weights_only=True)["model"]
+
+
+def make_moved_data_bin(root: Path) -> Path:
+    """A data-bin with an encoder whose own folder is gone, at another place than where it was made."""
+    made = make_data_bin(root, save(root / "source", "bert"))
+    shutil.rmtree(root / "source")
+    return made.rename(root / "moved")

@@ -4,9 +4,11 @@ A family is a module of this package; it is imported, with the libraries it need
 """
 
 import importlib
+from pathlib import Path
 
 import torch
 
+from cart_fairseq.files import digest
 from preprocess.encoders.base import PRECISIONS, Batch, Encoder, MediaSample, Reader, Settings, collate
 
 __all__ = ["FAMILIES", "Batch", "Encoder", "MediaSample", "Reader", "collate", "load_encoder"]
@@ -64,3 +66,14 @@ def resolve_device(device: str) -> str:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used ({reason}); choose auto, cpu or cuda") from None
     return device
+
+
+def weights_stamp(spec: str) -> str | None:
+    """What a local model is made of, so that a folder with new weights counts as another encoder; None for the hub."""
+    name = spec.partition(":")[2].removeprefix("local-dir:")
+    for path in (Path(part) for part in (name, name.partition("@")[2]) if part):
+        if path.exists():
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            states = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            return digest(states)
+    return None
