@@ -1,7 +1,8 @@
 """Memory that a CPU step frees stays at hand for the next.
 
 glibc gives every block of more than 32 MiB back to the system, so that a training step spends up to a third of its time
-on getting the same pages again, zeroed. Memory use peaks as before; it is only not returned in between.
+on getting the same pages again, zeroed. What is kept is taken again after the first few steps; until then small blocks may
+land between large ones, so that memory peaks a few blocks higher.
 """
 
 import ctypes

@@ -14,7 +14,7 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(12 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(kept, [faults() for _ in range(4)][-1])
+print(kept, *[faults() for _ in range(60)])
 """
 
 
@@ -23,6 +23,7 @@ print(kept, [faults() for _ in range(4)][-1])
 def test_a_block_freed_and_taken_again_costs_no_page_faults(decided):
     environment = {"MALLOC_MMAP_THRESHOLD_": "33554432"} if decided else {}
     done = subprocess.run([sys.executable, "-c", PAGES], env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    kept, faults = done.stdout.split()[-2:]
+    kept, *faults = done.stdout.split()
     assert kept == str(not decided)
-    assert (int(faults) > 1000) == decided
+    # threads of torch put small blocks between large ones at first, so it takes some calls until the heap has settled
+    assert [int(found) > 1000 for found in faults[-30:]] == [decided] * 30
