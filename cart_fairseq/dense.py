@@ -114,10 +114,14 @@ class DenseHead(nn.Module):
         item_dim: D, width of the items' features.
         dim: width of the common space, and of half the hidden layers.
         dropout: of hidden layers and features.
+        weight: what the scores are multiplied with where they are added to others, unless a search says otherwise.
     """
 
-    def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float):
+    weight: Tensor
+
+    def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float, weight: float = 1.0):
         super().__init__()
+        self.register_buffer("weight", torch.tensor(weight))
         self.query_tower = _tower(query_dim, dim, dropout)
         self.item_tower = _tower(item_dim, dim, dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
@@ -145,14 +149,23 @@ class DenseHead(nn.Module):
             features: (B, D), those of each query's item. Further rows of the encoder, a second dropout pass, do not count.
             items: (B,) item rows; two queries of one item are not each other's negatives.
         """
-        scores = (self.query(encoder_out)[: len(items)] @ self.item(features).T).float() * self.scale().float()
-        same = items.unsqueeze(0) == items.unsqueeze(1)
-        same.fill_diagonal_(False)
-        scores = scores.masked_fill(same, float("-inf"))
-        wanted = torch.arange(len(items), device=items.device)
-        return (
-            F.cross_entropy(scores, wanted, reduction="sum") + F.cross_entropy(scores.T, wanted, reduction="sum")
-        ) / 2
+        return info_nce(self.query(encoder_out)[: len(items)], self.item(features), items, self.scale())
+
+
+def info_nce(queries: Tensor, vectors: Tensor, items: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE, summed over a batch: each query among all items, each item among all queries, halved.
+
+    Args:
+        queries, vectors: (B, dim), of length 1; row i of one belongs to row i of the other.
+        items: (B,) item rows; two queries of one item are not each other's negatives.
+        scale: what cosines are multiplied with.
+    """
+    scores = (queries @ vectors.T).float() * scale.float()
+    same = items.unsqueeze(0) == items.unsqueeze(1)
+    same.fill_diagonal_(False)
+    scores = scores.masked_fill(same, float("-inf"))
+    wanted = torch.arange(len(items), device=items.device)
+    return (F.cross_entropy(scores, wanted, reduction="sum") + F.cross_entropy(scores.T, wanted, reduction="sum")) / 2
 
 
 def _tower(width: int, dim: int, dropout: float) -> nn.Sequential:
@@ -161,12 +174,15 @@ def _tower(width: int, dim: int, dropout: float) -> nn.Sequential:
     )
 
 
-def dense_scores(members: list[tuple[Any, dict[str, list[Tensor]]]], items: DenseItems, rows: Tensor) -> Tensor:
-    """Cosines, times the models' scale, of queries and the items found for them; the mean over an ensemble.
+def dense_scores(
+    members: list[tuple[Any, dict[str, list[Tensor]]]], items: DenseItems, rows: Tensor, weight: float | None = None
+) -> Tensor:
+    """Weighted dense scores of queries and the items found for them: cosine x scale x weight, the mean over an ensemble.
 
     Args:
         members: models with a dense head, each with what its encoder made of the B queries.
         rows: (B, K) int64 item rows.
+        weight: of all members; their own unless given.
 
     Returns:
         (B, K) float32.
@@ -177,5 +193,6 @@ def dense_scores(members: list[tuple[Any, dict[str, list[Tensor]]]], items: Dens
     for model, encoder_out in members:
         vectors = model.dense.item(features)
         queries = model.dense.query(encoder_out)
-        total += torch.einsum("bkd,bd->bk", vectors[place], queries).float() * model.dense.scale().float()
+        factor = model.dense.scale() * (model.dense.weight if weight is None else weight)
+        total += torch.einsum("bkd,bd->bk", vectors[place], queries).float() * factor.float()
     return total / len(members)

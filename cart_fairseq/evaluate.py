@@ -84,7 +84,7 @@ def search(
     queries: Sequence[Query],
     candidates: np.ndarray,
     path: str,
-    beam: int,
+    beam: int | None,
     precision: str,
     scoring: str,
     dense_weight: float | None,
@@ -174,13 +174,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="new queries: rows like those of captions.jsonl, with the role query or none",
     )
     parser.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or ensemble a.pt:b.pt")
-    parser.add_argument("--beam", type=int, default=30, help="beam width with --path (default: 30)")
+    parser.add_argument(
+        "--beam", type=int, help="beam width with --path (30, and 100 where a dense head orders the beam)"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="computed in with --path (float32)")
     parser.add_argument("--scoring", choices=SCORINGS, default=DEFAULT_SCORING, help="with --path (%(default)s)")
     parser.add_argument(
         "--dense-weight",
         type=float,
-        help="of the dense score with --path, where the model has a dense head; 0: none (as it was trained)",
+        help="of the dense score with --path, where the model has a dense head; 0: none (the model's own)",
     )
     parser.add_argument(
         "--candidates",
@@ -206,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--path searches the queries of a file; name it with --queries")
     if bool(args.generation) == bool(args.path):
         parser.error("give either a generation file or --queries with --path")
-    if args.beam < 1:
+    if args.beam is not None and args.beam < 1:
         parser.error(f"--beam is {args.beam}; it must be at least 1")
     data = DataBin(args.data)
     result, queries, rankings = evaluate(args, data)

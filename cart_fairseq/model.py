@@ -133,7 +133,9 @@ class CARTModel(TransformerModelBase):
                     f"--dense-dim {args.dense_dim}: {task.data.directory} holds no embeddings of the items; binarise with "
                     "--embeddings"
                 )
-            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, cfg.dropout)
+            given = task.cfg.dense_weight
+            weight = 1.0 if given is None else given
+            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, cfg.dropout, weight)
         return cls(cfg, encoder, decoder, fingerprint, dense)
 
     @classmethod

@@ -16,6 +16,8 @@ from cart_fairseq.sequence_generator import DEFAULT_SCORING
 from cart_fairseq.task import CartRetrievalTask
 
 BATCH_SIZE = 256
+BEAM, RERANKED_BEAM = 30, 100
+"""Beam width, and that of models whose dense head orders the beam: the head finds more than the identifiers' order shows."""
 Candidates = str | CandidateSet | Iterable[str] | None
 """None for the whole catalogue, the name of a candidate set, a prepared set, or item ids."""
 
@@ -43,22 +45,23 @@ class CartRetriever:
     Args:
         models: trained ``cart`` models of one data-bin; several are an ensemble.
         task: the task they were trained with.
-        beam: default beam width; at least as wide as the k asked for is used.
+        beam: default beam width; at least as wide as the k asked for is used. 30 unless given, 100 with a dense head.
         scoring: ``masked`` or ``renormalised``.
-        dense_weight: of the dense score that orders the beam; ``--dense-weight`` of the training unless given.
+        dense_weight: of the dense score that orders the beam; the models' own unless given.
     """
 
     def __init__(
         self,
         models: Sequence[Any],
         task: CartRetrievalTask,
-        beam: int = 30,
+        beam: int | None = None,
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
     ):
         self.task = task
         self.dense_weight = dense_weight
-        self.beam = beam
+        reranked = dense_weight != 0 and all(model.dense is not None for model in models)
+        self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring
         self.models = list(models)
         self.device = next(self.models[0].parameters()).device
@@ -69,7 +72,7 @@ class CartRetriever:
         cls,
         path: str | Path,
         data: str | Path,
-        beam: int = 30,
+        beam: int | None = None,
         device: str | torch.device | None = None,
         precision: str = "float32",
         scoring: str = DEFAULT_SCORING,
@@ -80,12 +83,12 @@ class CartRetriever:
         Args:
             path: ``checkpoint_best.pt``, or ``a.pt:b.pt``.
             data: the data-bin it was trained on.
-            beam: beam width of searches.
+            beam: beam width of searches; 30 unless given, 100 where a dense head orders the beam.
             device: where to search; a GPU if there is one, unless given.
             precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.precision.convert`).
             scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.sequence_generator.IdentifierGenerator` says.
-            dense_weight: of the dense score, where the models have a dense head; 0 ranks by the identifiers alone. What the
-                model was trained with (``--dense-weight``) unless given.
+            dense_weight: of the dense score, where the models have a dense head; 0 ranks by the identifiers alone. The
+                models' own unless given (:mod:`cart_fairseq.tune`).
 
         Raises:
             ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers; the
@@ -95,8 +98,12 @@ class CartRetriever:
         for each in paths:
             if not Path(each).is_file():
                 raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
-        # precision is the caller's choice, not what the checkpoint happened to be trained with
-        overrides = {"data": str(data), "float32_matmul_precision": torch.get_float32_matmul_precision()}
+        # these are the caller's choice or the model's, not what the checkpoint happened to be trained with
+        overrides = {
+            "data": str(data),
+            "dense_weight": None,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
         try:
             models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
         except (pickle.UnpicklingError, EOFError, RuntimeError) as error:

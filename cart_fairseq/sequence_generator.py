@@ -61,7 +61,8 @@ class IdentifierGenerator(nn.Module):
         temperature: divides the logits.
         scoring: ``masked`` or ``renormalised``.
         dense: features of the items; the models' dense heads then order what the beam found.
-        dense_weight: what the dense score (cosine times the models' scale) is multiplied with before it is added.
+        dense_weight: what the dense score (cosine times the models' scale) is multiplied with before it is added; the
+            models' own unless given.
 
     Attributes:
         decoder_rows: how many decoder rows each of the J steps of the last search computed.
@@ -79,7 +80,7 @@ class IdentifierGenerator(nn.Module):
         temperature: float = 1.0,
         scoring: str = DEFAULT_SCORING,
         dense: DenseItems | None = None,
-        dense_weight: float = 1.0,
+        dense_weight: float | None = None,
     ):
         super().__init__()
         if beam_size < 1 or temperature <= 0:
@@ -151,9 +152,8 @@ class IdentifierGenerator(nn.Module):
     def _rerank(self, found: SearchResult, items: DenseItems, decoding: list["_Decoding"]) -> SearchResult:
         """The same items, ordered by the sum of the generative and the weighted dense score."""
         members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
-        scores, order = (found.scores + self.dense_weight * dense_scores(members, items, found.rows)).sort(
-            dim=1, descending=True, stable=True
-        )
+        dense = dense_scores(members, items, found.rows, self.dense_weight)
+        scores, order = (found.scores + dense).sort(dim=1, descending=True, stable=True)
         deep = order.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
         return SearchResult(
             found.rows.gather(1, order), scores, found.tokens.gather(1, deep), found.token_scores.gather(1, deep)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -45,9 +45,12 @@ class CartRetrievalConfig(FairseqDataclass):
         default="float32",
         metadata={"help": "what fairseq-generate and fairseq-interactive compute in; int8 is for CPUs"},
     )
-    dense_weight: float = field(
-        default=1.0,
-        metadata={"help": "weight of the dense score that orders the beam, where the model has a dense head; 0: none"},
+    dense_weight: Optional[float] = field(  # fairseq knows Optional alone
+        default=None,
+        metadata={
+            "help": "weight of the dense score that orders the beam, where the model has a dense head; 0: none (the model's "
+            "own, which is the one given in training, or 1, until cart_fairseq.tune sets it)"
+        },
     )
     index_repeats: int = field(
         default=1,
@@ -89,7 +92,7 @@ class CartRetrievalTask(FairseqTask):
         """
         if cfg.eval_beam < 10:
             raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs at least 10")
-        if cfg.dense_weight < 0 or cfg.index_repeats < 1:
+        if (cfg.dense_weight or 0) < 0 or cfg.index_repeats < 1:
             raise ValueError(
                 f"--dense-weight is {cfg.dense_weight}, must be 0 or more; --index-repeats is {cfg.index_repeats}, must be 1 "
                 "or more"
@@ -224,7 +227,14 @@ class CartRetrievalTask(FairseqTask):
         items = self.data.dense_items if all(model.dense is not None for model in models) else None
         weight = self.cfg.dense_weight if dense_weight is None else dense_weight
         return IdentifierGenerator(
-            models, self.data.source, self.id_dict.eos(), beam, temperature, scoring, items if weight else None, weight
+            models,
+            self.data.source,
+            self.id_dict.eos(),
+            beam,
+            temperature,
+            scoring,
+            None if weight == 0 else items,
+            weight,
         )
 
     def build_bpe(self, args: Any) -> QueryCodec:

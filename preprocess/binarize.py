@@ -21,7 +21,7 @@ from cart_fairseq.segments import SCHEMA_VERSION, file_entry
 from cart_fairseq.text_encoder import TextEncoder
 from preprocess.dense_data import open_dense, write_dense
 from preprocess.inputs import read_captions
-from preprocess.roles import MEASURED, Caption, assign, candidate_rows, hold_out, resolve
+from preprocess.roles import INDEX_CAPTIONS, MEASURED, Caption, assign, candidate_rows, hold_out, resolve
 from preprocess.subsets import cut_queries, encode_queries, write_subset
 from preprocess.vocabulary_choice import VocabularyChoice
 
@@ -34,7 +34,8 @@ class Settings:
 
     Attributes:
         vocab_size: the most sentencepiece pieces, specials included; a text encoder has its own vocabulary.
-        index_captions: ``include`` or ``exclude`` the index captions of valid and test items in training.
+        index_captions: ``include`` or ``exclude`` the index captions of valid and test items in training, or train on
+            those that are ``borrowed`` from training items.
         seed: of the held-out sample.
         valid_size: captions held out where no valid query exists; None means 5 % and at most 1,000.
         max_query_tokens: longer queries are cut; the end of sentence counts.
@@ -48,8 +49,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise ValueError for a value that cannot work."""
-        if self.index_captions not in ("include", "exclude"):
-            raise ValueError(f"--index-captions is {self.index_captions!r}; use include or exclude")
+        if self.index_captions not in INDEX_CAPTIONS:
+            raise ValueError(f"--index-captions is {self.index_captions!r}; use {', '.join(INDEX_CAPTIONS)}")
         if self.max_query_tokens < 2:
             raise ValueError(f"--max-query-tokens is {self.max_query_tokens}; a token and the end of sentence need 2")
         if self.seed < 0:
@@ -108,7 +109,7 @@ def binarize(
     resolved = resolve(rows, everyone, bundle.splits, str(captions))
     gone = set(bundle.removed.tolist())
     remaining = [caption for caption in resolved if caption.item_row not in gone]
-    subsets = assign(remaining, settings.index_captions == "include")
+    subsets = assign(remaining, settings.index_captions)
     held_out = False
     if not subsets["valid"]:
         subsets["train"], subsets["valid"] = hold_out(subsets["train"], settings.valid_size, settings.seed)
@@ -258,9 +259,10 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--index-captions",
-        choices=("include", "exclude"),
+        choices=INDEX_CAPTIONS,
         default=defaults.index_captions,
-        help="train on index captions of valid and test items, as the paper does, or not (%(default)s)",
+        help="train on index captions of valid and test items, as the paper does, or not, or only on those that `generate_captions "
+        "--captioner neighbours` borrowed from training items (%(default)s)",
     )
     result.add_argument("--seed", type=int, default=defaults.seed, help="of the held-out valid set (%(default)s)")
     result.add_argument(

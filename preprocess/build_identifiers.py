@@ -30,6 +30,7 @@ from preprocess.encode import Engine, encode_catalogue, local_engine, reconstruc
 from preprocess.fitting import Settings, fit_codec
 from preprocess.identifier_report import measure, refuse_collapse, table
 from preprocess.inputs import ItemsFile, match_items
+from preprocess.joined_folder import identifier_rows
 from preprocess.ray_engine import ray_engine
 from preprocess.reassign import LevelledCodec, move_to_free_codes
 from preprocess.rqvae_runner import TrainingSettings, default_batch_size
@@ -47,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Build the identifier bundle of a catalogue from its embeddings.",
     )
     add = parser.add_argument
-    formats = "(N, D) float16/float32: a .npy, Parquet or Arrow file, or a folder of shards of one kind"
+    formats = "(N, D) float16/float32: a .npy, Parquet or Arrow file, a folder of shards of one kind, or one that preprocess.join_captions wrote"
     add("--embeddings", type=Path, required=True, help=formats)
     add("--embedding-column", default=COLUMN, help=f"column of Parquet and Arrow tables ({COLUMN})")
     add("--items", type=Path, required=True, help="items.jsonl, line i describing embedding row i")
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     started = time.perf_counter()
     args = parse(argv)
+    args.embeddings = identifier_rows(args.embeddings)
     embeddings = open_embeddings(args.embeddings, args.embedding_column, check=False)
     items = ItemsFile(args.items)
     match_items(embeddings, items, args.embeddings, args.items)

@@ -33,7 +33,7 @@ def open_dense(
         ValueError: they are not what they should be, not as many as there are items, or joined with other captions.
     """
     record = joined_folder.read_record(source) if (source / joined_folder.RECORD).is_file() else None
-    path = source if record is None else source / joined_folder.ITEMS
+    path = joined_folder.dense_rows(source)
     embeddings = open_embeddings(path)
     if len(embeddings) != items:
         raise ValueError(
@@ -51,9 +51,10 @@ def open_dense(
             f"{source}: was joined with other captions; join it with these, or with those that these begin with"
         )
     joined_index = record["settings"]["index_captions"]
-    if joined_index != index_captions:
+    needed = "include" if index_captions == "include" else "exclude"  # what is borrowed says nothing of an item
+    if joined_index != needed:
         raise ValueError(
-            f"{source}: was joined with --index-captions {joined_index}, this is {index_captions}; both must be the same"
+            f"{source}: was joined with --index-captions {joined_index}; with {index_captions} here, {needed} is needed there"
         )
     return embeddings, np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False), checksum
 

@@ -2,7 +2,8 @@
 
 Identifiers built from weak embeddings carry little that a query could name. A joined row has two halves in one space,
 that of text features: the embedding mapped there by ridge regression, and the mean of the item's captions. Identifiers
-(`build_identifiers --embeddings JOINED/embeddings.npy`) and dense scores are made from it.
+(`build_identifiers --embeddings JOINED/embeddings.npy`) and dense scores are made from it. `--align` turns joined rows until
+captions find them (`preprocess.alignment`): `aligned.npy`, for identifiers alone.
 
 Text features are latent semantic analysis, fitted on the captions, or a sentence encoder's. An item's are the mean of its
 captions' at length 1, less the mean over all items that have one, at length 1 again. The regression goes from whitened
@@ -31,12 +32,13 @@ from tqdm import tqdm
 
 from cart_fairseq.files import digest, replacing, run_script, sha256
 from preprocess import joined_folder
+from preprocess.alignment import Alignment
 from preprocess.arguments import positive
 from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
 from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.encoders import weights_stamp
 from preprocess.inputs import ItemsFile, match_items, read_captions
-from preprocess.join_fitting import COMPONENTS, Features, Parts, fit_features, fit_map, restore_features
+from preprocess.join_fitting import COMPONENTS, Features, Parts, fit_alignment, fit_features, fit_map, restore_features
 from preprocess.roles import MEASURED, Caption, assign, hold_out, resolve
 from preprocess.row_store import RowStore
 from preprocess.text_features import LSA, encoder_spec
@@ -48,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "text_dim": None,
     "ridge": 10.0,
     "pca": None,
+    "align": 0,
     "train_sample": FIT_ROWS,
     "valid_size": None,
     "seed": 1,
@@ -88,6 +91,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ridge", type=strength, metavar="ALPHA", help="strength of the regression's penalty (10)")
     components = f"principal components that the regression starts from ({COMPONENTS}, or what few items allow)"
     add("--pca", type=positive, metavar="P", help=components)
+    align = "also write aligned.npy, A-dimensional vectors of a dual tower trained on the joined rows, to build identifiers from"
+    add("--align", type=positive, metavar="A", help=align)
     sample = f"items and captions that anything is fitted on, drawn from all ({FIT_ROWS})"
     add("--train-sample", type=positive, metavar="N", help=sample)
     index = "use the index captions of valid and test items (include, the default), or not; as with preprocess.binarize"
@@ -145,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if old:
             tensors, vocabulary = joined_folder.read_parts(args.like, old)
             features = restore_features(settings, tensors, vocabulary, args.device)
-            text_map, centre = TextMap.load(tensors), tensors["text.centre"]
+            text_map, centre, alignment = TextMap.load(tensors), tensors["text.centre"], Alignment.load(tensors)
         else:
             features = fit_features([caption.text for caption in captions], settings, args.device, args.captions)
         if old and [features.dimension] * 2 != old["parts"]:
@@ -163,9 +168,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             centre = mean
             known = has_text & np.array([split not in MEASURED for split in splits])
             text_map = fit_map(embeddings, texts, mean, known, settings, args.embeddings, args.captions)
-        parts = Parts(features, text_map, centre)
+            alignment = fit_alignment(embeddings, values, owners, text_map, centre, settings, args.captions)
+        parts = Parts(features, text_map, centre, alignment)
         with replacing(args.output, directory=True) as new:
             write_items(new / joined_folder.ITEMS, embeddings, texts, parts, args.block_rows)
+            if alignment is not None:
+                joined = np.load(new / joined_folder.ITEMS, mmap_mode="r")
+                write_aligned(new / joined_folder.ALIGNED, joined, alignment, args.block_rows)
             write_captions(new / joined_folder.CAPTIONS, values, captions, len(rows), centre)
             parts.write(new)
             record = {
@@ -202,7 +211,7 @@ def settings_of(args: argparse.Namespace, old: dict[str, Any] | None) -> dict[st
 
 def usable(resolved: Sequence[Caption], settings: dict[str, Any], source: Path) -> list[Caption]:
     """The captions that may have influence: those that `preprocess.binarize` trains on."""
-    subsets = assign(resolved, settings["index_captions"] == "include")
+    subsets = assign(resolved, settings["index_captions"])
     train = subsets["train"]
     if not subsets["valid"]:
         train, _ = hold_out(train, settings["valid_size"], settings["seed"])
@@ -241,6 +250,17 @@ def write_items(path: Path, embeddings: Embeddings, texts: ItemTexts, parts: Par
             out[block, width:] = np.where(said.any(axis=1, keepdims=True), said, mapped)
             bar.update(len(mapped))
     out.flush()
+
+
+def write_aligned(path: Path, joined: np.ndarray, alignment: Alignment, block_rows: int) -> None:
+    """Write (N, A) float16: the item tower's vectors of joined rows (N, 2T)."""
+    out: np.ndarray | None = None
+    for block in blocks(len(joined), joined.shape[1], block_rows):
+        vectors = alignment(joined[block].astype(np.float32))
+        if out is None:
+            shape = (len(joined), vectors.shape[1])
+            out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        out[block] = vectors
 
 
 def write_captions(path: Path, values: np.ndarray, captions: Sequence[Caption], lines: int, centre: np.ndarray) -> None:

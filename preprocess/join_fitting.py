@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.files import write_json
+from preprocess.alignment import Alignment, TowerPairs
 from preprocess.clustering import sample_rows
 from preprocess.embeddings import Embeddings, RowSubset
 from preprocess.fitting import write_tensors
@@ -29,15 +30,19 @@ class Parts:
     features: captions -> (n, T) float32.
     text_map: embeddings -> (n, T) float32.
     centre: (T,) float32, the mean of the items' text features.
+    alignment: rows joined -> (n, A) float32, where that is wanted.
     """
 
     features: Features
     text_map: TextMap
     centre: NDArray[np.float32]
+    alignment: Alignment | None = None
 
     def write(self, folder: Path) -> None:
         """Write them."""
         tensors = self.text_map.tensors() | {"text.centre": self.centre}
+        if self.alignment is not None:
+            tensors |= self.alignment.tensors()
         if isinstance(self.features, LsaFeatures):
             tensors |= self.features.tensors()
             write_json(folder / VOCABULARY, self.features.vocabulary)
@@ -101,3 +106,34 @@ def fit_map(
         return TextMap.fit(sample, known_rows, targets, pca, settings["ridge"], settings["block_rows"])
     except ValueError as error:
         raise ValueError(f"{embeddings_path}: {error}") from None
+
+
+def fit_alignment(
+    embeddings: Embeddings,
+    captions: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    text_map: TextMap,
+    centre: NDArray[np.float32],
+    settings: dict[str, Any],
+    source: Path,
+) -> Alignment | None:
+    """The towers, trained on a sample of the captions; None where no alignment is wanted.
+
+    Args:
+        captions: (U, T) float32 features, as they are.
+        owners: (U,) int64, the row of each caption's item.
+        source: captions.jsonl, for messages.
+
+    Raises:
+        ValueError: the captions are of fewer than two items.
+    """
+    if not settings["align"]:
+        return None
+    sample = drawn(np.flatnonzero(captions.any(axis=1)), settings)
+    rows, places = np.unique(owners[sample], return_inverse=True)
+    mapped = text_map(RowSubset(embeddings, rows))
+    pairs = TowerPairs(centred(captions[sample], centre), places, mapped, settings["index_captions"] == "include")
+    try:
+        return Alignment.fit(pairs, settings["align"], settings["seed"])
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None

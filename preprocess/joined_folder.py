@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from cart_fairseq.files import digest, read_json, sha256, write_json
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
-ITEMS, CAPTIONS = "embeddings.npy", "captions.npy"
+ITEMS, CAPTIONS, ALIGNED = "embeddings.npy", "captions.npy", "aligned.npy"
 
 
 def check_output(output: Path) -> None:
@@ -59,6 +59,18 @@ def read_parts(folder: Path, record: dict[str, Any]) -> tuple[dict[str, np.ndarr
     if bad or PARTS not in needed:
         raise ValueError(f"{folder / (bad or PARTS)}: missing, or not what {RECORD} says; make the join again")
     return load_file(folder / PARTS), read_json(folder / VOCABULARY) if VOCABULARY in needed else []
+
+
+def identifier_rows(given: Path) -> Path:
+    """What identifiers are built from: of a join its aligned rows, else its joined ones; anything else as it is."""
+    if not (given / RECORD).is_file():
+        return given
+    return given / (ALIGNED if ALIGNED in read_record(given)["files"] else ITEMS)
+
+
+def dense_rows(given: Path) -> Path:
+    """What a dense head reads: of a join its joined rows; anything else as it is."""
+    return given / ITEMS if (given / RECORD).is_file() else given
 
 
 def texts_digest(captions: Sequence[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ role        split                    subset
 ==========  =======================  ========================================
 ``train``   train or none            train
 ``index``   train or none            train
-``index``   valid or test            train, or none with index captions excluded
+``index``   valid or test            train; none, or those borrowed, with index captions excluded
 ``query``   valid / test or none     valid / test
 ==========  =======================  ========================================
 
@@ -26,6 +26,8 @@ import pyarrow.compute as pc
 
 SUBSETS = ("train", "valid", "test")
 MEASURED = ("valid", "test")
+INDEX_CAPTIONS = ("include", "exclude", "borrowed")
+BORROWED = "neighbours"
 MAX_HELD_OUT, HELD_OUT_SHARE = 1000, 0.05
 
 
@@ -39,6 +41,7 @@ class Caption:
         item_row: row of its item in the identifier bundle.
         role: train, index or query.
         split: train, valid, test, or None.
+        source: what wrote an index caption, where that is known; ``neighbours``: borrowed from training items.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Caption:
     text: str
     role: str
     split: str | None
+    source: str | None = None
 
 
 def resolve(
@@ -93,21 +97,26 @@ def resolve(
                 "unique, and none may look like the 'q' + row number that rows without one get"
             )
         numbers[query_id] = index + 1
-        captions.append(Caption(index + 1, query_id, item_row, row["text"], role, split))
+        captions.append(Caption(index + 1, query_id, item_row, row["text"], role, split, row.get("source")))
     return captions
 
 
-def assign(captions: Sequence[Caption], index_captions: bool) -> dict[str, list[Caption]]:
+def assign(captions: Sequence[Caption], index_captions: str) -> dict[str, list[Caption]]:
     """Sort captions into the subsets train, valid and test, in file order; a subset may be empty.
 
     Args:
-        index_captions: whether ``index`` captions of valid and test items are trained on.
+        index_captions: which ``index`` captions of valid and test items are trained on: ``include`` all, ``exclude`` all,
+            or ``borrowed``, those that training items lent, which say nothing that the embeddings do not.
     """
     subsets: dict[str, list[Caption]] = {name: [] for name in SUBSETS}
     for caption in captions:
         if caption.role == "query":
             subsets[caption.split or "test"].append(caption)
-        elif caption.split not in MEASURED or index_captions:
+        elif (
+            caption.split not in MEASURED
+            or index_captions == "include"
+            or (index_captions == "borrowed" and caption.source == BORROWED)
+        ):
             subsets["train"].append(caption)
     return subsets
 

@@ -27,6 +27,7 @@ from preprocess.data_bin_update import settle_data_bin, write_pending
 from preprocess.drift import baseline, fit_of, table
 from preprocess.embeddings import COLUMN, Embeddings, check_embeddings, open_embeddings
 from preprocess.inputs import ItemsFile, match_items
+from preprocess.joined_folder import dense_rows, identifier_rows
 from preprocess.placement import place
 
 JOURNAL = "update.json"
@@ -91,13 +92,20 @@ def settle(identifiers: Path, data_bin: Path | None) -> None:
     on_disk.settle(identifiers)
 
 
-def add(bundle: IdentifierBundle, embeddings: Embeddings, items: ItemsFile, reference: Embeddings | None) -> Change:
+def add(
+    bundle: IdentifierBundle,
+    embeddings: Embeddings,
+    items: ItemsFile,
+    reference: Embeddings | None,
+    dense: Embeddings | None = None,
+) -> Change:
     """Give new items identifiers.
 
     Args:
         embeddings: (n, D), of the width that the codec was fitted on.
         items: n items that are not in the catalogue.
         reference: embeddings of old items, for the drift report.
+        dense: (n, D') what a dense head reads of the new items, where that is something else.
 
     Raises:
         ValueError: an item is in the catalogue, the width is another one, or there is no room for an item.
@@ -131,7 +139,7 @@ def add(bundle: IdentifierBundle, embeddings: Embeddings, items: ItemsFile, refe
             f"… {len(report['moves'])} in all, see {on_disk.segment_name(manifest['revision'])}{on_disk.REPORT}"
         )
     lines.append(f"added {len(items):,} items, {in_catalogue:,} in the catalogue (revision {manifest['revision']})")
-    return Change(manifest, None, "\n".join(lines), embeddings)
+    return Change(manifest, None, "\n".join(lines), embeddings if dense is None else dense)
 
 
 def refuse_known(bundle: IdentifierBundle, items: ItemsFile) -> None:
@@ -221,7 +229,10 @@ def parser() -> argparse.ArgumentParser:
         )
         if name == "add":
             command.add_argument(
-                "--embeddings", type=Path, required=True, help="of the new items, as build_identifiers reads"
+                "--embeddings",
+                type=Path,
+                required=True,
+                help="of the new items, as build_identifiers reads, join_captions --like included",
             )
             command.add_argument("--items", type=Path, required=True, help="items.jsonl of the new items")
             command.add_argument(
@@ -249,8 +260,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{args.identifiers}: belongs to the data-bin {args.identifiers.parent}; update that with --data-bin"
         )
     if args.command == "add":
-        embeddings, items, reference, key = read_new(args, identifiers)
-        update(identifiers, args.data_bin, key, lambda bundle: add(bundle, embeddings, items, reference))
+        embeddings, items, reference, dense, key = read_new(args, identifiers)
+        update(identifiers, args.data_bin, key, lambda bundle: add(bundle, embeddings, items, reference, dense))
     elif args.command == "remove":
         item_ids = read_ids(args.item_ids)
         update(identifiers, args.data_bin, digest(["remove", item_ids]), lambda bundle: remove(bundle, item_ids))
@@ -264,12 +275,16 @@ def is_data_bin(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("kind") == "data-bin"
 
 
-def read_new(args: argparse.Namespace, identifiers: Path) -> tuple[Embeddings, ItemsFile, Embeddings | None, str]:
-    """Open and check what `add` is given: embeddings, items, embeddings to compare with, and a key of it all.
+def read_new(
+    args: argparse.Namespace, identifiers: Path
+) -> tuple[Embeddings, ItemsFile, Embeddings | None, Embeddings, str]:
+    """Open and check what `add` is given: embeddings, items, embeddings to compare with, a dense head's, and a key of it all.
 
     Raises:
         ValueError: something is wrong with them, or their width is not that of the bundle's embeddings.
     """
+    joined, args.embeddings = dense_rows(args.embeddings), identifier_rows(args.embeddings)
+    args.reference = identifier_rows(args.reference) if args.reference else None
     embeddings = open_embeddings(args.embeddings, args.embedding_column, check=False)
     reference = open_embeddings(args.reference, args.embedding_column) if args.reference else None
     items = ItemsFile(args.items)
@@ -281,8 +296,13 @@ def read_new(args: argparse.Namespace, identifiers: Path) -> tuple[Embeddings, I
                 f"{path}: width {given.shape[1]}, but the identifiers in {identifiers} were built from embeddings of "
                 f"width {width}; extract them in the same way"
             )
-    key = digest(["add", check_embeddings(embeddings, args.embeddings), [item["item_id"] for item in items]])
-    return embeddings, items, reference, key
+    checksums = [check_embeddings(embeddings, args.embeddings)]
+    dense = embeddings
+    if joined != args.embeddings:
+        dense = open_embeddings(joined, check=False)
+        checksums.append(check_embeddings(dense, joined))
+    key = digest(["add", *checksums, [item["item_id"] for item in items]])
+    return embeddings, items, reference, dense, key
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_every_format_gives_items_and_captions(tmp_path, name):
     assert (tmp_path / "out" / "ann" / "missing.txt").read_text() == ""
 
     rows = {item["item_id"]: row for row, item in enumerate(items)}
-    subsets = assign(resolve(captions, rows, [item["split"] for item in items], "captions.jsonl"), True)
+    subsets = assign(resolve(captions, rows, [item["split"] for item in items], "captions.jsonl"), "include")
     measured = {"train": 20, "valid": 10, "test": 2 if name == "msrvtt" else 10}
     assert {subset: len(chosen) for subset, chosen in subsets.items()} == measured
 

@@ -107,7 +107,7 @@ def test_captions_that_binarize_holds_out_are_left_out(tmp_path):
     options = ["--valid-size", "7", "--seed", "5"]
     join_captions.main([*world(tmp_path, rows, splits=False), *SMALL, *options])
     resolved = resolve(rows, {f"i{item}": item for item in range(ITEMS)}, [None] * ITEMS, "captions.jsonl")
-    _, held = hold_out(assign(resolved, True)["train"], 7, 5)
+    _, held = hold_out(assign(resolved, "include")["train"], 7, 5)
     _, captions = result(tmp_path)
     assert np.flatnonzero(~captions.any(axis=1)).tolist() == [caption.number - 1 for caption in held]
     assert len(held) == 7

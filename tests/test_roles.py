@@ -55,9 +55,12 @@ def test_query_ids_are_caption_ids_or_row_numbers_from_zero_and_unique():
         resolve(rows, ITEMS, SPLITS, "f")
 
 
-@pytest.mark.parametrize(("include", "trained"), [(True, {"a", "b", "c", "d"}), (False, {"a", "d"})])
+@pytest.mark.parametrize(
+    ("include", "trained"),
+    [("include", {"a", "b", "c", "d"}), ("exclude", {"a", "d"}), ("borrowed", {"a", "c", "d"})],
+)
 def test_index_captions_of_measured_items_follow_the_switch(include, trained):
-    captions = [one(item, role="index") for item in ITEMS]
+    captions = [one(item, role="index", source="neighbours" if item == "c" else "blip") for item in ITEMS]
     subsets = assign(captions, include)
     assert {caption.item_row for caption in subsets["train"]} == {ITEMS[item] for item in trained}
     assert not subsets["valid"]
@@ -65,7 +68,7 @@ def test_index_captions_of_measured_items_follow_the_switch(include, trained):
 
 
 def test_queries_go_to_their_split_and_without_one_to_test():
-    subsets = assign([one("b"), one("c"), one("d", role="query"), one("d", split="valid")], True)
+    subsets = assign([one("b"), one("c"), one("d", role="query"), one("d", split="valid")], "include")
     assert [c.item_row for c in subsets["valid"]] == [1, 3]
     assert [c.item_row for c in subsets["test"]] == [2, 3]
     assert subsets["train"] == []

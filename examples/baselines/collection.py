@@ -50,7 +50,7 @@ class Collection:
         return [split for split in MEASURED if self._of_role_query(split)]
 
     def _of_role_query(self, split: str) -> list[Caption]:
-        return assign(self.captions, True)[split]
+        return assign(self.captions, "include")[split]
 
     def queries(self, split: str) -> tuple[list[Query], NDArray[np.int64]]:
         """The held-out texts of a split, and their rows in captions.jsonl (from 0).
@@ -69,7 +69,7 @@ class Collection:
 
     def training(self, index_captions: bool) -> list[Caption]:
         """What may be trained on, as `preprocess.binarize --index-captions include|exclude` has it; never a query."""
-        return assign(self.captions, index_captions)["train"]
+        return assign(self.captions, "include" if index_captions else "exclude")["train"]
 
     def candidates(self, split: str, competing: str) -> NDArray[np.int64]:
         """Rows (C,) of the items that compete: `split`, those of the split and without one; `all`, every item."""

@@ -1,0 +1,106 @@
+"""Items where captions find them: joined rows turned by a dual tower, for identifiers that queries can name.
+
+What a joined row says most about need not be what queries ask for. Two towers, of captions and of items, are trained to
+meet (symmetric InfoNCE), each item seen with another caption of its own than the one that asks for it. Identifiers are
+then built from the item tower's vectors. The paper has no such step.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from cart_fairseq.dense import Companions, DenseHead, info_nce
+
+EPOCHS, BATCH, DROPOUT = 8, 512, 0.3
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
+PREFIX = "aligned."
+
+
+@dataclass
+class TowerPairs:
+    """Captions and their items, as the towers learn from them.
+
+    captions: (P, T) float32, centred text features, of length 1.
+    owners: (P,) int64, for each caption the row of its item in `mapped`.
+    mapped: (M, T) float32, embeddings mapped into the space of text features.
+    texts: whether the items to be found have captions; else the mapped half stands for both.
+    """
+
+    captions: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    mapped: NDArray[np.float32]
+    texts: bool
+
+    def items(self, pairs: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
+        """(n,) pairs, each with a companion or -1 -> (n, 2T) float32: rows joined with one caption, where there is one."""
+        mapped = self.mapped[self.owners[pairs]]
+        said = mapped
+        if self.texts:
+            said = np.where(companions[:, None] >= 0, self.captions[np.maximum(companions, 0)], mapped)
+        return torch.from_numpy(np.concatenate([mapped, said], axis=1))
+
+
+class Alignment:
+    """The item tower: joined rows (n, 2T) -> (n, A) float32 of length 1."""
+
+    def __init__(self, head: DenseHead):
+        self.head = head.eval()
+
+    @torch.inference_mode()
+    def __call__(self, joined: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.head.item(torch.from_numpy(joined)).numpy()
+
+    @classmethod
+    def fit(cls, pairs: TowerPairs, dim: int, seed: int) -> "Alignment":
+        """Train both towers; the same seed draws the same.
+
+        Args:
+            dim: A.
+
+        Raises:
+            ValueError: captions of fewer than two items, so there is nothing to tell apart.
+        """
+        if len(np.unique(pairs.owners)) < 2:
+            raise ValueError("captions of fewer than 2 items, so towers have nothing to tell apart; leave --align out")
+        count, width = pairs.captions.shape
+        draw = np.random.default_rng(seed)
+        companions = Companions(pairs.owners, np.ones(count, dtype=bool))
+        batches = -(-count // BATCH)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = DenseHead(width, 2 * width, dim, DROPOUT)
+            optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches)
+            for _ in tqdm(range(EPOCHS), desc="aligning", unit="epoch", disable=None):
+                for batch in np.array_split(draw.permutation(count), batches):
+                    queries = torch.from_numpy(pairs.captions[batch]) * width**0.5
+                    vectors = head.item(pairs.items(batch, companions.draw(batch, draw)))
+                    found = F.normalize(head.query_tower(queries), dim=1)
+                    loss = info_nce(found, vectors, torch.from_numpy(pairs.owners[batch]), head.scale()) / len(batch)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+        return cls(head)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """All of it, the query tower too."""
+        return {PREFIX + name: value.numpy() for name, value in self.head.state_dict().items()}
+
+    @classmethod
+    def load(cls, tensors: dict[str, np.ndarray]) -> "Alignment | None":
+        """The inverse of `tensors`; None where there are none of it."""
+        state = {
+            name[len(PREFIX) :]: torch.from_numpy(value) for name, value in tensors.items() if name.startswith(PREFIX)
+        }
+        if not state:
+            return None
+        query, item = (state[f"{side}_tower.1.weight"].shape[1] for side in ("query", "item"))
+        head = DenseHead(query, item, len(state["item_tower.4.bias"]), DROPOUT)
+        head.load_state_dict(state)
+        return cls(head)
