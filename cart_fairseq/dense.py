@@ -99,6 +99,8 @@ class Companions:
 
     def draw(self, pairs: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
         """(n,) pairs -> (n,) other pairs of the same items, each equally likely; -1 where there is none."""
+        if not len(self.pairs):
+            return np.full(len(pairs), -1)
         own, others = self.place[pairs], self.count[pairs]
         others = others - (own >= 0)
         chosen = (draw.random(len(pairs)) * others).astype(np.int64)

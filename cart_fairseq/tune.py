@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from fairseq import checkpoint_utils
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from cart_fairseq.data_bin import DataBin
 from cart_fairseq.files import replacing, run_script, write_json
 from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.retriever import BATCH_SIZE, RERANKED_BEAM, CartRetriever
+from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 CRITERION = METRIC_NAMES[-1]
@@ -74,7 +74,7 @@ def best_weight(figures: Mapping[float, Mapping[str, float]]) -> float:
 
 def keep(path: Path, weight: float) -> None:
     """Write the weight into a checkpoint, which stays whole if this is killed."""
-    state: dict[str, Any] = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    state: dict[str, Any] = torch.load(path, map_location="cpu")
     state["model"][STATE] = torch.tensor(weight)
     with replacing(path) as new:
         torch.save(state, new)
@@ -101,6 +101,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--candidates", choices=("split", "all"), default="split", help="items that compete (split)")
     add("--beam", type=int, default=RERANKED_BEAM, help=f"beam width ({RERANKED_BEAM})")
     weights = "weights to compare (from 0, the identifiers alone, to 10)"
+    add("--scoring", choices=SCORINGS, default=DEFAULT_SCORING, help="how the search scores symbols (%(default)s)")
     add("--weights", type=float, nargs="+", default=WEIGHTS, metavar="W", help=weights)
     add("--dry-run", action="store_true", help="show the table and leave the checkpoint alone")
     add("--json", type=Path, metavar="FILE", help="write weights and figures here")
@@ -116,17 +117,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     args = parse(argv)
     DataBin(args.data)
-    retriever = CartRetriever.from_pretrained(args.path, data=args.data)
+    retriever = CartRetriever.from_pretrained(args.path, data=args.data, scoring=args.scoring)
     candidates = "valid" if args.candidates == "split" else "all"
     figures = figures_by_weight(retriever, "valid", candidates, args.beam, args.weights)
     best = best_weight(figures)
     print(table(figures, best))
-    if args.json:
-        rows = [{"weight": weight, **row} for weight, row in figures.items()]
-        write_json(args.json, {"best": best, "beam": args.beam, "candidates": args.candidates, "weights": rows})
     if not args.dry_run:
         keep(args.path, best)
         print(f"{args.path}: searches with it use weight {best:g} now")
+    if args.json:
+        rows = [{"weight": weight, **row} for weight, row in figures.items()]
+        write_json(args.json, {"best": best, "beam": args.beam, "candidates": args.candidates, "weights": rows})
 
 
 if __name__ == "__main__":

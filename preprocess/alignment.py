@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from cart_fairseq.dense import Companions, DenseHead, info_nce
 
-EPOCHS, BATCH, DROPOUT = 8, 512, 0.3
+EPOCHS, UPDATES, BATCH, DROPOUT = 8, 500, 512, 0.3
+"""Few captions are gone through more often than that, for so many updates."""
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 PREFIX = "aligned."
 
@@ -46,7 +47,7 @@ class TowerPairs:
 
 
 class Alignment:
-    """The item tower: joined rows (n, 2T) -> (n, A) float32 of length 1."""
+    """The towers. Called, that of the items: joined rows (n, 2T) -> (n, A) float32 of length 1."""
 
     def __init__(self, head: DenseHead):
         self.head = head.eval()
@@ -54,6 +55,14 @@ class Alignment:
     @torch.inference_mode()
     def __call__(self, joined: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.head.item(torch.from_numpy(joined)).numpy()
+
+    @torch.inference_mode()
+    def queries(self, captions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Centred text features (n, T) -> (n, A) float32 of length 1: the other tower."""
+        return self._found(torch.from_numpy(captions)).numpy()
+
+    def _found(self, captions: Tensor) -> Tensor:
+        return F.normalize(self.head.query_tower(captions * captions.size(1) ** 0.5), dim=1)
 
     @classmethod
     def fit(cls, pairs: TowerPairs, dim: int, seed: int) -> "Alignment":
@@ -71,22 +80,25 @@ class Alignment:
         draw = np.random.default_rng(seed)
         companions = Companions(pairs.owners, np.ones(count, dtype=bool))
         batches = -(-count // BATCH)
+        epochs = max(EPOCHS, -(-UPDATES // batches))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = DenseHead(width, 2 * width, dim, DROPOUT)
+            towers = cls(head)
+            head.train()
             optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches)
-            for _ in tqdm(range(EPOCHS), desc="aligning", unit="epoch", disable=None):
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * batches)
+            for _ in tqdm(range(epochs), desc="aligning", unit="epoch", disable=None):
                 for batch in np.array_split(draw.permutation(count), batches):
-                    queries = torch.from_numpy(pairs.captions[batch]) * width**0.5
                     vectors = head.item(pairs.items(batch, companions.draw(batch, draw)))
-                    found = F.normalize(head.query_tower(queries), dim=1)
+                    found = towers._found(torch.from_numpy(pairs.captions[batch]))
                     loss = info_nce(found, vectors, torch.from_numpy(pairs.owners[batch]), head.scale()) / len(batch)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
                     schedule.step()
-        return cls(head)
+        head.eval()
+        return towers
 
     def tensors(self) -> dict[str, np.ndarray]:
         """All of it, the query tower too."""

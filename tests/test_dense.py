@@ -207,7 +207,9 @@ def test_a_join_of_other_captions_or_damaged_is_refused(tmp_path, joined):
         return str(refused.value)
 
     assert "was joined with other captions" in refusal(captions[1:] + captions[:1])
-    assert "with --index-captions include; with exclude here, exclude is needed" in refusal(captions, index_captions="exclude")
+    assert "with --index-captions include; with exclude here, exclude is needed" in refusal(
+        captions, index_captions="exclude"
+    )
     np.save(joined / "captions.npy", np.zeros((3, 3)))
     assert "captions.npy: missing, or not what join.json says" in refusal(captions)
 

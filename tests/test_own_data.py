@@ -155,6 +155,8 @@ def test_training_resumes_until_complete_and_is_then_skipped(out):
         "measured": ["valid", "test"],
         "sets": ["split"],
         "device_flags": [],
+        "beam": "30",
+        "tuned": "no",
     }
     assert needed(out) == "no"
     assert needed(out) == "no"

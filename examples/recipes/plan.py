@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
-from schedules import RECIPES
+from schedules import RECIPES, Recipe
 
 from cart_fairseq.files import read_json, run_script, sha256, write_json
+from cart_fairseq.retriever import BEAM, RERANKED_BEAM
 from preprocess.inputs import read_items
 
 PAIR_COST = 12  # time of a pair's decoder rows, in encoder positions; measured on two cores at width 256
@@ -30,6 +33,7 @@ SYMBOL_BYTES = 4  # of a query symbol in the indexed data
 ITEMS_PER_CLUSTER = 8  # fewer items than this per cluster get fewer clusters
 RQVAE_EPOCHS = 500  # of the paper
 MEASURED = ("valid", "test")
+SEED = 1
 # may change between two calls for one OUT: how long, on what machine, and how it reports
 CHANGEABLE = {
     "--max-epoch": 1,
@@ -54,12 +58,16 @@ def identifier_flags(items: int, sized_for: str) -> list[str]:
     if recipe.rqvae_rows:
         epochs = max(50, min(epochs, recipe.rqvae_rows // items))
     flags = ["--kmeans-clusters", clusters, "--codebook-size", clusters, "--epochs", epochs]
+    if recipe.joined:
+        flags += ["--scheme", "residual-kmeans"]
     if clusters < CLUSTERS:
         flags.append("--allow-collapse")  # among so few items a level means little
     return [str(flag) for flag in flags]
 
 
-def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: int, user: Sequence[str]) -> list[str]:
+def train_flags(
+    manifest: dict[str, Any], sized_for: str, machine: str, gpus: int, user: Sequence[str], repeated: int = 0
+) -> list[str]:
     """Flags of ``fairseq-train`` before the user's own, which follow and win.
 
     Args:
@@ -68,8 +76,9 @@ def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: in
         machine: the kind of machine this is.
         gpus: number of GPUs; ``fairseq-train`` uses them all.
         user: the user's flags; length and batch move the learning-rate schedule, --arch replaces the sizes.
+        repeated: pairs that come again in an epoch, beyond those of the manifest.
     """
-    recipe, pairs = RECIPES[sized_for], manifest["counts"]["train"]["queries"]
+    recipe, pairs = RECIPES[sized_for], manifest["counts"]["train"]["queries"] + repeated
     wanted, _ = _user_options().parse_known_args(list(user))
     batch = min(recipe.batch, max(16, pairs // recipe.updates))
     per_worker = wanted.batch_size or max(1, batch // max(1, gpus))
@@ -86,13 +95,18 @@ def train_flags(manifest: dict[str, Any], sized_for: str, machine: str, gpus: in
         flags += ["--encoder-embed-dim", recipe.width, "--encoder-ffn-embed-dim", recipe.feed_forward]
         flags += ["--encoder-layers", recipe.layers, "--decoder-layers", recipe.layers]
         flags += ["--encoder-attention-heads", recipe.heads, "--decoder-attention-heads", recipe.heads]
+        if "text_encoder" in manifest:  # brings the encoder's sizes, which the decoder's follow unless told
+            flags += ["--decoder-embed-dim", recipe.width, "--decoder-ffn-embed-dim", recipe.feed_forward]
+    if recipe.joined:
+        flags += ["--dense-dim", 2 * recipe.joined, "--dense-weight", recipe.dense_weight]
+        flags += ["--index-repeats", index_repeats(recipe, manifest)]
     flags += ["--dropout", recipe.dropout]
     flags += ["--consistency-weight", recipe.consistency, "--label-smoothing", recipe.label_smoothing]
     flags += ["--shared-encoder"] if recipe.shared_encoder else []
     flags += ["--optimizer", "adam", "--adam-betas", recipe.adam_betas, "--clip-norm", recipe.clip_norm]
     flags += ["--lr-scheduler", "cosine", "--lr", recipe.learning_rate, "--warmup-init-lr", 1e-6, "--lr-shrink", 1]
     flags += ["--warmup-updates", warmup, "--lr-period-updates", max(1, updates - warmup)]
-    flags += ["--batch-size", per_worker, "--max-epoch", epochs, "--seed", 1]
+    flags += ["--batch-size", per_worker, "--max-epoch", epochs, "--seed", SEED]
     flags += ["--required-batch-size-multiple", 1]  # fairseq drops a last batch that is no multiple of its default, 8
     flags += ["--no-epoch-checkpoints", "--log-format", "simple", "--log-interval", 100]
     if "valid" in manifest["counts"]:
@@ -115,6 +129,8 @@ def _user_options() -> argparse.ArgumentParser:
     options.add_argument("--max-update", type=int)
     options.add_argument("--batch-size", "--max-sentences", type=int)
     options.add_argument("--update-freq")
+    options.add_argument("--seed", type=int)
+    options.add_argument("--index-repeats", type=int)
     return options
 
 
@@ -160,10 +176,26 @@ def plan_training(out: Path, user: Sequence[str], sized_for: str, machine: str, 
                     "to train again"
                 )
         now["sized_for"] = before["sized_for"]
-    flags = train_flags(manifest, str(now["sized_for"]), machine, gpus, user)
+    sized_for = str(now["sized_for"])
+    wanted, _ = _user_options().parse_known_args(list(user))
+    repeats = (wanted.index_repeats or index_repeats(RECIPES[sized_for], manifest)) - 1
+    repeated = repeats * index_captions(out / "data-bin") if repeats else 0
+    flags = train_flags(manifest, sized_for, machine, gpus, user, repeated)
     complete = before is not None and before.get("complete") == list(user)
-    write_json(path, {**now, "complete": list(user) if complete else None, "call": list(user)})
+    said = {"seed": wanted.seed or SEED, "train_flags": [*flags, *user], "call": list(user)}
+    write_json(path, {**now, **said, "complete": list(user) if complete else None})
     return {"train_flags": flags, "train_needed": "no" if complete else "yes"}
+
+
+def index_repeats(recipe: Recipe, manifest: dict[str, Any]) -> int:
+    """How often an index caption comes in an epoch; of those that are borrowed there are many already."""
+    return 1 if recipe.index_repeats == 1 or manifest["index_captions"] != "include" else recipe.index_repeats
+
+
+def index_captions(data_bin: Path) -> int:
+    """How many training pairs are index captions."""
+    roles = pq.read_table(data_bin / "queries.train.parquet", columns=["role"])["role"]
+    return int(pc.sum(pc.equal(roles, "index")).as_py())
 
 
 def note_trained(out: Path) -> dict[str, Any]:
@@ -183,7 +215,7 @@ def plan_measuring(out: Path, machine: str) -> dict[str, Any]:
 
     Returns:
         Shell variables: ``checkpoint``; ``measured``, the subsets to measure; ``sets``, the candidate sets that differ;
-        ``device_flags`` of fairseq-generate.
+        ``device_flags`` of fairseq-generate; ``beam``; ``tuned``, whether there is a dense head to weigh on valid queries.
 
     Raises:
         ValueError: training is not complete, or its checkpoint is gone.
@@ -195,12 +227,15 @@ def plan_measuring(out: Path, machine: str) -> dict[str, Any]:
     manifest = read_json(out / "data-bin" / "manifest.json")
     measured = [subset for subset in MEASURED if subset in manifest["counts"]]
     items = read_json(out / "data-bin" / "identifiers" / "manifest.json")["items"]
+    joined = bool(RECIPES[plan["sized_for"]].joined)
     differ = any(manifest["counts"][subset]["candidates"] < items for subset in measured)
     return {
         "checkpoint": str(checkpoint_of(path.parent)),
         "measured": measured,
         "sets": ["split", "all"] if differ else ["split"],
         "device_flags": ["--cpu"] if machine == "cpu" or "--cpu" in plan["call"] else [],
+        "beam": str(RERANKED_BEAM if joined else BEAM),
+        "tuned": "yes" if joined and "valid" in measured else "no",
     }
 
 
@@ -237,7 +272,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         items = len(read_items(Path(folder) / "items.jsonl"))
         extra = [shlex.split(os.environ.get(name, "")) for name in ("IDENTIFIER_FLAGS", "BINARIZE_FLAGS")]
         flags = identifier_flags(items, sized_for) + extra[0]
-        variables: dict[str, Any] = {"identifier_flags": flags, "binarize_flags": extra[1]}
+        joined = RECIPES[sized_for].joined
+        variables: dict[str, Any] = {
+            "identifier_flags": flags,
+            "binarize_flags": extra[1],
+            "join_flags": ["--align", str(joined)] if joined else [],
+        }
     elif command == "train":
         variables = plan_training(Path(folder), user, sized_for, machine, gpus)
     elif command == "trained":

@@ -1,8 +1,12 @@
-"""The end of a recipe: ``OUT/metrics.json``, the metric table, and a few queries with their top items.
+"""The end of a recipe: ``OUT/metrics.json``, ``OUT/run.json``, the metric table, and a few queries with their top items.
+
+``run.json`` is what a table needs to say where a figure comes from: commit, settings, seed, metrics.
 
 report.py OUT CHECKPOINT [R@1 R@5 R@10 MRR@10]      the paper's figures on the test queries, to stand beside
 """
 
+import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,12 +71,69 @@ def examples(out: Path, checkpoint: str, subset: str) -> str:
     return "\n".join(lines)
 
 
+def weighing(out: Path) -> str:
+    """Without and with the dense head's scores, on the queries that its weight was chosen on; empty where there is none."""
+    if not (out / "tuned.json").is_file():
+        return ""
+    tuned = read_json(out / "tuned.json")
+    rows = {row["weight"]: row for row in tuned["weights"]}
+    lines = [f"valid queries, beam {tuned['beam']}, weight of the dense scores:"]
+    for weight in dict.fromkeys((0.0, tuned["best"])):
+        figures = "".join(f"{rows[weight][metric]:>8.1f}" for metric in METRICS)
+        lines.append(f"{'identifiers alone' if weight == 0 else f'weight {weight:g}, kept':<39}{figures}")
+    return "\n".join(lines)
+
+
+def record(out: Path, found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Commit, settings, seed and metrics of a run."""
+    manifest, plan = read_json(out / "data-bin" / "manifest.json"), read_json(out / "checkpoints" / "plan.json")
+    joined, tuned = out / "joined" / "join.json", out / "tuned.json"
+    bundle = read_json(out / "identifiers" / "manifest.json")
+    settings = read_json(joined)["settings"] if joined.is_file() else None
+    return {
+        "commit": commit(),
+        "recipe": plan["sized_for"],
+        "seed": plan["seed"],
+        "train_flags": plan["train_flags"],
+        "index_captions": manifest["index_captions"],
+        "text_encoder": name_of((manifest.get("text_encoder") or {}).get("name")),
+        "joined": {**settings, "text_features": name_of(settings["text_features"])} if settings else None,
+        "identifiers": {"scheme": bundle["scheme"], "dimension": bundle["dimension"]},
+        "minutes": round(minutes_of(out / "checkpoints" / "train.log"), 1),
+        "tuned": read_json(tuned) if tuned.is_file() else None,
+        "metrics": found,
+    }
+
+
+def name_of(model: str | None) -> str | None:
+    """A model's name, or the end of its path: what it is, not where it lies."""
+    return "/".join(Path(model).parts[-2:]) if model else None
+
+
+def commit() -> str | None:
+    """The project's commit, with a plus sign where files differ from it; None outside a checkout."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def minutes_of(log: Path) -> float:
+    """How long training took: what fairseq says at the end of each call, added up."""
+    seconds = re.findall(r"done training in ([\d.]+) seconds", log.read_text(encoding="utf-8")) if log.is_file() else []
+    return sum(float(each) for each in seconds) / 60
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write ``metrics.json`` and print the rest."""
+    """Write ``metrics.json`` and ``run.json``, and print the rest."""
     folder, checkpoint, *paper = sys.argv[1:] if argv is None else argv
     out = Path(folder)
     found = collect(out)
     write_json(out / "metrics.json", found["split"])
+    write_json(out / "run.json", record(out, found))
+    if text := weighing(out):
+        print(text + "\n")
     print(table(found, read_json(out / "data-bin" / "manifest.json"), [float(figure) for figure in paper]))
     shown = next((subset for subset in reversed(MEASURED) if subset in found["split"]), "train")
     print("\n" + examples(out, checkpoint, shown))

@@ -10,9 +10,11 @@
 #
 # Flags for single commands come from the environment, split at spaces:
 #
-#     ANNOTATION_FLAGS EMBEDDING_FLAGS CAPTION_FLAGS IDENTIFIER_FLAGS BINARIZE_FLAGS
+#     ANNOTATION_FLAGS EMBEDDING_FLAGS CAPTION_FLAGS JOIN_FLAGS IDENTIFIER_FLAGS BINARIZE_FLAGS
 #
-# and PYTHON, ENCODER (for embeddings), CAPTIONER (for captions), RECIPE (paper, cuda or cpu, see schedules.py) may be set.
+# and PYTHON, ENCODER (for embeddings), CAPTIONER (for captions), RECIPE (paper, cuda, cpu or joined, see schedules.py) may be
+# set; for the recipe joined TEXT_ENCODER, a model that reads the queries in place of one trained from scratch, and
+# INDEX_CAPTIONS (include; borrowed, which does without index captions, but borrows captions of training items).
 recipes=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../environment.sh
 . "$recipes/../environment.sh"
@@ -36,7 +38,7 @@ folder() {
 # flags of preprocess.annotations and of preprocess.generate_captions: set by the data set
 annotations=() captions=()
 # set by plan.py
-identifier_flags=() binarize_flags=() train_flags=() measured=() sets=() device_flags=() train_needed='' checkpoint=''
+join_flags=() identifier_flags=() binarize_flags=() train_flags=() measured=() sets=() device_flags=() train_needed='' checkpoint='' beam='' tuned=''
 
 plan() {
     local assignments
@@ -75,20 +77,22 @@ prepare() {
 
 # train DATA OUT [fairseq-train flags ...]
 train() {
-    local data out embeddings log
+    local data out embeddings texts log
     data=$(folder "$1")
     out=$(folder "$2")
     shift 2
     embeddings=$data/embeddings.npy
     [ -d "$data/embeddings" ] && embeddings=$data/embeddings
+    texts=$data/captions.jsonl
     plan prepare "$data" "$@"
+    [ "${#join_flags[@]}" -eq 0 ] || join "$data" "$out"
 
     step "1. identifiers"
     "$PYTHON" -m preprocess.build_identifiers --embeddings "$embeddings" --items "$data/items.jsonl" \
         --output "$out/identifiers" "${identifier_flags[@]}"
 
     step "2. vocabulary and data"
-    "$PYTHON" -m preprocess.binarize --identifiers "$out/identifiers" --captions "$data/captions.jsonl" \
+    "$PYTHON" -m preprocess.binarize --identifiers "$out/identifiers" --captions "$texts" \
         --output "$out/data-bin" ${binarize_flags[@]+"${binarize_flags[@]}"}
 
     step "3. training"
@@ -97,7 +101,7 @@ train() {
         echo "$out/checkpoints: complete, nothing to do"
         return
     fi
-    rm -rf -- "$out/metrics.json" "$out/results" "$out"/run.*.trec "$out"/qrels.*.trec
+    rm -rf -- "$out/metrics.json" "$out/tuned.json" "$out/results" "$out"/run.*.trec "$out"/qrels.*.trec
     printf 'fairseq-train %s' "$out/data-bin --user-dir $root/cart_fairseq --save-dir $out/checkpoints"
     printf ' %q' "${train_flags[@]}" "$@"
     printf '\n'
@@ -111,6 +115,28 @@ train() {
     plan trained "$out"
 }
 
+# join DATA OUT: embeddings and captions to OUT/joined, which train then builds on; called by train
+join() {
+    local more encoder=() borrowed=${INDEX_CAPTIONS:-include}
+    [ -z "${TEXT_ENCODER:-}" ] || encoder=(--text-features "$TEXT_ENCODER")
+    [ "$borrowed" = include ] || encoder+=(--index-captions exclude)
+
+    step "0. captions joined with embeddings: $2/joined"
+    read -ra more <<<"${JOIN_FLAGS:-}"
+    "$PYTHON" -m preprocess.join_captions --embeddings "$embeddings" --items "$1/items.jsonl" \
+        --captions "$1/captions.jsonl" --output "$2/joined" "${join_flags[@]}" ${encoder[@]+"${encoder[@]}"} \
+        ${more[@]+"${more[@]}"}
+    embeddings=$2/joined
+    if [ "$borrowed" = borrowed ]; then
+        texts=$2/captions.jsonl
+        "$PYTHON" -m preprocess.generate_captions --items "$1/items.jsonl" --captions "$1/captions.jsonl" \
+            --captioner neighbours --embeddings "$2/joined/aligned.npy" --splits valid test --captions-per-item 10 \
+            --output "$texts"
+    fi
+    binarize_flags=(--embeddings "$2/joined" --index-captions "$borrowed" ${binarize_flags[@]+"${binarize_flags[@]}"})
+    [ -z "${TEXT_ENCODER:-}" ] || binarize_flags+=(--text-encoder "$TEXT_ENCODER")
+}
+
 # evaluate OUT [paper's figures]
 evaluate() {
     local out subset candidates results
@@ -119,6 +145,9 @@ evaluate() {
 
     step "4. figures"
     plan measure "$out"
+    if [ "$tuned" = yes ] && [ ! -f "$out/tuned.json" ]; then
+        "$PYTHON" -m cart_fairseq.tune --data "$out/data-bin" --path "$checkpoint" --beam "$beam" --json "$out/tuned.json"
+    fi
     for subset in ${measured[@]+"${measured[@]}"}; do
         for candidates in "${sets[@]}"; do
             results=$out/results/$candidates
@@ -134,7 +163,7 @@ measure() {
     echo "searching: $2 queries, candidates: $3"
     mkdir -p -- "$4"
     if ! "$PYTHON" -m fairseq_cli.generate "$1/data-bin" --user-dir "$root/cart_fairseq" --task cart_retrieval \
-        --path "$checkpoint" --gen-subset "$2" --candidates "$3" --beam 30 --nbest 10 --batch-size 256 \
+        --path "$checkpoint" --gen-subset "$2" --candidates "$3" --beam "$beam" --nbest 10 --batch-size 256 \
         --required-batch-size-multiple 1 --num-workers 0 --results-path "$4" ${device_flags[@]+"${device_flags[@]}"} \
         >/dev/null 2>"$4/generate-$2.log"; then
         tail -n 20 "$4/generate-$2.log" >&2

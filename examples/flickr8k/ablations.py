@@ -1,0 +1,131 @@
+"""The lines of ``ablations.sh``, the record of a run, and the table that comes of them.
+
+ablations.py lines                  one run a line: LINE|SEED|flags of build_identifiers|of fairseq-train|of cart_fairseq.tune
+ablations.py record RUN TUNED FILE  settings, commit, seed and metrics of a run
+ablations.py print OUT              the table in Markdown
+"""
+
+import dataclasses
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+from report import METRICS, commit
+
+from cart_fairseq.files import read_json, run_script, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        name: its folder.
+        says: what it is.
+        identifiers, train, search: flags of build_identifiers, fairseq-train and cart_fairseq.tune, beside those of all.
+        seeds: how many.
+    """
+
+    name: str
+    says: str
+    identifiers: str = ""
+    train: str = ""
+    search: str = ""
+    seeds: int = 1
+
+
+LINES = (
+    Line("full", "the recipe", seeds=3),
+    Line(
+        "joined",
+        "identifiers of the joined rows, not of the dual tower's vectors",
+        "--embeddings OUT/joined/embeddings.npy",
+        seeds=3,
+    ),
+    Line(
+        "image",
+        "identifiers of the image features (64 components)",
+        "--embeddings DATA/embeddings.npy --pca 64",
+        seeds=3,
+    ),
+    Line("once", "index captions as often as others", train="--index-repeats 1", seeds=3),
+    Line("no-rdrop", "without R-Drop", train="--consistency-weight 0", seeds=3),
+    Line("rqvae", "k-means and RQ-VAE in place of residual k-means", "--scheme coarse-fine --epochs 100"),
+    Line("two-levels", "one fine level less", "--codebooks 1"),
+    Line("four-levels", "one fine level more", "--codebooks 3"),
+    Line("codes-64", "64 codes a level", "--kmeans-clusters 64 --codebook-size 64"),
+    Line("no-smoothing", "without label smoothing", train="--label-smoothing 0"),
+    Line("no-fusion", "last encoder layer alone", train="--fusion none"),
+    Line("two-layers", "two layers of encoder and decoder", train="--encoder-layers 2 --decoder-layers 2"),
+    Line("contrastive-3", "dense head's loss three times", train="--contrastive-weight 3"),
+    Line("renormalised", "renormalised scores", search="--scoring renormalised"),
+    Line("beam-10", "beam 10", search="--beam 10"),
+    Line("beam-30", "beam 30", search="--beam 30"),
+    Line("beam-300", "beam 300", search="--beam 300"),
+)
+
+
+def lines() -> str:
+    """The runs: first those of several seeds, whose models others search."""
+    order = sorted(LINES, key=lambda line: -line.seeds)
+    runs = [(line, seed) for seed in (1, 2, 3) for line in order if seed <= line.seeds]
+    runs.sort(key=lambda run: -run[0].seeds)
+    return "\n".join(f"{line.name}|{seed}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs)
+
+
+def record(run: Path, tuned: Path) -> dict[str, Any]:
+    """Settings, commit, seed and metrics of a run."""
+    plan = read_json(run / "checkpoints" / "plan.json")
+    return {"commit": commit(), "seed": plan["seed"], "train_flags": plan["train_flags"], **read_json(tuned)}
+
+
+def table(out: Path) -> str:
+    """The lines with what they reached, mean and, of several seeds, standard deviation; "–" where a run is missing."""
+    names = [METRICS[metric] for metric in ("recall_at_1", "recall_at_10")]
+    heads = [
+        "",
+        *(f"{which} {name}" for which in ("identifiers alone,", "with the dense head,") for name in names),
+        "seeds",
+    ]
+    rows = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for line in LINES:
+        found = [read_json(path) for path in sorted(out.glob(f"{line.name}-[0-9].json"))]
+        cells = []
+        for best in (False, True):
+            for metric in ("recall_at_1", "recall_at_10"):
+                cells.append(cell([figure(each, metric, each["best"] if best else 0.0) for each in found]))
+        rows.append(f"| {line.says} | {' | '.join(cells)} | {len(found)} |")
+    return "\n".join(rows)
+
+
+def figure(tuned: dict[str, Any], metric: str, weight: float) -> float:
+    """What a weight reached."""
+    return next(float(row[metric]) for row in tuned["weights"] if row["weight"] == weight)
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and spread."""
+    if not values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one of the commands of the module's docstring."""
+    command, *rest = sys.argv[1:] if argv is None else argv
+    if command == "lines":
+        print(lines())
+    elif command == "record":
+        run, tuned, file = map(Path, rest)
+        write_json(file, record(run, tuned))
+    else:
+        print(table(Path(rest[0])))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,126 @@
+"""preprocess.alignment: rows that captions find, made by join_captions --align and read by what comes after it."""
+
+import numpy as np
+import pytest
+from changing import make_codec
+from conftest import write_jsonl
+from join_samples import ITEMS, SMALL, captions_of_items, refusal, world
+
+from cart_fairseq.files import read_json
+from cart_fairseq.identifiers import IdentifierBundle
+from preprocess import build_identifiers, join_captions
+from preprocess.alignment import Alignment, TowerPairs
+from preprocess.joined_folder import dense_rows, identifier_rows
+
+ALIGN = ["--align", "8"]
+
+
+def aligned(folder):
+    return np.load(folder / "joined" / "aligned.npy")
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def pairs(texts=True, items=200, width=16):
+    """Items whose captions tell what their embeddings hide under five times as much noise in other directions."""
+    draw = np.random.default_rng(0)
+    what = draw.standard_normal((items, 4)) @ draw.standard_normal((4, width))
+    owners = np.repeat(np.arange(items), 3)
+    captions = unit(what[owners] + 0.3 * draw.standard_normal((len(owners), width)))
+    hidden = draw.standard_normal((items, 2)) @ draw.standard_normal((2, width)) * 5
+    return TowerPairs(captions, owners, unit(what + hidden), texts)
+
+
+def found_first(queries, items, owners):
+    return float(((queries @ items.T).argmax(axis=1) == owners).mean())
+
+
+def test_captions_find_items_better_than_before():
+    trained = pairs()
+    alignment = Alignment.fit(trained, 8, seed=1)
+    joined = trained.items(np.arange(len(trained.owners))[::3], np.arange(len(trained.owners))[1::3]).numpy()
+    items, width = alignment(joined), trained.captions.shape[1]
+    assert items.shape == (200, 8)
+    assert items.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-5)
+    towers = Alignment.load(alignment.tensors())
+    assert towers is not None
+    asked = 2 + 3 * np.arange(200)
+    before = found_first(np.tile(trained.captions[asked], 2), joined, trained.owners[asked])
+    after = found_first(towers.queries(trained.captions[asked]), items, trained.owners[asked])
+    assert width == 16
+    assert after > before + 0.1
+
+
+def test_the_same_seed_gives_the_same_and_another_does_not():
+    first, again, other = (Alignment.fit(pairs(), 8, seed).tensors() for seed in (1, 1, 2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_without_texts_no_companion_is_looked_at():
+    trained = pairs(texts=False)
+    rows = trained.items(np.arange(6), np.arange(6)[::-1].copy()).numpy()
+    np.testing.assert_array_equal(rows[:, :16], rows[:, 16:])
+    assert not np.array_equal(pairs().items(np.arange(6), np.arange(6)[::-1].copy()).numpy()[:, 16:], rows[:, 16:])
+    nobody = pairs().items(np.arange(6), np.full(6, -1)).numpy()
+    np.testing.assert_array_equal(nobody, rows)
+
+
+def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alike(tmp_path):
+    join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
+    rows = aligned(tmp_path / "first")
+    assert rows.shape == (ITEMS, 8)
+    assert rows.dtype == np.float16
+    assert read_json(tmp_path / "first/joined/join.json")["settings"]["align"] == 8
+    join_captions.main([*world(tmp_path / "like"), "--like", str(tmp_path / "first" / "joined")])
+    np.testing.assert_allclose(aligned(tmp_path / "like").astype(float), rows.astype(float), atol=2e-3)
+    before = (tmp_path / "first" / "joined" / "aligned.npy").stat().st_mtime_ns
+    join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
+    assert (tmp_path / "first" / "joined" / "aligned.npy").stat().st_mtime_ns == before
+    join_captions.main([*world(tmp_path / "first"), *SMALL])
+    assert not (tmp_path / "first" / "joined" / "aligned.npy").exists()
+
+
+@pytest.mark.parametrize(("index", "roles"), [("include", {"query"}), ("exclude", {"query", "index"})])
+def test_captions_that_measure_leave_no_trace(tmp_path, index, roles):
+    marked = captions_of_items()
+    for row in marked:
+        if row["role"] in roles:
+            row["text"] = "xylophone marker " + row["text"].replace("red", "dog dog dog")
+    for name, captions in (("plain", captions_of_items()), ("marked", marked)):
+        join_captions.main([*world(tmp_path / name, captions), *SMALL, *ALIGN, "--index-captions", index])
+    assert np.array_equal(aligned(tmp_path / "plain"), aligned(tmp_path / "marked"))
+
+
+def test_a_join_stands_for_its_rows(tmp_path):
+    join_captions.main([*world(tmp_path), *SMALL, *ALIGN])
+    joined = tmp_path / "joined"
+    assert identifier_rows(joined) == joined / "aligned.npy"
+    assert dense_rows(joined) == joined / "embeddings.npy"
+    assert identifier_rows(tmp_path) == dense_rows(tmp_path) == tmp_path
+    flags = ["--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans", "--allow-collapse"]
+    flags += ["--kmeans-clusters", 4, "--codebook-size", 4]
+    for given, output in ((joined, "folder"), (joined / "aligned.npy", "file")):
+        build_identifiers.main([str(each) for each in ("--embeddings", given, "--output", tmp_path / output, *flags)])
+    folder, file = (IdentifierBundle.load(tmp_path / name) for name in ("folder", "file"))
+    assert folder.codec_settings["dimension"] == 8
+    np.testing.assert_array_equal(np.asarray(folder.values), np.asarray(file.values))
+    join_captions.main([*world(tmp_path), *SMALL])
+    assert identifier_rows(joined) == joined / "embeddings.npy"
+
+
+def test_captions_of_one_item_have_nothing_to_tell_apart(tmp_path, capsys):
+    argv = world(tmp_path)
+    texts = ("red cat", "red dog", "blue cat dog", "blue dog", "cat")
+    write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "i0", "text": text} for text in texts])
+    message = refusal(capsys, [*argv, "--text-dim", "2", "--pca", "2", *ALIGN])
+    assert "captions.jsonl: captions of fewer than 2 items" in message
+    assert "leave --align out" in message
+    assert not (tmp_path / "joined").exists()
+
+
+def test_a_codec_is_no_alignment():
+    assert Alignment.load(make_codec().tensors()) is None
