@@ -105,7 +105,8 @@ class Companions:
         others = others - (own >= 0)
         chosen = (draw.random(len(pairs)) * others).astype(np.int64)
         chosen += (own >= 0) & (chosen >= own)
-        return np.where(others > 0, self.pairs[self.begin[pairs] + np.where(others > 0, chosen, 0)], -1)
+        found = self.pairs[np.where(others > 0, self.begin[pairs] + chosen, 0)]
+        return np.where(others > 0, found, -1)
 
 
 class DenseHead(nn.Module):

@@ -24,8 +24,8 @@ shift 2
 # an hour of training on two cores; a pretrained encoder takes longer for an epoch and needs fewer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
 epochs=20
-[ "$RECIPE" != joined ] || [ -n "${TEXT_ENCODER:-}" ] || epochs=24
-[ -z "${TEXT_ENCODER:-}" ] || epochs=14
+[ "$RECIPE" != joined ] || [ -n "${TEXT_ENCODER:-}" ] || epochs=16
+[ -z "${TEXT_ENCODER:-}" ] || epochs=11
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
 
 printf '\n== 5. simple methods on the same queries\n'

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.data_bin import DataBin
 from cart_fairseq.files import read_json, run_script, write_json
+from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.retriever import CartRetriever
 
 METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
@@ -88,7 +89,7 @@ def record(out: Path, found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, 
     """Commit, settings, seed and metrics of a run."""
     manifest, plan = read_json(out / "data-bin" / "manifest.json"), read_json(out / "checkpoints" / "plan.json")
     joined, tuned = out / "joined" / "join.json", out / "tuned.json"
-    bundle = read_json(out / "identifiers" / "manifest.json")
+    bundle = IdentifierBundle.load(out / "identifiers").codec_settings
     settings = read_json(joined)["settings"] if joined.is_file() else None
     return {
         "commit": commit(),
