@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cart_fairseq.dense import Companions, DenseHead, info_nce
 
-EPOCHS, UPDATES, BATCH, DROPOUT = 8, 500, 512, 0.3
+EPOCHS, UPDATES, BATCH, DROPOUT = 8, 400, 512, 0.3
 """Few captions are gone through more often than that, for so many updates."""
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 PREFIX = "aligned."
