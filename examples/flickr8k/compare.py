@@ -1,0 +1,222 @@
+"""Everything that finds Flickr8k's pictures, in one table: runs of ``run.sh`` and what there is to compare them with.
+
+    compare.py --data DATA --runs OUT [--json FILE]
+
+OUT holds runs of ``run.sh`` by name, as ``compare.sh`` makes them. References see the same captions as the run beside which
+they stand: those of valid and test items that are no queries, or none of these items. Texts are compared by the best cosine
+among an item's captions; `ridge` is a regression from TF-IDF to image features; `dual tower` the two towers that the
+recipe's identifiers are built from (``join_captions --align``), alone. Sums are of standardised scores. Items that score the
+same are ranked against the method.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from baselines import COMPONENTS, cosines, predict, vectors, worst_ranks
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import scale
+
+from cart_fairseq.files import read_json, run_script, write_json
+from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
+from preprocess import joined_folder
+from preprocess.alignment import Alignment
+from preprocess.inputs import open_embeddings, read_captions, read_items
+from preprocess.join_fitting import restore_features
+from preprocess.roles import assign, candidate_rows, resolve
+from preprocess.text_features import LSA
+from preprocess.text_space import centred
+
+RUNS = {
+    "paper": "CART as in the paper",
+    "scratch": "CART, recommended",
+    "pretrained": "CART, recommended",
+    "borrowed": "CART, recommended",
+}
+HEADS = ("R@1", "R@5", "R@10", "MRR@10")
+QUERY_BLOCK = 500
+RIDGE_SHARE = 2.0  # of the sum with TF-IDF, the weaker of the two on its own
+Figures = dict[str, dict[str, dict[str, float]]]
+
+
+class References:
+    """What is compared with, on the valid queries.
+
+    Args:
+        data: folder with embeddings.npy, items.jsonl and captions.jsonl.
+        index_captions: ``include``, or ``exclude`` what is said of valid and test items.
+    """
+
+    def __init__(self, data: Path, index_captions: str):
+        items = read_items(data / "items.jsonl")
+        splits = [item.get("split") for item in items]
+        rows = read_captions(data / "captions.jsonl", items)
+        row_of = {item["item_id"]: row for row, item in enumerate(items)}
+        subsets = assign(resolve(rows, row_of, splits, str(data / "captions.jsonl")), index_captions)
+        self.known, self.queries = subsets["train"], subsets["valid"]
+        self.owner = np.array([caption.item_row for caption in self.known])
+        self.candidates = {"split": candidate_rows(splits, "valid"), "all": np.arange(len(items))}
+        self.texts, self.asked = [c.text for c in self.known], [c.text for c in self.queries]
+        exact = np.asarray(open_embeddings(data / "embeddings.npy"), dtype=np.float32)
+        space = PCA(min(COMPONENTS, *exact.shape), whiten=True, svd_solver="randomized", random_state=0)
+        self.placed = space.fit_transform(exact)
+        known, asked = vectors(self.texts, self.asked, words=2)
+        self.predicted = predict(known, self.known, self.placed, asked)
+
+    def plain(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """System -> (Q, C) scores of what nothing pretrained on text is needed for."""
+        found = {"ridge": cosines(self.predicted, self.placed[rows])}
+        known, asked = vectors(self.texts, self.asked, words=1)
+        text = self.best_captions(known, asked, rows)
+        if text is not None:
+            found = {
+                "TF-IDF": text,
+                **found,
+                "TF-IDF + 2 x ridge": standard(text) + RIDGE_SHARE * standard(found["ridge"]),
+            }
+        return found
+
+    def of_join(self, joined: Path) -> Any:
+        """A function like `plain`, of a join's text features and towers."""
+        record = joined_folder.read_record(joined)
+        tensors, vocabulary = joined_folder.read_parts(joined, record)
+        features = restore_features(record["settings"], tensors, vocabulary, "cpu")
+        sentences = record["settings"]["text_features"] != LSA
+        known = embedded(features, self.texts) if sentences else None
+        asked = embedded(features, self.asked)
+        towers = Alignment.load(tensors)
+        if towers is None:
+            raise ValueError(f"{joined}: has no towers; make it with --align")
+        placed = towers.queries(centred(asked, tensors["text.centre"]))
+        items = np.load(joined / joined_folder.ALIGNED, mmap_mode="r")
+
+        def scores(rows: np.ndarray) -> dict[str, np.ndarray]:
+            tower = placed @ np.asarray(items[rows], dtype=np.float32).T
+            if known is None:
+                return {"dual tower": tower}
+            ridge = cosines(self.predicted, self.placed[rows])
+            text = self.best_captions(known, asked, rows)
+            if text is None:
+                return {"dual tower": tower}
+            return {
+                "sentence encoder": text,
+                "sentence encoder + ridge": standard(text) + standard(ridge),
+                "dual tower": tower,
+                "sentence encoder + dual tower": standard(text) + standard(tower),
+            }
+
+        return scores
+
+    def best_captions(self, known: Any, asked: Any, rows: np.ndarray) -> np.ndarray | None:
+        """(Q, C) best cosine among the captions of each candidate; None where the queries' own items have no caption."""
+        column = np.full(max(self.owner.max(), rows.max()) + 1, -1)
+        column[rows] = np.arange(len(rows))
+        used = np.flatnonzero(column[self.owner] >= 0)
+        used = used[np.argsort(column[self.owner[used]], kind="stable")]
+        places, first = np.unique(column[self.owner[used]], return_index=True)
+        if not np.isin(column[[caption.item_row for caption in self.queries]], places).all():
+            return None
+        best = np.full((len(self.queries), len(rows)), -1, dtype=np.float32)
+        for at in range(0, len(self.queries), QUERY_BLOCK):
+            similar = asked[at : at + QUERY_BLOCK] @ known[used].T
+            if isinstance(similar, csr_matrix):
+                similar = similar.toarray()
+            best[at : at + QUERY_BLOCK, places] = np.maximum.reduceat(similar, first, axis=1)
+        return best
+
+    def measure(self, scores: Any) -> Figures:
+        """System -> candidate set -> metrics in percent."""
+        figures: Figures = {}
+        for chosen, rows in self.candidates.items():
+            column = {int(row): place for place, row in enumerate(rows)}
+            targets = np.array([column[caption.item_row] for caption in self.queries])
+            for name, found in scores(rows).items():
+                counts = metric_counts(worst_ranks(found, targets))
+                figures.setdefault(name, {})[chosen] = metrics_from_counts(counts)
+        return figures
+
+
+def embedded(features: Any, texts: Sequence[str]) -> np.ndarray:
+    """(n, T) float32 of length 1, like lengths together."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    parts = [
+        features([texts[i] for i in order[at : at + features.batch_rows]])
+        for at in range(0, len(order), features.batch_rows)
+    ]
+    found = np.concatenate(parts)
+    return found[np.argsort(order)]
+
+
+def standard(scores: np.ndarray) -> np.ndarray:
+    """(Q, C) scores of each query with mean 0 and deviation 1."""
+    return scale(scores, axis=1)
+
+
+def of_run(out: Path) -> Figures:
+    """What a run reached: with its dense head, and by the identifiers alone."""
+    record = read_json(out / "run.json")
+    both = {chosen: figures["valid"] for chosen, figures in record["metrics"].items() if "valid" in figures}
+    if record["tuned"] is None:
+        return {"identifiers": both}
+    alone = next(row for row in record["tuned"]["weights"] if row["weight"] == 0)
+    return {"identifiers alone": {"split": alone}, "identifiers and dense head": both}
+
+
+def table(sections: dict[str, Figures]) -> str:
+    """The table in Markdown."""
+    heads = ["", *(f"1,000: {name}" for name in HEADS), *(f"8,000: {name}" for name in HEADS)]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for title, figures in sections.items():
+        lines.append(f"| *{title}* |" + " |" * (len(heads) - 1))
+        for name, of in figures.items():
+            cells = [f"{of[c][m]:.1f}" if c in of else "–" for c in ("split", "all") for m in METRIC_NAMES]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def collect(data: Path, runs: Path) -> dict[str, Figures]:
+    """Section -> system -> candidate set -> metrics."""
+    there = {name: runs / name for name in RUNS if (runs / name / "run.json").is_file()}
+    sections: dict[str, Figures] = {}
+    titles = {
+        "include": ("nothing pretrained on text, index captions included", ("paper", "scratch")),
+        "exclude": ("without index captions", ("borrowed",)),
+    }
+    for protocol, (title, names) in titles.items():
+        references = References(data, protocol)
+        sections[title] = references.measure(references.plain)
+        groups = [(title, names)]
+        if protocol == "include":
+            groups.append(("pretrained text encoder, index captions included", ("pretrained",)))
+        for heading, members in groups:
+            section = sections.setdefault(heading, {})
+            for name in members:
+                if name not in there:
+                    continue
+                if (there[name] / "joined").is_dir():
+                    section |= references.measure(references.of_join(there[name] / "joined"))
+                section |= {f"{RUNS[name]}: {which}": figures for which, figures in of_run(there[name]).items()}
+    return {title: section for title, section in sections.items() if section}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print the table, write the figures."""
+    parser = argparse.ArgumentParser(description="Runs of run.sh and references, on the valid queries, in one table.")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with embeddings, items.jsonl and captions.jsonl"
+    )
+    parser.add_argument("--runs", type=Path, required=True, help=f"folder with runs of run.sh: {', '.join(RUNS)}")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args(argv)
+    sections = collect(args.data, args.runs)
+    if args.json:
+        write_json(args.json, sections)
+    print("valid queries, in percent; candidates: the 1,000 of the split, or all 8,000\n")
+    print(table(sections))
+
+
+if __name__ == "__main__":
+    run_script(main)

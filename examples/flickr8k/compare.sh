@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The recommended recipe beside the paper's and beside everything else that finds Flickr8k's pictures, in one table:
+#
+#     TEXT_ENCODER=PATH bash examples/flickr8k/compare.sh DATA OUT [fairseq-train flags ...]
+#
+# Trains with run.sh into OUT/scratch, OUT/paper and, where TEXT_ENCODER names a pretrained model, OUT/pretrained and
+# OUT/borrowed (without index captions). What is there already stays; a stopped call goes on when it is given again.
+set -euo pipefail
+
+if [ "$#" -lt 2 ]; then
+    echo "usage: TEXT_ENCODER=PATH bash $0 DATA OUT [fairseq-train flags ...]" >&2
+    exit 2
+fi
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=../environment.sh
+. "$here/../environment.sh"
+data=$1 out=$2
+shift 2
+encoder=${TEXT_ENCODER:-}
+
+TEXT_ENCODER='' INDEX_CAPTIONS=include RECIPE=joined bash "$here/run.sh" "$data" "$out/scratch" "$@"
+TEXT_ENCODER='' INDEX_CAPTIONS=include RECIPE=cpu bash "$here/run.sh" "$data" "$out/paper" "$@"
+if [ -n "$encoder" ]; then
+    for index in include borrowed; do
+        name=$index
+        [ "$index" = borrowed ] || name=pretrained
+        TEXT_ENCODER=$encoder INDEX_CAPTIONS=$index RECIPE=joined bash "$here/run.sh" "$data" "$out/$name" "$@"
+    done
+fi
+printf '\n'
+"$PYTHON" "$here/compare.py" --data "$data" --runs "$out" --json "$out/comparison.json"
