@@ -24,7 +24,8 @@ class CARTRDropConfig(FairseqDataclass):
     shared_encoder: bool = field(
         default=False,
         metadata={
-            "help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster"
+            "help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster; a frozen "
+            "text encoder always is"
         },
     )
     contrastive_weight: float = field(
@@ -83,17 +84,15 @@ class CARTRDropCriterion(FairseqCriterion):
         twice = self.training and self.consistency_weight > 0
         net_input, target = sample["net_input"], sample["target"]
         passes = 2 if twice else 1
-        if twice and self.shared_encoder:  # the rows of one query stand together and share its encoder states
+        shared = twice and (self.shared_encoder or getattr(getattr(model, "encoder", None), "frozen", False))
+        if shared:  # the rows of one query stand together and share its encoder states
             net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
         elif twice:
             doubled = ("src_tokens", "src_lengths", "prev_output_tokens")
             net_input = {**net_input, **{key: torch.cat([net_input[key], net_input[key]]) for key in doubled}}
         logits, extra = model(**net_input)
         log_probs = torch.log_softmax(logits.float(), dim=-1)
-        if twice and self.shared_encoder:
-            log_probs = log_probs.unflatten(0, (-1, 2)).transpose(0, 1)
-        else:
-            log_probs = log_probs.unflatten(0, (passes, -1))
+        log_probs = log_probs.unflatten(0, (-1, 2)).transpose(0, 1) if shared else log_probs.unflatten(0, (passes, -1))
         log_probs = log_probs[:, target != self.padding_idx]  # (passes, target tokens, V)
         wanted = target[target != self.padding_idx].expand(passes, -1)
         nll = -log_probs.gather(2, wanted.unsqueeze(2)).sum() / passes

@@ -30,6 +30,7 @@ class PretrainedEncoder(FairseqEncoder):
         transformer: the model of transformers, without a pooler.
         layers: S, how many it has.
         width: C, of its states.
+        frozen: whether nothing of it learns, so that it says the same of a query each time.
         digest: bytes that tell it, as it was before it learned, from other encoders.
 
     Raises:
@@ -49,6 +50,7 @@ class PretrainedEncoder(FairseqEncoder):
                 f"or {ALL} for all of it"
             )
         self.trained_layers = trained_layers
+        self.frozen = trained_layers == 0
         self.padding_idx = dictionary.pad()
         self.start = files.start
         self.digest = files.digest

@@ -10,6 +10,7 @@ import torch
 from conftest import make_batch, make_model
 from transformers import AutoModel, AutoTokenizer
 
+from cart_fairseq.criterion import CARTRDropCriterion
 from cart_fairseq.dense import DenseHead
 from cart_fairseq.precision import convert
 from cart_fairseq.query_codec import QueryCodec
@@ -153,6 +154,18 @@ def test_padding_has_no_influence_and_beams_share_a_memory(any_kind):
         shared, _ = model.decoder(prefix.repeat_interleave(2, 0), encoder_out=model.encoder(source))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(shared[::2], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("layers", "times"), [(0, 1), (1, 2)])
+def test_a_frozen_encoder_is_asked_once_for_both_passes(bert_task, layers, times):
+    model = make_model(bert_task, train_text_layers=layers).train()
+    rows = []
+    model.encoder.register_forward_hook(lambda module, given, found: rows.append(len(given[0])))
+    batch = make_batch(bert_task, size=5)
+    loss, _, logged = CARTRDropCriterion(bert_task, 0.15, 0.0).train()(model, batch)
+    assert rows == [5 * times]
+    assert logged["consistency"] > 0
+    loss.backward()
 
 
 def test_a_dense_head_reads_the_states(bert_task):
