@@ -18,7 +18,6 @@ import numpy as np
 from baselines import COMPONENTS, cosines, predict, vectors, worst_ranks
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import scale
 
 from cart_fairseq.files import read_json, run_script, write_json
 from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
@@ -151,8 +150,10 @@ def embedded(features: Any, texts: Sequence[str]) -> np.ndarray:
 
 
 def standard(scores: np.ndarray) -> np.ndarray:
-    """(Q, C) scores of each query with mean 0 and deviation 1."""
-    return scale(scores, axis=1)
+    """(Q, C) scores of each query with mean 0 and deviation 1; those that are all the same, 0."""
+    centred = scores - scores.mean(axis=1, keepdims=True, dtype=np.float64)
+    spread = centred.std(axis=1, keepdims=True)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-6)
 
 
 def of_run(out: Path) -> Figures:
