@@ -1,4 +1,4 @@
-"""The tables of examples/flickr8k: references beside runs (compare.py), and what carries the recipe (ablations.py)."""
+"""The tables of examples/flickr8k: references beside runs (comparison.py), and what carries the recipe (ablations.py)."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from preprocess import join_captions
 
 ROOT = Path(__file__).resolve().parents[1]
 baselines = load_example("flickr8k", "baselines")
-compare = load_example("flickr8k", "compare")
+compare = load_example("flickr8k", "comparison")
 SMALL = ["--pca", "5", "--align", "8"]
 
 

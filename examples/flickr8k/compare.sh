@@ -8,7 +8,7 @@
 set -euo pipefail
 
 if [ "$#" -lt 2 ]; then
-    echo "usage: TEXT_ENCODER=PATH bash $0 DATA OUT [fairseq-train flags ...]" >&2
+    echo "usage: bash $0 DATA OUT [fairseq-train flags ...]   (TEXT_ENCODER=PATH for the pretrained runs)" >&2
     exit 2
 fi
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -28,4 +28,4 @@ if [ -n "$encoder" ]; then
     done
 fi
 printf '\n'
-"$PYTHON" "$here/compare.py" --data "$data" --runs "$out" --json "$out/comparison.json"
+"$PYTHON" "$here/comparison.py" --data "$data" --runs "$out" --json "$out/comparison.json"

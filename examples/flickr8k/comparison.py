@@ -1,6 +1,6 @@
 """Everything that finds Flickr8k's pictures, in one table: runs of ``run.sh`` and what there is to compare them with.
 
-    compare.py --data DATA --runs OUT [--json FILE]
+    comparison.py --data DATA --runs OUT [--json FILE]
 
 OUT holds runs of ``run.sh`` by name, as ``compare.sh`` makes them. References see the same captions as the run beside which
 they stand: those of valid and test items that are no queries, or none of these items. Texts are compared by the best cosine
