@@ -84,7 +84,7 @@ class CARTRDropCriterion(FairseqCriterion):
         twice = self.training and self.consistency_weight > 0
         net_input, target = sample["net_input"], sample["target"]
         passes = 2 if twice else 1
-        shared = twice and (self.shared_encoder or getattr(getattr(model, "encoder", None), "frozen", False))
+        shared = twice and (self.shared_encoder or getattr(model.encoder, "frozen", False))
         if shared:  # the rows of one query stand together and share its encoder states
             net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
         elif twice:

@@ -124,6 +124,7 @@ class DenseHead(nn.Module):
 
     def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float, weight: float = 1.0):
         super().__init__()
+        self.dim = dim
         self.register_buffer("weight", torch.tensor(weight))
         self.query_tower = _tower(query_dim, dim, dropout)
         self.item_tower = _tower(item_dim, dim, dropout)

@@ -187,6 +187,8 @@ class CARTModel(TransformerModelBase):
                 f"the checkpoint belongs to other identifiers, vocabulary or text encoder (fingerprint {found}, this data-bin "
                 f"has {expected}); give the data-bin it was trained on, or train again in a new --save-dir"
             )
+        if self.dense is not None:  # its weight was not part of the model at first
+            state_dict.setdefault("dense.weight", self.dense.weight)
         own_keys = self.state_dict().keys()
         for key in [key for key in state_dict if key.endswith(".key.bias") and key not in own_keys]:
             del state_dict[key]  # checkpoints of 0.1 have biases that change nothing

@@ -1,15 +1,17 @@
 """CartRetriever: text in, ranked items out, from Python."""
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq import checkpoint_utils, utils
+from torch import Tensor
 
 from cart_fairseq.candidates import CandidateSet
+from cart_fairseq.dataset import QueryIdentifierDataset
 from cart_fairseq.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.sequence_generator import DEFAULT_SCORING
@@ -166,11 +168,8 @@ class CartRetriever:
         ]
         dataset = self.task.build_dataset_for_inference(tokens, [len(t) for t in tokens])
         results: list[list[Hit]] = [[] for _ in texts]
-        order = dataset.ordered_indices()
-        for begin in range(0, len(order), BATCH_SIZE):
-            batch = dataset.collater([dataset[int(i)] for i in order[begin : begin + BATCH_SIZE]])
-            net_input = {key: value.to(self.device) for key, value in batch["net_input"].items()}
-            queries = batch["id"].tolist()
+        for numbers, net_input in self.batches(dataset):
+            queries = numbers.tolist()
             found = generator.search(net_input, self.task.data.trie, [allowed[query] for query in queries]).cpu()
             rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
             for query, query_rows, query_scores in zip(queries, rows, scores, strict=True):
@@ -180,6 +179,13 @@ class CartRetriever:
                     if score > float("-inf")
                 ]
         return results
+
+    def batches(self, dataset: QueryIdentifierDataset) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Queries of like length together: their numbers (B,) int64, on the CPU, and the models' input, on their device."""
+        order = dataset.ordered_indices()
+        for begin in range(0, len(order), BATCH_SIZE):
+            batch = dataset.collater([dataset[int(i)] for i in order[begin : begin + BATCH_SIZE]])
+            yield batch["id"], {key: value.to(self.device) for key, value in batch["net_input"].items()}
 
     def _hit(self, row: int, score: float) -> Hit:
         bundle = self.task.data.bundle

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cart_fairseq.data_bin import DataBin
 from cart_fairseq.files import replacing, run_script, write_json
 from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.retriever import BATCH_SIZE, RERANKED_BEAM, CartRetriever
+from cart_fairseq.retriever import RERANKED_BEAM, CartRetriever
 from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
@@ -53,17 +52,17 @@ def figures_by_weight(
     dataset = task.datasets[subset]
     generator = task.search_with(retriever.models, beam, scoring=retriever.scoring, dense_weight=1.0)
     ranks: dict[float, list[Tensor]] = {weight: [] for weight in weights}
-    order = dataset.ordered_indices()
-    for begin in tqdm(range(0, len(order), BATCH_SIZE), desc=f"searching {subset}", disable=None):
-        batch = dataset.collater([dataset[int(i)] for i in order[begin : begin + BATCH_SIZE]])
-        net_input = {key: value.to(retriever.device) for key, value in batch["net_input"].items()}
+    bar = tqdm(total=len(dataset), desc=f"searching {subset}", unit="query", disable=None)
+    for queries, net_input in retriever.batches(dataset):
         found = generator.search(net_input, *task.data.source(candidates)).cpu()
-        targets = torch.from_numpy(wanted[batch["id"].numpy()].astype(np.int64))
+        targets = torch.from_numpy(wanted[queries.numpy()].astype(np.int64))
         generative = found.token_scores.sum(2)
         dense = torch.where(found.scores.isfinite(), found.scores - generative, 0.0)
         for weight, each in ranks.items():
             best = (generative + weight * dense).argsort(dim=1, descending=True, stable=True)
             each.append(ranks_of(found.rows.gather(1, best), targets))
+        bar.update(len(queries))
+    bar.close()
     return {weight: metrics_from_counts(metric_counts(torch.cat(each))) for weight, each in ranks.items()}
 
 
@@ -116,7 +115,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     args = parse(argv)
-    DataBin(args.data)
     retriever = CartRetriever.from_pretrained(args.path, data=args.data, scoring=args.scoring)
     candidates = "valid" if args.candidates == "split" else "all"
     figures = figures_by_weight(retriever, "valid", candidates, args.beam, args.weights)

@@ -47,10 +47,15 @@ class TowerPairs:
 
 
 class Alignment:
-    """The towers. Called, that of the items: joined rows (n, 2T) -> (n, A) float32 of length 1."""
+    """The towers. Called, that of the items: joined rows (n, 2T) -> (n, A) float32 of length 1.
+
+    Attributes:
+        width: A.
+    """
 
     def __init__(self, head: DenseHead):
         self.head = head.eval()
+        self.width = head.dim
 
     @torch.inference_mode()
     def __call__(self, joined: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from preprocess.captioners import Captioner, NeighbourCaptioner, Settings, Targe
 from preprocess.embeddings import check_embeddings
 from preprocess.encoders import weights_stamp
 from preprocess.inputs import MODALITIES, SPLITS, match_items, open_embeddings, read_captions, read_items
-from preprocess.roles import resolve
+from preprocess.roles import BORROWED, resolve
 from preprocess.working_folder import remove, remove_leftovers, working_folder
 
 LOG = "batches.jsonl"
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     args = parse(argv)
     family, name = captioners.named(args.captioner)
-    if (family == "neighbours") != (args.embeddings is not None):
+    if (family == BORROWED) != (args.embeddings is not None):
         raise ValueError(f"--captioner {args.captioner}: --embeddings belongs to neighbours, which cannot do without")
     if args.output.resolve() == args.captions.resolve():
         raise ValueError(f"{args.output}: --output is --captions; write the result to another file")

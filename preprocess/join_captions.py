@@ -171,10 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             alignment = fit_alignment(embeddings, values, owners, text_map, centre, settings, args.captions)
         parts = Parts(features, text_map, centre, alignment)
         with replacing(args.output, directory=True) as new:
-            write_items(new / joined_folder.ITEMS, embeddings, texts, parts, args.block_rows)
-            if alignment is not None:
-                joined = np.load(new / joined_folder.ITEMS, mmap_mode="r")
-                write_aligned(new / joined_folder.ALIGNED, joined, alignment, args.block_rows)
+            write_items(new, embeddings, texts, parts, args.block_rows)
             write_captions(new / joined_folder.CAPTIONS, values, captions, len(rows), centre)
             parts.write(new)
             record = {
@@ -238,29 +235,28 @@ def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.nda
     return store.values
 
 
-def write_items(path: Path, embeddings: Embeddings, texts: ItemTexts, parts: Parts, block_rows: int) -> None:
-    """Write (N, 2T) float16: the mapped embedding, then the text features or what stands in for them."""
-    width = len(parts.centre)
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(embeddings), 2 * width))
+def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: Parts, block_rows: int) -> None:
+    """Write (N, 2T) float16: the mapped embedding, then the text features or what stands in for them; aligned, (N, A)."""
+
+    def rows(name: str, columns: int) -> np.memmap:
+        shape = (len(embeddings), columns)
+        return np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape)
+
+    width, alignment = len(parts.centre), parts.alignment
+    joined = rows(joined_folder.ITEMS, 2 * width)
+    aligned = rows(joined_folder.ALIGNED, alignment.width) if alignment else None
     with tqdm(total=len(embeddings), desc="joining", unit="item", unit_scale=True, disable=None) as bar:
         for block in blocks(len(embeddings), embeddings.shape[1], block_rows):
             mapped = parts.text_map(embeddings[block])
             said = centred(texts.means(np.arange(block.start, block.stop)), parts.centre)
-            out[block, :width] = mapped
-            out[block, width:] = np.where(said.any(axis=1, keepdims=True), said, mapped)
+            joined[block, :width] = mapped
+            joined[block, width:] = np.where(said.any(axis=1, keepdims=True), said, mapped)
+            if alignment is not None and aligned is not None:
+                aligned[block] = alignment(joined[block].astype(np.float32))
             bar.update(len(mapped))
-    out.flush()
-
-
-def write_aligned(path: Path, joined: np.ndarray, alignment: Alignment, block_rows: int) -> None:
-    """Write (N, A) float16: the item tower's vectors of joined rows (N, 2T)."""
-    out: np.ndarray | None = None
-    for block in blocks(len(joined), joined.shape[1], block_rows):
-        vectors = alignment(joined[block].astype(np.float32))
-        if out is None:
-            shape = (len(joined), vectors.shape[1])
-            out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        out[block] = vectors
+    joined.flush()
+    if aligned is not None:
+        aligned.flush()
 
 
 def write_captions(path: Path, values: np.ndarray, captions: Sequence[Caption], lines: int, centre: np.ndarray) -> None:

@@ -28,6 +28,7 @@ SUBSETS = ("train", "valid", "test")
 MEASURED = ("valid", "test")
 INDEX_CAPTIONS = ("include", "exclude", "borrowed")
 BORROWED = "neighbours"
+"""The source of index captions that `generate_captions --captioner neighbours` took from training items."""
 MAX_HELD_OUT, HELD_OUT_SHARE = 1000, 0.05
 
 

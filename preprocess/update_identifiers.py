@@ -97,7 +97,7 @@ def add(
     embeddings: Embeddings,
     items: ItemsFile,
     reference: Embeddings | None,
-    dense: Embeddings | None = None,
+    dense: Embeddings,
 ) -> Change:
     """Give new items identifiers.
 
@@ -105,7 +105,7 @@ def add(
         embeddings: (n, D), of the width that the codec was fitted on.
         items: n items that are not in the catalogue.
         reference: embeddings of old items, for the drift report.
-        dense: (n, D') what a dense head reads of the new items, where that is something else.
+        dense: (n, D') what a dense head reads of the new items.
 
     Raises:
         ValueError: an item is in the catalogue, the width is another one, or there is no room for an item.
@@ -139,7 +139,7 @@ def add(
             f"… {len(report['moves'])} in all, see {on_disk.segment_name(manifest['revision'])}{on_disk.REPORT}"
         )
     lines.append(f"added {len(items):,} items, {in_catalogue:,} in the catalogue (revision {manifest['revision']})")
-    return Change(manifest, None, "\n".join(lines), embeddings if dense is None else dense)
+    return Change(manifest, None, "\n".join(lines), dense)
 
 
 def refuse_known(bundle: IdentifierBundle, items: ItemsFile) -> None:

@@ -20,6 +20,7 @@ class Logits(nn.Module):
     def __init__(self, first, second):
         super().__init__()
         self.passes = torch.stack([first, second])
+        self.encoder = nn.Module()
 
     def forward(self, src_tokens, src_lengths, prev_output_tokens):
         rows = len(self.passes[0])

@@ -81,8 +81,8 @@ def test_captions_that_measure_leave_no_trace(tmp_path, index, roles):
         if row["role"] in roles:
             row["text"] = "xylophone marker " + row["text"].replace("red", "dog dog dog")
     for name, captions in (("plain", captions_of_items()), ("marked", marked)):
-        join_captions.main([*world(tmp_path / name, captions), *SMALL, "--index-captions", index])
-    for name in ("embeddings.npy", "captions.npy", "join.safetensors", "vocabulary.json"):
+        join_captions.main([*world(tmp_path / name, captions), *SMALL, "--align", "8", "--index-captions", index])
+    for name in ("embeddings.npy", "captions.npy", "aligned.npy", "join.safetensors", "vocabulary.json"):
         plain, other = (tmp_path / folder / "joined" / name for folder in ("plain", "marked"))
         assert plain.read_bytes() == other.read_bytes(), name
     assert "xylophone" not in (tmp_path / "marked" / "joined" / "vocabulary.json").read_text()

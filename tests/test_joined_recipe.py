@@ -134,6 +134,14 @@ def test_captions_that_measure_leave_no_trace(tmp_path, borrowed, encoder):
     assert len(rows) == ITEMS
 
 
+def test_what_only_this_recipe_reads_is_refused_elsewhere(data, tmp_path):
+    command = ["bash", str(ROOT / "examples/own_data/run.sh"), str(data), str(tmp_path / "out")]
+    environment = {**os.environ, "INDEX_CAPTIONS": "borrowed", "RECIPE": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert "TEXT_ENCODER and INDEX_CAPTIONS are for RECIPE=joined" in done.stderr
+
+
 def test_the_schedule_counts_what_is_repeated():
     plan = load_example("recipes", "plan")
     manifest = {

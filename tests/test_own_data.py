@@ -24,6 +24,7 @@ def manifest(
     return {
         "counts": {s: {"queries": n, "candidates": candidates} for s, n in counts.items() if n},
         "files": {"train.query-id.query.bin": {"bytes": 4 * train * symbols}},
+        "index_captions": "include",
     }
 
 

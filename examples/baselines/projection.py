@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from cart_fairseq.dense import info_nce
+
 FIRST_TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # CLIP's
 
 
@@ -57,9 +59,8 @@ class Heads(nn.Module):
     def loss(self, items: Tensor, texts: Tensor) -> Tensor:
         """Symmetric InfoNCE of matching rows (n, D) and (n, D'): the others of the batch are the wrong answers."""
         scale = self.log_scale.exp().clamp(max=LARGEST_SCALE)
-        logits = scale * self("texts", texts) @ self("items", items).T
-        right = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+        each = torch.arange(len(items), device=items.device)
+        return info_nce(self("texts", texts), self("items", items), each, scale) / len(items)
 
     @torch.no_grad()
     def project(self, side: str, vectors: NDArray[np.float32], block: int = 65536) -> NDArray[np.float32]:

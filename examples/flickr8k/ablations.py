@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
-from report import METRICS, commit
+from report import METRICS, record
 
 from cart_fairseq.files import read_json, run_script, write_json
 
@@ -71,16 +71,9 @@ LINES = (
 
 def lines() -> str:
     """The runs: first those of several seeds, whose models others search."""
-    order = sorted(LINES, key=lambda line: -line.seeds)
-    runs = [(line, seed) for seed in (1, 2, 3) for line in order if seed <= line.seeds]
-    runs.sort(key=lambda run: -run[0].seeds)
+    runs = [(line, seed) for line in LINES for seed in range(1, line.seeds + 1)]
+    runs.sort(key=lambda run: (-run[0].seeds, run[1]))
     return "\n".join(f"{line.name}|{seed}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs)
-
-
-def record(run: Path, tuned: Path) -> dict[str, Any]:
-    """Settings, commit, seed and metrics of a run."""
-    plan = read_json(run / "checkpoints" / "plan.json")
-    return {"commit": commit(), "seed": plan["seed"], "train_flags": plan["train_flags"], **read_json(tuned)}
 
 
 def table(out: Path) -> str:
@@ -93,7 +86,7 @@ def table(out: Path) -> str:
     ]
     rows = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for line in LINES:
-        found = [read_json(path) for path in sorted(out.glob(f"{line.name}-[0-9].json"))]
+        found = [read_json(path)["tuned"] for path in sorted(out.glob(f"{line.name}-[0-9].json"))]
         cells = []
         for best in (False, True):
             for metric in ("recall_at_1", "recall_at_10"):
@@ -122,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(lines())
     elif command == "record":
         run, tuned, file = map(Path, rest)
-        write_json(file, record(run, tuned))
+        write_json(file, record(run, tuned, {}))
     else:
         print(table(Path(rest[0])))
 

@@ -9,7 +9,6 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../recipes/steps.sh
 . "$here/../recipes/steps.sh"
-checkpoint='' # set by plan
 
 if [ "$#" -lt 2 ] || [ ! -d "$1" ]; then
     usage "DATA OUT [fairseq-train flags ...]   (DATA: an existing folder)"
@@ -23,19 +22,19 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
     run=$out/$line-$seed
     [ ! -f "$run.json" ] || continue
     printf '\n==== %s, seed %s\n' "$line" "$seed"
-    mkdir -p -- "$run" "$out/joined"
-    ln -sfn ../joined "$run/joined"
-    if [ -z "$identifiers" ] && [ "$line-$seed" != full-1 ]; then
-        ln -sfn ../full-1/identifiers "$run/identifiers"
-    fi
     read -ra flags <<<"$more"
     read -ra search <<<"$tuning"
-    identifiers=${identifiers//DATA/$data} identifiers=${identifiers//OUT/$out}
-    if [ "${#search[@]}" -eq 0 ]; then
+    if [ "${#search[@]}" -gt 0 ]; then
+        run=$out/full-$seed # the same model, searched in another way
+    else
+        mkdir -p -- "$run" "$out/joined"
+        ln -sfn ../joined "$run/joined"
+        if [ -z "$identifiers" ] && [ "$line-$seed" != full-1 ]; then
+            ln -sfn ../full-1/identifiers "$run/identifiers"
+        fi
+        identifiers=${identifiers//DATA/$data} identifiers=${identifiers//OUT/$out}
         IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 400 --encoder-embed-dim 128 \
             --encoder-ffn-embed-dim 512 --disable-validation ${flags[@]+"${flags[@]}"} "$@"
-    else
-        run=$out/full-$seed # the same model, searched in another way
     fi
     plan measure "$run"
     "$PYTHON" -m cart_fairseq.tune --data "$run/data-bin" --path "$checkpoint" --json "$out/$line-$seed.tuned.json" \

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
@@ -32,6 +32,7 @@ from preprocess.inputs import match_items, open_embeddings, read_captions, read_
 from preprocess.roles import Caption, candidate_rows, resolve
 
 COMPONENTS = 256
+QUERY_BLOCK = 500
 NAMES = {
     "tfidf": "TF-IDF over index captions",
     "ridge": "TF-IDF, ridge, embeddings",
@@ -59,21 +60,25 @@ def cosines(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     return normalize(queries) @ normalize(items).T
 
 
-def best_caption_scores(queries: csr_matrix, captions: csr_matrix, owner: np.ndarray, items: int) -> np.ndarray:
+def best_caption_scores(queries: Any, captions: Any, owner: np.ndarray, items: int) -> np.ndarray:
     """Score of each item: the best among its captions, 0 where it has none.
 
     Args:
-        queries, captions: (Q, V) and (M, V) rows of unit length.
+        queries, captions: (Q, V) and (M, V) rows of unit length, arrays or sparse matrices.
         owner: (M,) the column of each caption's item.
         items: C, the number of columns.
 
     Returns:
-        (Q, C) float.
+        (Q, C) float32.
     """
-    similar = (queries @ captions.T).toarray()
-    best = np.zeros((queries.shape[0], items), dtype=similar.dtype)
-    for caption, item in enumerate(owner):
-        np.maximum(best[:, item], similar[:, caption], out=best[:, item])
+    order = np.argsort(owner, kind="stable")
+    columns, first = np.unique(owner[order], return_index=True)
+    best = np.zeros((queries.shape[0], items), dtype=np.float32)
+    for at in range(0, queries.shape[0], QUERY_BLOCK):
+        similar = queries[at : at + QUERY_BLOCK] @ captions[order].T
+        if issparse(similar):
+            similar = similar.toarray()
+        best[at : at + QUERY_BLOCK, columns] = np.maximum.reduceat(similar, first, axis=1)
     return best
 
 

@@ -16,16 +16,18 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../environment.sh"
 data=$1 out=$2
 shift 2
-encoder=${TEXT_ENCODER:-}
+encoder=${TEXT_ENCODER:-} flags=("$@")
 
-TEXT_ENCODER='' INDEX_CAPTIONS=include RECIPE=joined bash "$here/run.sh" "$data" "$out/scratch" "$@"
-TEXT_ENCODER='' INDEX_CAPTIONS=include RECIPE=cpu bash "$here/run.sh" "$data" "$out/paper" "$@"
+# recipe NAME RECIPE TEXT_ENCODER INDEX_CAPTIONS: train into OUT/NAME
+recipe() {
+    RECIPE=$2 TEXT_ENCODER=$3 INDEX_CAPTIONS=$4 bash "$here/run.sh" "$data" "$out/$1" ${flags[@]+"${flags[@]}"}
+}
+
+recipe scratch joined '' ''
+recipe paper cpu '' ''
 if [ -n "$encoder" ]; then
-    for index in include borrowed; do
-        name=$index
-        [ "$index" = borrowed ] || name=pretrained
-        TEXT_ENCODER=$encoder INDEX_CAPTIONS=$index RECIPE=joined bash "$here/run.sh" "$data" "$out/$name" "$@"
-    done
+    recipe pretrained joined "$encoder" ''
+    recipe borrowed joined "$encoder" borrowed
 fi
 printf '\n'
 "$PYTHON" "$here/comparison.py" --data "$data" --runs "$out" --json "$out/comparison.json"

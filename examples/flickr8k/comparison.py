@@ -10,22 +10,25 @@ same are ranked against the method.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baselines import COMPONENTS, cosines, predict, vectors, worst_ranks
-from scipy.sparse import csr_matrix
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "baselines"))
+
+from baselines import COMPONENTS, best_caption_scores, cosines, predict, vectors, worst_ranks
+from collection import open_collection
 from sklearn.decomposition import PCA
 
 from cart_fairseq.files import read_json, run_script, write_json
 from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
 from preprocess import joined_folder
 from preprocess.alignment import Alignment
-from preprocess.inputs import open_embeddings, read_captions, read_items
+from preprocess.inputs import open_embeddings
 from preprocess.join_fitting import restore_features
-from preprocess.roles import assign, candidate_rows, resolve
 from preprocess.text_features import LSA
 from preprocess.text_space import centred
 
@@ -36,7 +39,6 @@ RUNS = {
     "borrowed": "CART, recommended",
 }
 HEADS = ("R@1", "R@5", "R@10", "MRR@10")
-QUERY_BLOCK = 500
 RIDGE_SHARE = 2.0  # of the sum with TF-IDF, the weaker of the two on its own
 Figures = dict[str, dict[str, dict[str, float]]]
 
@@ -50,14 +52,10 @@ class References:
     """
 
     def __init__(self, data: Path, index_captions: str):
-        items = read_items(data / "items.jsonl")
-        splits = [item.get("split") for item in items]
-        rows = read_captions(data / "captions.jsonl", items)
-        row_of = {item["item_id"]: row for row, item in enumerate(items)}
-        subsets = assign(resolve(rows, row_of, splits, str(data / "captions.jsonl")), index_captions)
-        self.known, self.queries = subsets["train"], subsets["valid"]
+        collection = open_collection(data)
+        self.known, (self.queries, _) = collection.training(index_captions == "include"), collection.queries("valid")
         self.owner = np.array([caption.item_row for caption in self.known])
-        self.candidates = {"split": candidate_rows(splits, "valid"), "all": np.arange(len(items))}
+        self.candidates = {chosen: collection.candidates("valid", chosen) for chosen in ("split", "all")}
         self.texts, self.asked = [c.text for c in self.known], [c.text for c in self.queries]
         exact = np.asarray(open_embeddings(data / "embeddings.npy"), dtype=np.float32)
         space = PCA(min(COMPONENTS, *exact.shape), whiten=True, svd_solver="randomized", random_state=0)
@@ -111,20 +109,10 @@ class References:
 
     def best_captions(self, known: Any, asked: Any, rows: np.ndarray) -> np.ndarray | None:
         """(Q, C) best cosine among the captions of each candidate; None where the queries' own items have no caption."""
-        column = np.full(max(self.owner.max(), rows.max()) + 1, -1)
-        column[rows] = np.arange(len(rows))
-        used = np.flatnonzero(column[self.owner] >= 0)
-        used = used[np.argsort(column[self.owner[used]], kind="stable")]
-        places, first = np.unique(column[self.owner[used]], return_index=True)
-        if not np.isin(column[[caption.item_row for caption in self.queries]], places).all():
+        if not np.isin([caption.item_row for caption in self.queries], self.owner).all():
             return None
-        best = np.full((len(self.queries), len(rows)), -1, dtype=np.float32)
-        for at in range(0, len(self.queries), QUERY_BLOCK):
-            similar = asked[at : at + QUERY_BLOCK] @ known[used].T
-            if isinstance(similar, csr_matrix):
-                similar = similar.toarray()
-            best[at : at + QUERY_BLOCK, places] = np.maximum.reduceat(similar, first, axis=1)
-        return best
+        used = np.flatnonzero(np.isin(self.owner, rows))
+        return best_caption_scores(asked, known[used], np.searchsorted(rows, self.owner[used]), len(rows))
 
     def measure(self, scores: Any) -> Figures:
         """System -> candidate set -> metrics in percent."""

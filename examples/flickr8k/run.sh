@@ -21,10 +21,10 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 data=$1 out=$2
 shift 2
 
-# an hour of training on two cores; a pretrained encoder takes longer for an epoch and needs fewer. Yours come last and win
+# at most an hour of training; a pretrained encoder takes longer for an epoch and needs fewer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
 epochs=20
-[ "$RECIPE" != joined ] || [ -n "${TEXT_ENCODER:-}" ] || epochs=16
+[ "$RECIPE" != joined ] || epochs=16
 [ -z "${TEXT_ENCODER:-}" ] || epochs=11
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
 

@@ -189,7 +189,7 @@ def plan_training(out: Path, user: Sequence[str], sized_for: str, machine: str, 
 
 def index_repeats(recipe: Recipe, manifest: dict[str, Any]) -> int:
     """How often an index caption comes in an epoch; of those that are borrowed there are many already."""
-    return 1 if recipe.index_repeats == 1 or manifest["index_captions"] != "include" else recipe.index_repeats
+    return recipe.index_repeats if manifest["index_captions"] == "include" else 1
 
 
 def index_captions(data_bin: Path) -> int:

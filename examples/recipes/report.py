@@ -85,10 +85,10 @@ def weighing(out: Path) -> str:
     return "\n".join(lines)
 
 
-def record(out: Path, found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Commit, settings, seed and metrics of a run."""
+def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Commit, settings, seed and metrics of a run; `tuned` is what ``cart_fairseq.tune`` wrote, where it did."""
     manifest, plan = read_json(out / "data-bin" / "manifest.json"), read_json(out / "checkpoints" / "plan.json")
-    joined, tuned = out / "joined" / "join.json", out / "tuned.json"
+    joined = out / "joined" / "join.json"
     bundle = IdentifierBundle.load(out / "identifiers").codec_settings
     settings = read_json(joined)["settings"] if joined.is_file() else None
     return {
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(folder)
     found = collect(out)
     write_json(out / "metrics.json", found["split"])
-    write_json(out / "run.json", record(out, found))
+    write_json(out / "run.json", record(out, out / "tuned.json", found))
     if text := weighing(out):
         print(text + "\n")
     print(table(found, read_json(out / "data-bin" / "manifest.json"), [float(figure) for figure in paper]))

@@ -85,7 +85,12 @@ train() {
     [ -d "$data/embeddings" ] && embeddings=$data/embeddings
     texts=$data/captions.jsonl
     plan prepare "$data" "$@"
-    [ "${#join_flags[@]}" -eq 0 ] || join "$data" "$out"
+    if [ "${#join_flags[@]}" -gt 0 ]; then
+        join "$data" "$out"
+    elif [ -n "${TEXT_ENCODER:-}${INDEX_CAPTIONS:-}" ]; then
+        echo "error: TEXT_ENCODER and INDEX_CAPTIONS are for RECIPE=joined; leave them out, or give BINARIZE_FLAGS" >&2
+        exit 2
+    fi
 
     step "1. identifiers"
     "$PYTHON" -m preprocess.build_identifiers --embeddings "$embeddings" --items "$data/items.jsonl" \

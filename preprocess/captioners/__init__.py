@@ -21,6 +21,7 @@ from preprocess.captioners.captioner import Captioner, Settings, Target
 from preprocess.captioners.neighbours import NEIGHBOURS, NeighbourCaptioner
 from preprocess.encoders import resolve_device
 from preprocess.encoders.base import PRECISIONS
+from preprocess.roles import BORROWED
 
 __all__ = [
     "FAMILIES",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 DEFAULTS = {**blip.DEFAULTS, "image-text-to-text": image_text_to_text.DEFAULT, "whisper": whisper.DEFAULT}
-FAMILIES: Sequence[str] = (*DEFAULTS, "neighbours")
+FAMILIES: Sequence[str] = (*DEFAULTS, BORROWED)
 
 
 def named(spec: str) -> tuple[str, str]:
@@ -51,7 +52,7 @@ def named(spec: str) -> tuple[str, str]:
     family, _, name = spec.partition(":")
     if family not in FAMILIES:
         raise ValueError(f"--captioner {spec}: unknown family {family!r}; use one of {', '.join(FAMILIES)}")
-    if family == "neighbours" and name:
+    if family == BORROWED and name:
         raise ValueError(f"--captioner {spec}: neighbours has no checkpoints; give --embeddings")
     return family, name or DEFAULTS.get(family, "")
 
