@@ -22,7 +22,7 @@ from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_count
 from cart_fairseq.retriever import RERANKED_BEAM, CartRetriever
 from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)
 CRITERION = METRIC_NAMES[-1]
 STATE = "dense.weight"
 
@@ -99,7 +99,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--path", type=Path, required=True, metavar="CKPT", help="checkpoint of a model with a dense head")
     add("--candidates", choices=("split", "all"), default="split", help="items that compete (split)")
     add("--beam", type=int, default=RERANKED_BEAM, help=f"beam width ({RERANKED_BEAM})")
-    weights = "weights to compare (from 0, the identifiers alone, to 10)"
+    weights = "weights to compare (from 0, the identifiers alone, to 30)"
     add("--scoring", choices=SCORINGS, default=DEFAULT_SCORING, help="how the search scores symbols (%(default)s)")
     add("--weights", type=float, nargs="+", default=WEIGHTS, metavar="W", help=weights)
     add("--dry-run", action="store_true", help="show the table and leave the checkpoint alone")

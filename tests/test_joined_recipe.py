@@ -156,5 +156,9 @@ def test_the_schedule_counts_what_is_repeated():
 
     assert period(0) == 400
     assert period(2560 * 9) == 1000
+    for items, clusters in ((60, "2"), (1_776, "59"), (8_000, "128"), (10**6, "128")):
+        found = plan.identifier_flags(items, "joined")
+        assert found[1] == found[3] == clusters
+        assert ("--allow-collapse" in found) == (clusters != "128")
     flags = plan.train_flags({**manifest, "index_captions": "borrowed"}, "joined", "cpu", 0, [])
     assert flags[flags.index("--index-repeats") + 1] == "1"

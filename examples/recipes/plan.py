@@ -30,7 +30,6 @@ from preprocess.inputs import read_items
 PAIR_COST = 12  # time of a pair's decoder rows, in encoder positions; measured on two cores at width 256
 CLUSTERS = 128  # K and codebook size of the paper
 SYMBOL_BYTES = 4  # of a query symbol in the indexed data
-ITEMS_PER_CLUSTER = 8  # fewer items than this per cluster get fewer clusters
 RQVAE_EPOCHS = 500  # of the paper
 MEASURED = ("valid", "test")
 SEED = 1
@@ -53,8 +52,8 @@ FIXED = ("--save-dir", "--user-dir", "--task", "--valid-subset")
 def identifier_flags(items: int, sized_for: str) -> list[str]:
     """Flags of ``build_identifiers`` for so many items."""
     recipe, clusters, epochs = RECIPES[sized_for], CLUSTERS, RQVAE_EPOCHS
-    if recipe.shrink:
-        clusters = max(1, min(clusters, items // ITEMS_PER_CLUSTER))
+    if recipe.items_per_cluster:
+        clusters = max(1, min(clusters, items // recipe.items_per_cluster))
     if recipe.rqvae_rows:
         epochs = max(50, min(epochs, recipe.rqvae_rows // items))
     flags = ["--kmeans-clusters", clusters, "--codebook-size", clusters, "--epochs", epochs]
