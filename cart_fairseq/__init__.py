@@ -15,10 +15,11 @@ torch.serialization.add_safe_globals([argparse.Namespace])
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 level = logging.getLogger().level
 
-from cart_fairseq import criterion, model, rqvae_training, task  # noqa: E402
+from cart_fairseq import checkpoint_copies, criterion, model, rqvae_training, task  # noqa: E402
 from cart_fairseq.retriever import CartRetriever, Hit  # noqa: E402
 
 logging.getLogger().setLevel(level)  # importing fairseq turns on what every library says for debugging
 del level
+checkpoint_copies.install()
 
 __all__ = ["CartRetriever", "Hit", "criterion", "model", "rqvae_training", "task"]

@@ -22,12 +22,13 @@ BLOCK = 65536
 class DenseItems:
     """What a data-bin knows of its items beside their identifiers.
 
-    Rows of embeddings joined with captions (``preprocess.join_captions``) are two halves, the embedding mapped into the
-    captions' space and the captions themselves. Where index captions are excluded, the first half stands for both.
+    Rows of embeddings joined with captions (``preprocess.join_captions``) begin with two parts of the captions' width, the
+    embedding mapped into the captions' space and the captions themselves. Where index captions are excluded, the first
+    stands for both.
 
     Args:
         directory: the data-bin's.
-        texts: whether the second half may be looked at; False where index captions are excluded.
+        texts: whether the second part may be looked at; False where index captions are excluded.
 
     Attributes:
         width: D, of an item's features.
@@ -71,11 +72,12 @@ class DenseItems:
 
     def _with_texts(self, rows: NDArray[np.float32], texts: NDArray[np.float32] | None) -> Tensor:
         if self.captions is not None:
-            half = self.width // 2
+            width = self.captions.shape[1]
+            mapped, said = rows[:, :width], rows[:, width : 2 * width]
             if texts is not None:
-                rows[:, half:] = texts
-            unknown = np.ones(len(rows), dtype=bool) if not self.texts else ~rows[:, half:].any(axis=1)
-            rows[unknown, half:] = rows[unknown, :half]
+                said[:] = texts
+            unknown = np.ones(len(rows), dtype=bool) if not self.texts else ~said.any(axis=1)
+            said[unknown] = mapped[unknown]
         return torch.from_numpy(rows)
 
 

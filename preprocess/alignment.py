@@ -29,25 +29,34 @@ class TowerPairs:
     captions: (P, T) float32, centred text features, of length 1.
     owners: (P,) int64, for each caption the row of its item in `mapped`.
     mapped: (M, T) float32, embeddings mapped into the space of text features.
-    texts: whether the items to be found have captions; else the mapped half stands for both.
+    texts: whether the items to be found have captions; else the mapped part stands for both.
+    kept: (M, D) float32, embeddings as joined rows keep them, where they do.
     """
 
     captions: NDArray[np.float32]
     owners: NDArray[np.int64]
     mapped: NDArray[np.float32]
     texts: bool
+    kept: NDArray[np.float32] | None = None
+
+    @property
+    def width(self) -> int:
+        """W, of a joined row."""
+        return 2 * self.mapped.shape[1] + (0 if self.kept is None else self.kept.shape[1])
 
     def items(self, pairs: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
-        """(n,) pairs, each with a companion or -1 -> (n, 2T) float32: rows joined with one caption, where there is one."""
-        mapped = self.mapped[self.owners[pairs]]
+        """(n,) pairs, each with a companion or -1 -> (n, W) float32: rows joined with one caption, where there is one."""
+        rows = self.owners[pairs]
+        mapped = self.mapped[rows]
         said = mapped
         if self.texts:
             said = np.where(companions[:, None] >= 0, self.captions[np.maximum(companions, 0)], mapped)
-        return torch.from_numpy(np.concatenate([mapped, said], axis=1))
+        kept = [] if self.kept is None else [self.kept[rows]]
+        return torch.from_numpy(np.concatenate([mapped, said, *kept], axis=1))
 
 
 class Alignment:
-    """The towers. Called, that of the items: joined rows (n, 2T) -> (n, A) float32 of length 1.
+    """The towers. Called, that of the items: joined rows (n, W), as those they learnt from, -> (n, A) float32 of length 1.
 
     Attributes:
         width: A.
@@ -88,7 +97,7 @@ class Alignment:
         epochs = max(EPOCHS, -(-UPDATES // batches))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = DenseHead(width, 2 * width, dim, DROPOUT)
+            head = DenseHead(width, pairs.width, dim, DROPOUT)
             towers = cls(head)
             head.train()
             optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)

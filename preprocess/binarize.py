@@ -19,7 +19,7 @@ from cart_fairseq.files import read_json, replacing, run_script, sha256, write_j
 from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.segments import SCHEMA_VERSION, file_entry
 from cart_fairseq.text_encoder import TextEncoder
-from preprocess.dense_data import open_dense, write_dense
+from preprocess.dense_data import open_dense, refuse_measured, write_dense
 from preprocess.inputs import read_captions
 from preprocess.roles import INDEX_CAPTIONS, MEASURED, Caption, assign, candidate_rows, hold_out, resolve
 from preprocess.subsets import cut_queries, encode_queries, write_subset
@@ -119,6 +119,8 @@ def binarize(
             f"{captions}: no caption to train on; give captions of training items the role 'train', "
             "or allow index captions (--index-captions include)"
         )
+    if embeddings and dense and dense[1] is not None:
+        refuse_measured(embeddings, dense[1], [caption for subset in MEASURED for caption in subsets[subset]])
     symbols = bundle.symbols()
     candidates = {"all": bundle.kept}
     for subset in MEASURED:  # also where only items of the split are there: queries may come later

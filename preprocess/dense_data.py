@@ -27,7 +27,7 @@ def open_dense(
         index_captions: `include` or `exclude`, which the join must have done alike.
 
     Returns:
-        (N, D) embeddings; the captions' features (C, D / 2), row i for caption i, or None; a checksum.
+        (N, D) embeddings; the captions' features (C, T), row i for caption i, or None; a checksum.
 
     Raises:
         ValueError: they are not what they should be, not as many as there are items, or joined with other captions.
@@ -57,6 +57,27 @@ def open_dense(
             f"{source}: was joined with --index-captions {joined_index}; with {index_captions} here, {needed} is needed there"
         )
     return embeddings, np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False), checksum
+
+
+def refuse_measured(source: Path, features: np.ndarray, measured: Sequence[Caption]) -> None:
+    """Measuring with captions that the items' rows were joined with would find them by themselves.
+
+    Args:
+        source: of the join.
+        features: by line of captions.jsonl, zeros where a caption had no part in the join.
+
+    Raises:
+        ValueError: one of the measured captions had.
+    """
+    lines = np.array([caption.number - 1 for caption in measured], dtype=np.int64)
+    lines = lines[lines < len(features)]
+    for block in blocks(len(lines), features.shape[1]):
+        seen = lines[block][features[lines[block]].any(axis=1)]
+        if len(seen):
+            raise ValueError(
+                f"{source}: was joined with the caption of row {seen[0] + 1}, which is held out for measuring here; give both "
+                "commands the same captions, --seed and --valid-size"
+            )
 
 
 def write_dense(

@@ -252,9 +252,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         able = captioner.modalities
         targets = [target for target in everyone if able is None or target.modality in able]
         if not targets:
+            fields = {"modality": sorted(able or ()), "split": args.splits or ()}
+            wanted = ", ".join(f"{field} {' or '.join(values)}" for field, values in fields.items() if values)
             raise ValueError(
-                f"{args.items}: no item that {args.captioner} can caption (modality {' or '.join(sorted(able or ()))}"
-                f"{', split ' + ' or '.join(args.splits) if args.splits else ''}); give the items their modality"
+                f"{args.items}: no item that {args.captioner} can caption ({wanted}); give the items their "
+                f"{' and '.join(field for field, values in fields.items() if values)}"
             )
         batch_size = args.batch_size or captioner.batch_size
         known = known_captions(captions)

@@ -1,21 +1,23 @@
 """Join item embeddings with what captions say: `python -m preprocess.join_captions --help`.
 
-Identifiers built from weak embeddings carry little that a query could name. A joined row has two halves in one space,
+Identifiers built from weak embeddings carry little that a query could name. A joined row has two parts in one space,
 that of text features: the embedding mapped there by ridge regression, and the mean of the item's captions. Identifiers
-(`build_identifiers --embeddings JOINED/embeddings.npy`) and dense scores are made from it. `--align` turns joined rows until
+(`build_identifiers --embeddings JOINED/embeddings.npy`) and dense scores are made from it. `--keep-embedding` adds the
+embedding itself, each dimension standardised: little is gained where captions speak for every item, much where embeddings
+alone do, for the mapped part holds only what a linear map finds. `--align` turns joined rows until
 captions find them (`preprocess.alignment`): `aligned.npy`, for identifiers alone.
 
 Text features are latent semantic analysis, fitted on the captions, or a sentence encoder's. An item's are the mean of its
 captions' at length 1, less the mean over all items that have one, at length 1 again. The regression goes from whitened
 principal components of the embeddings to them, and is fitted on training items; its centred predictions have length 1.
-An item without captions has the mapped embedding in both halves: zeros would gather such items in clusters of their own,
+An item without captions has the mapped embedding in both parts: zeros would gather such items in clusters of their own,
 by what is missing rather than by what they are.
 
 Only captions that may be trained on (`preprocess.roles`) have any influence: never `query` captions, no index captions of
 valid and test items under `--index-captions exclude`, and none that `preprocess.binarize` with the same `--seed` and
 `--valid-size` holds out where there are no valid queries.
 
-`JOINED` receives `embeddings.npy`, (N, 2T) float16; `captions.npy`, (C, T) float16, a row for each line of captions.jsonl,
+`JOINED` receives `embeddings.npy`, (N, 2T) float16, or (N, 2T + D); `captions.npy`, (C, T) float16, a row for each line of captions.jsonl,
 centred like the items' and zero where a caption may not be used; `join.json`; `join.safetensors` and, of lsa,
 `vocabulary.json`: the fitted parts, which `--like JOINED` applies to other items. A run that is killed goes on from
 `JOINED.partial/`; one whose output is there, from the same inputs and settings, does nothing.
@@ -38,9 +40,19 @@ from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
 from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.encoders import weights_stamp
 from preprocess.inputs import ItemsFile, match_items, read_captions
-from preprocess.join_fitting import COMPONENTS, Features, Parts, fit_alignment, fit_features, fit_map, restore_features
+from preprocess.join_fitting import (
+    COMPONENTS,
+    Features,
+    Parts,
+    fit_alignment,
+    fit_features,
+    fit_kept,
+    fit_map,
+    restore_features,
+)
 from preprocess.roles import MEASURED, Caption, assign, hold_out, resolve
 from preprocess.row_store import RowStore
+from preprocess.standardise import Standardised
 from preprocess.text_features import LSA, encoder_spec
 from preprocess.text_space import ItemTexts, TextMap, centred
 from preprocess.working_folder import remove, remove_leftovers, working_folder
@@ -50,6 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "text_dim": None,
     "ridge": 10.0,
     "pca": None,
+    "keep_embedding": False,
     "align": 0,
     "train_sample": FIT_ROWS,
     "valid_size": None,
@@ -91,6 +104,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ridge", type=strength, metavar="ALPHA", help="strength of the regression's penalty (10)")
     components = f"principal components that the regression starts from ({COMPONENTS}, or what few items allow)"
     add("--pca", type=positive, metavar="P", help=components)
+    keep = "rows have the embedding itself as a third part, each dimension standardised (no)"
+    add("--keep-embedding", action=argparse.BooleanOptionalAction, help=keep)
     align = "also write aligned.npy, A-dimensional vectors of a dual tower trained on the joined rows, to build identifiers from"
     add("--align", type=positive, metavar="A", help=align)
     sample = f"items and captions that anything is fitted on, drawn from all ({FIT_ROWS})"
@@ -150,10 +165,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if old:
             tensors, vocabulary = joined_folder.read_parts(args.like, old)
             features = restore_features(settings, tensors, vocabulary, args.device)
-            text_map, centre, alignment = TextMap.load(tensors), tensors["text.centre"], Alignment.load(tensors)
+            parts = Parts(features, TextMap.load(tensors), tensors["text.centre"], Standardised.load(tensors))
+            parts.alignment = Alignment.load(tensors)
         else:
             features = fit_features([caption.text for caption in captions], settings, args.device, args.captions)
-        if old and [features.dimension] * 2 != old["parts"]:
+        if old and features.dimension != old["parts"][0]:
             raise ValueError(
                 f"{settings['text_features']}: gives {features.dimension} values a text, but {args.like} has "
                 f"{old['parts'][0]}; use the same encoder"
@@ -165,17 +181,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         texts = ItemTexts(values, owners, len(items))
         mean, has_text = texts.centre(args.block_rows)
         if not old:
-            centre = mean
             known = has_text & np.array([split not in MEASURED for split in splits])
             text_map = fit_map(embeddings, texts, mean, known, settings, args.embeddings, args.captions)
-            alignment = fit_alignment(embeddings, values, owners, text_map, centre, settings, args.captions)
-        parts = Parts(features, text_map, centre, alignment)
+            kept = fit_kept(embeddings, settings)
+            parts = Parts(features, text_map, mean, kept)
+            parts.alignment = fit_alignment(embeddings, values, owners, parts, settings, args.captions)
         with replacing(args.output, directory=True) as new:
             write_items(new, embeddings, texts, parts, args.block_rows)
-            write_captions(new / joined_folder.CAPTIONS, values, captions, len(rows), centre)
+            write_captions(new / joined_folder.CAPTIONS, values, captions, len(rows), parts.centre)
             parts.write(new)
             record = {
-                "parts": [features.dimension] * 2,
+                "parts": parts.widths,
                 "dimension": embeddings.shape[1],
                 "items": len(items),
                 "items_with_text": int(has_text.sum()),
@@ -187,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         remove(work)
     remove_leftovers(args.output)
     print(
-        f"{args.output}: {len(items):,} items, {2 * features.dimension} dimensions; {len(captions):,} of {len(rows):,} "
+        f"{args.output}: {len(items):,} items, {sum(parts.widths)} dimensions; {len(captions):,} of {len(rows):,} "
         f"captions say what {int(has_text.sum()):,} items are"
     )
 
@@ -236,21 +252,23 @@ def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.nda
 
 
 def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: Parts, block_rows: int) -> None:
-    """Write (N, 2T) float16: the mapped embedding, then the text features or what stands in for them; aligned, (N, A)."""
+    """Write rows, float16: mapped embeddings, text features or what stands in for them, kept embeddings; aligned, (N, A)."""
 
     def rows(name: str, columns: int) -> np.memmap:
         shape = (len(embeddings), columns)
         return np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape)
 
     width, alignment = len(parts.centre), parts.alignment
-    joined = rows(joined_folder.ITEMS, 2 * width)
+    joined = rows(joined_folder.ITEMS, sum(parts.widths))
     aligned = rows(joined_folder.ALIGNED, alignment.width) if alignment else None
     with tqdm(total=len(embeddings), desc="joining", unit="item", unit_scale=True, disable=None) as bar:
         for block in blocks(len(embeddings), embeddings.shape[1], block_rows):
             mapped = parts.text_map(embeddings[block])
             said = centred(texts.means(np.arange(block.start, block.stop)), parts.centre)
             joined[block, :width] = mapped
-            joined[block, width:] = np.where(said.any(axis=1, keepdims=True), said, mapped)
+            joined[block, width : 2 * width] = np.where(said.any(axis=1, keepdims=True), said, mapped)
+            if parts.kept is not None:
+                joined[block, 2 * width :] = parts.kept(embeddings[block])
             if alignment is not None and aligned is not None:
                 aligned[block] = alignment(joined[block].astype(np.float32))
             bar.update(len(mapped))

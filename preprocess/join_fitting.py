@@ -14,6 +14,7 @@ from preprocess.clustering import sample_rows
 from preprocess.embeddings import Embeddings, RowSubset
 from preprocess.fitting import write_tensors
 from preprocess.joined_folder import PARTS, VOCABULARY
+from preprocess.standardise import Standardised
 from preprocess.text_features import LSA, EncoderFeatures, LsaFeatures
 from preprocess.text_space import ItemTexts, TextMap, centred
 
@@ -30,19 +31,26 @@ class Parts:
     features: captions -> (n, T) float32.
     text_map: embeddings -> (n, T) float32.
     centre: (T,) float32, the mean of the items' text features.
+    kept: embeddings -> (n, D) float32, where rows keep them.
     alignment: rows joined -> (n, A) float32, where that is wanted.
     """
 
     features: Features
     text_map: TextMap
     centre: NDArray[np.float32]
+    kept: Standardised | None = None
     alignment: Alignment | None = None
+
+    @property
+    def widths(self) -> list[int]:
+        """Of what a joined row consists of."""
+        return [len(self.centre)] * 2 + ([len(self.kept.mean)] if self.kept else [])
 
     def write(self, folder: Path) -> None:
         """Write them."""
         tensors = self.text_map.tensors() | {"text.centre": self.centre}
-        if self.alignment is not None:
-            tensors |= self.alignment.tensors()
+        for more in (self.kept, self.alignment):
+            tensors |= more.tensors() if more else {}
         if isinstance(self.features, LsaFeatures):
             tensors |= self.features.tensors()
             write_json(folder / VOCABULARY, self.features.vocabulary)
@@ -108,12 +116,18 @@ def fit_map(
         raise ValueError(f"{embeddings_path}: {error}") from None
 
 
+def fit_kept(embeddings: Embeddings, settings: dict[str, Any]) -> Standardised | None:
+    """How joined rows keep embeddings, from a sample of all items; None where they do not."""
+    if not settings["keep_embedding"]:
+        return None
+    return Standardised.fit(sample_rows(embeddings, settings["train_sample"], settings["seed"]), settings["block_rows"])
+
+
 def fit_alignment(
     embeddings: Embeddings,
     captions: NDArray[np.float32],
     owners: NDArray[np.int64],
-    text_map: TextMap,
-    centre: NDArray[np.float32],
+    parts: Parts,
     settings: dict[str, Any],
     source: Path,
 ) -> Alignment | None:
@@ -122,6 +136,7 @@ def fit_alignment(
     Args:
         captions: (U, T) float32 features, as they are.
         owners: (U,) int64, the row of each caption's item.
+        parts: all others.
         source: captions.jsonl, for messages.
 
     Raises:
@@ -131,8 +146,10 @@ def fit_alignment(
         return None
     sample = drawn(np.flatnonzero(captions.any(axis=1)), settings)
     rows, places = np.unique(owners[sample], return_inverse=True)
-    mapped = text_map(RowSubset(embeddings, rows))
-    pairs = TowerPairs(centred(captions[sample], centre), places, mapped, settings["index_captions"] == "include")
+    items = RowSubset(embeddings, rows)
+    mapped, kept = parts.text_map(items), parts.kept(items) if parts.kept else None
+    said = centred(captions[sample], parts.centre)
+    pairs = TowerPairs(said, places, mapped, settings["index_captions"] == "include", kept)
     try:
         return Alignment.fit(pairs, settings["align"], settings["seed"])
     except ValueError as error:

@@ -14,7 +14,7 @@ from preprocess.embeddings import Embeddings, blocks
 from preprocess.transform import Transform
 
 LEAST_SPREAD = 1e-4
-"""Principal components that vary less than this, relative to the first, are noise of the arithmetic."""
+"""Directions that vary less than this, relative to the one that varies most, are noise of the arithmetic."""
 
 
 class ItemTexts:

@@ -1,9 +1,10 @@
 """preprocess.alignment: rows that captions find, made by join_captions --align and read by what comes after it."""
 
 import numpy as np
+import pytest
 from changing import make_codec
 from conftest import write_jsonl
-from join_samples import ITEMS, SMALL, embeddings_of_items, refusal, world
+from join_samples import ITEMS, SMALL, captions_of_items, embeddings_of_items, refusal, world
 
 from cart_fairseq.files import read_json
 from cart_fairseq.identifiers import IdentifierBundle
@@ -66,6 +67,15 @@ def test_without_texts_no_companion_is_looked_at():
     assert not np.array_equal(pairs().items(np.arange(6), np.arange(6)[::-1].copy()).numpy()[:, 16:], rows[:, 16:])
     nobody = pairs().items(np.arange(6), np.full(6, -1)).numpy()
     np.testing.assert_array_equal(nobody, rows)
+
+
+def test_kept_embeddings_are_part_of_what_the_towers_see():
+    trained = pairs()
+    trained.kept = np.arange(400, dtype=np.float32).reshape(200, 2)
+    rows = trained.items(np.arange(6), np.full(6, -1)).numpy()
+    np.testing.assert_array_equal(rows[:, :32], pairs().items(np.arange(6), np.full(6, -1)).numpy())
+    np.testing.assert_array_equal(rows[:, 32:], trained.kept[trained.owners[:6]])
+    assert Alignment.fit(trained, 8, seed=1)(rows).shape == (6, 8)
 
 
 def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alike(tmp_path):
@@ -149,3 +159,18 @@ def test_captions_of_one_item_have_nothing_to_tell_apart(tmp_path, capsys):
 
 def test_a_codec_is_no_alignment():
     assert Alignment.load(make_codec().tensors()) is None
+
+
+def test_captions_held_out_must_be_those_of_the_join(tmp_path):
+    rows = [{"item_id": row["item_id"], "text": row["text"]} for row in captions_of_items()]
+    join_captions.main([*world(tmp_path, rows, splits=False), *SMALL, "--seed", "5", "--valid-size", "7"])
+    flags = ["--embeddings", tmp_path / "joined", "--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans"]
+    flags += ["--allow-collapse", "--kmeans-clusters", 4, "--codebook-size", 4, "--output", tmp_path / "identifiers"]
+    build_identifiers.main(list(map(str, flags)))
+    flags = ["--identifiers", tmp_path / "identifiers", "--captions", tmp_path / "captions.jsonl", "--vocab-size", 60]
+    flags += ["--embeddings", tmp_path / "joined", "--output", tmp_path / "data-bin", "--valid-size", 7]
+    with pytest.raises(ValueError, match=r"joined: was joined with the caption of row \d+, which is held out"):
+        binarize.main(list(map(str, [*flags, "--seed", 6])))
+    assert not (tmp_path / "data-bin").exists()
+    binarize.main(list(map(str, [*flags, "--seed", 5])))
+    assert read_json(tmp_path / "data-bin" / "manifest.json")["valid_held_out"]

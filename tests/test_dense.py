@@ -25,7 +25,9 @@ def joined(tmp_path, request):
     draw = np.random.default_rng(4)
     np.save(folder / "embeddings.npy", embed(ITEMS, 0).astype(np.float16))
     captions = read_jsonl(make_captions(tmp_path / "captions.jsonl"))[:-2]
-    np.save(folder / "captions.npy", draw.standard_normal((len(captions), WIDTH // 2)).astype(np.float16))
+    features = draw.standard_normal((len(captions), WIDTH // 2)).astype(np.float16)
+    features[[caption["role"] == "query" for caption in captions]] = 0
+    np.save(folder / "captions.npy", features)
     settings = {"index_captions": request.param}
     write_record(
         folder,
@@ -77,6 +79,17 @@ def test_features_of_an_item_are_its_row_and_in_training_another_caption(dense_t
     assert torch.equal(found[:, :half], stored[:, :half])
     assert torch.equal(found[0, half:], torch.from_numpy(np.asarray(items.captions[2], dtype=np.float32)))
     assert torch.equal(found[1, half:], stored[1, :half])  # nothing is known but the embedding, which stands for both
+
+
+def test_what_rows_hold_beside_both_parts_stays(dense_bin):
+    kept = np.arange(ITEMS * 2, dtype=np.float16).reshape(ITEMS, 2)
+    two = np.load(dense_bin / EMBEDDINGS)
+    np.save(dense_bin / EMBEDDINGS, np.concatenate([two, kept], axis=1))
+    rows, companions = np.array([3, 4]), np.array([2, -1])
+    found = DenseItems(dense_bin, texts=True).training_features(rows, companions)
+    np.testing.assert_array_equal(found[:, WIDTH:], kept[rows])
+    np.save(dense_bin / EMBEDDINGS, two)
+    assert torch.equal(found[:, :WIDTH], DenseItems(dense_bin, texts=True).training_features(rows, companions))
 
 
 @pytest.mark.parametrize("joined", ["exclude"], indirect=True)

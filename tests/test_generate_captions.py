@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from conftest import write_jsonl
 from tiny_captioners import save_blip, save_image, save_sound, save_video, save_whisper
@@ -243,6 +244,10 @@ def test_what_the_command_refuses(world, tmp_path, scripted):
     one = write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "item 0", "text": "rain"}])
     with pytest.raises(ValueError, match=r"no item that blip:.* can caption"):
         generate(world, output, items=only, captions=one)
+    np.save(tmp_path / "one.npy", np.ones((1, 2), dtype=np.float32))
+    files = {"items": only, "captions": one, "embeddings": tmp_path / "one.npy"}
+    with pytest.raises(ValueError, match=r"that neighbours can caption \(split valid\); give the items their split$"):
+        generate(world, output, "--splits", "valid", captioner="neighbours", **files)
     for options in (["--temperature", "0"], ["--top-p", "1.5"], ["--seed", "-1"], ["--captions-per-item", "0"]):
         with pytest.raises(SystemExit):
             generate(world, output, *options)

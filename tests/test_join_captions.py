@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
-from sklearn.preprocessing import normalize
+from sklearn.preprocessing import StandardScaler, normalize
 
 from cart_fairseq.files import read_json
 from cart_fairseq.identifiers import IdentifierBundle
@@ -72,6 +72,28 @@ def test_halves_are_what_scikit_learn_gives(tmp_path, index):
     assert record["parts"] == [TEXT, TEXT]
     assert record["items_with_text"] == has_text.sum()
     assert record["captions_used"] == of_captions.any(axis=1).sum()
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_kept_embeddings_are_standardised_and_an_earlier_join_keeps_others_alike(tmp_path, rectified):
+    embeddings = embeddings_of_items()
+    embeddings[:, 3] = 2.0  # tells nothing
+    if rectified:
+        embeddings = np.maximum(embeddings, 0)
+    for name in ("two", "three", "like"):
+        argv = world(tmp_path / name)
+        np.save(tmp_path / name / "embeddings.npy", embeddings)
+        more = {"two": SMALL, "three": [*SMALL, "--keep-embedding", "--align", "8"]}
+        join_captions.main([*argv, *more.get(name, ["--like", str(tmp_path / "three" / "joined")])])
+    joined, _ = result(tmp_path / "three")
+    values = StandardScaler().fit_transform(np.sqrt(embeddings) if rectified else embeddings)
+    np.testing.assert_array_equal(joined[:, : 2 * TEXT], result(tmp_path / "two")[0])
+    np.testing.assert_allclose(joined[:, 2 * TEXT :], normalize(values), atol=2e-3)
+    assert not joined[:, 2 * TEXT + 3].any()
+    np.testing.assert_array_equal(result(tmp_path / "like")[0], joined)
+    assert read_json(tmp_path / "three" / "joined" / "join.json")["parts"] == [TEXT, TEXT, WIDTH]
+    aligned = [np.load(tmp_path / name / "joined" / "aligned.npy") for name in ("three", "like")]
+    np.testing.assert_array_equal(*aligned)
 
 
 @pytest.mark.parametrize(("index", "roles"), [("include", {"query"}), ("exclude", {"query", "index"})])

@@ -68,6 +68,7 @@ def test_without_index_captions_and_with_a_pretrained_encoder(warm, data, tmp_pa
     assert record["index_captions"] == "borrowed"
     assert record["text_encoder"].endswith("model")
     assert record["joined"]["index_captions"] == "exclude"
+    assert record["joined"]["keep_embedding"]
     assert {"tfidf", "ridge"} <= read_json(out / "baselines.json")["systems"].keys()
 
 
@@ -85,7 +86,8 @@ def test_captions_that_measure_leave_no_trace(tmp_path, borrowed, encoder):
     for name, captions in (("plain", captions_of_items()), ("marked", marked)):
         folder = tmp_path / name
         argv = [*world(folder, captions), "--pca", "5", "--align", "8", *texts]
-        join_captions.main([*map(str, argv), "--index-captions", "exclude" if borrowed else "include"])
+        argv += ["--index-captions", "exclude", "--keep-embedding"] if borrowed else []
+        join_captions.main(list(map(str, argv)))
         source = folder / "captions.jsonl"
         if borrowed:
             flags = [

@@ -206,7 +206,7 @@ def test_scripts_say_what_is_missing(tools, tmp_path):
 
 def test_every_library_of_the_warm_python_exists():
     for library in warm_python.LIBRARIES:
-        importlib.import_module(library)
+        assert importlib.import_module(library).__name__ == library
 
 
 def test_every_table_and_figure_has_a_line_whose_commands_exist():

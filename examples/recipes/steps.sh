@@ -124,7 +124,7 @@ train() {
 join() {
     local more encoder=() borrowed=${INDEX_CAPTIONS:-include}
     [ -z "${TEXT_ENCODER:-}" ] || encoder=(--text-features "$TEXT_ENCODER")
-    [ "$borrowed" = include ] || encoder+=(--index-captions exclude)
+    [ "$borrowed" = include ] || encoder+=(--index-captions exclude --keep-embedding)
 
     step "0. captions joined with embeddings: $2/joined"
     read -ra more <<<"${JOIN_FLAGS:-}"
