@@ -93,6 +93,8 @@ class QueryIdentifierDataset(FairseqDataset):
             draw = np.random.default_rng((self.epoch, *pairs[:2].tolist()))
             rows = item_rows[pairs]
             features = items.training_features(rows, companions.draw(pairs, draw))
+            if items.captions is not None:  # what a join does not know is borrowed: no word of the item itself
+                rows = np.where(companions.known[pairs], rows, -1)
             batch["net_input"] |= {"items": torch.from_numpy(rows), "item_features": features}
         return batch
 

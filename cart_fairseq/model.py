@@ -45,6 +45,8 @@ class CARTModel(TransformerModelBase):
         for module in self.modules():
             if isinstance(module, Fusion) and module.fine:
                 module.reset_gates()
+        if dense is not None:
+            dense.reset_straight()
 
     @classmethod
     def add_args(cls, parser: Any) -> None:
@@ -76,6 +78,13 @@ class CARTModel(TransformerModelBase):
             type=int,
             metavar="N",
             help="upper layers of a pretrained text encoder that learn too; 0: it stays as it is, -1: all of it (default: 0)",
+        )
+        parser.add_argument(
+            "--text-state-cache",
+            type=float,
+            metavar="GIB",
+            help="memory for what a frozen text encoder says of the training queries, so that it reads each once; used where "
+            "training runs on a CPU, 0: none (default: 4)",
         )
         parser.add_argument(
             "--share-decoder-input-output-embed", action="store_true", help="tie the decoder's embeddings"
@@ -135,7 +144,7 @@ class CARTModel(TransformerModelBase):
                 )
             given = task.cfg.dense_weight
             weight = 1.0 if given is None else given
-            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, cfg.dropout, weight)
+            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, cfg.dropout, weight, items.text_dim)
         return cls(cfg, encoder, decoder, fingerprint, dense)
 
     @classmethod
@@ -144,7 +153,9 @@ class CARTModel(TransformerModelBase):
         data = getattr(task, "data", None)  # benchmarks build models without one
         pretrained = TextEncoder.of(data) if data is not None and args.text_encoder == "auto" else None
         if pretrained is not None:
-            return PretrainedEncoder(task.source_dictionary, pretrained, args.train_text_layers)
+            return PretrainedEncoder(
+                task.source_dictionary, pretrained, args.train_text_layers, args.text_state_cache
+            )
         if args.train_text_layers:
             raise ValueError(
                 f"--train-text-layers is {args.train_text_layers}, but there is no pretrained text encoder; binarise with "
@@ -228,6 +239,7 @@ DEFAULTS = {
     "dense_dim": 0,
     "text_encoder": "auto",
     "train_text_layers": 0,
+    "text_state_cache": 4.0,
 }
 
 

@@ -3,6 +3,7 @@
 Its weights come from the data-bin (:mod:`cart_fairseq.text_encoder`) and then from the checkpoint, which holds them too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fairseq.models.transformer import TransformerEncoderBase
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cart_fairseq.state_cache import StateCache
 from cart_fairseq.text_encoder import FAIRSEQ_SPECIALS, WEIGHTS, TextEncoder, missing
 
 ALL = -1
@@ -25,6 +27,7 @@ class PretrainedEncoder(FairseqEncoder):
         files: the data-bin's text encoder.
         trained_layers: how many of the upper layers learn: 0 for none, -1 for all and the embeddings. What does not learn
             stays in evaluation mode, without dropout.
+        cache: GiB of memory for the states of training queries, which a frozen encoder then reads once; on CPUs alone.
 
     Attributes:
         transformer: the model of transformers, without a pooler.
@@ -39,7 +42,7 @@ class PretrainedEncoder(FairseqEncoder):
 
     reorder_encoder_out = TransformerEncoderBase.reorder_encoder_out
 
-    def __init__(self, dictionary: Any, files: TextEncoder, trained_layers: int = 0):
+    def __init__(self, dictionary: Any, files: TextEncoder, trained_layers: int = 0, cache: float = 0.0):
         super().__init__(dictionary)
         self.transformer = load_transformer(files.directory)
         self.layers: int = self.transformer.config.num_hidden_layers
@@ -51,6 +54,7 @@ class PretrainedEncoder(FairseqEncoder):
             )
         self.trained_layers = trained_layers
         self.frozen = trained_layers == 0
+        self.cache = StateCache(cache) if self.frozen and cache > 0 else None
         self.padding_idx = dictionary.pad()
         self.start = files.start
         self.digest = files.digest
@@ -101,20 +105,28 @@ class PretrainedEncoder(FairseqEncoder):
         padding = src_tokens.eq(self.padding_idx)
         padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
         tokens = torch.cat([torch.full_like(src_tokens[:, :1], self.start), self.token_of[src_tokens]], dim=1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_layers != 0):
-            found = self.transformer(input_ids=tokens, attention_mask=(~padding).long(), output_hidden_states=True)
-        embedding, *states = found.hidden_states
-        states[-1] = found.last_hidden_state  # after a last layer norm, where a model has one
-        states = [state.transpose(0, 1).contiguous() for state in states]
+        lengths = (~padding).sum(1)
+        if self.cache is not None and self.training and tokens.device.type == "cpu":
+            states = self.cache(tokens, lengths.tolist(), self._read, self.transformer.dtype)
+        else:
+            states = self._read(tokens, lengths.tolist())
         return {
             "encoder_out": [states[-1]],
             "encoder_padding_mask": [padding],
-            "encoder_embedding": [embedding],
+            "encoder_embedding": [],
             "encoder_states": states,
             "fc_results": [],
             "src_tokens": [],
-            "src_lengths": [(~padding).sum(1, keepdim=True).int()],
+            "src_lengths": [lengths.unsqueeze(1).int()],
         }
+
+    def _read(self, tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+        """(B, T) of the model's tokens, the first ``lengths`` of each row -> S states, each (T, B, C)."""
+        there = torch.arange(tokens.size(1), device=tokens.device) < torch.tensor(lengths, device=tokens.device)[:, None]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_layers != 0):
+            found = self.transformer(input_ids=tokens, attention_mask=there.long(), output_hidden_states=True)
+        states = [*found.hidden_states[1:-1], found.last_hidden_state]  # after a last layer norm, where a model has one
+        return [state.transpose(0, 1).contiguous() for state in states]
 
     def max_positions(self) -> int:
         """The longest query, ``</s>`` included."""

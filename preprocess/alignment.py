@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from cart_fairseq.dense import Companions, DenseHead, info_nce
 
-EPOCHS, UPDATES, BATCH, DROPOUT = 8, 400, 512, 0.3
+EPOCHS, UPDATES, BATCH, DROPOUT = 10, 400, 512, 0.25
 """Few captions are gone through more often than that, for so many updates."""
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 PREFIX = "aligned."
@@ -56,15 +55,15 @@ class TowerPairs:
 
 
 class Alignment:
-    """The towers. Called, that of the items: joined rows (n, W), as those they learnt from, -> (n, A) float32 of length 1.
+    """The towers. Called, that of the items: joined rows (n, W), as those they learnt from, -> (n, T + A) float32 of length 1.
 
     Attributes:
-        width: A.
+        width: T + A.
     """
 
     def __init__(self, head: DenseHead):
         self.head = head.eval()
-        self.width = head.dim
+        self.width = head.width
 
     @torch.inference_mode()
     def __call__(self, joined: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,18 +71,15 @@ class Alignment:
 
     @torch.inference_mode()
     def queries(self, captions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Centred text features (n, T) -> (n, A) float32 of length 1: the other tower."""
-        return self._found(torch.from_numpy(captions)).numpy()
-
-    def _found(self, captions: Tensor) -> Tensor:
-        return F.normalize(self.head.query_tower(captions * captions.size(1) ** 0.5), dim=1)
+        """Centred text features (n, T) -> (n, T + A) float32 of length 1: the other tower."""
+        return self.head.text(torch.from_numpy(captions)).numpy()
 
     @classmethod
     def fit(cls, pairs: TowerPairs, dim: int, seed: int) -> "Alignment":
         """Train both towers; the same seed draws the same.
 
         Args:
-            dim: A.
+            dim: A, width of what a hidden layer adds to the T values of a linear map.
 
         Raises:
             ValueError: captions of fewer than two items, so there is nothing to tell apart.
@@ -97,7 +93,7 @@ class Alignment:
         epochs = max(EPOCHS, -(-UPDATES // batches))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = DenseHead(width, pairs.width, dim, DROPOUT)
+            head = DenseHead(width, pairs.width, dim, DROPOUT, text_dim=width)
             towers = cls(head)
             head.train()
             optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -105,7 +101,7 @@ class Alignment:
             for _ in tqdm(range(epochs), desc="aligning", unit="epoch", disable=None):
                 for batch in np.array_split(draw.permutation(count), batches):
                     vectors = head.item(pairs.items(batch, companions.draw(batch, draw)))
-                    found = towers._found(torch.from_numpy(pairs.captions[batch]))
+                    found = head.text(torch.from_numpy(pairs.captions[batch]))
                     loss = info_nce(found, vectors, torch.from_numpy(pairs.owners[batch]), head.scale()) / len(batch)
                     optimizer.zero_grad()
                     loss.backward()
@@ -126,7 +122,7 @@ class Alignment:
         }
         if not state:
             return None
-        query, item = (state[f"{side}_tower.1.weight"].shape[1] for side in ("query", "item"))
-        head = DenseHead(query, item, len(state["item_tower.4.bias"]), DROPOUT)
+        width, item = (state[f"{side}_tower.straight.weight"].shape[1] for side in ("query", "item"))
+        head = DenseHead(width, item, len(state["item_tower.deep.4.bias"]), DROPOUT, text_dim=width)
         head.load_state_dict(state)
         return cls(head)

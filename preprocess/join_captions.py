@@ -106,7 +106,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--pca", type=positive, metavar="P", help=components)
     keep = "rows have the embedding itself as a third part, each dimension standardised (no)"
     add("--keep-embedding", action=argparse.BooleanOptionalAction, help=keep)
-    align = "also write aligned.npy, A-dimensional vectors of a dual tower trained on the joined rows, to build identifiers from"
+    align = (
+        "also write aligned.npy, vectors of a dual tower trained on the joined rows, to build identifiers from: T values of a "
+        "linear map, A behind a hidden layer"
+    )
     add("--align", type=positive, metavar="A", help=align)
     sample = f"items and captions that anything is fitted on, drawn from all ({FIT_ROWS})"
     add("--train-sample", type=positive, metavar="N", help=sample)
@@ -252,7 +255,7 @@ def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.nda
 
 
 def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: Parts, block_rows: int) -> None:
-    """Write rows, float16: mapped embeddings, text features or what stands in for them, kept embeddings; aligned, (N, A)."""
+    """Write rows, float16: mapped embeddings, text features or what stands in for them, kept embeddings; aligned, (N, T + A)."""
 
     def rows(name: str, columns: int) -> np.memmap:
         shape = (len(embeddings), columns)

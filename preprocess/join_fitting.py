@@ -32,7 +32,7 @@ class Parts:
     text_map: embeddings -> (n, T) float32.
     centre: (T,) float32, the mean of the items' text features.
     kept: embeddings -> (n, D) float32, where rows keep them.
-    alignment: rows joined -> (n, A) float32, where that is wanted.
+    alignment: rows joined -> (n, T + A) float32, where that is wanted.
     """
 
     features: Features

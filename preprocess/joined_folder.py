@@ -11,6 +11,8 @@ from cart_fairseq.files import digest, read_json, sha256, write_json
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
 ITEMS, CAPTIONS, ALIGNED = "embeddings.npy", "captions.npy", "aligned.npy"
+VERSION = 2
+"""Of what the fitted parts are."""
 
 
 def check_output(output: Path) -> None:
@@ -32,7 +34,9 @@ def is_current(output: Path, made_from: dict[str, Any]) -> bool:
     """Whether `output` is an undamaged join made from the same inputs and settings."""
     if not (output / RECORD).is_file():
         return False
-    record = read_record(output)
+    record = read_json(output / RECORD)
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        return False
     return {name: record.get(name) for name in made_from} == made_from and damage(output, record) is None
 
 
@@ -45,6 +49,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or not {"settings", "parts", "dimension", "files"} <= record.keys():
         raise ValueError(f"{folder / RECORD}: not a record of preprocess.join_captions; make the join again")
+    if record.get("version") != VERSION:
+        raise ValueError(
+            f"{folder / RECORD}: version {record.get('version', 1)}, this is version {VERSION}; make the join again"
+        )
     return record
 
 
@@ -81,4 +89,4 @@ def texts_digest(captions: Sequence[dict[str, Any]]) -> str:
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write `join.json`, with the checksums of the other files in the folder."""
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_json(folder / RECORD, record | {"files": files})
+    write_json(folder / RECORD, record | {"version": VERSION, "files": files})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from changing import make_codec
 from conftest import write_jsonl
-from join_samples import ITEMS, SMALL, captions_of_items, embeddings_of_items, refusal, world
+from join_samples import ITEMS, SMALL, TEXT, captions_of_items, embeddings_of_items, refusal, world
 
 from cart_fairseq.files import read_json
 from cart_fairseq.identifiers import IdentifierBundle
@@ -43,7 +43,7 @@ def test_captions_find_items_better_than_before():
     alignment = Alignment.fit(trained, 8, seed=1)
     joined = trained.items(np.arange(len(trained.owners))[::3], np.arange(len(trained.owners))[1::3]).numpy()
     items = alignment(joined)
-    assert items.shape == (200, 8)
+    assert items.shape == (200, 16 + 8)
     assert items.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-5)
     towers = Alignment.load(alignment.tensors())
@@ -75,13 +75,13 @@ def test_kept_embeddings_are_part_of_what_the_towers_see():
     rows = trained.items(np.arange(6), np.full(6, -1)).numpy()
     np.testing.assert_array_equal(rows[:, :32], pairs().items(np.arange(6), np.full(6, -1)).numpy())
     np.testing.assert_array_equal(rows[:, 32:], trained.kept[trained.owners[:6]])
-    assert Alignment.fit(trained, 8, seed=1)(rows).shape == (6, 8)
+    assert Alignment.fit(trained, 8, seed=1)(rows).shape == (6, 16 + 8)
 
 
 def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alike(tmp_path):
     join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
     rows = aligned(tmp_path / "first")
-    assert rows.shape == (ITEMS, 8)
+    assert rows.shape == (ITEMS, TEXT + 8)
     assert rows.dtype == np.float16
     assert read_json(tmp_path / "first/joined/join.json")["settings"]["align"] == 8
     join_captions.main([*world(tmp_path / "like"), "--like", str(tmp_path / "first" / "joined")])
@@ -104,7 +104,7 @@ def test_a_join_stands_for_its_rows(tmp_path):
     for given, output in ((joined, "folder"), (joined / "aligned.npy", "file")):
         build_identifiers.main([str(each) for each in ("--embeddings", given, "--output", tmp_path / output, *flags)])
     folder, file = (IdentifierBundle.load(tmp_path / name) for name in ("folder", "file"))
-    assert folder.codec_settings["dimension"] == 8
+    assert folder.codec_settings["dimension"] == TEXT + 8
     np.testing.assert_array_equal(np.asarray(folder.values), np.asarray(file.values))
     join_captions.main([*world(tmp_path), *SMALL])
     assert identifier_rows(joined) == joined / "embeddings.npy"

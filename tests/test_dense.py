@@ -150,7 +150,7 @@ def test_the_criterion_adds_it_weighted(dense_task, shared):
         losses[weight] = float(loss)
     assert losses[0.5] == pytest.approx(losses[0.0] + 0.5 * float(log["contrastive"]), rel=1e-5)
     loss.backward()
-    assert model.dense.item_tower[1].weight.grad.abs().sum() > 0
+    assert model.dense.item_tower.deep[1].weight.grad.abs().sum() > 0
     assert model.encoder.embed_tokens.weight.grad.abs().sum() > 0
 
 

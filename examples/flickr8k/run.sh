@@ -24,9 +24,9 @@ shift 2
 # at most 75 minutes in all on two cores; borrowed captions make an epoch longer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
 epochs=20
-[ "$RECIPE" != joined ] || epochs=16
-[ -z "${TEXT_ENCODER:-}" ] || epochs=11 # more cost recall at 10
-[ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=10
+[ "$RECIPE" != joined ] || epochs=12
+[ -z "${TEXT_ENCODER:-}" ] || epochs=7 # more cost recall at 10
+[ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=6
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
 
 printf '\n== 5. simple methods on the same queries\n'

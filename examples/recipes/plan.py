@@ -110,7 +110,8 @@ def train_flags(
     flags += ["--no-epoch-checkpoints", "--log-format", "simple", "--log-interval", 100]
     if "valid" in manifest["counts"]:
         queries = manifest["counts"]["valid"]["queries"]
-        flags += ["--valid-subset", "valid", "--validate-interval", -(-queries // pairs)]
+        interval = max(recipe.validate_every, -(-queries // pairs))
+        flags += ["--valid-subset", "valid", "--validate-interval", interval]
         flags += ["--eval-beam", recipe.eval_beam]
         flags += ["--best-checkpoint-metric", "recall_at_1", "--maximize-best-checkpoint-metric"]
         flags += ["--patience", recipe.patience]

@@ -135,7 +135,7 @@ join() {
     if [ "$borrowed" = borrowed ]; then
         texts=$2/captions.jsonl
         "$PYTHON" -m preprocess.generate_captions --items "$1/items.jsonl" --captions "$1/captions.jsonl" \
-            --captioner neighbours --embeddings "$2/joined/aligned.npy" --splits valid test --captions-per-item 10 \
+            --captioner neighbours --embeddings "$2/joined/aligned.npy" --splits valid test --captions-per-item 5 \
             --output "$texts"
     fi
     binarize_flags=(--embeddings "$2/joined" --index-captions "$borrowed" ${binarize_flags[@]+"${binarize_flags[@]}"})
