@@ -110,7 +110,7 @@ def train_flags(
     flags += ["--no-epoch-checkpoints", "--log-format", "simple", "--log-interval", 100]
     if "valid" in manifest["counts"]:
         queries = manifest["counts"]["valid"]["queries"]
-        interval = max(recipe.validate_every, -(-queries // pairs))
+        interval = validation_interval(epochs, recipe.validations, -(-queries // pairs))
         flags += ["--valid-subset", "valid", "--validate-interval", interval]
         flags += ["--eval-beam", recipe.eval_beam]
         flags += ["--best-checkpoint-metric", "recall_at_1", "--maximize-best-checkpoint-metric"]
@@ -120,6 +120,17 @@ def train_flags(
     flags += ["--num-workers", 0] + (["--cpu"] if machine == "cpu" else [])
     flags += ["--float32-matmul-precision", "high" if machine == "cuda" else "medium"]
     return [str(flag) for flag in flags]
+
+
+def validation_interval(epochs: int, validations: int, least: int) -> int:
+    """Epochs between validations, so that the last epoch has one where that can be.
+
+    >>> validation_interval(12, 3, 1), validation_interval(7, 3, 1), validation_interval(10, 0, 3), validation_interval(2, 0, 5)
+    (4, 7, 5, 5)
+    """
+    if validations:
+        least = max(least, -(-epochs // validations))
+    return next((interval for interval in range(least, epochs + 1) if epochs % interval == 0), least)
 
 
 def _user_options() -> argparse.ArgumentParser:
