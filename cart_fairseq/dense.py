@@ -163,9 +163,7 @@ class DenseHead(nn.Module):
 
     weight: Tensor
 
-    def __init__(
-        self, query_dim: int, item_dim: int, dim: int, dropout: float, weight: float = 1.0, text_dim: int = 0
-    ):
+    def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float, weight: float = 1.0, text_dim: int = 0):
         super().__init__()
         self.text_dim = text_dim
         straight = text_dim or dim

@@ -153,9 +153,7 @@ class CARTModel(TransformerModelBase):
         data = getattr(task, "data", None)  # benchmarks build models without one
         pretrained = TextEncoder.of(data) if data is not None and args.text_encoder == "auto" else None
         if pretrained is not None:
-            return PretrainedEncoder(
-                task.source_dictionary, pretrained, args.train_text_layers, args.text_state_cache
-            )
+            return PretrainedEncoder(task.source_dictionary, pretrained, args.train_text_layers, args.text_state_cache)
         if args.train_text_layers:
             raise ValueError(
                 f"--train-text-layers is {args.train_text_layers}, but there is no pretrained text encoder; binarise with "

@@ -122,7 +122,9 @@ class PretrainedEncoder(FairseqEncoder):
 
     def _read(self, tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
         """(B, T) of the model's tokens, the first ``lengths`` of each row -> S states, each (T, B, C)."""
-        there = torch.arange(tokens.size(1), device=tokens.device) < torch.tensor(lengths, device=tokens.device)[:, None]
+        there = (
+            torch.arange(tokens.size(1), device=tokens.device) < torch.tensor(lengths, device=tokens.device)[:, None]
+        )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_layers != 0):
             found = self.transformer(input_ids=tokens, attention_mask=there.long(), output_hidden_states=True)
         states = [*found.hidden_states[1:-1], found.last_hidden_state]  # after a last layer norm, where a model has one

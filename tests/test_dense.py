@@ -7,7 +7,7 @@ from changing import build, embed, make_codec, new_items
 from conftest import ITEMS, make_batch, make_captions, make_model, setup_task, write_jsonl
 
 from cart_fairseq.criterion import CARTRDropCriterion
-from cart_fairseq.dense import CAPTIONS, EMBEDDINGS, Companions, DenseHead, DenseItems
+from cart_fairseq.dense import CAPTIONS, EMBEDDINGS, MAPPED_SHARE, Companions, DenseHead, DenseItems
 from cart_fairseq.files import read_jsonl
 from cart_fairseq.sequence_generator import IdentifierGenerator
 from preprocess.binarize import Settings, binarize
@@ -136,6 +136,53 @@ def test_loss_equals_info_nce_by_hand_and_skips_queries_of_the_same_item():
         name: [torch.cat([each[0], each[0]], dim=int(name == "encoder_out"))] for name, each in encoder_out.items()
     }
     assert float(head.loss(second_pass, features, items)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_queries_whose_item_is_unknown_do_not_count():
+    torch.manual_seed(0)
+    head = DenseHead(4, WIDTH, 8, dropout=0.0)
+    states, padding = torch.randn(3, 4, 4), torch.zeros(4, 3, dtype=torch.bool)
+    features, items = torch.randn(4, WIDTH), torch.tensor([1, -1, 2, -1])
+    encoder_out = {"encoder_out": [states], "encoder_padding_mask": [padding]}
+    counted = {"encoder_out": [states[:, [0, 2]]], "encoder_padding_mask": [padding[[0, 2]]]}
+    expected = head.loss(counted, features[[0, 2]], items[[0, 2]])
+    torch.testing.assert_close(head.loss(encoder_out, features, items), expected)
+    nothing = head.loss(encoder_out, features, torch.full((4,), -1))
+    nothing.backward()
+    assert nothing.item() == 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_head_begins_by_comparing_texts_as_they_are(share):
+    torch.manual_seed(0)
+    head = DenseHead(3, 7, 8, dropout=0.0, text_dim=3)
+    head.share_logit.data = torch.logit(torch.tensor(share))
+    queries, mapped, said, kept = (torch.randn(5, width) for width in (3, 3, 3, 1))
+    found, items = head.text(queries), head.item(torch.cat([mapped, said, kept], dim=1))
+    for vectors in (found, items):
+        assert vectors.shape == (5, head.width) == (5, 3 + 8)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
+    expected = torch.cosine_similarity(queries[:, None], (MAPPED_SHARE * mapped + said)[None], dim=2)
+    torch.testing.assert_close(found[:, :3] @ items[:, :3].T, share * expected)
+    deep = torch.cosine_similarity(found[:, None, 3:], items[None, :, 3:], dim=2)
+    torch.testing.assert_close(found @ items.T, share * expected + (1 - share) * deep)
+
+
+def test_a_model_s_head_begins_so_too(dense_task):
+    head = make_model(dense_task, dense_dim=8).dense
+    half = WIDTH // 2
+    parts = [MAPPED_SHARE * torch.eye(half), torch.eye(half)]
+    assert torch.equal(head.item_tower.straight.weight.detach(), torch.cat(parts, dim=1))
+    assert not head.item_tower.straight.bias.any()
+
+
+def test_captions_that_no_join_knows_do_not_teach_the_head(dense_bin):
+    captions = np.load(dense_bin / CAPTIONS)
+    captions[[3, 11]] = 0
+    np.save(dense_bin / CAPTIONS, captions)
+    task = setup_task(dense_bin)
+    task.load_dataset("train")
+    assert (make_batch(task, "train")["net_input"]["items"] < 0).nonzero().flatten().tolist() == [3, 11]
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -7,8 +7,9 @@ import pytest
 from conftest import write_jsonl
 from join_samples import BARE, ITEMS, SMALL, WIDTH, captions_of_items, embeddings_of_items, refusal, result, world
 
-from cart_fairseq.files import read_json
+from cart_fairseq.files import read_json, write_json
 from preprocess import join_captions
+from preprocess.joined_folder import VERSION
 from preprocess.text_features import LsaFeatures
 
 
@@ -31,6 +32,20 @@ def test_the_same_again_does_nothing_and_anything_else_does(tmp_path, capsys):
         "items.jsonl",
         "joined",
     ]
+
+
+def test_a_join_of_another_version_is_made_anew_and_not_built_on(tmp_path, capsys):
+    argv = [*world(tmp_path), *SMALL]
+    join_captions.main(argv)
+    record = tmp_path / "joined" / "join.json"
+    now = read_json(record)
+    assert now.pop("version") == VERSION
+    write_json(record, now)
+    argv_like = [*world(tmp_path / "new"), "--like", str(tmp_path / "joined")]
+    assert f"join.json: version 1, this is version {VERSION}; make the join again" in refusal(capsys, argv_like)
+    join_captions.main(argv)
+    assert "up to date" not in capsys.readouterr().out
+    assert read_json(record)["version"] == VERSION
 
 
 def test_like_gives_the_same_rows_and_new_items_theirs(tmp_path, capsys):

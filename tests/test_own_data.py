@@ -91,6 +91,14 @@ def test_schedule_covers_the_run_for_any_size(pairs):
     assert args.validate_interval * pairs >= 1000
 
 
+@pytest.mark.parametrize("epochs", [1, 6, 7, 12, 20])
+def test_the_last_epoch_is_validated(epochs):
+    for recipe, most in (("cpu", epochs), ("joined", 3)):
+        args = parsed(plan.train_flags(manifest(5_000), recipe, "cpu", 0, ["--max-epoch", str(epochs)]))
+        assert epochs % args.validate_interval == 0
+        assert epochs // args.validate_interval <= most
+
+
 @pytest.mark.parametrize(
     ("items", "clusters", "collapse"), [(1, 1, True), (80, 10, True), (1024, 128, False), (8000, 128, False)]
 )

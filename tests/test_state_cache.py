@@ -73,7 +73,9 @@ def test_training_reads_kept_states_and_measuring_does_not(bert_task):
         found = encoder(tokens)
         assert torch.equal(found["encoder_padding_mask"][0], padding)
         for one, other in zip(found["encoder_states"], expected, strict=True):
-            torch.testing.assert_close(one.transpose(0, 1)[~padding], other.transpose(0, 1)[~padding], atol=2e-3, rtol=1e-3)
+            torch.testing.assert_close(
+                one.transpose(0, 1)[~padding], other.transpose(0, 1)[~padding], atol=2e-3, rtol=1e-3
+            )
     assert len(calls) == 1
     measured = encoder.eval()(tokens)["encoder_states"]
     assert len(calls) == 2
