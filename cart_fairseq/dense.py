@@ -87,12 +87,9 @@ class DenseItems:
 class Companions:
     """For each training pair another caption of its item, drawn anew each epoch.
 
-    Attributes:
-        known: as given.
-
     Args:
         item_rows: (n,) the item of each pair.
-        known: (n,) bool, the pairs whose caption has features; others are nobody's companion.
+        known: (n,) bool, the pairs whose caption has features; others are nobody's companion. Kept as an attribute.
     """
 
     def __init__(self, item_rows: NDArray[np.int64], known: NDArray[np.bool_]):
@@ -122,7 +119,7 @@ class Tower(nn.Module):
     """Vectors of length 1 whose scalar product is the weighted mean of two cosines.
 
     One is of what a linear map finds, which begins by comparing texts as their features do, the other of what a hidden layer
-    finds. Either alone is worse.
+    finds. Hidden layers alone blur what the features could tell apart.
 
     Args:
         width: W, of what comes in.
@@ -213,7 +210,7 @@ class DenseHead(nn.Module):
         """Symmetric InfoNCE over a batch, summed over its queries (van den Oord et al., 2018; CLIP).
 
         Args:
-            features: (B, D), those of each query's item. Further rows of the encoder, a second dropout pass, do not count.
+            features: (B, item_dim), those of each query's item. Further rows of the encoder, a second dropout pass, do not count.
             items: (B,) item rows; two queries of one item are not each other's negatives, and those of -1 do not count.
         """
         taught = items >= 0

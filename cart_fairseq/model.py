@@ -187,7 +187,7 @@ class CARTModel(TransformerModelBase):
         """Refuse a checkpoint that was trained on other identifiers, another vocabulary or another text encoder.
 
         Raises:
-            ValueError: the fingerprints differ.
+            ValueError: the fingerprints differ, or a dense head is not there as it should be.
         """
         saved, own = state_dict.get("data_fingerprint"), self.data_fingerprint
         if saved is None or saved.shape != own.shape or not torch.equal(saved.float().cpu(), own.float().cpu()):
@@ -196,8 +196,10 @@ class CARTModel(TransformerModelBase):
                 f"the checkpoint belongs to other identifiers, vocabulary or text encoder (fingerprint {found}, this data-bin "
                 f"has {expected}); give the data-bin it was trained on, or train again in a new --save-dir"
             )
-        if self.dense is not None:  # its weight was not part of the model at first
-            state_dict.setdefault("dense.weight", self.dense.weight)
+        if self.dense is not None and "dense.share_logit" not in state_dict:
+            raise ValueError(
+                "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
+            )
         own_keys = self.state_dict().keys()
         for key in [key for key in state_dict if key.endswith(".key.bias") and key not in own_keys]:
             del state_dict[key]  # checkpoints of 0.1 have biases that change nothing

@@ -176,6 +176,15 @@ def test_a_model_s_head_begins_so_too(dense_task):
     assert not head.item_tower.straight.bias.any()
 
 
+def test_a_head_of_an_earlier_version_is_refused(dense_task):
+    model = make_model(dense_task, dense_dim=8)
+    state = model.state_dict()
+    model.load_state_dict(state)
+    del state["dense.share_logit"]
+    with pytest.raises(ValueError, match="no dense head, or one of an earlier version; train again"):
+        model.load_state_dict(state)
+
+
 def test_captions_that_no_join_knows_do_not_teach_the_head(dense_bin):
     captions = np.load(dense_bin / CAPTIONS)
     captions[[3, 11]] = 0

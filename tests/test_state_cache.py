@@ -23,18 +23,18 @@ class Reader:
         return [*self.table[tokens].permute(2, 1, 0, 3)]
 
 
-def batch(*rows):
-    lengths = [len(row) for row in rows]
-    tokens = torch.zeros(len(rows), max(lengths), dtype=torch.int64)
-    for place, row in zip(tokens, rows, strict=True):
-        place[: len(row)] = torch.tensor(row)
-    return tokens, lengths
+def states_of(cache, reader, *queries, dtype=torch.float32):
+    lengths = [len(query) for query in queries]
+    tokens = torch.zeros(len(queries), max(lengths), dtype=torch.int64)
+    for place, query in zip(tokens, queries, strict=True):
+        place[: len(query)] = torch.tensor(query)
+    return cache(tokens, lengths, reader, dtype)
 
 
 def test_each_query_is_read_once_and_stands_where_it_stood():
     cache, reader = StateCache(1.0), Reader()
-    first = cache(*batch([3, 4], [5]), reader, torch.float32)
-    again = cache(*batch([5], [6, 7, 8], [3, 4], [5]), reader, torch.float32)
+    first = states_of(cache, reader, [3, 4], [5])
+    again = states_of(cache, reader, [5], [6, 7, 8], [3, 4], [5])
     assert reader.read == [2, 1]
     assert [state.shape for state in again] == [(3, 4, WIDTH)] * STATES
     for number, state in enumerate(again):
@@ -43,15 +43,14 @@ def test_each_query_is_read_once_and_stands_where_it_stood():
             assert torch.equal(state[: len(query), row], expected[query])
             assert not state[len(query) :, row].any()
         assert torch.equal(first[number][:2, 0], state[:2, 2])
-    assert cache(*batch([5]), reader, torch.bfloat16)[0].dtype == torch.bfloat16
+    assert states_of(cache, reader, [5], dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 
 
 def test_without_room_nothing_is_kept_and_nothing_changes():
-    query = batch([3, 4], [5, 6])
     one = 2 * STATES * WIDTH * 2 + 2 * 8  # states in half precision, and the tokens that they are found by
     for room, read in ((0, [2, 2]), (one, [2, 1]), (2 * one, [2])):
         cache, reader = StateCache(room / GIB), Reader()
-        runs = [cache(*query, reader, torch.float32) for _ in range(2)]
+        runs = [states_of(cache, reader, [3, 4], [5, 6]) for _ in range(2)]
         assert reader.read == read
         assert cache.used == (4 - sum(read)) * one if len(read) == 2 else cache.used == 2 * one
         assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
