@@ -175,7 +175,7 @@ class CARTModel(TransformerModelBase):
         Args:
             src_tokens: (B or more, T) int64; src_lengths: their lengths.
             prev_output_tokens: (R, J) int64, R a multiple of the number of queries.
-            items: (B,) int64, the queries' items.
+            items: (B,) int64, the queries' items; -1 for a query that teaches the dense head nothing.
         """
         encoder_out = self.encoder(src_tokens, src_lengths)
         logits, extra = self.decoder(prev_output_tokens, encoder_out=encoder_out)

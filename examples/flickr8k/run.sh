@@ -24,7 +24,7 @@ shift 2
 # at most 75 minutes in all on two cores; borrowed captions make an epoch longer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
 epochs=20
-[ "$RECIPE" != joined ] || epochs=12
+[ "$RECIPE" != joined ] || epochs=16
 [ -z "${TEXT_ENCODER:-}" ] || epochs=7 # more cost recall at 10
 [ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=6
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
