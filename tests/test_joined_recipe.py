@@ -47,7 +47,7 @@ def test_the_recipe_from_data_to_figures_and_again(warm, data, tmp_path):
     assert record["metrics"]["split"] == metrics
     assert (record["recipe"], record["seed"], record["index_captions"]) == ("joined", 1, "include")
     assert record["joined"]["align"] == 256
-    assert record["identifiers"] == {"scheme": "residual-kmeans", "dimension": 256}
+    assert record["identifiers"] == {"scheme": "residual-kmeans", "dimension": 6 + 256}
     assert "--index-repeats" in record["train_flags"]
     assert str(tmp_path) not in str(record)
     kept = next(row for row in tuned["weights"] if row["weight"] == tuned["best"])
