@@ -93,13 +93,6 @@ def test_only_the_weight_changes_and_a_dry_run_changes_nothing(world, checkpoint
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
 
 
-def test_a_checkpoint_from_before_it_held_a_weight_loads(world, checkpoint):
-    state = torch.load(checkpoint)
-    del state["model"]["dense.weight"]
-    torch.save(state, checkpoint)
-    assert weight_of(checkpoint, world / "data-bin") == 1.0
-
-
 def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
     run(*train_flags(world / "data-bin", tmp_path, "--max-epoch", 1))
     with pytest.raises(SystemExit):
