@@ -116,7 +116,7 @@ def test_degenerate_catalogues(tmp_path, scheme, collisions, embeddings):
     if len(embeddings) > 100_000 and scheme != "atomic":
         # equal items may fall on two codes, where two centres are as near as rounding can tell
         most = bundle.report["max_collisions"]
-        assert most > 30_000
+        assert most > 16**3  # so that one digit is not enough, nor three
         base = 10 if scheme == "structured" else 16
         assert bundle.length == len(load_codec(bundle).positions) + math.ceil(math.log(most, base))
 
