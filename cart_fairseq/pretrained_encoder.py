@@ -3,7 +3,6 @@
 Its weights come from the data-bin (:mod:`cart_fairseq.text_encoder`) and then from the checkpoint, which holds them too.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +106,9 @@ class PretrainedEncoder(FairseqEncoder):
         tokens = torch.cat([torch.full_like(src_tokens[:, :1], self.start), self.token_of[src_tokens]], dim=1)
         lengths = (~padding).sum(1)
         if self.cache is not None and self.training and tokens.device.type == "cpu":
-            states = self.cache(tokens, lengths.tolist(), self._read, self.transformer.dtype)
+            states = self.cache(tokens, lengths, self._read, self.transformer.dtype)
         else:
-            states = self._read(tokens, lengths.tolist())
+            states = self._read(tokens, lengths)
         return {
             "encoder_out": [states[-1]],
             "encoder_padding_mask": [padding],
@@ -120,11 +119,9 @@ class PretrainedEncoder(FairseqEncoder):
             "src_lengths": [lengths.unsqueeze(1).int()],
         }
 
-    def _read(self, tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    def _read(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
         """(B, T) of the model's tokens, the first ``lengths`` of each row -> S states, each (T, B, C)."""
-        there = (
-            torch.arange(tokens.size(1), device=tokens.device) < torch.tensor(lengths, device=tokens.device)[:, None]
-        )
+        there = torch.arange(tokens.size(1), device=tokens.device) < lengths.unsqueeze(1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_layers != 0):
             found = self.transformer(input_ids=tokens, attention_mask=there.long(), output_hidden_states=True)
         states = [*found.hidden_states[1:-1], found.last_hidden_state]  # after a last layer norm, where a model has one

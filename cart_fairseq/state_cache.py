@@ -28,35 +28,38 @@ class StateCache:
     def __call__(
         self,
         tokens: Tensor,
-        lengths: Sequence[int],
-        read: Callable[[Tensor, Sequence[int]], Sequence[Tensor]],
+        lengths: Tensor,
+        read: Callable[[Tensor, Tensor], Sequence[Tensor]],
         dtype: torch.dtype,
     ) -> list[Tensor]:
         """States of a batch; only queries not kept are read.
 
         Args:
             tokens: (B, T) int64, whose row i has ``lengths[i]`` tokens, then padding.
-            lengths: B numbers, up to T.
+            lengths: (B,) int64, up to T.
             read: (n, T') tokens and their n lengths -> S states, each (T', n, C).
             dtype: of what is returned.
 
         Returns:
             S states, each (T, B, C) of the dtype, zero where there is padding.
         """
-        keys = [row[:length].numpy().tobytes() for row, length in zip(tokens, lengths, strict=True)]
+        sizes = lengths.tolist()
+        keys = [row[:size].numpy().tobytes() for row, size in zip(tokens, sizes, strict=True)]
         new = {key: row for row, key in enumerate(keys) if key not in self._kept}
         found = {key: self._kept[key] for key in keys if key not in new}
         if new:
             rows = list(new.values())
-            sizes = [lengths[row] for row in rows]
-            states = torch.stack([*read(tokens[rows, : max(sizes)], sizes)]).half().movedim(2, 0)  # (n, S, T', C)
-            for key, size, state in zip(new, sizes, states, strict=True):
-                found[key] = state[:, :size].contiguous()
+            unread = lengths[rows]
+            states = (
+                torch.stack([*read(tokens[rows, : int(unread.max())], unread)]).half().movedim(2, 0)
+            )  # (n, S, T', C)
+            for (key, row), state in zip(new.items(), states, strict=True):
+                found[key] = state[:, : sizes[row]].contiguous()
                 self._keep(key, found[key])
         first = found[keys[0]]
         batch = first.new_zeros(len(first), tokens.size(1), len(keys), first.size(2))
-        for row, (key, length) in enumerate(zip(keys, lengths, strict=True)):
-            batch[:, :length, row] = found[key]
+        for row, (key, size) in enumerate(zip(keys, sizes, strict=True)):
+            batch[:, :size, row] = found[key]
         return [*batch.to(dtype)]
 
     def _keep(self, key: bytes, states: Tensor) -> None:
