@@ -10,6 +10,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
+from cart_fairseq.distillation import SoftTargets
+
 
 @dataclass
 class CARTRDropConfig(FairseqDataclass):
@@ -31,6 +33,13 @@ class CARTRDropConfig(FairseqDataclass):
     contrastive_weight: float = field(
         default=1.0,
         metadata={"help": "weight of the dense head's loss, where the model has one (--dense-dim)"},
+    )
+    distillation_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the target that is the dense head's opinion of each symbol, in place of the one right symbol; "
+            "0 as in the paper"
+        },
     )
 
 
@@ -62,8 +71,11 @@ class CARTRDropCriterion(FairseqCriterion):
         label_smoothing: float,
         shared_encoder: bool = False,
         contrastive_weight: float = 1.0,
+        distillation_weight: float = 0.0,
     ):
         super().__init__(task)
+        if not 0 <= distillation_weight < 1:
+            raise ValueError(f"--distillation-weight is {distillation_weight}; it must be in [0, 1)")
         if contrastive_weight < 0:
             raise ValueError(f"--contrastive-weight is {contrastive_weight}; it must be 0 or more")
         if consistency_weight < 0 or not 0 <= label_smoothing < 1:
@@ -74,6 +86,24 @@ class CARTRDropCriterion(FairseqCriterion):
         self.label_smoothing = label_smoothing
         self.shared_encoder = shared_encoder
         self.contrastive_weight = contrastive_weight
+        self.distillation_weight = distillation_weight
+        self.soft_targets = self._soft_targets() if distillation_weight else None
+
+    def _soft_targets(self) -> SoftTargets:
+        """Those of the task's items.
+
+        Raises:
+            ValueError: the data-bin has no embeddings.
+        """
+        data = self.task.data
+        if data.dense_items is None:
+            raise ValueError(
+                f"--distillation-weight {self.distillation_weight}: {data.directory} holds no embeddings of the items, so there "
+                "is no dense head to learn from; binarise with --embeddings, and train with --dense-dim"
+            )
+        rows = data.bundle.kept
+        identifiers = torch.from_numpy(data.bundle.values[rows] + data.bundle.offsets).long()
+        return SoftTargets(data.dense_items, rows, identifiers, len(self.task.target_dictionary))
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
         """Compute the loss of a batch.
@@ -97,8 +127,17 @@ class CARTRDropCriterion(FairseqCriterion):
         wanted = target[target != self.padding_idx].expand(passes, -1)
         nll = -log_probs.gather(2, wanted.unsqueeze(2)).sum() / passes
         loss = nll
+        if self.training and self.soft_targets is not None:
+            if model.dense is None:
+                raise ValueError(
+                    f"--distillation-weight {self.distillation_weight}: the model has no dense head to learn from; give "
+                    "--dense-dim"
+                )
+            soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])
+            distilled = -(log_probs * soft[target != self.padding_idx]).sum() / passes
+            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
         if self.label_smoothing:
-            loss = (1 - self.label_smoothing) * nll - self.label_smoothing * log_probs.mean(-1).sum() / passes
+            loss = (1 - self.label_smoothing) * loss - self.label_smoothing * log_probs.mean(-1).sum() / passes
         consistency = torch.zeros((), device=loss.device)
         if twice:
             consistency = symmetric_kl(*log_probs)

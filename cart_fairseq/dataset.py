@@ -26,7 +26,7 @@ class QueryIdentifierDataset(FairseqDataset):
         shuffle: draw a new order, and new batches, each epoch.
         pairs: (n,) which query each example is, where some come several times; None: example i is query i.
         dense: features of the items, and for each query the row of its item and how to draw companions; training
-            examples have them where a dense head learns.
+            examples have them where a dense head learns, which a query teaches once, however often it comes.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class QueryIdentifierDataset(FairseqDataset):
         self.queries = queries
         self.identifiers = identifiers
         self.pairs = np.arange(len(query_sizes)) if pairs is None else pairs
+        self.first = np.zeros(len(self.pairs), dtype=bool)
+        self.first[np.unique(self.pairs, return_index=True)[1]] = True
         self.dense = dense
         self.sizes = np.minimum(np.asarray(query_sizes), max_query_tokens)[self.pairs]
         self.pad = pad
@@ -78,6 +80,7 @@ class QueryIdentifierDataset(FairseqDataset):
             },
             "target": None,
             "candidates": self.candidates,
+            "epoch": self.epoch,
         }
         if self.identifiers is not None:
             target: Tensor = torch.stack([sample["target"] for sample in samples])
@@ -93,8 +96,10 @@ class QueryIdentifierDataset(FairseqDataset):
             draw = np.random.default_rng((self.epoch, *pairs[:2].tolist()))
             rows = item_rows[pairs]
             features = items.training_features(rows, companions.draw(pairs, draw))
+            taught = self.first[batch["id"].numpy()]  # once an epoch is enough; more cost it recall
             if items.captions is not None:  # what a join does not know is borrowed: no word of the item itself
-                rows = np.where(companions.known[pairs], rows, -1)
+                taught &= companions.known[pairs]
+            rows = np.where(taught, rows, -1)
             batch["net_input"] |= {"items": torch.from_numpy(rows), "item_features": features}
         return batch
 

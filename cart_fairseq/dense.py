@@ -189,10 +189,8 @@ class DenseHead(nn.Module):
                 nn.init.zeros_(tower.straight.bias)
 
     def query(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
-        """(B, T + D), of length 1: the mean of the last encoder states, padding left out, through its tower."""
-        states, padding = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"][0]
-        kept = (~padding).T.unsqueeze(2).to(states)
-        return self.text((states * kept).sum(0) / kept.sum(0).clamp(min=1))
+        """(B, T + D), of length 1: the mean of the last encoder states through its tower."""
+        return self.text(mean_state(encoder_out))
 
     def text(self, rows: Tensor) -> Tensor:
         """(n, query_dim) -> (n, T + D), of length 1."""
@@ -216,6 +214,13 @@ class DenseHead(nn.Module):
         taught = items >= 0
         queries = self.query(encoder_out)[: len(items)][taught]
         return info_nce(queries, self.item(features[taught]), items[taught], self.scale())
+
+
+def mean_state(encoder_out: dict[str, list[Tensor]]) -> Tensor:
+    """(B, query_dim), the mean of the last encoder states, padding left out."""
+    states, padding = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"][0]
+    kept = (~padding).T.unsqueeze(2).to(states)
+    return (states * kept).sum(0) / kept.sum(0).clamp(min=1)
 
 
 def info_nce(queries: Tensor, vectors: Tensor, items: Tensor, scale: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor, nn
 
 from cart_fairseq.decoder import CARTDecoder
-from cart_fairseq.dense import DenseHead
+from cart_fairseq.dense import DenseHead, mean_state
 from cart_fairseq.encoder import CARTEncoder
 from cart_fairseq.fusion import FUSIONS, Fusion
 from cart_fairseq.pretrained_encoder import PretrainedEncoder
@@ -170,7 +170,7 @@ class CARTModel(TransformerModelBase):
         items: Tensor | None = None,
         item_features: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Logits (R, J, V) and extras; with ``item_features`` (B, D), and a dense head, its loss as ``contrastive``.
+        """Logits (R, J, V) and extras; with ``item_features`` (B, D), and a dense head, its loss and the queries' ``mean_state``.
 
         Args:
             src_tokens: (B or more, T) int64; src_lengths: their lengths.
@@ -181,6 +181,7 @@ class CARTModel(TransformerModelBase):
         logits, extra = self.decoder(prev_output_tokens, encoder_out=encoder_out)
         if self.dense is not None and items is not None and item_features is not None:
             extra["contrastive"] = self.dense.loss(encoder_out, item_features, items)
+            extra["mean_state"] = mean_state(encoder_out)[: len(items)]
         return logits, extra
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:

@@ -210,6 +210,25 @@ def test_the_criterion_adds_it_weighted(dense_task, shared):
     assert model.encoder.embed_tokens.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_the_head_thinks_of_symbols_is_a_part_of_the_target(dense_task, shared):
+    batch = make_batch(dense_task, "train", 8)
+    model = make_model(dense_task, dense_dim=8, dropout=0.0).train()
+    right, half = (CARTRDropCriterion(dense_task, 0.15, 0.0, shared, 0.0, share).train() for share in (0.0, 0.5))
+    loss = {share: made(model, batch)[0] for share, made in ((0.0, right), (0.5, half))}
+    teacher, states = half.soft_targets, model(**batch["net_input"])[1]["mean_state"]
+    soft = teacher(model.dense, states, batch["target"], 1)
+    log_probs = model(**batch["net_input"])[0].log_softmax(-1)
+    expected = 0.5 * loss[0.0] - 0.5 * (soft * log_probs).sum()
+    torch.testing.assert_close(loss[0.5], expected)
+    loss[0.5].backward()
+    assert model.dense.item_tower.deep[1].weight.grad.abs().sum() == 0  # it teaches, and is not taught
+    with pytest.raises(ValueError, match="the model has no dense head to learn from; give --dense-dim"):
+        half(make_model(dense_task).train(), batch)
+    model.eval()
+    torch.testing.assert_close(half.eval()(model, batch)[0], right.eval()(model, batch)[0])
+
+
 def test_a_search_orders_the_beam_by_the_sum_of_both_scores(dense_task):
     model, batch = make_model(dense_task, dense_dim=8), make_batch(dense_task)
     source, items = dense_task.data.source, dense_task.data.dense_items
@@ -245,12 +264,18 @@ def test_index_captions_come_as_often_as_asked(dense_bin):
     assert len(thrice.datasets["train"]) == 8 * 4 + 3 * 16
     last = thrice.datasets["train"][len(thrice.datasets["train"]) - 1]
     assert torch.equal(last["query"], once.datasets["train"][8 * 4 + 15]["query"])
-    assert len(make_batch(thrice, "train")["net_input"]["items"]) == 8 * 4 + 3 * 16
+    items = make_batch(thrice, "train")["net_input"]["items"]
+    assert items[: 8 * 4 + 16].tolist() == make_batch(once, "train")["net_input"]["items"].tolist()
+    assert items[8 * 4 + 16 :].tolist() == [-1] * 32  # the head learns from each caption once
 
 
 def test_a_head_without_embeddings_and_wrong_options_are_refused(task, dense_bin, tmp_path):
     with pytest.raises(ValueError, match="holds no embeddings of the items; binarise with --embeddings"):
         make_model(task, dense_dim=8)
+    with pytest.raises(ValueError, match=r"--distillation-weight 0.5: .* holds no embeddings of the items"):
+        CARTRDropCriterion(task, 0.15, 0.0, distillation_weight=0.5)
+    with pytest.raises(ValueError, match="--distillation-weight is 1;"):
+        CARTRDropCriterion(task, 0.15, 0.0, distillation_weight=1)
     with pytest.raises(ValueError, match="--index-repeats is 0"):
         setup_task(dense_bin, index_repeats=0)
     np.save(tmp_path / "few.npy", embed(5, 0))

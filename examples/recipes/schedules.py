@@ -18,6 +18,7 @@ class Recipe:
         joined: embeddings are joined with captions, identifiers built by residual k-means from the join's aligned rows of
             this width, and a dense head of twice the width trained beside the model; 0: nothing of that, as in the paper.
         index_repeats: times that an index caption comes in an epoch.
+        distillation: share of a target that is the dense head's opinion.
         validations: how many there are at most, the last after the last epoch; 0: one an epoch.
         dense_weight: of the dense head's score in validation; measured with the weight that is best on valid.
     """
@@ -44,6 +45,7 @@ class Recipe:
     rqvae_rows: int | None = None
     joined: int = 0
     index_repeats: int = 1
+    distillation: float = 0.0
     validations: int = 0
     dense_weight: float = 3.0
 
@@ -85,6 +87,13 @@ RECIPES = {
     "cpu": CPU,
     # the best that we know: past the paper. Aligned rows hold less that a third level could tell than raw embeddings do
     "joined": dataclasses.replace(
-        CPU, work=25_000_000, warmup_epochs=1, items_per_cluster=30, joined=256, index_repeats=6, validations=3
+        CPU,
+        work=25_000_000,
+        warmup_epochs=1,
+        items_per_cluster=30,
+        joined=256,
+        index_repeats=6,
+        distillation=0.7,
+        validations=3,
     ),
 }

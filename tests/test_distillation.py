@@ -1,0 +1,83 @@
+"""Soft targets: equal to sums over items by hand, never of nothing, and made anew when they should be."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cart_fairseq.distillation import SoftTargets
+
+IDENTIFIERS = torch.tensor([[4, 6, 8], [4, 6, 9], [4, 7, 8], [5, 6, 8], [5, 7, 8]])
+ITEMS, SYMBOLS, SCALE = len(IDENTIFIERS), 10, 3.0
+
+
+class Head(nn.Module):
+    """A dense head whose vectors are what comes in; it counts how often it is asked for items."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def text(self, states):
+        assert not self.training  # without dropout
+        return states
+
+    def item(self, features):
+        self.asked += 1
+        return features
+
+    def scale(self):
+        return torch.tensor(SCALE)
+
+
+class Items:
+    def __init__(self):
+        self.vectors = torch.randn(ITEMS + 1, 4, generator=torch.Generator().manual_seed(0))
+
+    def features(self, rows):
+        return self.vectors[torch.from_numpy(rows)]
+
+
+def soft_targets(items, **options):
+    rows = np.array([0, 1, 2, 4, 5])  # that of row 3 was removed
+    return SoftTargets(items, rows, IDENTIFIERS, SYMBOLS, **options), rows
+
+
+def test_a_symbol_gets_what_the_items_get_that_go_on_with_it():
+    items, head = Items(), Head().train()
+    teacher, rows = soft_targets(items)
+    states, target = torch.randn(6, 4), IDENTIFIERS[torch.tensor([0, 1, 2, 3, 4, 0])]
+    found = teacher(head, states, target, 1)
+    assert head.training
+    for query in range(6):
+        probability = (states[query] @ items.vectors[torch.from_numpy(rows)].T * SCALE).softmax(0)
+        for position in range(3):
+            expected = torch.zeros(SYMBOLS)
+            for item in range(ITEMS):
+                if torch.equal(IDENTIFIERS[item, :position], target[query, :position]):
+                    expected[IDENTIFIERS[item, position]] += probability[item]
+            torch.testing.assert_close(found[query, position], expected / expected.sum())
+
+
+def test_only_the_nearest_items_count_and_the_right_symbol_where_none_of_them_fits():
+    items = Items()
+    teacher, rows = soft_targets(items, nearest=1)
+    states = 5 * items.vectors[torch.from_numpy(rows[[1]])]
+    best = int((states @ items.vectors[torch.from_numpy(rows)].T).argmax())
+    other = 3 if best < 3 else 0  # begins differently
+    found = teacher(Head(), states, IDENTIFIERS[[other]], 1)[0]
+    assert found.nonzero().tolist() == [
+        [0, int(IDENTIFIERS[best, 0])],
+        [1, int(IDENTIFIERS[other, 1])],
+        [2, int(IDENTIFIERS[other, 2])],
+    ]
+    assert found[found > 0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("epochs", "asked"), [([1] * 6, 2), ([1, 1, 2, 2, 2, 3], 3)])
+def test_vectors_of_items_are_made_anew_after_some_updates_and_in_a_new_epoch(epochs, asked):
+    teacher, _ = soft_targets(Items(), updates=4)
+    head = Head()
+    for epoch in epochs:
+        teacher(head, torch.randn(1, 4), IDENTIFIERS[:1], epoch)
+    assert head.asked == asked
