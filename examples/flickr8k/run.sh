@@ -25,7 +25,7 @@ shift 2
 export RECIPE=${RECIPE:-joined}
 epochs=20
 [ "$RECIPE" != joined ] || epochs=16
-[ -z "${TEXT_ENCODER:-}" ] || epochs=7 # more cost recall at 10
+[ -z "${TEXT_ENCODER:-}" ] || epochs=10
 [ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=6
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
 
