@@ -175,7 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or ensemble a.pt:b.pt")
     parser.add_argument(
-        "--beam", type=int, help="beam width with --path (30, and 100 where a dense head orders the beam)"
+        "--beam", type=int, help="beam width with --path (30, and 200 where a dense head orders the beam)"
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="computed in with --path (float32)")
     parser.add_argument("--scoring", choices=SCORINGS, default=DEFAULT_SCORING, help="with --path (%(default)s)")

@@ -18,7 +18,7 @@ from cart_fairseq.sequence_generator import DEFAULT_SCORING
 from cart_fairseq.task import CartRetrievalTask
 
 BATCH_SIZE = 256
-BEAM, RERANKED_BEAM = 30, 100
+BEAM, RERANKED_BEAM = 30, 200
 """Beam width, and that of models whose dense head orders the beam: the head finds more than the identifiers' order shows."""
 Candidates = str | CandidateSet | Iterable[str] | None
 """None for the whole catalogue, the name of a candidate set, a prepared set, or item ids."""
