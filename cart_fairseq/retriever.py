@@ -85,7 +85,7 @@ class CartRetriever:
         Args:
             path: ``checkpoint_best.pt``, or ``a.pt:b.pt``.
             data: the data-bin it was trained on.
-            beam: beam width of searches; 30 unless given, 100 where a dense head orders the beam.
+            beam: beam width of searches; 30 unless given, 200 where a dense head orders the beam.
             device: where to search; a GPU if there is one, unless given.
             precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.precision.convert`).
             scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.sequence_generator.IdentifierGenerator` says.

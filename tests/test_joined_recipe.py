@@ -162,5 +162,7 @@ def test_the_schedule_counts_what_is_repeated():
         found = plan.identifier_flags(items, "joined")
         assert found[1] == found[3] == clusters
         assert ("--allow-collapse" in found) == (clusters != "128")
-    flags = plan.train_flags({**manifest, "index_captions": "borrowed"}, "joined", "cpu", 0, [])
-    assert flags[flags.index("--index-repeats") + 1] == "1"
+    for known, repeats, share in (("include", "6", "0.7"), ("borrowed", "1", "0.0")):
+        flags = plan.train_flags({**manifest, "index_captions": known}, "joined", "cpu", 0, [])
+        assert flags[flags.index("--index-repeats") + 1] == repeats
+        assert flags[flags.index("--distillation-weight") + 1] == share

@@ -42,7 +42,7 @@ def weight_of(path, data):
 def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, checkpoint):
     retriever = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin")
     assert float(retriever.models[0].dense.weight) == 0.5
-    assert retriever.beam == 100
+    assert retriever.beam == 200
     assert CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0).beam == 30
     own = retriever.search(["red cat"])
     given = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0.5).search(["red cat"])

@@ -38,7 +38,7 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
     fi
     plan measure "$run"
     "$PYTHON" -m cart_fairseq.tune --data "$run/data-bin" --path "$checkpoint" --json "$out/$line-$seed.tuned.json" \
-        --dry-run ${search[@]+"${search[@]}"}
+        --dry-run --beam 100 ${search[@]+"${search[@]}"}
     "$PYTHON" "$here/ablations.py" record "$run" "$out/$line-$seed.tuned.json" "$out/$line-$seed.json"
 done 3<<<"$lines"
 

@@ -18,7 +18,7 @@ class Recipe:
         joined: embeddings are joined with captions, identifiers built by residual k-means from the join's aligned rows of
             this width, and a dense head of twice the width trained beside the model; 0: nothing of that, as in the paper.
         index_repeats: times that an index caption comes in an epoch.
-        distillation: share of a target that is the dense head's opinion.
+        distillation: share of a target that is the dense head's opinion, where index captions are there.
         validations: how many there are at most, the last after the last epoch; 0: one an epoch.
         dense_weight: of the dense head's score in validation; measured with the weight that is best on valid.
     """
