@@ -45,9 +45,10 @@ class QueryIdentifierDataset(FairseqDataset):
         self.queries = queries
         self.identifiers = identifiers
         self.pairs = np.arange(len(query_sizes)) if pairs is None else pairs
-        self.first = np.zeros(len(self.pairs), dtype=bool)
-        self.first[np.unique(self.pairs, return_index=True)[1]] = True
         self.dense = dense
+        if dense is not None:
+            self.first = np.zeros(len(self.pairs), dtype=bool)
+            self.first[np.unique(self.pairs, return_index=True)[1]] = True
         self.sizes = np.minimum(np.asarray(query_sizes), max_query_tokens)[self.pairs]
         self.pad = pad
         self.eos = eos
