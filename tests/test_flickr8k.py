@@ -126,6 +126,13 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     for seed, figure in ((1, 30.0), (2, 32.0), (3, 34.0)):
         weights = [{"weight": w, **dict.fromkeys(compare.METRIC_NAMES, figure + w)} for w in (0.0, 5.0)]
         write_json(tmp_path / f"full-{seed}.json", {"tuned": {"best": 5.0, "weights": weights}, "seed": seed})
+    assert {line.partition("|")[0] for line in ablations("lines", "rdrop", "beam-10").splitlines()} == {
+        "rdrop",
+        "beam-10",
+    }
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        ablations("lines", "rdrop-7")
+    assert "no line 'rdrop-7'; there are full, " in refused.value.stderr
     lines = ablations("print", tmp_path).splitlines()
-    assert lines[2] == "| the recipe | 32.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 | 37.0 ± 2.0 | 3 |"
+    assert lines[2] == "| the recipe, small | 32.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 | 37.0 ± 2.0 | 3 |"
     assert lines[3].endswith("| – | – | – | – | 0 |")

@@ -1,6 +1,6 @@
 """The lines of ``ablations.sh``, the record of a run, and the table that comes of them.
 
-ablations.py lines                  one run a line: LINE|SEED|flags of build_identifiers|of fairseq-train|of cart_fairseq.tune
+ablations.py lines [LINE …]         one run a line: LINE|SEED|flags of build_identifiers|of fairseq-train|of cart_fairseq.tune
 ablations.py record RUN TUNED FILE  settings, commit, seed and metrics of a run
 ablations.py print OUT              the table in Markdown
 """
@@ -39,13 +39,7 @@ class Line:
 
 
 LINES = (
-    Line("full", "the recipe", seeds=3),
-    Line(
-        "joined",
-        "identifiers of the joined rows, not of the dual tower's vectors",
-        "--embeddings OUT/joined/embeddings.npy",
-        seeds=3,
-    ),
+    Line("full", "the recipe, small", seeds=3),
     Line(
         "image",
         "identifiers of the image features (64 components)",
@@ -53,30 +47,41 @@ LINES = (
         seeds=3,
     ),
     Line("no-distillation", "without the dense head's soft targets", train="--distillation-weight 0", seeds=3),
-    Line("no-rdrop", "without R-Drop", train="--consistency-weight 0", seeds=3),
-    Line("once", "index captions as often as others", train="--index-repeats 1"),
+    Line("fusion", "with coarse-to-fine fusion of all encoder layers", train="--fusion coarse-fine", seeds=3),
+    Line("rdrop", "with R-Drop, weight 0.15", train="--consistency-weight 0.15", seeds=3),
+    Line("rdrop-0.5", "with R-Drop, weight 0.5", train="--consistency-weight 0.5"),
+    Line(
+        "joined",
+        "identifiers of the joined rows, not of the dual tower's vectors",
+        "--embeddings OUT/joined/embeddings.npy",
+    ),
     Line("rqvae", "k-means and RQ-VAE in place of residual k-means", "--scheme coarse-fine --epochs 100"),
     Line("two-levels", "one fine level less", "--codebooks 1"),
     Line("four-levels", "one fine level more", "--codebooks 3"),
-    Line("codes-64", "64 codes a level", "--kmeans-clusters 64 --codebook-size 64"),
+    Line("once", "index captions as often as others", train="--index-repeats 1"),
     Line("no-smoothing", "without label smoothing", train="--label-smoothing 0"),
-    Line("no-fusion", "last encoder layer alone", train="--fusion none"),
-    Line("two-layers", "two layers of encoder and decoder", train="--encoder-layers 2 --decoder-layers 2"),
-    Line("wider", "half as wide again", train="--encoder-embed-dim 192 --encoder-ffn-embed-dim 768"),
+    Line("deeper", "four decoder layers", train="--decoder-layers 4"),
+    Line("wider", "decoder half as wide again", train="--decoder-embed-dim 384 --decoder-ffn-embed-dim 1536"),
     Line("dropout-0.1", "dropout 0.1, not 0.2", train="--dropout 0.1"),
     Line("dropout-0.3", "dropout 0.3", train="--dropout 0.3"),
-    Line("rdrop-0.5", "R-Drop's weight 0.5, not 0.15", train="--consistency-weight 0.5"),
-    Line("contrastive-3", "dense head's loss three times", train="--contrastive-weight 3"),
     Line("renormalised", "renormalised scores", search="--scoring renormalised"),
     Line("beam-10", "beam 10", search="--beam 10"),
-    Line("beam-30", "beam 30", search="--beam 30"),
-    Line("beam-300", "beam 300", search="--beam 300"),
+    Line("beam-100", "beam 100", search="--beam 100"),
+    Line("beam-200", "beam 200", search="--beam 200"),
 )
 
 
-def lines() -> str:
-    """The runs: first those of several seeds, whose models others search."""
-    runs = [(line, seed) for line in LINES for seed in range(1, line.seeds + 1)]
+def lines(chosen: Sequence[str] = ()) -> str:
+    """The runs, of all lines or of those chosen: first those of several seeds, whose models others search.
+
+    Raises:
+        ValueError: a line of that name does not exist.
+    """
+    names = [line.name for line in LINES]
+    for name in chosen:
+        if name not in names:
+            raise ValueError(f"ABLATIONS: no line {name!r}; there are {', '.join(names)}")
+    runs = [(line, seed) for line in LINES for seed in range(1, line.seeds + 1) if not chosen or line.name in chosen]
     runs.sort(key=lambda run: (-run[0].seeds, run[1]))
     return "\n".join(f"{line.name}|{seed}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs)
 
@@ -117,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one of the commands of the module's docstring."""
     command, *rest = sys.argv[1:] if argv is None else argv
     if command == "lines":
-        print(lines())
+        print(lines(rest))
     elif command == "record":
         run, tuned, file = map(Path, rest)
         write_json(file, record(run, tuned, {}))

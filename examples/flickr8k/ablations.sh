@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # What carries the recommended recipe: small models, the same number of updates each, three seeds where a claim depends on it.
 #
-#     bash examples/flickr8k/ablations.sh DATA OUT [fairseq-train flags ...]
+#     TEXT_ENCODER=PATH bash examples/flickr8k/ablations.sh DATA OUT [fairseq-train flags ...]
 #
 # Each line of ablations.py is a run in OUT/LINE-SEED, with the join of OUT/joined; a stopped call goes on when it is given
-# again. Ends with the table on the valid queries, beam 100; OUT/LINE-SEED.json is the record of a run.
+# again. Ends with the table on the valid queries, beam 30; OUT/LINE-SEED.json is the record of a run.
+#
+#     ABLATIONS="full rdrop"   these lines alone; two calls with different ones can run side by side once full-1 is there
+#     TEXT_ENCODER=            nothing pretrained reads the queries: slower, and less is learned in as many updates
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../recipes/steps.sh
@@ -16,7 +19,8 @@ fi
 data=$(folder "$1") out=$(folder "$2")
 shift 2
 export RECIPE=joined
-lines=$("$PYTHON" "$here/ablations.py" lines)
+read -ra chosen <<<"${ABLATIONS:-}"
+lines=$("$PYTHON" "$here/ablations.py" lines ${chosen[@]+"${chosen[@]}"})
 
 while IFS='|' read -r line seed identifiers more tuning <&3; do
     run=$out/$line-$seed
@@ -29,16 +33,18 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
     else
         mkdir -p -- "$run" "$out/joined"
         ln -sfn ../joined "$run/joined"
-        if [ -z "$identifiers" ] && [ "$line-$seed" != full-1 ]; then
-            ln -sfn ../full-1/identifiers "$run/identifiers"
+        if [ -z "$identifiers" ] && [ "$line-$seed" != full-1 ] && [ -f "$out/full-1.json" ]; then
+            for shared in identifiers data-bin; do
+                ln -sfn "../full-1/$shared" "$run/$shared"
+            done
         fi
         identifiers=${identifiers//DATA/$data} identifiers=${identifiers//OUT/$out}
-        IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 400 --encoder-embed-dim 128 \
-            --encoder-ffn-embed-dim 512 --disable-validation ${flags[@]+"${flags[@]}"} "$@"
+        IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 660 --fusion none \
+            --consistency-weight 0 --decoder-layers 2 --disable-validation ${flags[@]+"${flags[@]}"} "$@"
     fi
     plan measure "$run"
     "$PYTHON" -m cart_fairseq.tune --data "$run/data-bin" --path "$checkpoint" --json "$out/$line-$seed.tuned.json" \
-        --dry-run --beam 100 ${search[@]+"${search[@]}"}
+        --dry-run --beam 30 ${search[@]+"${search[@]}"}
     "$PYTHON" "$here/ablations.py" record "$run" "$out/$line-$seed.tuned.json" "$out/$line-$seed.json"
 done 3<<<"$lines"
 
