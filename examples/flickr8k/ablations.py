@@ -53,7 +53,7 @@ LINES = (
     Line(
         "joined",
         "identifiers of the joined rows, not of the dual tower's vectors",
-        "--embeddings OUT/joined/embeddings.npy",
+        "--embeddings OUT/full-1/joined/embeddings.npy",
     ),
     Line("rqvae", "k-means and RQ-VAE in place of residual k-means", "--scheme coarse-fine --epochs 100"),
     Line("two-levels", "one fine level less", "--codebooks 1"),

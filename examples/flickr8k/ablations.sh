@@ -3,8 +3,8 @@
 #
 #     TEXT_ENCODER=PATH bash examples/flickr8k/ablations.sh DATA OUT [fairseq-train flags ...]
 #
-# Each line of ablations.py is a run in OUT/LINE-SEED, with the join of OUT/joined; a stopped call goes on when it is given
-# again. Ends with the table on the valid queries, beam 30; OUT/LINE-SEED.json is the record of a run.
+# Each line of ablations.py is a run in OUT/LINE-SEED, with the join of the first, full-1; a stopped call goes on when it is
+# given again. Ends with the table on the valid queries, beam 30; OUT/LINE-SEED.json is the record of a run.
 #
 #     ABLATIONS="full rdrop"   these lines alone; two calls with different ones can run side by side once full-1 is there
 #     TEXT_ENCODER=            nothing pretrained reads the queries: slower, and less is learned in as many updates
@@ -31,11 +31,12 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
     if [ "${#search[@]}" -gt 0 ]; then
         run=$out/full-$seed # the same model, searched in another way
     else
-        mkdir -p -- "$run" "$out/joined"
-        ln -sfn ../joined "$run/joined"
-        if [ -z "$identifiers" ] && [ "$line-$seed" != full-1 ] && [ -f "$out/full-1.json" ]; then
-            for shared in identifiers data-bin; do
-                ln -sfn "../full-1/$shared" "$run/$shared"
+        mkdir -p -- "$run"
+        if [ "$line-$seed" != full-1 ] && [ -f "$out/full-1.json" ]; then
+            shared=(joined)
+            [ -n "$identifiers" ] || shared+=(identifiers data-bin)
+            for name in "${shared[@]}"; do
+                ln -sfn "../full-1/$name" "$run/$name"
             done
         fi
         identifiers=${identifiers//DATA/$data} identifiers=${identifiers//OUT/$out}
