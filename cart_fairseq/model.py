@@ -112,6 +112,7 @@ class CARTModel(TransformerModelBase):
             help="width of a dense head that learns beside the identifiers and orders the beam; the data-bin must hold "
             "embeddings (binarize --embeddings); 0: none, as in the paper (default: 0)",
         )
+        parser.add_argument("--dense-dropout", type=float, metavar="P", help="of the dense head (default: --dropout)")
 
     @classmethod
     def build_model(cls, args: argparse.Namespace, task: Any) -> "CARTModel":
@@ -144,7 +145,8 @@ class CARTModel(TransformerModelBase):
                 )
             given = task.cfg.dense_weight
             weight = 1.0 if given is None else given
-            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, cfg.dropout, weight, items.text_dim)
+            dropout = cfg.dropout if args.dense_dropout is None else args.dense_dropout
+            dense = DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, dropout, weight, items.text_dim)
         return cls(cfg, encoder, decoder, fingerprint, dense)
 
     @classmethod
@@ -238,6 +240,7 @@ DEFAULTS = {
     "coarse_gating": "sigmoid",
     "fine_scaling": "none",
     "dense_dim": 0,
+    "dense_dropout": None,
     "text_encoder": "auto",
     "train_text_layers": 0,
     "text_state_cache": 4.0,

@@ -176,6 +176,12 @@ def test_a_model_s_head_begins_so_too(dense_task):
     assert not head.item_tower.straight.bias.any()
 
 
+def test_a_head_has_a_dropout_of_its_own(dense_task):
+    for own, expected in ((None, 0.1), (0.3, 0.3)):
+        head = make_model(dense_task, dense_dim=8, dense_dropout=own, dropout=0.1).dense
+        assert {module.p for module in head.modules() if isinstance(module, torch.nn.Dropout)} == {expected}
+
+
 def test_a_head_of_an_earlier_version_is_refused(dense_task):
     model = make_model(dense_task, dense_dim=8)
     state = model.state_dict()

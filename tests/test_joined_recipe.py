@@ -162,7 +162,8 @@ def test_the_schedule_counts_what_is_repeated():
         found = plan.identifier_flags(items, "joined")
         assert found[1] == found[3] == clusters
         assert ("--allow-collapse" in found) == (clusters != "128")
-    for known, repeats, share in (("include", "6", "0.7"), ("borrowed", "1", "0.0")):
+    for known, repeats, dropout in (("include", "6", None), ("borrowed", "1", "0.4")):
         flags = plan.train_flags({**manifest, "index_captions": known}, "joined", "cpu", 0, [])
         assert flags[flags.index("--index-repeats") + 1] == repeats
-        assert flags[flags.index("--distillation-weight") + 1] == share
+        assert flags[flags.index("--distillation-weight") + 1] == "0.7"
+        assert dict(zip(flags, flags[1:], strict=False)).get("--dense-dropout") == dropout

@@ -26,7 +26,7 @@ export RECIPE=${RECIPE:-joined}
 epochs=20
 [ "$RECIPE" != joined ] || epochs=16
 [ -z "${TEXT_ENCODER:-}" ] || epochs=10
-[ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=6
+[ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=9
 bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
 
 printf '\n== 5. simple methods on the same queries\n'

@@ -98,8 +98,9 @@ def train_flags(
             flags += ["--decoder-embed-dim", recipe.width, "--decoder-ffn-embed-dim", recipe.feed_forward]
     if recipe.joined:
         flags += ["--dense-dim", 2 * recipe.joined, "--dense-weight", recipe.dense_weight]
-        include = manifest["index_captions"] == "include"  # with borrowed captions it was not measured
-        flags += ["--distillation-weight", recipe.distillation if include else 0.0]
+        flags += ["--distillation-weight", recipe.distillation]
+        if manifest["index_captions"] != "include":
+            flags += ["--dense-dropout", recipe.unseen_dropout]
         flags += ["--index-repeats", index_repeats(recipe, manifest)]
     flags += ["--dropout", recipe.dropout]
     flags += ["--consistency-weight", recipe.consistency, "--label-smoothing", recipe.label_smoothing]

@@ -18,7 +18,8 @@ class Recipe:
         joined: embeddings are joined with captions, identifiers built by residual k-means from the join's aligned rows of
             this width, and a dense head of twice the width trained beside the model; 0: nothing of that, as in the paper.
         index_repeats: times that an index caption comes in an epoch.
-        distillation: share of a target that is the dense head's opinion, where index captions are there.
+        distillation: share of a target that is the dense head's opinion.
+        unseen_dropout: of the dense head, where no caption of the measured items is known.
         validations: how many there are at most, the last after the last epoch; 0: one an epoch.
         dense_weight: of the dense head's score in validation; measured with the weight that is best on valid.
     """
@@ -46,6 +47,7 @@ class Recipe:
     joined: int = 0
     index_repeats: int = 1
     distillation: float = 0.0
+    unseen_dropout: float = 0.0
     validations: int = 0
     dense_weight: float = 3.0
 
@@ -94,6 +96,7 @@ RECIPES = {
         joined=256,
         index_repeats=6,
         distillation=0.7,
+        unseen_dropout=0.4,
         validations=3,
     ),
 }
