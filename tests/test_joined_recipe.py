@@ -1,5 +1,6 @@
 """The recipe `joined` from end to end on a small catalogue, and that captions which measure leave no trace in it."""
 
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -166,4 +167,4 @@ def test_the_schedule_counts_what_is_repeated():
         flags = plan.train_flags({**manifest, "index_captions": known}, "joined", "cpu", 0, [])
         assert flags[flags.index("--index-repeats") + 1] == repeats
         assert flags[flags.index("--distillation-weight") + 1] == "0.7"
-        assert dict(zip(flags, flags[1:], strict=False)).get("--dense-dropout") == dropout
+        assert dict(itertools.pairwise(flags)).get("--dense-dropout") == dropout
