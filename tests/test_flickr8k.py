@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,9 +124,18 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     assert len({(run[0], run[1]) for run in runs}) == len(runs)
     assert [run[1] for run in runs if run[0] == "full"] == ["1", "2", "3"]
     assert runs[0][:2] == ["full", "1"]
+    record: dict[str, Any] = {
+        "commit": "abc",
+        "minutes": 1.5,
+        "train_flags": ["--lr", "1"],
+        "identifiers": {"scheme": "x"},
+    }
     for seed, figure in ((1, 30.0), (2, 32.0), (3, 34.0)):
         weights = [{"weight": w, **dict.fromkeys(compare.METRIC_NAMES, figure + w)} for w in (0.0, 5.0)]
-        write_json(tmp_path / f"full-{seed}.json", {"tuned": {"best": 5.0, "weights": weights}, "seed": seed})
+        write_json(
+            tmp_path / f"full-{seed}.json",
+            record | {"tuned": {"best": 5.0, "beam": 30, "weights": weights}, "seed": seed},
+        )
     assert {line.partition("|")[0] for line in ablations("lines", "rdrop", "beam-10").splitlines()} == {
         "rdrop",
         "beam-10",
@@ -136,3 +146,8 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     lines = ablations("print", tmp_path).splitlines()
     assert lines[2] == "| the recipe, small | 32.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 | 37.0 ± 2.0 | 3 |"
     assert lines[3].endswith("| – | – | – | – | 0 |")
+    runs = read_json(tmp_path / "ablations.json")["full"]
+    assert [run["seed"] for run in runs] == [1, 2, 3]
+    assert runs[0]["alone"]["recall_at_1"] == 30.0
+    assert runs[0]["together"]["recall_at_1"] == 35.0
+    assert {name: runs[0][name] for name in record} == record

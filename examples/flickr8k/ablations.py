@@ -2,7 +2,7 @@
 
 ablations.py lines [LINE …]         one run a line: LINE|SEED|flags of build_identifiers|of fairseq-train|of cart_fairseq.tune
 ablations.py record RUN TUNED FILE  settings, commit, seed and metrics of a run
-ablations.py print OUT              the table in Markdown
+ablations.py print OUT              the table in Markdown, and OUT/ablations.json: settings, commit, seed and figures of each run
 """
 
 import dataclasses
@@ -86,7 +86,23 @@ def lines(chosen: Sequence[str] = ()) -> str:
     return "\n".join(f"{line.name}|{seed}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs)
 
 
-def table(out: Path) -> str:
+def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Line -> its runs by seed, each with what it reached without the dense head (``alone``) and with it (``together``)."""
+    kept = ("commit", "seed", "minutes", "train_flags", "identifiers")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in LINES:
+        found[line.name] = []
+        for path in sorted(out.glob(f"{line.name}-[0-9].json")):
+            run = read_json(path)
+            tuned = run["tuned"]
+            figures = {row["weight"]: {name: row[name] for name in METRICS} for row in tuned["weights"]}
+            reached = {"alone": figures[0.0], "together": figures[tuned["best"]]}
+            more = {"beam": tuned["beam"], "dense_weight": tuned["best"]} | reached
+            found[line.name].append({name: run[name] for name in kept} | more)
+    return found
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     """The lines with what they reached, mean and, of several seeds, standard deviation; "–" where a run is missing."""
     names = [METRICS[metric] for metric in ("recall_at_1", "recall_at_10")]
     heads = [
@@ -96,18 +112,13 @@ def table(out: Path) -> str:
     ]
     rows = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for line in LINES:
-        found = [read_json(path)["tuned"] for path in sorted(out.glob(f"{line.name}-[0-9].json"))]
-        cells = []
-        for best in (False, True):
-            for metric in ("recall_at_1", "recall_at_10"):
-                cells.append(cell([figure(each, metric, each["best"] if best else 0.0) for each in found]))
-        rows.append(f"| {line.says} | {' | '.join(cells)} | {len(found)} |")
+        cells = [
+            cell([run[which][metric] for run in runs[line.name]])
+            for which in ("alone", "together")
+            for metric in ("recall_at_1", "recall_at_10")
+        ]
+        rows.append(f"| {line.says} | {' | '.join(cells)} | {len(runs[line.name])} |")
     return "\n".join(rows)
-
-
-def figure(tuned: dict[str, Any], metric: str, weight: float) -> float:
-    """What a weight reached."""
-    return next(float(row[metric]) for row in tuned["weights"] if row["weight"] == weight)
 
 
 def cell(values: Sequence[float]) -> str:
@@ -127,7 +138,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         run, tuned, file = map(Path, rest)
         write_json(file, record(run, tuned, {}))
     else:
-        print(table(Path(rest[0])))
+        out = Path(rest[0])
+        runs = collect(out)
+        write_json(out / "ablations.json", runs)
+        print(table(runs))
 
 
 if __name__ == "__main__":
