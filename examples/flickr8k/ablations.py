@@ -103,7 +103,7 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
-    """The lines with what they reached, mean and, of several seeds, standard deviation; "–" where a run is missing."""
+    """The lines that have runs, with what these reached: mean and, of several seeds, standard deviation."""
     names = [METRICS[metric] for metric in ("recall_at_1", "recall_at_10")]
     heads = [
         "",
@@ -112,6 +112,8 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     ]
     rows = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for line in LINES:
+        if not runs[line.name]:
+            continue
         cells = [
             cell([run[which][metric] for run in runs[line.name]])
             for which in ("alone", "together")
@@ -123,8 +125,6 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
 
 def cell(values: Sequence[float]) -> str:
     """Mean and spread."""
-    if not values:
-        return "–"
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"
 
