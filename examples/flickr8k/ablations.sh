@@ -36,7 +36,7 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
             shared=(joined)
             [ -n "$identifiers" ] || shared+=(identifiers data-bin)
             for name in "${shared[@]}"; do
-                ln -sfn "../full-1/$name" "$run/$name"
+                [ -e "$run/$name" ] || ln -s "../full-1/$name" "$run/$name" # a run begun before full-1 keeps its own
             done
         fi
         identifiers=${identifiers//DATA/$data} identifiers=${identifiers//OUT/$out}
