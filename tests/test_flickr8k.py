@@ -120,7 +120,7 @@ def ablations(*argv):
 
 def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     runs = [line.split("|") for line in ablations("lines").splitlines()]
-    assert all(len(run) == 5 for run in runs)
+    assert all(len(run) == 6 for run in runs)
     assert len({(run[0], run[1]) for run in runs}) == len(runs)
     assert [run[1] for run in runs if run[0] == "full"] == ["1", "2", "3"]
     assert runs[0][:2] == ["full", "1"]
@@ -150,4 +150,4 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     assert [run["seed"] for run in runs] == [1, 2, 3]
     assert runs[0]["alone"]["recall_at_1"] == 30.0
     assert runs[0]["together"]["recall_at_1"] == 35.0
-    assert {name: runs[0][name] for name in record} == record
+    assert {name: runs[0][name] for name in record} == record | {"train_flags": "--lr 1"}

@@ -1,11 +1,12 @@
 """The lines of ``ablations.sh``, the record of a run, and the table that comes of them.
 
-ablations.py lines [LINE …]         one run a line: LINE|SEED|flags of build_identifiers|of fairseq-train|of cart_fairseq.tune
+ablations.py lines [LINE …]         one run a line: LINE|SEED|index captions|flags of build_identifiers|of fairseq-train|of tune
 ablations.py record RUN TUNED FILE  settings, commit, seed and metrics of a run
 ablations.py print OUT              the table in Markdown, and OUT/ablations.json: settings, commit, seed and figures of each run
 """
 
 import dataclasses
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -26,12 +27,14 @@ class Line:
     Attributes:
         name: its folder.
         says: what it is.
+        captions: what takes the place of index captions (INDEX_CAPTIONS of run.sh), where they are left out.
         identifiers, train, search: flags of build_identifiers, fairseq-train and cart_fairseq.tune, beside those of all.
         seeds: how many.
     """
 
     name: str
     says: str
+    captions: str = ""
     identifiers: str = ""
     train: str = ""
     search: str = ""
@@ -68,6 +71,8 @@ LINES = (
     Line("beam-10", "beam 10", search="--beam 10"),
     Line("beam-100", "beam 100", search="--beam 100"),
     Line("beam-200", "beam 200", search="--beam 200"),
+    Line("excluded", "no index captions", captions="exclude"),
+    Line("borrowed", "no index captions, but five of near training items", captions="borrowed"),
 )
 
 
@@ -83,12 +88,14 @@ def lines(chosen: Sequence[str] = ()) -> str:
             raise ValueError(f"ABLATIONS: no line {name!r}; there are {', '.join(names)}")
     runs = [(line, seed) for line in LINES for seed in range(1, line.seeds + 1) if not chosen or line.name in chosen]
     runs.sort(key=lambda run: (-run[0].seeds, run[1]))
-    return "\n".join(f"{line.name}|{seed}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs)
+    return "\n".join(
+        f"{line.name}|{seed}|{line.captions}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs
+    )
 
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     """Line -> its runs by seed, each with what it reached without the dense head (``alone``) and with it (``together``)."""
-    kept = ("commit", "seed", "minutes", "train_flags", "identifiers")
+    kept = ("commit", "seed", "minutes", "identifiers")
     found: dict[str, list[dict[str, Any]]] = {}
     for line in LINES:
         found[line.name] = []
@@ -98,7 +105,8 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
             figures = {row["weight"]: {name: row[name] for name in METRICS} for row in tuned["weights"]}
             reached = {"alone": figures[0.0], "together": figures[tuned["best"]]}
             more = {"beam": tuned["beam"], "dense_weight": tuned["best"]} | reached
-            found[line.name].append({name: run[name] for name in kept} | more)
+            settings = {name: run[name] for name in kept} | {"train_flags": shlex.join(run["train_flags"])}
+            found[line.name].append(settings | more)
     return found
 
 

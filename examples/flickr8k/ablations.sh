@@ -22,7 +22,7 @@ export RECIPE=joined
 read -ra chosen <<<"${ABLATIONS:-}"
 lines=$("$PYTHON" "$here/ablations.py" lines ${chosen[@]+"${chosen[@]}"})
 
-while IFS='|' read -r line seed identifiers more tuning <&3; do
+while IFS='|' read -r line seed captions identifiers more tuning <&3; do
     run=$out/$line-$seed
     [ ! -f "$run.json" ] || continue
     printf '\n==== %s, seed %s\n' "$line" "$seed"
@@ -32,7 +32,7 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
         run=$out/full-$seed # the same model, searched in another way
     else
         mkdir -p -- "$run"
-        if [ "$line-$seed" != full-1 ] && [ -f "$out/full-1.json" ]; then
+        if [ "$line-$seed" != full-1 ] && [ -z "$captions" ] && [ -f "$out/full-1.json" ]; then
             shared=(joined)
             [ -n "$identifiers" ] || shared+=(identifiers data-bin)
             for name in "${shared[@]}"; do
@@ -40,7 +40,7 @@ while IFS='|' read -r line seed identifiers more tuning <&3; do
             done
         fi
         identifiers=${identifiers//DATA/$data} identifiers=${identifiers//OUT/$out}
-        IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 660 --fusion none \
+        INDEX_CAPTIONS=$captions IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 660 --fusion none \
             --consistency-weight 0 --decoder-layers 2 --disable-validation ${flags[@]+"${flags[@]}"} "$@"
     fi
     plan measure "$run"
