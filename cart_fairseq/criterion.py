@@ -1,5 +1,6 @@
 """Criterion ``cart_rdrop``: cross entropy and the symmetric KL divergence of two dropout passes (CART Eq. 7-8)."""
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,23 +88,19 @@ class CARTRDropCriterion(FairseqCriterion):
         self.shared_encoder = shared_encoder
         self.contrastive_weight = contrastive_weight
         self.distillation_weight = distillation_weight
-        self.soft_targets = self._soft_targets() if distillation_weight else None
-
-    def _soft_targets(self) -> SoftTargets:
-        """Those of the task's items.
-
-        Raises:
-            ValueError: the data-bin has no embeddings.
-        """
-        data = self.task.data
-        if data.dense_items is None:
+        if distillation_weight and self.task.data.dense_items is None:
             raise ValueError(
-                f"--distillation-weight {self.distillation_weight}: {data.directory} holds no embeddings of the items, so there "
-                "is no dense head to learn from; binarise with --embeddings, and train with --dense-dim"
+                f"--distillation-weight {self.distillation_weight}: {self.task.data.directory} holds no embeddings of the items, "
+                "so there is no dense head to learn from; binarise with --embeddings, and train with --dense-dim"
             )
-        rows = data.bundle.kept
+
+    @functools.cached_property
+    def soft_targets(self) -> SoftTargets:
+        """Those of the task's items, made when training begins."""
+        data, rows = self.task.data, self.task.data.bundle.kept
         identifiers = torch.from_numpy(data.bundle.values[rows] + data.bundle.offsets).long()
-        return SoftTargets(data.dense_items, rows, identifiers, len(self.task.target_dictionary))
+        symbols = len(self.task.target_dictionary)
+        return SoftTargets(data.dense_items, self.task.companions, rows, identifiers, symbols)
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
         """Compute the loss of a batch.
@@ -127,7 +124,7 @@ class CARTRDropCriterion(FairseqCriterion):
         wanted = target[target != self.padding_idx].expand(passes, -1)
         nll = -log_probs.gather(2, wanted.unsqueeze(2)).sum() / passes
         loss = nll
-        if self.training and self.soft_targets is not None:
+        if self.training and self.distillation_weight:
             if model.dense is None:
                 raise ValueError(
                     f"--distillation-weight {self.distillation_weight}: the model has no dense head to learn from; give "

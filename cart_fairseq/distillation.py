@@ -3,6 +3,9 @@
 A caption fits more items than the one it was written for, and the dense head, which compares vectors, knows better than the
 decoder which: for items, too, that no training query asks for. So its probability of all items, summed over those whose
 identifiers go on with a symbol, is what the decoder shall give that symbol (Hinton et al., 2015). The paper has none.
+
+Items are compared as if one caption of each were known. With all of them the head would find those that it is trained with,
+by the query itself among others, before those that are to be found later and have fewer.
 """
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cart_fairseq.dense import DenseHead, DenseItems
+from cart_fairseq.dense import Companions, DenseHead, DenseItems
 
 BLOCK = 65536
 NEAREST = 256
@@ -22,6 +25,7 @@ class SoftTargets:
 
     Args:
         items: features of the items.
+        companions: the training captions of the items; one of each, drawn anew with the vectors, is what the head sees.
         rows: (N,) int64, those that are in the catalogue.
         identifiers: (N, J) int64, their symbols in the target dictionary.
         symbols: V, size of the target dictionary.
@@ -33,6 +37,7 @@ class SoftTargets:
     def __init__(
         self,
         items: DenseItems,
+        companions: Companions,
         rows: NDArray[np.int64],
         identifiers: Tensor,
         symbols: int,
@@ -40,12 +45,13 @@ class SoftTargets:
         updates: int = UPDATES,
     ):
         self.items = items
+        self.companions = companions
         self.rows = rows
         self.identifiers = identifiers
         self.symbols = symbols
         self.nearest = min(nearest, len(identifiers))
         self.updates = updates
-        self.epoch, self.served = -1, 0
+        self.epoch, self.served, self.renewed = -1, 0, 0
         self.vectors: Tensor | None = None
 
     @torch.no_grad()
@@ -79,8 +85,13 @@ class SoftTargets:
     def _vectors(self, head: DenseHead, epoch: int, device: torch.device) -> Tensor:
         """(N, D) vectors of all items, not too old."""
         if self.vectors is None or epoch != self.epoch or self.served >= self.updates:
-            blocks = [self.rows[at : at + BLOCK] for at in range(0, len(self.rows), BLOCK)]
-            parts = [head.item(self.items.features(rows).to(device)) for rows in blocks]
+            self.renewed = self.renewed + 1 if epoch == self.epoch else 0
+            draw = np.random.default_rng((epoch, self.renewed))
+            parts = []
+            for at in range(0, len(self.rows), BLOCK):
+                rows = self.rows[at : at + BLOCK]
+                features = self.items.training_features(rows, self.companions.of_items(rows, draw))
+                parts.append(head.item(features.to(device)))
             self.vectors, self.epoch, self.served = torch.cat(parts), epoch, 0
         self.served += 1
         return self.vectors

@@ -79,22 +79,12 @@ def set_of_splits(splits: set[str | None], path: str) -> str:
     return "all" if not named or named[0] == "train" else named[0]
 
 
-def search(
-    data: DataBin,
-    queries: Sequence[Query],
-    candidates: np.ndarray,
-    path: str,
-    beam: int | None,
-    precision: str,
-    scoring: str,
-    dense_weight: float | None,
-) -> list[Ranking]:
-    """Rank items for the queries with a checkpoint; scores are sums of natural logs."""
-    retriever = CartRetriever.from_pretrained(
-        path, data=data.directory, beam=beam, precision=precision, scoring=scoring, dense_weight=dense_weight
-    )
-    chosen = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
-    found = retriever.search([query.text for query in queries], k=DEPTH, candidates=chosen)
+def search(data: DataBin, queries: Sequence[Query], candidates: np.ndarray, args: argparse.Namespace) -> list[Ranking]:
+    """Rank items for the queries with a checkpoint, as the command line says; scores are sums of natural logs."""
+    chosen = {name: getattr(args, name) for name in ("beam", "precision", "scoring", "dense_weight", "level_discount")}
+    retriever = CartRetriever.from_pretrained(args.path, data=data.directory, **chosen)
+    competing = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
+    found = retriever.search([query.text for query in queries], k=DEPTH, candidates=competing)
     return [
         Ranking([hit.row for hit in hits], [hit.score for hit in hits], [query.query_id] * len(hits))
         for query, hits in zip(queries, found, strict=True)
@@ -127,9 +117,7 @@ def evaluate(args: argparse.Namespace, data: DataBin) -> tuple[dict[str, Any], l
                 f"candidate set {name!r} and so cannot be found; choose another set with --candidates"
             )
     if args.path:
-        rankings = search(
-            data, queries, candidates, args.path, args.beam, args.precision, args.scoring, args.dense_weight
-        )
+        rankings = search(data, queries, candidates, args)
     else:
         rankings = read_generation(args.generation, data, queries)
         outside = first_outside(rankings, competing)
@@ -183,6 +171,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--dense-weight",
         type=float,
         help="of the dense score with --path, where the model has a dense head; 0: none (the model's own)",
+    )
+    parser.add_argument(
+        "--level-discount",
+        type=float,
+        help="with --path: what each symbol of an identifier counts of the one before it, up to 1 (the model's own)",
     )
     parser.add_argument(
         "--candidates",

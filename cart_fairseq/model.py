@@ -41,6 +41,9 @@ class CARTModel(TransformerModelBase):
         # as floats, which survive half precision and checkpoint averaging unchanged
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
+        self.register_buffer(
+            "level_discount", torch.tensor(1.0)
+        )  # of symbols' scores in searches; cart_fairseq.tune sets it
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))
         for module in self.modules():
             if isinstance(module, Fusion) and module.fine:
@@ -203,6 +206,7 @@ class CARTModel(TransformerModelBase):
             raise ValueError(
                 "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
             )
+        state_dict.setdefault("level_discount", self.level_discount)  # checkpoints of before have none
         own_keys = self.state_dict().keys()
         for key in [key for key in state_dict if key.endswith(".key.bias") and key not in own_keys]:
             del state_dict[key]  # checkpoints of 0.1 have biases that change nothing

@@ -30,7 +30,7 @@ class Hit:
 
     Attributes:
         item_id: the item.
-        score: the sum of its identifier's natural-log probabilities, and what a dense head adds.
+        score: the sum of its identifier's natural-log probabilities, discounted by level, and what a dense head adds.
         record: everything ``items.jsonl`` says about it (``media``, ``split`` …).
         row: its row in the catalogue.
     """
@@ -47,9 +47,10 @@ class CartRetriever:
     Args:
         models: trained ``cart`` models of one data-bin; several are an ensemble.
         task: the task they were trained with.
-        beam: default beam width; at least as wide as the k asked for is used. 30 unless given, 100 with a dense head.
+        beam: default beam width; at least as wide as the k asked for is used. 30 unless given, 200 with a dense head.
         scoring: ``masked`` or ``renormalised``.
         dense_weight: of the dense score that orders the beam; the models' own unless given.
+        level_discount: of later symbols' scores; the models' own unless given.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class CartRetriever:
         beam: int | None = None,
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
+        level_discount: float | None = None,
     ):
         self.task = task
         self.dense_weight = dense_weight
+        self.level_discount = level_discount
         reranked = dense_weight != 0 and all(model.dense is not None for model in models)
         self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring
@@ -79,6 +82,7 @@ class CartRetriever:
         precision: str = "float32",
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
+        level_discount: float | None = None,
     ) -> "CartRetriever":
         """Load a checkpoint, or an ensemble of several joined by colons.
 
@@ -91,6 +95,8 @@ class CartRetriever:
             scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.sequence_generator.IdentifierGenerator` says.
             dense_weight: of the dense score, where the models have a dense head; 0 ranks by the identifiers alone. The
                 models' own unless given (:mod:`cart_fairseq.tune`).
+            level_discount: what the score of each symbol of an identifier counts of that of the one before it; 1: the same.
+                The models' own unless given.
 
         Raises:
             ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers; the
@@ -104,6 +110,7 @@ class CartRetriever:
         overrides = {
             "data": str(data),
             "dense_weight": None,
+            "level_discount": None,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         }
         try:
@@ -117,7 +124,8 @@ class CartRetriever:
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls([convert(model.to(target).eval(), precision) for model in models], task, beam, scoring, dense_weight)
+        models = [convert(model.to(target).eval(), precision) for model in models]
+        return cls(models, task, beam, scoring, dense_weight, level_discount)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates that several searches use; None stands for the whole catalogue.
@@ -161,7 +169,11 @@ class CartRetriever:
                 raise ValueError(f"query {row} is empty; give it some text")
         allowed = self._per_query(candidates, len(texts))
         generator = self.task.search_with(
-            self.models, max(self.beam, k), scoring=self.scoring, dense_weight=self.dense_weight
+            self.models,
+            max(self.beam, k),
+            scoring=self.scoring,
+            dense_weight=self.dense_weight,
+            level_discount=self.level_discount,
         )
         tokens = [
             self.task.query_dict.encode_line(self.codec.encode(text), add_if_not_exist=False).long() for text in texts

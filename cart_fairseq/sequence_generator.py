@@ -22,8 +22,8 @@ class SearchResult(NamedTuple):
 
     Attributes:
         rows: (B, K) int64 item rows.
-        scores: (B, K) float32, the sum of the identifier's natural-log probabilities, plus what a dense head adds; -inf
-            marks an empty place.
+        scores: (B, K) float32, the sum of the identifier's natural-log probabilities, discounted by level, plus what a
+            dense head adds; -inf marks an empty place.
         tokens: (B, K, J) int64 identifiers in symbols of the target dictionary.
         token_scores: (B, K, J) float32, each symbol's natural-log probability.
     """
@@ -46,7 +46,8 @@ class IdentifierGenerator(nn.Module):
     """Trie-constrained beam search for one model or an ensemble.
 
     All identifiers have one length and end by themselves, so there is no end-of-sentence step and no length
-    normalisation. An ensemble averages probabilities symbol by symbol. Two ways to score a symbol:
+    normalisation. An ensemble averages probabilities symbol by symbol. What the beam found is ordered by the discounted sum
+    of its symbols' scores, and what a dense head adds. Two ways to score a symbol:
 
     - ``masked``: log-softmax over the whole identifier vocabulary, then the invalid are masked, as in fairseq's
       ``PrefixConstrainedBeamSearch`` and GENRE; ranks and scores are theirs.
@@ -63,12 +64,15 @@ class IdentifierGenerator(nn.Module):
         dense: features of the items; the models' dense heads then order what the beam found.
         dense_weight: what the dense score (cosine times the models' scale) is multiplied with before it is added; the
             models' own unless given.
+        level_discount: gamma, where the score of the j-th symbol counts gamma^(j - 1), in (0, 1]; the models' own, 1
+            unless tuned, if not given.
 
     Attributes:
         decoder_rows: how many decoder rows each of the J steps of the last search computed.
 
     Raises:
-        ValueError: ``beam_size`` is below 1, ``temperature`` not above 0, or ``scoring`` unknown.
+        ValueError: ``beam_size`` is below 1, ``temperature`` not above 0, ``scoring`` unknown, or ``level_discount`` out of
+            range.
     """
 
     def __init__(
@@ -81,12 +85,17 @@ class IdentifierGenerator(nn.Module):
         scoring: str = DEFAULT_SCORING,
         dense: DenseItems | None = None,
         dense_weight: float | None = None,
+        level_discount: float | None = None,
     ):
         super().__init__()
         if beam_size < 1 or temperature <= 0:
             raise ValueError(f"--beam {beam_size} must be at least 1 and --temperature {temperature} above 0")
         if scoring not in SCORINGS:
             raise ValueError(f"scoring is {scoring!r}; it must be one of {', '.join(SCORINGS)}")
+        if level_discount is None:
+            level_discount = sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)
+        if not 0 < level_discount <= 1:
+            raise ValueError(f"--level-discount is {level_discount}; it must be above 0 and at most 1")
         self.models = nn.ModuleList(models)
         self.members: list[Any] = list(models)
         self.source = source
@@ -96,6 +105,7 @@ class IdentifierGenerator(nn.Module):
         self.scoring = scoring
         self.dense = dense
         self.dense_weight = dense_weight
+        self.level_discount = level_discount
         self.symbols_to_strip_from_output = {start}
         self.decoder_rows: list[int] = []
 
@@ -147,13 +157,15 @@ class IdentifierGenerator(nn.Module):
                 [token_scores.flatten(0, 1)[parents].view(batch, beams, -1), new_scores.unsqueeze(2)], dim=2
             )
         found = SearchResult(trie.rows[nodes].long(), scores, tokens[:, :, 1:], token_scores)
-        return found if self.dense is None else self._rerank(found, self.dense, decoding)
+        return found if self.dense is None and self.level_discount == 1 else self._rerank(found, decoding)
 
-    def _rerank(self, found: SearchResult, items: DenseItems, decoding: list["_Decoding"]) -> SearchResult:
-        """The same items, ordered by the sum of the generative and the weighted dense score."""
-        members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
-        dense = dense_scores(members, items, found.rows, self.dense_weight)
-        scores, order = (found.scores + dense).sort(dim=1, descending=True, stable=True)
+    def _rerank(self, found: SearchResult, decoding: list["_Decoding"]) -> SearchResult:
+        """The same items, ordered by the sum of the discounted generative and the weighted dense score."""
+        scores = discounted(found.token_scores, self.level_discount)
+        if self.dense is not None:
+            members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
+            scores = scores + dense_scores(members, self.dense, found.rows, self.dense_weight)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
         deep = order.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
         return SearchResult(
             found.rows.gather(1, order), scores, found.tokens.gather(1, deep), found.token_scores.gather(1, deep)
@@ -229,6 +241,24 @@ class IdentifierGenerator(nn.Module):
             ]
             for query in range(len(result.scores))
         ]
+
+
+def discounted(token_scores: Tensor, discount: float) -> Tensor:
+    """The sum of an identifier's symbol scores, where each counts ``discount`` times what the one before it does.
+
+    Later symbols are written less surely than the model thinks: residual codes say little that words do.
+
+    Args:
+        token_scores: (…, J).
+
+    Returns:
+        (…), of the same type.
+
+    >>> discounted(torch.tensor([-1.0, -2.0, -4.0]), 0.5)
+    tensor(-3.)
+    """
+    levels = torch.arange(token_scores.size(-1), device=token_scores.device)
+    return (token_scores * discount**levels).sum(-1)
 
 
 class _Rows(NamedTuple):

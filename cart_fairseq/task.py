@@ -1,5 +1,6 @@
 """Task ``cart_retrieval``: data, generator and retrieval metrics for fairseq's commands (CART 3.5, D)."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,13 @@ class CartRetrievalConfig(FairseqDataclass):
         metadata={
             "help": "weight of the dense score that orders the beam, where the model has a dense head; 0: none (the model's "
             "own, which is the one given in training, or 1, until cart_fairseq.tune sets it)"
+        },
+    )
+    level_discount: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "what the score of each symbol of an identifier counts of that of the one before it, where what the beam "
+            "found is ordered; 1: the same (the model's own, which is 1 until cart_fairseq.tune sets it)"
         },
     )
     index_repeats: int = field(
@@ -164,11 +172,23 @@ class CartRetrievalTask(FairseqTask):
             index = np.flatnonzero(columns["role"].to_numpy() == "index")
             every = [np.arange(len(columns)), *[index] * (self.cfg.index_repeats - 1)]
             examples["pairs"] = np.concatenate(every)
-        items = self.data.dense_items
-        if items is not None:
-            item_rows = columns["item_row"].to_numpy()
-            examples["dense"] = (items, item_rows, Companions(item_rows, items.known_captions(len(columns))))
+        if self.data.dense_items is not None:
+            examples["dense"] = (self.data.dense_items, columns["item_row"].to_numpy(), self.companions)
         return examples
+
+    @functools.cached_property
+    def companions(self) -> Companions:
+        """The training captions whose features the data-bin holds, by item.
+
+        Raises:
+            ValueError: it holds no embeddings of the items.
+        """
+        items = self.data.dense_items
+        if items is None:
+            raise ValueError(f"{self.data.directory} holds no embeddings of the items; binarise with --embeddings")
+        path = self.data.directory / "queries.train.parquet"
+        item_rows = pq.read_table(path, columns=["item_row"])["item_row"].to_numpy()
+        return Companions(item_rows, items.known_captions(len(item_rows)))
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **kwargs: Any
@@ -221,8 +241,9 @@ class CartRetrievalTask(FairseqTask):
         temperature: float = 1.0,
         scoring: str | None = None,
         dense_weight: float | None = None,
+        level_discount: float | None = None,
     ) -> IdentifierGenerator:
-        """A search with one model or an ensemble; ``--beam-scoring`` and ``--dense-weight`` hold unless given."""
+        """A search with one model or an ensemble; options of these names hold for what is not given."""
         scoring = scoring or str(self.cfg.beam_scoring)
         items = self.data.dense_items if all(model.dense is not None for model in models) else None
         weight = self.cfg.dense_weight if dense_weight is None else dense_weight
@@ -235,6 +256,7 @@ class CartRetrievalTask(FairseqTask):
             scoring,
             None if weight == 0 else items,
             weight,
+            self.cfg.level_discount if level_discount is None else level_discount,
         )
 
     def build_bpe(self, args: Any) -> QueryCodec:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from cart_fairseq.dense import Companions
 from cart_fairseq.distillation import SoftTargets
 
 IDENTIFIERS = torch.tensor([[4, 6, 8], [4, 6, 9], [4, 7, 8], [5, 6, 8], [5, 7, 8]])
@@ -31,16 +32,22 @@ class Head(nn.Module):
 
 
 class Items:
+    """Vectors of items, of whose captions each changes them; it keeps which were looked at."""
+
     def __init__(self):
         self.vectors = torch.randn(ITEMS + 1, 4, generator=torch.Generator().manual_seed(0))
+        self.seen = []
 
-    def features(self, rows):
+    def training_features(self, rows, companions):
+        self.seen.append(companions.tolist())
         return self.vectors[torch.from_numpy(rows)]
 
 
 def soft_targets(items, **options):
     rows = np.array([0, 1, 2, 4, 5])  # that of row 3 was removed
-    return SoftTargets(items, rows, IDENTIFIERS, SYMBOLS, **options), rows
+    owners = np.array([1, 0, 0, 0, 0, 4, 5, 1])
+    companions = Companions(owners, np.arange(8) != 6)  # nothing is known of the caption of row 5
+    return SoftTargets(items, companions, rows, IDENTIFIERS, SYMBOLS, **options), rows
 
 
 def test_a_symbol_gets_what_the_items_get_that_go_on_with_it():
@@ -81,3 +88,20 @@ def test_vectors_of_items_are_made_anew_after_some_updates_and_in_a_new_epoch(ep
     for epoch in epochs:
         teacher(head, torch.randn(1, 4), IDENTIFIERS[:1], epoch)
     assert head.asked == asked
+
+
+def test_items_are_seen_with_one_caption_each_drawn_anew_with_their_vectors():
+    items = Items()
+    teacher, _ = soft_targets(items, updates=1)
+    for epoch in (1, 1, 1, 2, 2, 3, 3):
+        teacher(Head(), torch.randn(1, 4), IDENTIFIERS[:1], epoch)
+    first, second = (np.array(items.seen)[:, place] for place in (0, 1))
+    assert set(first) <= {1, 2, 3, 4}
+    assert len(set(first)) > 1
+    assert set(second) == {0, 7}
+    assert {tuple(rest) for rest in np.array(items.seen)[:, 2:].tolist()} == {(-1, 5, -1)}
+    again = Items()
+    teacher, _ = soft_targets(again, updates=1)
+    for _ in range(2):  # as training that goes on after an epoch
+        teacher(Head(), torch.randn(1, 4), IDENTIFIERS[:1], 2)
+    assert again.seen == items.seen[3:5]

@@ -1,4 +1,4 @@
-"""cart_fairseq.tune: what each weight of the dense score reaches, and a checkpoint that keeps the best."""
+"""cart_fairseq.tune: what each discount and each weight of the dense score reaches, and a checkpoint that keeps the best."""
 
 import json
 
@@ -35,8 +35,21 @@ def checkpoint(world, tmp_path):
     return path
 
 
-def weight_of(path, data):
-    return float(CartRetriever.from_pretrained(path, data=data).models[0].dense.weight)
+def kept(path, data):
+    """Discount and weight that searches with a checkpoint use."""
+    model = CartRetriever.from_pretrained(path, data=data).models[0]
+    return float(model.level_discount), None if model.dense is None else float(model.dense.weight)
+
+
+def first_places(path, data, **settings):
+    """Percentage of valid queries whose item comes first."""
+    task = setup_task(data)
+    task.load_dataset("valid")
+    dataset = task.datasets["valid"]
+    batch = dataset.collater([dataset[i] for i in range(len(dataset))])
+    search = task.search_with(CartRetriever.from_pretrained(path, data=data).models, 7, **settings)
+    found = search.search(batch["net_input"], *task.data.source("valid"))
+    return 100 * float((found.tokens[:, 0] == batch["target"]).all(1).double().mean())
 
 
 def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, checkpoint):
@@ -51,53 +64,66 @@ def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, check
     assert own != other
 
 
-def test_figures_are_those_of_searches_with_each_weight(world, checkpoint, tmp_path):
+def test_figures_are_those_of_searches_with_each_setting(world, checkpoint, tmp_path):
     data = world / "data-bin"
     found = tmp_path / "tuned.json"
-    tune.main([f"--data={data}", f"--path={checkpoint}", "--beam=7", f"--json={found}", "--weights", "0", "0.5", "9"])
+    flags = ["--discounts", "1", "0.3", "0.01", "--weights", "0", "0.5", "9"]
+    tune.main([f"--data={data}", f"--path={checkpoint}", "--beam=7", f"--json={found}", *flags])
     tuned = json.loads(found.read_text())
-    task = setup_task(data)
-    task.load_dataset("valid")
-    dataset = task.datasets["valid"]
-    batch = dataset.collater([dataset[i] for i in range(len(dataset))])
-    model = CartRetriever.from_pretrained(checkpoint, data=data).models
-    for row in tuned["weights"]:
-        search = task.search_with(model, 7, dense_weight=row["weight"])
-        result = search.search(batch["net_input"], *task.data.source("valid"))
-        first = (result.tokens[:, 0] == batch["target"]).all(1).double().mean()
-        assert row["recall_at_1"] == pytest.approx(100 * float(first))
-    best = max(tuned["weights"], key=lambda row: row["mrr_at_10"])
-    assert tuned["best"] == best["weight"]
-    assert weight_of(checkpoint, data) == pytest.approx(best["weight"])
-    assert len({row["mrr_at_10"] for row in tuned["weights"]}) > 1
+    assert tuned["discount"] == max(tuned["discounts"], key=lambda row: row["mrr_at_10"])["discount"]
+    assert tuned["best"] == max(tuned["weights"], key=lambda row: row["mrr_at_10"])["weight"]
+    assert kept(checkpoint, data) == pytest.approx((tuned["discount"], tuned["best"]))
+    for row in tuned["discounts"]:
+        reached = first_places(checkpoint, data, dense_weight=0, level_discount=row["discount"])
+        assert row["recall_at_1"] == pytest.approx(reached)
+    for row in tuned["weights"]:  # with the discount that is kept
+        assert row["recall_at_1"] == pytest.approx(first_places(checkpoint, data, dense_weight=row["weight"]))
+    for rows in (tuned["weights"], tuned["discounts"]):
+        assert len({row["mrr_at_10"] for row in rows}) > 1
 
 
-def test_equal_weights_take_the_smallest():
+def test_of_equal_settings_that_which_changes_least_is_taken():
     figures = {
-        weight: dict.fromkeys(tune.METRIC_NAMES, value) for weight, value in ((3.0, 5.0), (1.0, 5.0), (0.0, 4.0))
+        setting: dict.fromkeys(tune.METRIC_NAMES, value) for setting, value in ((0.9, 5.0), (0.6, 5.0), (0.1, 4.0))
     }
-    assert tune.best_weight(figures) == 1.0
-    assert "*      1" in tune.table(figures, 1.0)
+    assert tune.best_weight(figures) == 0.6
+    assert tune.best_discount(figures) == 0.9
+    assert "*     0.6" in tune.table("weight", figures, 0.6)
 
 
-def test_only_the_weight_changes_and_a_dry_run_changes_nothing(world, checkpoint):
+def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoint):
     before = torch.load(checkpoint)["model"]
     bytes_before = checkpoint.read_bytes()
     tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--dry-run"])
     assert checkpoint.read_bytes() == bytes_before
-    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2"])
+    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"])
     after = torch.load(checkpoint)["model"]
     assert float(after["dense.weight"]) == 2.0
+    assert float(after["level_discount"]) == 0.5
     assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before if name != "dense.weight")
+    assert all(torch.equal(before[name], after[name]) for name in before.keys() - {"dense.weight", "level_discount"})
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
 
 
+def test_a_model_without_dense_head_has_a_discount_alone(world, tmp_path, capsys):
+    data, path = world / "data-bin", tmp_path / "checkpoint_best.pt"
+    run(*train_flags(data, tmp_path, "--max-epoch", 1))
+    tune.main([f"--data={data}", f"--path={path}", f"--json={tmp_path / 'tuned.json'}", "--discounts", "0.5"])
+    tuned = json.loads((tmp_path / "tuned.json").read_text())
+    assert kept(path, data) == (0.5, None)
+    assert (tuned["best"], tuned["discount"], tuned["beam"]) == (0.0, 0.5, 30)
+    assert [row["weight"] for row in tuned["weights"]] == [0.0]
+    assert "dense.weight" not in capsys.readouterr().out
+
+
 def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
-    run(*train_flags(world / "data-bin", tmp_path, "--max-epoch", 1))
     with pytest.raises(SystemExit):
-        run_script(lambda: tune.main([f"--data={world / 'data-bin'}", f"--path={tmp_path / 'checkpoint_best.pt'}"]))
-    assert "the model has no dense head" in capsys.readouterr().err
+        run_script(lambda: tune.main([f"--data={world / 'data-bin'}", f"--path={tmp_path / 'none.pt'}"]))
+    assert "no such checkpoint" in capsys.readouterr().err
+    for given in ("0", "1.5"):
+        with pytest.raises(SystemExit):
+            tune.main(["--data=x", "--path=y", "--discounts", "0.5", given])
+        assert "must be above 0 and at most 1" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         tune.main(["--data=x", "--path=y", "--beam=0"])
     assert "--beam is 0" in capsys.readouterr().err
@@ -124,3 +150,32 @@ def test_evaluate_takes_the_kept_weight(world, checkpoint, tmp_path):
     evaluate([str(flag) for flag in [*flags, "--trec-run", tmp_path / "none", "--dense-weight", 0]])
     own, half, none = ((tmp_path / name).read_text() for name in ("own", "half", "none"))
     assert own == half != none
+
+
+def test_later_symbols_count_less_where_they_are_told_to(world, checkpoint):
+    """Scores are discounted sums, the order follows them, and what is found stays the same."""
+    data = world / "data-bin"
+    task, models = setup_task(data), CartRetriever.from_pretrained(checkpoint, data=data).models
+    task.load_dataset("valid")
+    batch = task.datasets["valid"].collater([task.datasets["valid"][i] for i in range(3)])
+    plain, less = (
+        task.search_with(models, 9, dense_weight=0, level_discount=discount).search(
+            batch["net_input"], *task.data.source("all")
+        )
+        for discount in (None, 0.5)
+    )
+    powers = 0.5 ** torch.arange(plain.tokens.size(2))
+    torch.testing.assert_close(plain.scores, plain.token_scores.sum(2))
+    torch.testing.assert_close(less.scores, (less.token_scores * powers).sum(2))
+    assert bool((less.scores.diff(dim=1) <= 0).all())
+    assert torch.equal(plain.rows.sort(1).values, less.rows.sort(1).values)
+    assert not torch.equal(plain.rows, less.rows)
+    with pytest.raises(ValueError, match="--level-discount is 0"):
+        task.search_with(models, 9, level_discount=0.0)
+
+
+def test_checkpoints_of_before_have_no_discount(world, checkpoint):
+    state = torch.load(checkpoint)
+    del state["model"]["level_discount"]
+    torch.save(state, checkpoint)
+    assert kept(checkpoint, world / "data-bin")[0] == 1.0
