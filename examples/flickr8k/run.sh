@@ -23,11 +23,11 @@ shift 2
 
 # at most 75 minutes in all on two cores; borrowed captions make an epoch longer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
-epochs=20
-[ "$RECIPE" != joined ] || epochs=16
-[ -z "${TEXT_ENCODER:-}" ] || epochs=10
-[ "${INDEX_CAPTIONS:-}" != borrowed ] || epochs=9
-bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" "$@"
+flags=(--max-epoch 20)
+[ "$RECIPE" != joined ] || flags=(--max-epoch 16)
+[ -z "${TEXT_ENCODER:-}" ] || flags=(--max-epoch 10 --decoder-layers 4)
+[ "${INDEX_CAPTIONS:-}" != borrowed ] || flags=(--max-epoch 9)
+bash "$here/../own_data/run.sh" "$data" "$out" "${flags[@]}" "$@"
 
 printf '\n== 5. simple methods on the same queries\n'
 identifiers=()
