@@ -43,9 +43,10 @@ while IFS='|' read -r line seed captions identifiers more tuning <&3; do
         INDEX_CAPTIONS=$captions IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 660 --fusion none \
             --consistency-weight 0 --decoder-layers 2 --disable-validation ${flags[@]+"${flags[@]}"} "$@"
     fi
+    [ "$line" != averaged ] || "$PYTHON" "$here/ablations.py" average "$run"
     plan measure "$run"
     "$PYTHON" -m cart_fairseq.tune --data "$run/data-bin" --path "$checkpoint" --json "$out/$line-$seed.tuned.json" \
-        --dry-run --beam 30 ${search[@]+"${search[@]}"}
+        --dry-run --beam 30 --discounts 1 ${search[@]+"${search[@]}"}
     "$PYTHON" "$here/ablations.py" record "$run" "$out/$line-$seed.tuned.json" "$out/$line-$seed.json"
 done 3<<<"$lines"
 
