@@ -9,7 +9,6 @@ import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cart_fairseq.distillation import SoftTargets
@@ -43,19 +42,6 @@ class CARTRDropConfig(FairseqDataclass):
             "0 as in the paper"
         },
     )
-    rival_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "trial: of a ranking loss of the right identifier among near items', for a part of each batch"
-        },
-    )
-    sampled_weight: float = field(
-        default=0.0, metadata={"help": "trial: of soft targets along the identifiers of near items"}
-    )
-    neighbour_smoothing: float = field(
-        default=0.0,
-        metadata={"help": "trial: probability mass spread over each symbol's five nearest codes of its level"},
-    )
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -87,9 +73,6 @@ class CARTRDropCriterion(FairseqCriterion):
         shared_encoder: bool = False,
         contrastive_weight: float = 1.0,
         distillation_weight: float = 0.0,
-        rival_weight: float = 0.0,
-        sampled_weight: float = 0.0,
-        neighbour_smoothing: float = 0.0,
     ):
         super().__init__(task)
         if not 0 <= distillation_weight < 1:
@@ -101,8 +84,6 @@ class CARTRDropCriterion(FairseqCriterion):
                 f"--consistency-weight {consistency_weight} must be 0 or more and --label-smoothing {label_smoothing} in [0, 1)"
             )
         self.consistency_weight = consistency_weight
-        self.rival_weight, self.sampled_weight = rival_weight, sampled_weight
-        self.neighbour_smoothing = neighbour_smoothing
         self.label_smoothing = label_smoothing
         self.shared_encoder = shared_encoder
         self.contrastive_weight = contrastive_weight
@@ -112,50 +93,6 @@ class CARTRDropCriterion(FairseqCriterion):
                 f"--distillation-weight {self.distillation_weight}: {self.task.data.directory} holds no embeddings of the items, "
                 "so there is no dense head to learn from; binarise with --embeddings, and train with --dense-dim"
             )
-
-    @functools.cached_property
-    def near_codes(self) -> Tensor:
-        """(V, V) the share of each symbol's five nearest codes."""
-        data, size = self.task.data, len(self.task.target_dictionary)
-        levels = load_file(str(data.directory / "identifiers" / "codec.safetensors"))
-        out = torch.zeros(size, size)
-        for level, offset in zip(sorted(levels), data.bundle.offsets, strict=False):
-            codes = levels[level].float()
-            far = torch.cdist(codes, codes) ** 2
-            near = far.fill_diagonal_(float("inf")).topk(5, largest=False)
-            share = (-near.values / near.values[:, :1].mean()).softmax(1)
-            out[torch.arange(len(codes)).unsqueeze(1) + int(offset), near.indices + int(offset)] = share
-        empty = (out.sum(1) == 0).nonzero().squeeze(1)
-        out[empty, empty] = 1
-        return out
-
-    def ranked(self, model: Any, extra: dict[str, Any], target: Tensor) -> Tensor:
-        """For a quarter of the batch: the right identifier against four of near items, by their whole log-probabilities."""
-        teacher, count, rivals = self.soft_targets, max(1, len(target) // 4), 4
-        rows = torch.randperm(len(target), device=target.device)[:count]
-        best, share, right = teacher.best[rows], teacher.share[rows], target[rows]
-        near = teacher.identifiers.to(target.device)[best]
-        match = (near == right.unsqueeze(1)).all(2)
-        drawn = torch.multinomial(share.masked_fill(match, 0).clamp(min=1e-12).sqrt(), rivals)
-        others = near.gather(1, drawn.unsqueeze(2).expand(-1, -1, near.size(2)))
-        written = torch.cat([right.unsqueeze(1), others], 1).flatten(0, 1)
-        eos = written.new_full((len(written), 1), self.task.target_dictionary.eos())
-        states = {
-            key: [each[:, rows] for each in extra["encoder_out"][key]] for key in ("encoder_out", "encoder_states")
-        }
-        states["encoder_padding_mask"] = [each[rows] for each in extra["encoder_out"]["encoder_padding_mask"]]
-        logits, _ = model.decoder(torch.cat([eos, written[:, :-1]], 1), encoder_out=states)
-        log_probs = torch.log_softmax(logits.float(), -1)
-        scores = log_probs.gather(2, written.unsqueeze(2)).sum((1, 2)).view(count, -1)
-        opinion = torch.cat([(share * match).sum(1, keepdim=True), share.gather(1, drawn)], 1)
-        opinion = opinion / opinion.sum(1, keepdim=True).clamp(min=1e-9) * self.distillation_weight
-        opinion[:, 0] += 1 - self.distillation_weight
-        loss = -(opinion * torch.log_softmax(scores, 1)).sum() * self.rival_weight
-        if self.sampled_weight:
-            along = log_probs.view(count, 1 + rivals, *log_probs.shape[1:])[:, 1:].flatten(0, 1)
-            again = (best.repeat_interleave(rivals, 0), share.repeat_interleave(rivals, 0))
-            loss = loss - (along * teacher.along(*again, others.flatten(0, 1))).sum() * self.sampled_weight / rivals
-        return loss * len(target) / count
 
     @functools.cached_property
     def soft_targets(self) -> SoftTargets:
@@ -195,15 +132,9 @@ class CARTRDropCriterion(FairseqCriterion):
                 )
             soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])
             distilled = -(log_probs * soft[target != self.padding_idx]).sum() / passes
-            more = self.ranked(model, extra, target) if self.rival_weight or self.sampled_weight else 0.0
             loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
         if self.label_smoothing:
             loss = (1 - self.label_smoothing) * loss - self.label_smoothing * log_probs.mean(-1).sum() / passes
-        if self.training and self.neighbour_smoothing:
-            near = -(log_probs * self.near_codes.to(target.device)[target[target != self.padding_idx]]).sum() / passes
-            loss = (1 - self.neighbour_smoothing) * loss + self.neighbour_smoothing * near
-        if self.training and self.distillation_weight:
-            loss = loss + more
         consistency = torch.zeros((), device=loss.device)
         if twice:
             consistency = symmetric_kl(*log_probs)

@@ -72,12 +72,7 @@ class SoftTargets:
         head.train(learning)
         best = scores.float().topk(self.nearest, dim=1)
         share = (best.values * head.scale().float()).softmax(1)
-        self.best, self.share = best.indices, share
-        return self.along(best.indices, share, target)
-
-    def along(self, nearest: Tensor, share: Tensor, target: Tensor) -> Tensor:
-        """Soft targets (B, J, V) of identifiers (B, J), from the nearest items (B, K) and their probabilities (B, K)."""
-        found = self.identifiers.to(target.device)[nearest]  # (B, K, J)
+        found = self.identifiers.to(target.device)[best.indices]  # (B, K, J)
         same = found == target.unsqueeze(1)
         out = torch.zeros(*target.shape, self.symbols, device=target.device)
         for position in range(target.size(1)):

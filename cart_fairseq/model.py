@@ -187,7 +187,6 @@ class CARTModel(TransformerModelBase):
         if self.dense is not None and items is not None and item_features is not None:
             extra["contrastive"] = self.dense.loss(encoder_out, item_features, items)
             extra["mean_state"] = mean_state(encoder_out)[: len(items)]
-            extra["encoder_out"] = encoder_out
         return logits, extra
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:

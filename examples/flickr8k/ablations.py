@@ -1,7 +1,6 @@
 """The lines of ``ablations.sh``, the record of a run, and the table that comes of them.
 
 ablations.py lines [LINE …]         one run a line: LINE|SEED|index captions|flags of build_identifiers|of fairseq-train|of tune
-ablations.py average RUN            checkpoint_last.pt becomes the mean of the five last that were kept by number of updates
 ablations.py record RUN TUNED FILE  settings, commit, seed and metrics of a run
 ablations.py print OUT              the table in Markdown, and OUT/ablations.json: settings, commit, seed and figures of each run
 """
@@ -16,10 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
-import torch
 from report import METRICS, record
 
-from cart_fairseq.files import read_json, replacing, run_script, write_json
+from cart_fairseq.files import read_json, run_script, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +71,7 @@ LINES = (
     Line("beam-10", "beam 10", search="--beam 10"),
     Line("beam-100", "beam 100", search="--beam 100"),
     Line("beam-200", "beam 200", search="--beam 200"),
-    Line("ranking", "ranking loss, weight 1", train="--rival-weight 1"),
-    Line("ranking-0.2", "ranking loss, weight 0.2", train="--rival-weight 0.2"),
-    Line("sampled", "soft targets along near items' identifiers", train="--sampled-weight 1"),
-    Line("neighbours", "smoothing over near codes", train="--neighbour-smoothing 0.1"),
-    Line("averaged", "last five checkpoints averaged", train="--save-interval-updates 30 --keep-interval-updates 5"),
+    Line("discount", "later symbols count less", search="--discounts 1 0.95 0.9 0.85 0.8 0.75 0.7 0.6"),
     Line("excluded", "no index captions", captions="exclude"),
     Line("borrowed", "no index captions, but five of near training items", captions="borrowed"),
 )
@@ -144,21 +138,6 @@ def cell(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1f}{spread}"
 
 
-def average(run: Path) -> None:
-    """Make the last checkpoint of a run the mean of those that it kept by their number of updates."""
-    found = sorted((run / "checkpoints").glob("checkpoint_*_*.pt"), key=lambda path: int(path.stem.split("_")[2]))[-5:]
-    if len(found) < 5:
-        raise ValueError(f"{run / 'checkpoints'}: {len(found)} checkpoints of updates; 5 are needed")
-    states = [torch.load(path, map_location="cpu")["model"] for path in found]
-    last = run / "checkpoints" / "checkpoint_last.pt"
-    whole = torch.load(last, map_location="cpu")
-    for name, value in whole["model"].items():
-        if value.is_floating_point():
-            whole["model"][name] = torch.stack([state[name] for state in states]).mean(0)
-    with replacing(last) as new:
-        torch.save(whole, new)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one of the commands of the module's docstring."""
     command, *rest = sys.argv[1:] if argv is None else argv
@@ -167,8 +146,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif command == "record":
         run, tuned, file = map(Path, rest)
         write_json(file, record(run, tuned, {}))
-    elif command == "average":
-        average(Path(rest[0]))
     else:
         out = Path(rest[0])
         runs = collect(out)

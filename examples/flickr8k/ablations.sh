@@ -4,7 +4,8 @@
 #     TEXT_ENCODER=PATH bash examples/flickr8k/ablations.sh DATA OUT [fairseq-train flags ...]
 #
 # Each line of ablations.py is a run in OUT/LINE-SEED, with the join of the first, full-1; a stopped call goes on when it is
-# given again. Ends with the table on the valid queries, beam 30; OUT/ablations.json is the record of its runs.
+# given again. Ends with the table on the valid queries, beam 30, symbols of all levels counting alike; OUT/ablations.json is the
+# record of its runs.
 #
 #     ABLATIONS="full rdrop"   these lines alone; two calls with different ones can run side by side once full-1 is there
 #     TEXT_ENCODER=            nothing pretrained reads the queries: slower, and less is learned in as many updates
@@ -43,7 +44,6 @@ while IFS='|' read -r line seed captions identifiers more tuning <&3; do
         INDEX_CAPTIONS=$captions IDENTIFIER_FLAGS=$identifiers train "$data" "$run" --seed "$seed" --max-update 660 --fusion none \
             --consistency-weight 0 --decoder-layers 2 --disable-validation ${flags[@]+"${flags[@]}"} "$@"
     fi
-    [ "$line" != averaged ] || "$PYTHON" "$here/ablations.py" average "$run"
     plan measure "$run"
     "$PYTHON" -m cart_fairseq.tune --data "$run/data-bin" --path "$checkpoint" --json "$out/$line-$seed.tuned.json" \
         --dry-run --beam 30 --discounts 1 ${search[@]+"${search[@]}"}
