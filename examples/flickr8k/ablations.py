@@ -105,7 +105,11 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
             tuned = run["tuned"]
             figures = {row["weight"]: {name: row[name] for name in METRICS} for row in tuned["weights"]}
             reached = {"alone": figures[0.0], "together": figures[tuned["best"]]}
-            more = {"beam": tuned["beam"], "dense_weight": tuned["best"]} | reached
+            more = {
+                "beam": tuned["beam"],
+                "discount": tuned.get("discount", 1.0),
+                "dense_weight": tuned["best"],
+            } | reached
             settings = {name: run[name] for name in kept} | {"train_flags": shlex.join(run["train_flags"])}
             found[line.name].append(settings | more)
     return found

@@ -78,7 +78,8 @@ def weighing(out: Path) -> str:
         return ""
     tuned = read_json(out / "tuned.json")
     rows = {row["weight"]: row for row in tuned["weights"]}
-    lines = [f"valid queries, beam {tuned['beam']}, weight of the dense scores:"]
+    discount = tuned.get("discount", 1.0)  # of runs of before there is none
+    lines = [f"valid queries, beam {tuned['beam']}, discount {discount:g} a level, weight of the dense scores:"]
     for weight in dict.fromkeys((0.0, tuned["best"])):
         figures = "".join(f"{rows[weight][metric]:>8.1f}" for metric in METRICS)
         lines.append(f"{'identifiers alone' if weight == 0 else f'weight {weight:g}, kept':<39}{figures}")
