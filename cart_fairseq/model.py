@@ -41,9 +41,8 @@ class CARTModel(TransformerModelBase):
         # as floats, which survive half precision and checkpoint averaging unchanged
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
-        self.register_buffer(
-            "level_discount", torch.tensor(1.0)
-        )  # of symbols' scores in searches; cart_fairseq.tune sets it
+        # of symbols' scores in searches; cart_fairseq.tune sets it
+        self.register_buffer("level_discount", torch.tensor(1.0))
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))
         for module in self.modules():
             if isinstance(module, Fusion) and module.fine:

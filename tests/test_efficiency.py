@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import load_example
 
-from cart_fairseq.sequence_generator import IdentifierGenerator, SearchResult
+from cart_fairseq.search_result import SearchResult
+from cart_fairseq.sequence_generator import IdentifierGenerator
 from cart_fairseq.trie import IdentifierTrie
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "efficiency"

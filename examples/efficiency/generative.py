@@ -14,7 +14,8 @@ from timing import Contender
 from torch import Tensor, nn
 
 from cart_fairseq.model import DEFAULTS
-from cart_fairseq.sequence_generator import IdentifierGenerator, SearchResult
+from cart_fairseq.search_result import SearchResult
+from cart_fairseq.sequence_generator import IdentifierGenerator
 
 TOLERANCE = 1e-4
 
