@@ -26,7 +26,11 @@ class SlowCodec(ResidualCodec):
 
     def encode(self, embeddings):
         node = ray.get_runtime_context().get_node_id()
-        (Path(os.environ["DIARY"]) / f"{time.time_ns()} {node}").touch()
+        diary = Path(os.environ["DIARY"])
+        (diary / f"{time.time_ns()} {node}").touch()
+        patience = time.monotonic() + 60  # on a busy machine one node could do everything before another wakes
+        while len({*workers(diary)}) < 2 and time.monotonic() < patience:
+            time.sleep(0.1)
         time.sleep(0.3)
         return super().encode(embeddings)
 
