@@ -25,7 +25,7 @@ shift 2
 export RECIPE=${RECIPE:-joined}
 flags=(--max-epoch 20)
 [ "$RECIPE" != joined ] || flags=(--max-epoch 16)
-[ -z "${TEXT_ENCODER:-}" ] || flags=(--max-epoch 10 --decoder-layers 4)
+[ -z "${TEXT_ENCODER:-}" ] || flags=(--max-epoch 10 --fusion none --decoder-layers 4)
 [ "${INDEX_CAPTIONS:-}" != borrowed ] || flags=(--max-epoch 9)
 bash "$here/../own_data/run.sh" "$data" "$out" "${flags[@]}" "$@"
 
