@@ -14,7 +14,7 @@ from cart_fairseq.candidates import CandidateSet
 from cart_fairseq.dataset import QueryIdentifierDataset
 from cart_fairseq.precision import convert
 from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.sequence_generator import DEFAULT_SCORING
+from cart_fairseq.sequence_generator import DEFAULT_SCORING, own_discount
 from cart_fairseq.task import CartRetrievalTask
 
 BATCH_SIZE = 256
@@ -64,7 +64,7 @@ class CartRetriever:
     ):
         self.task = task
         self.dense_weight = dense_weight
-        self.level_discount = level_discount
+        self.level_discount = own_discount(models) if level_discount is None else level_discount
         reranked = dense_weight != 0 and all(model.dense is not None for model in models)
         self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring

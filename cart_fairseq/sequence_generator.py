@@ -69,7 +69,7 @@ class IdentifierGenerator(nn.Module):
         if scoring not in SCORINGS:
             raise ValueError(f"scoring is {scoring!r}; it must be one of {', '.join(SCORINGS)}")
         if level_discount is None:
-            level_discount = sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)
+            level_discount = own_discount(models)
         if not 0 < level_discount <= 1:
             raise ValueError(f"--level-discount is {level_discount}; it must be above 0 and at most 1")
         self.models = nn.ModuleList(models)
@@ -217,6 +217,11 @@ class IdentifierGenerator(nn.Module):
             ]
             for query in range(len(result.scores))
         ]
+
+
+def own_discount(models: Sequence[Any]) -> float:
+    """The models' own, the mean over an ensemble; waits for a GPU, so ask once for many searches."""
+    return sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)
 
 
 class _Rows(NamedTuple):

@@ -76,8 +76,9 @@ def search(retriever: CartRetriever, subset: str, candidates: str) -> Found:
     bar = tqdm(total=len(dataset), desc=f"searching {subset}", unit="query", disable=None)
     for queries, net_input in retriever.batches(dataset):
         found = generator.search(net_input, *task.data.source(candidates)).cpu()
-        dense = torch.where(found.scores.isfinite(), found.scores - found.token_scores.sum(2), 0.0)
-        plain = found.token_scores.sum(2).argsort(dim=1, descending=True, stable=True)
+        alone = found.token_scores.sum(2)
+        dense = torch.where(found.scores.isfinite(), found.scores - alone, 0.0)
+        plain = alone.argsort(dim=1, descending=True, stable=True)
         deep = plain.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
         targets = torch.from_numpy(wanted[queries.numpy()])
         scores = found.token_scores.gather(1, deep)

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 from report import METRICS, record
 
 from cart_fairseq.files import read_json, run_script, write_json
+from cart_fairseq.tune import DISCOUNTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ LINES = (
     Line("beam-10", "beam 10", search="--beam 10"),
     Line("beam-100", "beam 100", search="--beam 100"),
     Line("beam-200", "beam 200", search="--beam 200"),
-    Line("discount", "later symbols count less", search="--discounts 1 0.95 0.9 0.85 0.8 0.75 0.7 0.6"),
+    Line("discount", "later symbols count less", search=f"--discounts {' '.join(map(str, DISCOUNTS))}"),
     Line("excluded", "no index captions", captions="exclude"),
     Line("borrowed", "no index captions, but five of near training items", captions="borrowed"),
 )
