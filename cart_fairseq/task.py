@@ -105,6 +105,8 @@ class CartRetrievalTask(FairseqTask):
                 f"--dense-weight is {cfg.dense_weight}, must be 0 or more; --index-repeats is {cfg.index_repeats}, must be 1 "
                 "or more"
             )
+        if cfg.level_discount is not None and not 0 < cfg.level_discount <= 1:
+            raise ValueError(f"--level-discount is {cfg.level_discount}; it must be above 0 and at most 1")
         keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)

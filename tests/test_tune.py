@@ -172,6 +172,8 @@ def test_later_symbols_count_less_where_they_are_told_to(world, checkpoint):
     assert not torch.equal(plain.rows, less.rows)
     with pytest.raises(ValueError, match="--level-discount is 0"):
         task.search_with(models, 9, level_discount=0.0)
+    with pytest.raises(ValueError, match=r"--level-discount is 1\.5"):  # before hours of training
+        setup_task(data, level_discount=1.5)
 
 
 def test_checkpoints_of_before_have_no_discount(world, checkpoint):
