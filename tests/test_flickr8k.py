@@ -123,7 +123,13 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     assert all(len(run) == 6 for run in runs)
     assert len({(run[0], run[1]) for run in runs}) == len(runs)
     assert [run[1] for run in runs if run[0] == "full"] == ["1", "2", "3"]
-    assert runs[0][:2] == ["full", "1"]
+    assert runs[0] == ["full", "1", "", "", "", ""]
+    changed = {run[0]: run[2:] for run in runs if run[1] == "1"}
+    assert changed["borrowed"] == ["borrowed", "", "", ""]
+    assert changed["two-levels"] == ["", "--codebooks 1", "", ""]
+    assert changed["dropout-0.1"] == ["", "", "--dropout 0.1", ""]
+    assert changed["beam-10"] == ["", "", "", "--beam 10"]
+    assert [captions for captions, *_ in changed.values() if captions] == ["exclude", "borrowed"]
     record: dict[str, Any] = {
         "commit": "abc",
         "minutes": 1.5,

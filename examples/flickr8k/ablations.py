@@ -21,7 +21,7 @@ from cart_fairseq.files import read_json, run_script, write_json
 from cart_fairseq.tune import DISCOUNTS
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
     """One line of the table.
 
@@ -43,38 +43,44 @@ class Line:
 
 
 LINES = (
-    Line("full", "the recipe, small", seeds=3),
+    Line(name="full", says="the recipe, small", seeds=3),
     Line(
-        "image",
-        "identifiers of the image features (64 components)",
-        "--embeddings DATA/embeddings.npy --pca 64",
+        name="image",
+        says="identifiers of the image features (64 components)",
+        identifiers="--embeddings DATA/embeddings.npy --pca 64",
         seeds=3,
     ),
-    Line("no-distillation", "without the dense head's soft targets", train="--distillation-weight 0", seeds=3),
-    Line("fusion", "with coarse-to-fine fusion of all encoder layers", train="--fusion coarse-fine", seeds=3),
-    Line("rdrop", "with R-Drop, weight 0.15", train="--consistency-weight 0.15", seeds=3),
-    Line("rdrop-0.5", "with R-Drop, weight 0.5", train="--consistency-weight 0.5"),
     Line(
-        "joined",
-        "identifiers of the joined rows, not of the dual tower's vectors",
-        "--embeddings OUT/full-1/joined/embeddings.npy",
+        name="no-distillation", says="without the dense head's soft targets", train="--distillation-weight 0", seeds=3
     ),
-    Line("rqvae", "k-means and RQ-VAE in place of residual k-means", "--scheme coarse-fine --epochs 100"),
-    Line("two-levels", "one fine level less", "--codebooks 1"),
-    Line("four-levels", "one fine level more", "--codebooks 3"),
-    Line("once", "index captions as often as others", train="--index-repeats 1"),
-    Line("no-smoothing", "without label smoothing", train="--label-smoothing 0"),
-    Line("deeper", "four decoder layers", train="--decoder-layers 4"),
-    Line("wider", "decoder half as wide again", train="--decoder-embed-dim 384 --decoder-ffn-embed-dim 1536"),
-    Line("dropout-0.1", "dropout 0.1, not 0.2", train="--dropout 0.1"),
-    Line("dropout-0.3", "dropout 0.3", train="--dropout 0.3"),
-    Line("renormalised", "renormalised scores", search="--scoring renormalised"),
-    Line("beam-10", "beam 10", search="--beam 10"),
-    Line("beam-100", "beam 100", search="--beam 100"),
-    Line("beam-200", "beam 200", search="--beam 200"),
-    Line("discount", "later symbols count less", search=f"--discounts {' '.join(map(str, DISCOUNTS))}"),
-    Line("excluded", "no index captions", captions="exclude"),
-    Line("borrowed", "no index captions, but five of near training items", captions="borrowed"),
+    Line(name="fusion", says="with coarse-to-fine fusion of all encoder layers", train="--fusion coarse-fine", seeds=3),
+    Line(name="rdrop", says="with R-Drop, weight 0.15", train="--consistency-weight 0.15", seeds=3),
+    Line(name="rdrop-0.5", says="with R-Drop, weight 0.5", train="--consistency-weight 0.5"),
+    Line(
+        name="joined",
+        says="identifiers of the joined rows, not of the dual tower's vectors",
+        identifiers="--embeddings OUT/full-1/joined/embeddings.npy",
+    ),
+    Line(
+        name="rqvae",
+        says="k-means and RQ-VAE in place of residual k-means",
+        identifiers="--scheme coarse-fine --epochs 100",
+    ),
+    Line(name="two-levels", says="one fine level less", identifiers="--codebooks 1"),
+    Line(name="four-levels", says="one fine level more", identifiers="--codebooks 3"),
+    Line(name="once", says="index captions as often as others", train="--index-repeats 1"),
+    Line(name="no-smoothing", says="without label smoothing", train="--label-smoothing 0"),
+    Line(name="deeper", says="four decoder layers", train="--decoder-layers 4"),
+    Line(name="wider", says="decoder half as wide again", train="--decoder-embed-dim 384 --decoder-ffn-embed-dim 1536"),
+    Line(name="dropout-0.1", says="dropout 0.1, not 0.2", train="--dropout 0.1"),
+    Line(name="dropout-0.3", says="dropout 0.3", train="--dropout 0.3"),
+    Line(name="renormalised", says="renormalised scores", search="--scoring renormalised"),
+    Line(name="beam-10", says="beam 10", search="--beam 10"),
+    Line(name="beam-100", says="beam 100", search="--beam 100"),
+    Line(name="beam-200", says="beam 200", search="--beam 200"),
+    Line(name="discount", says="later symbols count less", search=f"--discounts {' '.join(map(str, DISCOUNTS))}"),
+    Line(name="excluded", says="no index captions", captions="exclude"),
+    Line(name="borrowed", says="no index captions, but five of near training items", captions="borrowed"),
 )
 
 
