@@ -73,7 +73,6 @@ LINES = (
     Line(name="deeper", says="four decoder layers", train="--decoder-layers 4"),
     Line(name="wider", says="decoder half as wide again", train="--decoder-embed-dim 384 --decoder-ffn-embed-dim 1536"),
     Line(name="dropout-0.1", says="dropout 0.1, not 0.2", train="--dropout 0.1"),
-    Line(name="dropout-0.3", says="dropout 0.3", train="--dropout 0.3"),
     Line(name="renormalised", says="renormalised scores", search="--scoring renormalised"),
     Line(name="beam-10", says="beam 10", search="--beam 10"),
     Line(name="beam-100", says="beam 100", search="--beam 100"),

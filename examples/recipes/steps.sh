@@ -113,7 +113,7 @@ train() {
     log=$out/checkpoints/train.log # all that fairseq says; the terminal sees the progress
     if ! "$PYTHON" -W ignore -m fairseq_cli.train "$out/data-bin" --user-dir "$root/cart_fairseq" \
         --save-dir "$out/checkpoints" "${train_flags[@]}" "$@" 2>&1 | tee -a "$log" |
-        awk '/ \| (train_inner|valid) \| |Loaded checkpoint/ { print; fflush() }'; then
+        { grep --line-buffered -aE ' \| (train_inner|valid) \| |Loaded checkpoint' || true; }; then
         tail -n 20 "$log" >&2
         exit 1
     fi
