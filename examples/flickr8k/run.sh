@@ -24,7 +24,7 @@ shift 2
 # at most 75 minutes in all on two cores; borrowed captions make an epoch longer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
 flags=(--max-epoch 20)
-[ "$RECIPE" != joined ] || flags=(--max-epoch 16)
+[ "$RECIPE" != joined ] || flags=(--max-epoch 16 --fusion none --decoder-layers 4)
 [ -z "${TEXT_ENCODER:-}" ] || flags=(--max-epoch 10 --fusion none --decoder-layers 4)
 [ "${INDEX_CAPTIONS:-}" != borrowed ] || flags=(--max-epoch 9)
 bash "$here/../own_data/run.sh" "$data" "$out" "${flags[@]}" "$@"
