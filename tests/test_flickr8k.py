@@ -18,6 +18,7 @@ from preprocess import join_captions
 ROOT = Path(__file__).resolve().parents[1]
 baselines = load_example("flickr8k", "baselines")
 compare = load_example("flickr8k", "comparison")
+carried = load_example("flickr8k", "ablations")
 SMALL = ["--pca", "5", "--align", "8"]
 
 
@@ -157,3 +158,47 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     assert runs[0]["alone"]["recall_at_1"] == 30.0
     assert runs[0]["together"]["recall_at_1"] == 35.0
     assert {name: runs[0][name] for name in record} == record | {"train_flags": "--lr 1"}
+
+
+def cells(line):
+    return [cell.strip().strip("*") for cell in line.strip("|").split("|")]
+
+
+def test_readme_shows_what_was_recorded(tmp_path):
+    runs = ROOT / "examples/flickr8k/runs"
+    sections = read_json(runs / "comparison.json")
+    scratch, pretrained, borrowed = (
+        next(title for title in sections if title.startswith(start)) for start in ("nothing", "pretrained", "without")
+    )
+    both, alone = "CART, recommended: identifiers and dense head", "CART, recommended: identifiers alone"
+    paper = "CART as in the paper: identifiers"
+    systems = [
+        *((scratch, system) for system in (both, alone, both, "dual tower", "dual tower", "ridge", "TF-IDF")),
+        *((scratch, system) for system in ("TF-IDF + 2 x ridge", paper, paper)),
+        *((pretrained, system) for system in (both, alone, both, "dual tower", "dual tower")),
+        *((pretrained, system) for system in ("sentence encoder + ridge", "sentence encoder")),
+        *((borrowed, system) for system in (both, alone, "dual tower", "ridge")),
+    ]
+    text = (ROOT / "README.md").read_text().partition("\n## Flickr8k\n")[2].partition("\n### ")[0]
+    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")][2:]
+    for row, (section, system) in zip(rows, systems, strict=True):
+        figures = sections[section][system]["all" if "8,000" in row[1] else "split"]
+        assert row[2:] == [f"{figures[metric]:.1f}" for metric in compare.METRIC_NAMES], row
+    for name, section in (
+        ("scratch", scratch),
+        ("paper", scratch),
+        ("pretrained", pretrained),
+        ("borrowed", borrowed),
+    ):
+        write_json(tmp_path / "run.json", read_json(runs / f"{name}.json"))
+        for system, figures in compare.of_run(tmp_path).items():
+            assert sections[section][f"{compare.RUNS[name]}: {system}"] == figures
+
+
+def test_the_ablation_table_shows_what_was_recorded():
+    folder = ROOT / "examples/flickr8k"
+    shown = (folder / "README.md").read_text().splitlines()
+    lines = {line.name: line for line in carried.LINES}
+    runs = {name: read_json(folder / "runs/ablations.json").get(name, []) for name in lines}
+    for line in carried.table(runs).splitlines():
+        assert line in shown
