@@ -31,6 +31,16 @@ class SearchResult(NamedTuple):
         return SearchResult(integers[..., 0], fractions[..., 0], integers[..., 1:], fractions[..., 1:])
 
 
+def check_discount(discount: float) -> None:
+    """Refuse a discount that is not in (0, 1].
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if not 0 < discount <= 1:
+        raise ValueError(f"--level-discount is {discount}; it must be above 0 and at most 1")
+
+
 def discounted(token_scores: Tensor, discount: float) -> Tensor:
     """The sum of an identifier's symbol scores, where each counts ``discount`` times what the one before it does.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cart_fairseq.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.dense import DenseItems, dense_scores
-from cart_fairseq.search_result import SearchResult, discounted
+from cart_fairseq.search_result import SearchResult, check_discount, discounted
 from cart_fairseq.trie import IdentifierTrie
 
 SCORINGS = ("masked", "renormalised")
@@ -70,8 +70,7 @@ class IdentifierGenerator(nn.Module):
             raise ValueError(f"scoring is {scoring!r}; it must be one of {', '.join(SCORINGS)}")
         if level_discount is None:
             level_discount = own_discount(models)
-        if not 0 < level_discount <= 1:
-            raise ValueError(f"--level-discount is {level_discount}; it must be above 0 and at most 1")
+        check_discount(level_discount)
         self.models = nn.ModuleList(models)
         self.members: list[Any] = list(models)
         self.source = source

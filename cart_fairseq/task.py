@@ -24,6 +24,7 @@ from cart_fairseq.dense import Companions
 from cart_fairseq.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.precision import PRECISIONS, convert
 from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.search_result import check_discount
 from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS, IdentifierGenerator
 
 
@@ -105,8 +106,8 @@ class CartRetrievalTask(FairseqTask):
                 f"--dense-weight is {cfg.dense_weight}, must be 0 or more; --index-repeats is {cfg.index_repeats}, must be 1 "
                 "or more"
             )
-        if cfg.level_discount is not None and not 0 < cfg.level_discount <= 1:
-            raise ValueError(f"--level-discount is {cfg.level_discount}; it must be above 0 and at most 1")
+        if cfg.level_discount is not None:
+            check_discount(cfg.level_discount)
         keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)

@@ -18,10 +18,9 @@ from cart_fairseq.files import run_script
 from cart_fairseq.identifiers import IdentifierBundle, Position
 from cart_fairseq.rqvae import RQVAE
 from preprocess import build_identifiers, fitting, rqvae_runner
-from preprocess.clustering import assign, fit_centres
-from preprocess.codec import ResidualCodec, TreeCodec
+from preprocess.codec import ResidualCodec
 from preprocess.encode import reconstruction_error
-from preprocess.identifier_report import measure, refuse_collapse, table
+from preprocess.identifier_report import table
 from preprocess.working_folder import working_folder
 
 ITEMS, WIDTH = 120, 6
@@ -292,60 +291,3 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path):
         assert (work / "centres.npy").exists()
     with working_folder(tmp_path / "identifiers", "other") as work:
         assert not (work / "centres.npy").exists()
-
-
-def test_report_by_hand():
-    codes = np.array([[0, 0], [0, 1], [1, 1], [1, 1]], dtype=np.int32)
-    report = measure(codes, [Position("k", 4), Position("v1", 2)])
-    assert (report["items"], report["unique_codes"], report["collision_rate"], report["max_collisions"]) == (
-        4,
-        3,
-        0.5,
-        2,
-    )
-    first, second = report["levels"]
-    assert (first["used"], first["utilisation"]) == (2, 0.5)
-    assert first["perplexity"] == first["prefix_perplexity"] == pytest.approx(2)
-    assert second["perplexity"] == pytest.approx(4 / 3**0.75)
-    assert second["prefix_perplexity"] == pytest.approx(2**1.5)
-
-
-def test_collapse_is_judged_by_level_and_in_trees_by_path():
-    # 64 items, 8 nodes of 8 items each: a tree's second level may number its children by any values.
-    codes = np.stack([np.arange(64) // 8, np.arange(64) % 8, np.zeros(64, dtype=int)], axis=1).astype(np.int32)
-    report = measure(codes, [Position(name, 64) for name in ("h1", "h2", "h3")])
-    with pytest.raises(
-        ValueError, match=r"level h1 has collapsed: perplexity 8\.0 of at most 64; level h2 .* level h3"
-    ):
-        refuse_collapse(report, tree=False)
-    with pytest.raises(ValueError, match=r"level h1 has collapsed: perplexity 8\.0 of at most 64\. Items"):
-        refuse_collapse(report, tree=True)
-    report["levels"][0]["size"] = 8
-    refuse_collapse(report, tree=True)
-
-
-def test_tree_separates_distinct_items_and_decodes_to_node_centres():
-    embeddings = points(40)
-    tree = TreeCodec.fit(embeddings, [5, 8], "lloyd", seed=1)
-    codes = tree.encode(embeddings)
-    assert len(np.unique(codes[:, 0])) == 5
-    for node in range(5):
-        rows = codes[:, 0] == node
-        distinct = len(np.unique(embeddings[rows], axis=0))
-        assert len(np.unique(codes[rows, 1])) == min(8, distinct)
-        np.testing.assert_allclose(
-            embeddings[rows].mean(axis=0), tree.centres[tree.first_child[0] + node], rtol=1e-4, atol=1e-4
-        )
-    exact = TreeCodec.fit(embeddings, [5, 40], "minibatch", seed=1)
-    np.testing.assert_array_equal(exact.decode(exact.encode(embeddings)), embeddings)
-
-
-@pytest.mark.parametrize("method", ["minibatch", "lloyd"])
-def test_k_means_repeats_itself_and_assigns_the_nearest_centre_far_from_the_origin(method):
-    embeddings = points() + np.float32(1e4)
-    centres = fit_centres(embeddings, 8, method, seed=1)
-    np.testing.assert_array_equal(centres, fit_centres(embeddings, 8, method, seed=1))
-    distances = np.linalg.norm(embeddings[:, None].astype(np.float64) - centres[None], axis=2)
-    found = assign(embeddings, centres)
-    np.testing.assert_allclose(distances[np.arange(ITEMS), found], distances.min(axis=1), rtol=1e-3)
-    assert len(np.unique(found)) == 8

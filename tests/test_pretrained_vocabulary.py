@@ -101,7 +101,7 @@ def test_queries_change_nothing_of_the_encoder(tmp_path):
     }
 
 
-def refused(tmp_path: Path, model, tokenizer, message: str, **options) -> None:
+def assert_refused(tmp_path: Path, model, tokenizer, message: str, **options) -> None:
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path / "source")
     with pytest.raises(ValueError, match=message):
@@ -114,14 +114,14 @@ def test_other_templates_and_models_are_refused(tmp_path):
     bare = tiny.word_pieces()
     bare.backend_tokenizer.post_processor = None
     gpt = GPT2Model(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=200))
-    refused(tmp_path / "a", gpt, bare, "reads 'a dog' as a dog, not as one special token")
+    assert_refused(tmp_path / "a", gpt, bare, "reads 'a dog' as a dog, not as one special token")
     t5 = T5Model(T5Config(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=200))
-    refused(tmp_path / "b", t5, tokenizer, "a T5Model, not an encoder of texts")
+    assert_refused(tmp_path / "b", t5, tokenizer, "a T5Model, not an encoder of texts")
     few = BertModel(BertConfig(**tiny.SIZES, vocab_size=50))
-    refused(tmp_path / "c", few, tokenizer, rf"its tokeniser has {len(tokenizer)} tokens, its model 50")
-    refused(tmp_path / "d", model, tokenizer, "takes 259 at most", settings=Settings(max_query_tokens=260))
+    assert_refused(tmp_path / "c", few, tokenizer, rf"its tokeniser has {len(tokenizer)} tokens, its model 50")
+    assert_refused(tmp_path / "d", model, tokenizer, "takes 259 at most", settings=Settings(max_query_tokens=260))
     tokenizer.pad_token = None
-    refused(tmp_path / "e", model, tokenizer, "has no padding token")
+    assert_refused(tmp_path / "e", model, tokenizer, "has no padding token")
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):

@@ -23,11 +23,13 @@ shift 2
 
 # at most 75 minutes in all on two cores; borrowed captions make an epoch longer. Yours come last and win
 export RECIPE=${RECIPE:-joined}
-flags=(--max-epoch 20)
-[ "$RECIPE" != joined ] || flags=(--max-epoch 16 --fusion none --decoder-layers 4)
-[ -z "${TEXT_ENCODER:-}" ] || flags=(--max-epoch 10 --fusion none --decoder-layers 4)
-[ "${INDEX_CAPTIONS:-}" != borrowed ] || flags=(--max-epoch 9)
-bash "$here/../own_data/run.sh" "$data" "$out" "${flags[@]}" "$@"
+epochs=20 size=()
+if [ "$RECIPE" = joined ]; then
+    epochs=16 size=(--fusion none --decoder-layers 4)
+    [ -z "${TEXT_ENCODER:-}" ] || epochs=10
+fi
+[ "${INDEX_CAPTIONS:-}" != borrowed ] || { epochs=9 && size=(); } # measured with fusion and three layers alone
+bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" ${size[@]+"${size[@]}"} "$@"
 
 printf '\n== 5. simple methods on the same queries\n'
 identifiers=()
