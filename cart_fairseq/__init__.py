@@ -1,25 +1,22 @@
 """CART as a fairseq plugin: generative cross-modal retrieval with coarse-to-fine identifiers.
 
-Importing it (``--user-dir cart_fairseq``) registers the tasks ``cart_retrieval`` and ``cart_rqvae``, the architectures
-``cart``, ``cart_tiny`` and ``cart_rqvae``, and the criterions ``cart_rdrop`` and ``cart_rqvae``.
+``--user-dir cart_fairseq`` registers the tasks ``cart_retrieval`` and ``cart_rqvae``, the architectures ``cart``,
+``cart_tiny`` and ``cart_rqvae``, and the criterions ``cart_rdrop`` and ``cart_rqvae``: fairseq imports ``tasks/`` and
+``models/`` itself. From Python, ``import cart_fairseq.tasks.plugin`` does the same.
 """
 
-import argparse
-import logging
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    from cart_fairseq.retriever import CartRetriever, Hit
 
-# fairseq's checkpoints hold their arguments in a Namespace; this lets torch's safe loading read them
-torch.serialization.add_safe_globals([argparse.Namespace])
-# importing fairseq says that tensorboardX is missing, whether or not anybody asked for it
-logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
-level = logging.getLogger().level
+__all__ = ["CartRetriever", "Hit"]
 
-from cart_fairseq import checkpoint_copies, criterion, model, rqvae_training, task  # noqa: E402
-from cart_fairseq.retriever import CartRetriever, Hit  # noqa: E402
 
-logging.getLogger().setLevel(level)  # importing fairseq turns on what every library says for debugging
-del level
-checkpoint_copies.install()
+def __getattr__(name: str) -> Any:
+    """Import the public API on first use: torch alone costs seconds that ``--help`` does not need."""
+    if name in __all__:
+        from cart_fairseq import retriever
 
-__all__ = ["CartRetriever", "Hit", "criterion", "model", "rqvae_training", "task"]
+        return getattr(retriever, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

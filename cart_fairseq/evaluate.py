@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cart_fairseq.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.metrics import RECALL_CUTOFFS
-from cart_fairseq.precision import PRECISIONS
-from cart_fairseq.results import (
+from cart_fairseq.measuring.metrics import RECALL_CUTOFFS
+from cart_fairseq.measuring.results import (
     Query,
     Ranking,
     first_outside,
@@ -30,9 +29,10 @@ from cart_fairseq.results import (
     subset_queries,
     subsets_of,
 )
+from cart_fairseq.measuring.trec import write_qrels, write_run
+from cart_fairseq.network.precision import PRECISIONS
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS
-from cart_fairseq.trec import write_qrels, write_run
+from cart_fairseq.search.generator import DEFAULT_SCORING, SCORINGS
 
 DEPTH = max(RECALL_CUTOFFS)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from cart_fairseq.data_bin import DataBin
-from cart_fairseq.text_encoder import TextEncoder, TokenSymbols
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.text_encoder import TextEncoder, TokenSymbols
 
 
 class Pieces:

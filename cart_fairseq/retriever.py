@@ -10,12 +10,13 @@ import torch
 from fairseq import checkpoint_utils, utils
 from torch import Tensor
 
-from cart_fairseq.candidates import CandidateSet
-from cart_fairseq.dataset import QueryIdentifierDataset
-from cart_fairseq.precision import convert
+from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.sequence_generator import DEFAULT_SCORING, own_discount
-from cart_fairseq.task import CartRetrievalTask
+from cart_fairseq.search.generator import DEFAULT_SCORING, own_discount
+from cart_fairseq.tasks import plugin  # noqa: F401
+from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
+from cart_fairseq.tasks.query_dataset import QueryIdentifierDataset
 
 BATCH_SIZE = 256
 BEAM, RERANKED_BEAM = 30, 200
@@ -91,8 +92,8 @@ class CartRetriever:
             data: the data-bin it was trained on.
             beam: beam width of searches; 30 unless given, 200 where a dense head orders the beam.
             device: where to search; a GPU if there is one, unless given.
-            precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.precision.convert`).
-            scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.sequence_generator.IdentifierGenerator` says.
+            precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.network.precision.convert`).
+            scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.search.generator.IdentifierGenerator` says.
             dense_weight: of the dense score, where the models have a dense head; 0 ranks by the identifiers alone. The
                 models' own unless given (:mod:`cart_fairseq.tune`).
             level_discount: what the score of each symbol of an identifier counts of that of the one before it; 1: the same.

@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cart_fairseq.files import replacing, run_script, write_json
-from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
+from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search_result import discounted
-from cart_fairseq.sequence_generator import DEFAULT_SCORING, SCORINGS
+from cart_fairseq.search.generator import DEFAULT_SCORING, SCORINGS
+from cart_fairseq.search.result import discounted
 
 DISCOUNTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cart_fairseq.data_bin import TRIE, DataBin, build_trie
+from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
+from cart_fairseq.catalogue.text_encoder import TextEncoder
 from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
-from cart_fairseq.identifiers import IdentifierBundle
-from cart_fairseq.segments import SCHEMA_VERSION, file_entry
-from cart_fairseq.text_encoder import TextEncoder
-from preprocess.dense_data import open_dense, refuse_measured, write_dense
-from preprocess.inputs import read_captions
-from preprocess.roles import INDEX_CAPTIONS, MEASURED, Caption, assign, candidate_rows, hold_out, resolve
-from preprocess.subsets import cut_queries, encode_queries, write_subset
-from preprocess.vocabulary_choice import VocabularyChoice
+from preprocess.data.inputs import read_captions
+from preprocess.data.roles import INDEX_CAPTIONS, MEASURED, Caption, assign, candidate_rows, hold_out, resolve
+from preprocess.data_bin.choice import VocabularyChoice
+from preprocess.data_bin.dense import open_dense, refuse_measured, write_dense
+from preprocess.data_bin.subsets import cut_queries, encode_queries, write_subset
 
 MANIFEST = "manifest.json"
 

@@ -18,23 +18,23 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.catalogue.identifiers import unique_positions, unique_tokens, write_bundle
 from cart_fairseq.files import digest, run_script, sha256
-from cart_fairseq.identifiers import unique_positions, unique_tokens, write_bundle
-from preprocess.arguments import positive
-from preprocess.assigned import DIGITS, unique_symbols
-from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
-from preprocess.codec import Codec
-from preprocess.drift import baseline
-from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
-from preprocess.encode import Engine, encode_catalogue, local_engine, reconstruction_error
-from preprocess.fitting import Settings, fit_codec
-from preprocess.identifier_report import measure, refuse_collapse, table
-from preprocess.inputs import ItemsFile, match_items
-from preprocess.joined_folder import identifier_rows
-from preprocess.ray_engine import ray_engine
-from preprocess.reassign import LevelledCodec, move_to_free_codes
-from preprocess.rqvae_runner import TrainingSettings, default_batch_size
-from preprocess.working_folder import check_output, is_current, remove, remove_leftovers, working_folder
+from preprocess.data.arguments import positive
+from preprocess.data.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
+from preprocess.data.inputs import ItemsFile, match_items
+from preprocess.data.working_folder import check_output, is_current, remove, remove_leftovers, working_folder
+from preprocess.identifiers.assigned import DIGITS, unique_symbols
+from preprocess.identifiers.clustering import BLOCK_ROWS, FIT_ROWS
+from preprocess.identifiers.codec import Codec
+from preprocess.identifiers.collisions import LevelledCodec, move_to_free_codes
+from preprocess.identifiers.encode import Engine, encode_catalogue, local_engine, reconstruction_error
+from preprocess.identifiers.fitting import Settings, fit_codec
+from preprocess.identifiers.ray_engine import ray_engine
+from preprocess.identifiers.report import measure, refuse_collapse, table
+from preprocess.identifiers.rqvae_runner import TrainingSettings, default_batch_size
+from preprocess.join.folder import identifier_rows
+from preprocess.updating.drift import baseline
 
 SCHEMES = ("coarse-fine", "rqvae", "hierarchical-kmeans", "residual-kmeans", "atomic", "structured")
 MOVABLE = ("coarse-fine", "rqvae", "residual-kmeans")

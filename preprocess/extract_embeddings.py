@@ -22,14 +22,22 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cart_fairseq.files import digest, read_jsonl, replacing, run_script, sha256
-from preprocess.arguments import positive
-from preprocess.embedded_files import RECORD, check_output, is_current, relocated, save_rows, write_record, write_rows
+from preprocess.data.arguments import positive
+from preprocess.data.inputs import MODALITIES, read_captions, read_items
+from preprocess.data.row_store import RowStore
+from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import FAMILIES, Encoder, MediaSample, load_encoder, weights_stamp
 from preprocess.encoders.base import PRECISIONS
-from preprocess.inputs import MODALITIES, read_captions, read_items
-from preprocess.media_loading import MediaBatches, load_batches, stamp
-from preprocess.row_store import RowStore
-from preprocess.working_folder import remove, remove_leftovers, working_folder
+from preprocess.encoders.embedded_files import (
+    RECORD,
+    check_output,
+    is_current,
+    relocated,
+    save_rows,
+    write_record,
+    write_rows,
+)
+from preprocess.encoders.media_loading import MediaBatches, load_batches, stamp
 
 
 def workers(text: str) -> int:

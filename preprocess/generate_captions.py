@@ -22,15 +22,15 @@ from tqdm import tqdm
 
 from cart_fairseq.files import digest, read_json, replacing, run_script, sha256, write_json
 from preprocess import captioners
-from preprocess.arguments import positive
-from preprocess.caption_folding import fresh, known_captions, new_caption_ids
-from preprocess.caption_log import CaptionLog, Record
 from preprocess.captioners import Captioner, NeighbourCaptioner, Settings, Target
-from preprocess.embeddings import check_embeddings
+from preprocess.captioners.caption_folding import fresh, known_captions, new_caption_ids
+from preprocess.captioners.caption_log import CaptionLog, Record
+from preprocess.data.arguments import positive
+from preprocess.data.embeddings import check_embeddings
+from preprocess.data.inputs import MODALITIES, SPLITS, match_items, open_embeddings, read_captions, read_items
+from preprocess.data.roles import BORROWED, resolve
+from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import weights_stamp
-from preprocess.inputs import MODALITIES, SPLITS, match_items, open_embeddings, read_captions, read_items
-from preprocess.roles import BORROWED, resolve
-from preprocess.working_folder import remove, remove_leftovers, working_folder
 
 LOG = "batches.jsonl"
 SHOWN = 3

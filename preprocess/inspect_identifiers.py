@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_jsonl, replacing, run_script
-from cart_fairseq.identifiers import IdentifierBundle
-from preprocess import inspection_page as page
-from preprocess.arguments import positive
-from preprocess.embeddings import Embeddings, RowSubset, open_embeddings
-from preprocess.identifier_report import measure
-from preprocess.inspection import neighbour_agreement, semantic_positions
-from preprocess.inspection_media import MediaShelf
-from preprocess.inspection_plots import COLOURS, tsne_plot, utilisation_plot
-from preprocess.prefix_groups import PrefixGroups
+from preprocess.data.arguments import positive
+from preprocess.data.embeddings import Embeddings, RowSubset, open_embeddings
+from preprocess.identifiers.prefix_groups import PrefixGroups
+from preprocess.identifiers.report import measure
+from preprocess.inspection import page as page
+from preprocess.inspection.agreement import neighbour_agreement, semantic_positions
+from preprocess.inspection.media import MediaShelf
+from preprocess.inspection.plots import COLOURS, tsne_plot, utilisation_plot
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

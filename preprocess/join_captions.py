@@ -5,7 +5,7 @@ that of text features: the embedding mapped there by ridge regression, and the m
 (`build_identifiers --embeddings JOINED/embeddings.npy`) and dense scores are made from it. `--keep-embedding` adds the
 embedding itself, each dimension standardised: little is gained where captions speak for every item, much where embeddings
 alone do, for the mapped part holds only what a linear map finds. `--align` turns joined rows until
-captions find them (`preprocess.alignment`): `aligned.npy`, for identifiers alone.
+captions find them (`preprocess.join.alignment`): `aligned.npy`, for identifiers alone.
 
 Text features are latent semantic analysis, fitted on the captions, or a sentence encoder's. An item's are the mean of its
 captions' at length 1, less the mean over all items that have one, at length 1 again. The regression goes from whitened
@@ -13,7 +13,7 @@ principal components of the embeddings to them, and is fitted on training items;
 An item without captions has the mapped embedding in both parts: zeros would gather such items in clusters of their own,
 by what is missing rather than by what they are.
 
-Only captions that may be trained on (`preprocess.roles`) have any influence: never `query` captions, no index captions of
+Only captions that may be trained on (`preprocess.data.roles`) have any influence: never `query` captions, no index captions of
 valid and test items under `--index-captions exclude`, and none that `preprocess.binarize` with the same `--seed` and
 `--valid-size` holds out where there are no valid queries.
 
@@ -33,14 +33,17 @@ import numpy as np
 from tqdm import tqdm
 
 from cart_fairseq.files import digest, replacing, run_script, sha256
-from preprocess import joined_folder
-from preprocess.alignment import Alignment
-from preprocess.arguments import positive
-from preprocess.clustering import BLOCK_ROWS, FIT_ROWS
-from preprocess.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
+from preprocess.data.arguments import positive
+from preprocess.data.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
+from preprocess.data.inputs import ItemsFile, match_items, read_captions
+from preprocess.data.roles import MEASURED, Caption, assign, hold_out, resolve
+from preprocess.data.row_store import RowStore
+from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import weights_stamp
-from preprocess.inputs import ItemsFile, match_items, read_captions
-from preprocess.join_fitting import (
+from preprocess.identifiers.clustering import BLOCK_ROWS, FIT_ROWS
+from preprocess.join import folder as joined_folder
+from preprocess.join.alignment import Alignment
+from preprocess.join.fitting import (
     COMPONENTS,
     Features,
     Parts,
@@ -50,12 +53,9 @@ from preprocess.join_fitting import (
     fit_map,
     restore_features,
 )
-from preprocess.roles import MEASURED, Caption, assign, hold_out, resolve
-from preprocess.row_store import RowStore
-from preprocess.standardise import Standardised
-from preprocess.text_features import LSA, encoder_spec
-from preprocess.text_space import ItemTexts, TextMap, centred
-from preprocess.working_folder import remove, remove_leftovers, working_folder
+from preprocess.join.standardise import Standardised
+from preprocess.join.text_features import LSA, encoder_spec
+from preprocess.join.text_space import ItemTexts, TextMap, centred
 
 DEFAULTS: dict[str, Any] = {
     "text_features": LSA,

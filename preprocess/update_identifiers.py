@@ -18,17 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cart_fairseq.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import digest, read_json, read_jsonl, run_script, write_json
-from cart_fairseq.identifiers import IdentifierBundle
-from preprocess import bundle_update as on_disk
-from preprocess.codec import load_codec
-from preprocess.data_bin_update import settle_data_bin, write_pending
-from preprocess.drift import baseline, fit_of, table
-from preprocess.embeddings import COLUMN, Embeddings, check_embeddings, open_embeddings
-from preprocess.inputs import ItemsFile, match_items
-from preprocess.joined_folder import dense_rows, identifier_rows
-from preprocess.placement import place
+from preprocess.data.embeddings import COLUMN, Embeddings, check_embeddings, open_embeddings
+from preprocess.data.inputs import ItemsFile, match_items
+from preprocess.identifiers.codec import load_codec
+from preprocess.join.folder import dense_rows, identifier_rows
+from preprocess.updating import bundle as on_disk
+from preprocess.updating.data_bin import settle_data_bin, write_pending
+from preprocess.updating.drift import baseline, fit_of, table
+from preprocess.updating.placement import place
 
 JOURNAL = "update.json"
 SHOWN = 3

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from conftest import write_jsonl
 
-from cart_fairseq.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
-from cart_fairseq.results import subset_queries
+from cart_fairseq.measuring.results import subset_queries
 from preprocess.binarize import main as binarize
 from preprocess.build_identifiers import main as build_identifiers
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from conftest import ITEMS, make_captions, write_jsonl
 
-from cart_fairseq.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
-from cart_fairseq.rqvae import RQVAE
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.rqvae.network import RQVAE
 from preprocess.binarize import binarize
-from preprocess.codec import Codec, ResidualCodec
-from preprocess.identifier_report import measure
+from preprocess.identifiers.codec import Codec, ResidualCodec
+from preprocess.identifiers.report import measure
 from preprocess.update_identifiers import main
 
 WIDTH = 6

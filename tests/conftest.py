@@ -17,9 +17,9 @@ import pytest
 import torch
 import warm_python
 
-from cart_fairseq.identifiers import Position, unique_positions, unique_tokens, write_bundle
-from cart_fairseq.model import CARTModel, cart_tiny_architecture
-from cart_fairseq.task import CartRetrievalConfig, CartRetrievalTask
+from cart_fairseq.catalogue.identifiers import Position, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.models.cart import CARTModel, cart_tiny_architecture
+from cart_fairseq.tasks.cart_retrieval import CartRetrievalConfig, CartRetrievalTask
 from preprocess.binarize import main as binarize
 
 torch.set_num_threads(1)

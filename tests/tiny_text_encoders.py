@@ -21,7 +21,7 @@ from transformers import (
     RobertaModel,
 )
 
-from cart_fairseq.task import CartRetrievalTask
+from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 from preprocess.binarize import binarize
 
 LAYERS, WIDTH, POSITIONS = 3, 16, 260

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
-from cart_fairseq.results import Query
-from preprocess.inputs import match_items, open_embeddings, read_captions, read_items
-from preprocess.roles import MEASURED, Caption, assign, candidate_rows, resolve
+from cart_fairseq.measuring.results import Query
+from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.data.roles import MEASURED, Caption, assign, candidate_rows, resolve
 
 
 def needed(library: str, what: str, extra: str = "benchmark") -> Any:

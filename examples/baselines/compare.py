@@ -27,10 +27,10 @@ from published import DATASETS
 from systems import OWN, WHOLE, line, measured_run, rate, remembered, run_folders
 
 from cart_fairseq.files import replacing, run_script, sha256, write_json
-from cart_fairseq.results import Ranking, measure
-from cart_fairseq.trec import write_run
+from cart_fairseq.measuring.results import Ranking, measure
+from cart_fairseq.measuring.trec import write_run
+from preprocess.data.media import load_image
 from preprocess.encoders import load_encoder, resolve_device
-from preprocess.media import load_image
 
 TOWERS = ("zero-shot", "trained")
 SEARCH_ALONE = (

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from cart_fairseq.files import replacing
-from cart_fairseq.metrics import MRR_CUTOFF
-from cart_fairseq.results import Ranking, measure
+from cart_fairseq.measuring.metrics import MRR_CUTOFF
+from cart_fairseq.measuring.results import Ranking, measure
 
 INDEXES = ("flat", "hnsw")
 HNSW_LINKS, HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT = 32, 200, 128

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from cart_fairseq.results import Ranking
+from cart_fairseq.measuring.results import Ranking
 from preprocess.encoders.pretrained import load_part, loading
 
 CLASSES = {"blip": "BlipForImageTextRetrieval", "blip-2": "Blip2ForImageTextRetrieval"}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from cart_fairseq.dense import info_nce
+from cart_fairseq.network.dense_head import info_nce
 
 FIRST_TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # CLIP's
 

@@ -1,4 +1,4 @@
-"""What is measured of each system: the metrics of `cart_fairseq.results`, and how many queries it answers in a second."""
+"""What is measured of each system: the metrics of `cart_fairseq.measuring.results`, and how many queries it answers in a second."""
 
 import statistics
 import time
@@ -8,10 +8,10 @@ from typing import Any
 
 from collection import Collection
 
-from cart_fairseq.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import read_json, write_json
-from cart_fairseq.metrics import METRIC_NAMES, MRR_CUTOFF
-from cart_fairseq.results import Query, subset_queries
+from cart_fairseq.measuring.metrics import METRIC_NAMES, MRR_CUTOFF
+from cart_fairseq.measuring.results import Query, subset_queries
 from cart_fairseq.retriever import CartRetriever
 
 DEPTH = MRR_CUTOFF

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
 from cart_fairseq.files import run_script, sha256, write_json
-from cart_fairseq.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
-from cart_fairseq.rqvae import RQVAE
+from cart_fairseq.rqvae.network import RQVAE
 from preprocess import update_identifiers
-from preprocess.codec import ResidualCodec
+from preprocess.identifiers.codec import ResidualCodec
 
 SIZE = 128
 SAMPLE, SCALE = 4096, 2**0.5  # rows that codebooks are fitted on; spread of an item minus a centre

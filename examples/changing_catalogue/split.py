@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.files import replacing, run_script
-from preprocess.inputs import match_items, open_embeddings, read_captions, read_items
-from preprocess.roles import Caption, resolve
+from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.data.roles import Caption, resolve
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

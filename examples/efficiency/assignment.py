@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from cart_fairseq.catalogue.identifiers import unique_tokens
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.identifiers import unique_tokens
-from cart_fairseq.rqvae import RQVAE
-from preprocess.clustering import CHUNK_ROWS
-from preprocess.codec import ResidualCodec
-from preprocess.embeddings import open_embeddings
-from preprocess.encode import encode_catalogue, local_engine
+from cart_fairseq.rqvae.network import RQVAE
+from preprocess.data.embeddings import open_embeddings
+from preprocess.identifiers.clustering import CHUNK_ROWS
+from preprocess.identifiers.codec import ResidualCodec
+from preprocess.identifiers.encode import encode_catalogue, local_engine
 
 ROUNDS = 20
 """Turns that the codec and the bare products take."""

@@ -24,11 +24,11 @@ from summary import ratios, table
 from text_encoders import ENCODERS, text_encoder
 from timing import Contender, interleaved, machine, memory_bytes
 
+from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.model import DEFAULTS
-from cart_fairseq.precision import convert
-from cart_fairseq.sequence_generator import SCORINGS, IdentifierGenerator
-from cart_fairseq.trie import IdentifierTrie
+from cart_fairseq.models.cart import DEFAULTS
+from cart_fairseq.network.precision import convert
+from cart_fairseq.search.generator import SCORINGS, IdentifierGenerator
 
 PRECISIONS = ("float32", "bf16", "int8")
 INDEXES = ("flat", "ivf", "hnsw")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import cart_fairseq  # noqa: F401 - before fairseq, whose import then keeps quiet about what it does not find
+import cart_fairseq.tasks.plugin  # noqa: F401 - before fairseq, whose import then keeps quiet about what it does not find
 from fairseq.data import Dictionary
 from torch import Tensor
 
-from cart_fairseq.identifiers import DICTIONARY_SPECIALS, unique_tokens
-from cart_fairseq.model import CARTModel
+from cart_fairseq.catalogue.identifiers import DICTIONARY_SPECIALS, unique_tokens
+from cart_fairseq.models.cart import CARTModel
 
 VOCABULARY = 10_000
 

@@ -13,9 +13,9 @@ from fairseq.sequence_generator import SequenceGenerator
 from timing import Contender
 from torch import Tensor, nn
 
-from cart_fairseq.model import DEFAULTS
-from cart_fairseq.search_result import SearchResult
-from cart_fairseq.sequence_generator import IdentifierGenerator
+from cart_fairseq.models.cart import DEFAULTS
+from cart_fairseq.search.generator import IdentifierGenerator
+from cart_fairseq.search.result import SearchResult
 
 TOLERANCE = 1e-4
 

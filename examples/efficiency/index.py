@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.trie import IdentifierTrie
 
 SIZE = 128
 OFFSETS = [4 + SIZE * position for position in range(4)]

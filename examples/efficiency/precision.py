@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 import torch
 from tqdm import tqdm
 
-from cart_fairseq.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.metrics import METRIC_NAMES
-from cart_fairseq.precision import PRECISIONS
-from cart_fairseq.results import Ranking, measure, subset_queries
+from cart_fairseq.measuring.metrics import METRIC_NAMES
+from cart_fairseq.measuring.results import Ranking, measure, subset_queries
+from cart_fairseq.network.precision import PRECISIONS
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.sequence_generator import SCORINGS
+from cart_fairseq.search.generator import SCORINGS
 
 DEPTH = 10
 

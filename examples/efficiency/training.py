@@ -24,10 +24,10 @@ from fairseq.optim.adam import Adam
 from timing import Contender, interleaved, machine
 from torch import Tensor
 
-from cart_fairseq.allocator import keep_freed_memory
-from cart_fairseq.criterion import CARTRDropCriterion
+from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.model import DEFAULTS, CARTModel
+from cart_fairseq.models.cart import DEFAULTS, CARTModel
+from cart_fairseq.training.allocator import keep_freed_memory
 
 CONSISTENCY_WEIGHT = 0.15
 REFERENCE = "transformer"

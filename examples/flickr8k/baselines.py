@@ -24,12 +24,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.identifiers import IdentifierBundle
-from cart_fairseq.metrics import metric_counts, metrics_from_counts
-from preprocess.codec import load_codec
-from preprocess.inputs import match_items, open_embeddings, read_captions, read_items
-from preprocess.roles import Caption, candidate_rows, resolve
+from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
+from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.data.roles import Caption, candidate_rows, resolve
+from preprocess.identifiers.codec import load_codec
 
 COMPONENTS = 256
 QUERY_BLOCK = 500

@@ -24,13 +24,13 @@ from collection import open_collection
 from sklearn.decomposition import PCA
 
 from cart_fairseq.files import read_json, run_script, write_json
-from cart_fairseq.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
-from preprocess import joined_folder
-from preprocess.alignment import Alignment
-from preprocess.inputs import open_embeddings
-from preprocess.join_fitting import restore_features
-from preprocess.text_features import LSA
-from preprocess.text_space import centred
+from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
+from preprocess.data.inputs import open_embeddings
+from preprocess.join import folder as joined_folder
+from preprocess.join.alignment import Alignment
+from preprocess.join.fitting import restore_features
+from preprocess.join.text_features import LSA
+from preprocess.join.text_space import centred
 
 RUNS = {
     "paper": "CART as in the paper",

@@ -17,12 +17,12 @@ import numpy as np
 from synthetic import ClusteredVectors
 
 from cart_fairseq.files import run_script, write_json
-from preprocess.embeddings import Embeddings
-from preprocess.encode import encode_catalogue, local_engine, reconstruction_error
-from preprocess.fitting import Settings, fit_codec
-from preprocess.identifier_report import measure
-from preprocess.reassign import move_to_free_codes
-from preprocess.rqvae_runner import TrainingSettings, default_batch_size
+from preprocess.data.embeddings import Embeddings
+from preprocess.identifiers.collisions import move_to_free_codes
+from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error
+from preprocess.identifiers.fitting import Settings, fit_codec
+from preprocess.identifiers.report import measure
+from preprocess.identifiers.rqvae_runner import TrainingSettings, default_batch_size
 
 BLOCK_ROWS = 16_384
 

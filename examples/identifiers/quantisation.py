@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.identifiers import IdentifierBundle
-from preprocess.codec import Codec, ResidualCodec, TransformedCodec, load_codec
-from preprocess.embeddings import Embeddings, open_embeddings
-from preprocess.residual_kmeans import ResidualKMeansCodec
+from preprocess.data.embeddings import Embeddings, open_embeddings
+from preprocess.identifiers.codec import Codec, ResidualCodec, TransformedCodec, load_codec
+from preprocess.identifiers.residual_kmeans import ResidualKMeansCodec
 
 
 def relative_error(points: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:

@@ -10,7 +10,7 @@ DRAWN_ROWS = 4096
 
 
 class ClusteredVectors:
-    """Items around Gaussian centres in some of many dimensions; indexed like the embeddings of `preprocess.embeddings`.
+    """Items around Gaussian centres in some of many dimensions; indexed like the embeddings of `preprocess.data.embeddings`.
 
     Args:
         items: N.

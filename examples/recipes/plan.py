@@ -25,7 +25,7 @@ from schedules import RECIPES, Recipe
 
 from cart_fairseq.files import read_json, run_script, sha256, write_json
 from cart_fairseq.retriever import BEAM, RERANKED_BEAM
-from preprocess.inputs import read_items
+from preprocess.data.inputs import read_items
 
 PAIR_COST = 12  # time of a pair's decoder rows, in encoder positions; measured on two cores at width 256
 CLUSTERS = 128  # K and codebook size of the paper

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cart_fairseq.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json, run_script, write_json
-from cart_fairseq.identifiers import IdentifierBundle
 from cart_fairseq.retriever import CartRetriever
 
 METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}

@@ -11,8 +11,8 @@ import torch
 from preprocess.captioners.captioner import Settings, Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
+from preprocess.data.media import load_frames, load_image
 from preprocess.encoders.pretrained import load_part
-from preprocess.media import load_frames, load_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,8 +14,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
 from preprocess.captioners.captioner import Target
-from preprocess.embeddings import Embeddings, blocks
-from preprocess.roles import Caption
+from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.data.roles import Caption
 
 NEIGHBOURS = 40
 
@@ -28,7 +28,7 @@ class NeighbourCaptioner:
 
     Args:
         embeddings: (N, D), rows = items.
-        captions: of `preprocess.roles.resolve`, whose `item_row` are rows of the embeddings.
+        captions: of `preprocess.data.roles.resolve`, whose `item_row` are rows of the embeddings.
         neighbours: how many items an item borrows from.
 
     Raises:

@@ -17,8 +17,8 @@ from preprocess.captioners.blip import without_prompt
 from preprocess.captioners.captioner import Settings, Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
+from preprocess.data.media import load_audio
 from preprocess.encoders.pretrained import load_part
-from preprocess.media import load_audio
 
 DEFAULT = "MU-NLPC/whisper-small-audio-captioning"
 PROMPT = "clotho > caption: "

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from preprocess.media import load_audio, load_frames, load_image, reading
+from preprocess.data.media import load_audio, load_frames, load_image, reading
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 FRAMES = 12

@@ -4,7 +4,7 @@ Its package is on no registry; install it from its repository, https://github.co
 `imagebind:PATH` of `imagebind_huge.pth`; without PATH its package downloads them (4.5 GB) to `.checkpoints/` in the
 current folder, or finds them there. Licence of code and weights: CC-BY-NC-SA 4.0.
 
-Files are decoded by `preprocess.media`; what is cut out of them (sounds: 3 pieces of 2 seconds; videos: 5 pieces of 2
+Files are decoded by `preprocess.data.media`; what is cut out of them (sounds: 3 pieces of 2 seconds; videos: 5 pieces of 2
 seconds, 2 frames each, 3 squares of each) and how it is scaled is that of the package's own loaders.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from preprocess.data.media import load_audio, load_frames_at, load_image, reading, video_seconds
 from preprocess.encoders.base import Encoder, Reader, Settings, Tensors
 from preprocess.encoders.pretrained import loading
-from preprocess.media import load_audio, load_frames_at, load_image, reading, video_seconds
 
 RATE, MEL_BINS, MEL_FRAMES = 16000, 128, 204
 MEL_MEAN, MEL_DEVIATION = -4.268, 9.138

@@ -1,0 +1,133 @@
+"""A data-bin as ``preprocess.binarize`` leaves it: manifest, identifier bundle, candidate sets.
+
+An update writes all files that follow from the bundle into a folder named after the bundle's state to be, replaces the
+bundle's manifest, and then moves the files up. Until they have arrived, that folder is the data-bin.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
+from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.files import read_json
+
+REMEDY = "make it again with python -m preprocess.binarize"
+TRIE = "trie.safetensors"
+
+
+class DataBin:
+    """An opened data-bin.
+
+    Args:
+        directory: the data-bin.
+
+    Raises:
+        ValueError: something is missing, truncated, of another schema, or made for another identifier bundle.
+    """
+
+    def __init__(self, directory: str | Path):
+        root = Path(directory)
+        if not (root / "manifest.json").is_file():
+            raise ValueError(f"{root}: no manifest.json, so not a data-bin; {REMEDY}")
+        manifest = read_json(root / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
+            raise ValueError(f"{root}/manifest.json: does not describe a data-bin; {REMEDY}")
+        if manifest.get("schema_version") != SCHEMA_VERSION:
+            found = manifest.get("schema_version")
+            raise ValueError(
+                f"{root}/manifest.json: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}"
+            )
+        self.bundle = IdentifierBundle.load(root / "identifiers")
+        pending = pending_folder(root, self.bundle.state)
+        self.directory = pending if pending.is_dir() else root
+        self.manifest = read_json(self.directory / "manifest.json")
+        check_sizes(self.directory, self.manifest, REMEDY)
+        if self.bundle.fingerprint != self.manifest["fingerprint"]:
+            raise ValueError(f"{root}: its identifiers are not those it was binarised with; {REMEDY}")
+        if self.bundle.state != self.manifest.get("identifiers", self.bundle.state):
+            raise ValueError(f"{root}: its identifiers were updated apart from it; {REMEDY}")
+        self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """32 bytes that a checkpoint remembers: 16 of the identifiers and their items, 16 of the query vocabulary."""
+        vocabulary = self.manifest["files"]["dict.query.txt"]["sha256"]
+        halves = self.bundle.fingerprint
+        return bytes.fromhex(halves[:16] + halves[32:48] + vocabulary[:32])
+
+    def candidates(self, name: str) -> np.ndarray | None:
+        """Item rows of a candidate set, sorted int64; None stands for every item.
+
+        Raises:
+            ValueError: there is no such set.
+        """
+        if name == "all" and not len(self.bundle.removed):
+            return None
+        path = self.directory / f"candidates.{name}.npy"
+        if not path.is_file():
+            known = ", ".join(sorted(p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy")))
+            raise ValueError(f"{self.directory}: no candidate set {name!r}; there are: {known}")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def trie(self) -> IdentifierTrie:
+        """The trie of the whole catalogue, memory-mapped; built where the data-bin holds none.
+
+        Raises:
+            ValueError: the saved one is damaged or belongs to other identifiers.
+        """
+        if TRIE in self.manifest["files"]:
+            return IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
+        return build_trie(self.bundle)
+
+    @cached_property
+    def dense_items(self) -> DenseItems | None:
+        """Features of the items for a dense head; None where it was binarised without."""
+        if EMBEDDINGS not in self.manifest["files"]:
+            return None
+        return DenseItems(self.directory, self.manifest["index_captions"] == "include")
+
+    def candidate_set(self, rows: np.ndarray) -> CandidateSet:
+        """The items of these rows as a set that can be searched.
+
+        Raises:
+            ValueError: there is none, or one was removed.
+        """
+        values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
+        leaves = self.trie.find(values)
+        if (leaves < 0).any():
+            gone = self.bundle.item_id(int(rows[int((leaves < 0).int().argmax())]))
+            raise ValueError(f"item {gone!r} was removed from the catalogue; leave it out of the candidates")
+        return CandidateSet(leaves)
+
+    def source(self, name: str) -> tuple[IdentifierTrie, CandidateSet | None]:
+        """The trie, and a named candidate set; None stands for every item.
+
+        Raises:
+            ValueError: there is no such set.
+        """
+        if name not in self._candidate_sets:
+            rows = self.candidates(name)
+            self._candidate_sets[name] = (
+                None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
+            )
+        return self.trie, self._candidate_sets[name]
+
+
+def pending_folder(root: Path, state: str) -> Path:
+    """Where the files lie that a data-bin has from a state of its bundle on."""
+    return root / f"next.{state[:16]}"
+
+
+def build_trie(bundle: IdentifierBundle) -> IdentifierTrie:
+    """The trie of a bundle's identifiers, those of removed items left out."""
+    sizes, offsets = [position.size for position in bundle.positions], bundle.offsets.tolist()
+    if not len(bundle.removed):
+        return IdentifierTrie.build(bundle.values, sizes, offsets)
+    return IdentifierTrie.build(bundle.values[bundle.kept], sizes, offsets, bundle.kept)

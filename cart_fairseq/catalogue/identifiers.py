@@ -1,0 +1,291 @@
+"""The identifier bundle: what every item is called, from arrays to dictionary symbols and back (CART 3.2).
+
+An identifier is one value per position, for the default scheme (k, v1..vM, u). Values become symbols of the target
+dictionary by position, ``<k_17> <v1_3> <v2_90> <u_0>``, so that each position has a range of its own.
+"""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from safetensors.numpy import load_file, save_file
+
+from cart_fairseq.catalogue import segments
+from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
+from cart_fairseq.catalogue.trie_build import blocks, build_levels, sort_rows
+from cart_fairseq.files import read_json, replacing, sha256, write_json
+
+DICTIONARY_SPECIALS = 4  # fairseq's <s> <pad> </s> <unk> come before the first symbol of a dictionary file
+FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """One position of every identifier: its name (``k``, ``v1`` … ``u``) and how many values it can take."""
+
+    name: str
+    size: int
+
+    def symbol(self, value: int) -> str:
+        """The dictionary's word for a value, e.g. ``<v1_3>``."""
+        return f"<{self.name}_{value}>"
+
+
+def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
+    """Count, in row order and from 0, the items that share a code: the unique token u (CART 3.2.3).
+
+    Args:
+        codes: (N, C) integers, the semantic part of each identifier.
+        unique_size: symbols reserved per digit of u, at least 2.
+
+    Returns:
+        (N, digits) int32; one digit unless a code is shared by more than ``unique_size`` items, in which case every
+        count is spelled with as many digits as the largest needs, most significant first.
+    """
+    if unique_size < 2:
+        raise ValueError(f"--unique-size is {unique_size}; reserve at least 2 symbols for the unique token")
+    rows = len(codes)
+    order, columns = sort_rows(codes, [int(most) + 1 for most in codes.max(axis=0)] if rows else [1] * codes.shape[1])
+    first = np.ones(rows, dtype=bool)
+    for block in blocks(rows - 1):  # each sorted code beside the next
+        part = columns(slice(block.start, block.stop + 1))
+        first[block.start + 1 : block.stop + 1] = np.any([column[1:] != column[:-1] for column in part], axis=0)
+    places = np.arange(rows)
+    counts = np.empty(rows, dtype=np.int64)
+    counts[order] = places - np.maximum.accumulate(np.where(first, places, 0))
+    digits = 1
+    while rows and counts.max() >= unique_size**digits:
+        digits += 1
+    powers = unique_size ** np.arange(digits - 1, -1, -1)
+    return ((counts[:, None] // powers) % unique_size).astype(np.int32)
+
+
+def unique_positions(digits: int, unique_size: int) -> list[Position]:
+    """The positions that spell the unique token: ``u``, or ``u1`` … where one digit is not enough."""
+    return [Position("u" if digits == 1 else f"u{i + 1}", unique_size) for i in range(digits)]
+
+
+def write_bundle(
+    directory: str | Path,
+    values: np.ndarray,
+    positions: Sequence[Position],
+    items: Collection[Mapping[str, Any]],
+    report: Mapping[str, Any],
+    codec_tensors: Mapping[str, np.ndarray],
+    codec_settings: Mapping[str, Any],
+) -> "IdentifierBundle":
+    """Write a complete identifier bundle, atomically, and open it.
+
+    Args:
+        values: (N, J) integers, one value per item and position; rows must be distinct.
+        positions: the J positions.
+        items: the N objects of ``items.jsonl``, in the same order.
+
+    Raises:
+        ValueError: shapes disagree, a value lies outside its position, or two identifiers are equal.
+    """
+    if values.ndim != 2 or values.shape != (len(items), len(positions)):
+        raise ValueError(f"identifiers have shape {values.shape}, expected ({len(items)}, {len(positions)})")
+    sizes = np.array([position.size for position in positions])
+    if len(values) and ((values < 0) | (values >= sizes)).any():
+        row, column = np.argwhere((values < 0) | (values >= sizes))[0]
+        raise ValueError(f"item row {row}: {positions[column].symbol(values[row, column])} of {sizes[column]} values")
+    build_levels(values, sizes.tolist())  # refuses equal identifiers
+    with replacing(directory, directory=True) as new:
+        segments.write_part(new, values, items)
+        words = (position.symbol(value) for position in positions for value in range(position.size))
+        (new / "dict.id.txt").write_text("".join(f"{word} 1\n" for word in words), encoding="utf-8")
+        save_file({k: np.ascontiguousarray(v) for k, v in codec_tensors.items()}, new / "codec.safetensors")
+        write_json(new / "codec.json", dict(codec_settings))
+        write_json(new / "report.json", dict(report))
+        write_json(
+            new / "manifest.json",
+            {
+                "schema_version": SCHEMA_VERSION,
+                "kind": "identifiers",
+                "items": len(values),
+                "positions": [dataclasses.asdict(position) for position in positions],
+                "files": {name: segments.file_entry(new / name) for name in FILES},
+            },
+        )
+    return IdentifierBundle.load(directory)
+
+
+class IdentifierBundle:
+    """An identifier bundle on disk, opened by :meth:`load`.
+
+    Attributes:
+        directory: where it lies.
+        parts: the folders its rows lie in (:mod:`cart_fairseq.catalogue.segments`).
+        positions: the J positions with their names and sizes.
+        removed: (R,) int64, ascending: rows of items that are no longer in the catalogue, though their identifiers
+            stay reserved.
+        manifest: the parsed ``manifest.json``.
+    """
+
+    def __init__(self, directory: Path, manifest: dict[str, Any]):
+        self.directory = directory
+        self.manifest = manifest
+        try:
+            self.positions = tuple(Position(p["name"], p["size"]) for p in manifest["positions"])
+            self.parts = segments.parts_of(manifest)
+            complete = sum(part.items for part in self.parts) == manifest["items"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
+        if not complete:
+            raise ValueError(f"{directory}/manifest.json: its segments lack items; {segments.REMEDY}")
+        self._arrays = segments.open_values(directory, self.parts, len(self.positions))
+        self.removed = segments.read_removed(directory, manifest)
+
+    @classmethod
+    def load(cls, directory: str | Path, manifest: dict[str, Any] | None = None) -> "IdentifierBundle":
+        """Open a bundle, checking schema, sizes and headers (:meth:`verify` hashes everything).
+
+        Args:
+            directory: where it lies.
+            manifest: to be used instead of the one in ``manifest.json``, for an update that is not yet complete.
+
+        Raises:
+            ValueError: something is missing, truncated or of another schema; the message names the file.
+        """
+        directory = Path(directory)
+        manifest = manifest or segments.read_manifest(directory)
+        check_sizes(directory, manifest, segments.REMEDY)
+        return cls(directory, manifest)
+
+    def verify(self) -> None:
+        """Hash every file against the manifest.
+
+        Raises:
+            ValueError: a checksum differs; the message names the file.
+        """
+        for name, entry in self.manifest["files"].items():
+            found = sha256(self.directory / name)
+            if found != entry["sha256"]:
+                raise ValueError(
+                    f"{self.directory / name}: sha256 is {found[:12]}…, the manifest says {entry['sha256'][:12]}…; "
+                    "the file was changed or damaged, restore it or build the bundle again"
+                )
+
+    def __len__(self) -> int:
+        """N, removed items included."""
+        return int(self.manifest["items"])
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(N, J) int32 in row order; memory-mapped unless items were added."""
+        return self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays)
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """(N - R,) int64, ascending: rows of the items that are in the catalogue."""
+        return np.delete(np.arange(len(self)), self.removed)
+
+    @property
+    def length(self) -> int:
+        """J, the number of positions of every identifier."""
+        return len(self.positions)
+
+    @property
+    def fingerprint(self) -> str:
+        """What a data-bin and a checkpoint remember: the checksum of the identifiers and items that it was built with.
+
+        Updates leave it as it is, since they change nobody's identifier.
+        """
+        files = self.manifest["files"]
+        built = [files.get(name, {}).get("sha256", "")[:32] for name in (segments.IDENTIFIERS, segments.ITEMS)]
+        return str(self.manifest.get("fingerprint") or "".join(built))
+
+    @property
+    def revision(self) -> int:
+        """How often it was updated."""
+        return int(self.manifest.get("revision", 0))
+
+    @cached_property
+    def state(self) -> str:
+        """64 hexadecimal digits that change with every update: what a saved trie belongs to."""
+        return segments.state_of(self.manifest)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """(J,) int64: the first target-dictionary symbol of each position."""
+        sizes = [position.size for position in self.positions]
+        return DICTIONARY_SPECIALS + np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int64)
+
+    def symbols(self) -> np.ndarray:
+        """(N, J) int64: every identifier in symbols of the target dictionary."""
+        return np.asarray(self.values, dtype=np.int64) + self.offsets
+
+    @cached_property
+    def id_column(self) -> pa.ChunkedArray:
+        """The N item ids as strings of Arrow, which are no Python objects."""
+        return segments.read_column(self.directory, self.manifest, "item_id")
+
+    @cached_property
+    def split_column(self) -> pa.ChunkedArray:
+        """The N splits, null where an item has none."""
+        return segments.read_column(self.directory, self.manifest, "split")
+
+    @cached_property
+    def _records(self) -> pa.ChunkedArray:
+        return segments.read_column(self.directory, self.manifest, "record")
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """The N item ids in row order."""
+        return self.id_column.to_pylist()
+
+    @cached_property
+    def splits(self) -> list[str | None]:
+        """Each item's split (train, valid, test) or None, in row order."""
+        return self.split_column.to_pylist()
+
+    def item_id(self, row: int) -> str:
+        """The item id of a row."""
+        return self.id_column[row].as_py()
+
+    def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Rows of some items: (n,) int64, ascending, each once; one pass over the column, whatever its length.
+
+        Raises:
+            ValueError: an item is not in the catalogue.
+        """
+        wanted = pa.array(item_ids, pa.string())
+        found = np.flatnonzero(pc.is_in(self.id_column, value_set=wanted).to_numpy())
+        rows = found[~np.isin(found, self.removed)]
+        if len(rows) < len(wanted.unique()):
+            missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=self.id_column.take(rows))))[0]
+            was_there = pc.is_in(missing, value_set=self.id_column.take(found)).as_py()
+            state = "was removed from" if was_there else "is not in"
+            raise ValueError(f"item {missing.as_py()!r} {state} the catalogue; check the item ids")
+        return rows
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Item id -> row, of the items in the catalogue."""
+        gone = set(self.removed.tolist())
+        return {item_id: row for row, item_id in enumerate(self.item_ids) if row not in gone}
+
+    def record(self, row: int) -> dict[str, Any]:
+        """Everything ``items.jsonl`` says about the item of a row."""
+        return json.loads(self._records[row].as_py())
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The parsed ``report.json`` of the build, or of the last ``compact``."""
+        return read_json(self.directory / self.parts[0].folder / "report.json")
+
+    @cached_property
+    def codec_settings(self) -> dict[str, Any]:
+        """The parsed ``codec.json``."""
+        return read_json(self.directory / "codec.json")
+
+    def codec_tensors(self) -> dict[str, np.ndarray]:
+        """The arrays of ``codec.safetensors``."""
+        return load_file(self.directory / "codec.safetensors")

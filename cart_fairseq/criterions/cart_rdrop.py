@@ -1,0 +1,172 @@
+"""Criterion ``cart_rdrop``: cross entropy and the symmetric KL divergence of two dropout passes (CART Eq. 7-8)."""
+
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor
+
+from cart_fairseq.training.distillation import SoftTargets
+
+
+@dataclass
+class CARTRDropConfig(FairseqDataclass):
+    consistency_weight: float = field(
+        default=0.15,
+        metadata={"help": "omega, the weight of the symmetric KL divergence; 0 does without a second pass"},
+    )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata={"help": "probability mass spread evenly over the identifier vocabulary; 0 as in the paper"},
+    )
+    shared_encoder: bool = field(
+        default=False,
+        metadata={
+            "help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster; a frozen "
+            "text encoder always is"
+        },
+    )
+    contrastive_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of the dense head's loss, where the model has one (--dense-dim)"},
+    )
+    distillation_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the target that is the dense head's opinion of each symbol, in place of the one right symbol; "
+            "0 as in the paper"
+        },
+    )
+
+
+def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(P‖Q) + KL(Q‖P), summed (CART Eq. 7).
+
+    Args:
+        log_p, log_q: (…, V) natural-log probabilities.
+
+    Returns:
+        A scalar.
+    """
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
+
+
+@register_criterion("cart_rdrop", dataclass=CARTRDropConfig)
+class CARTRDropCriterion(FairseqCriterion):
+    """The mean cross entropy of two dropout passes plus omega (KL(P‖Q) + KL(Q‖P)).
+
+    Both terms are summed over target tokens, padding left out, and normalised alike by fairseq (by target tokens). That is
+    half of fairseq's ``label_smoothed_cross_entropy_with_rdrop`` at ``rdrop_alpha`` = 4 omega. Measured data and omega = 0
+    need one pass, and have no KL term. Where the model has a dense head, its InfoNCE per query is added, weighted.
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        consistency_weight: float,
+        label_smoothing: float,
+        shared_encoder: bool = False,
+        contrastive_weight: float = 1.0,
+        distillation_weight: float = 0.0,
+    ):
+        super().__init__(task)
+        if not 0 <= distillation_weight < 1:
+            raise ValueError(f"--distillation-weight is {distillation_weight}; it must be in [0, 1)")
+        if contrastive_weight < 0:
+            raise ValueError(f"--contrastive-weight is {contrastive_weight}; it must be 0 or more")
+        if consistency_weight < 0 or not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"--consistency-weight {consistency_weight} must be 0 or more and --label-smoothing {label_smoothing} in [0, 1)"
+            )
+        self.consistency_weight = consistency_weight
+        self.label_smoothing = label_smoothing
+        self.shared_encoder = shared_encoder
+        self.contrastive_weight = contrastive_weight
+        self.distillation_weight = distillation_weight
+        if distillation_weight and self.task.data.dense_items is None:
+            raise ValueError(
+                f"--distillation-weight {self.distillation_weight}: {self.task.data.directory} holds no embeddings of the items, "
+                "so there is no dense head to learn from; binarise with --embeddings, and train with --dense-dim"
+            )
+
+    @functools.cached_property
+    def soft_targets(self) -> SoftTargets:
+        """Those of the task's items, made when training begins."""
+        data, rows = self.task.data, self.task.data.bundle.kept
+        identifiers = torch.from_numpy(data.bundle.values[rows] + data.bundle.offsets).long()
+        symbols = len(self.task.target_dictionary)
+        return SoftTargets(data.dense_items, self.task.companions, rows, identifiers, symbols)
+
+    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
+        """Compute the loss of a batch.
+
+        Returns:
+            The loss (natural log, summed over tokens), the number of target tokens, and summable logging outputs.
+        """
+        twice = self.training and self.consistency_weight > 0
+        net_input, target = sample["net_input"], sample["target"]
+        passes = 2 if twice else 1
+        shared = twice and (self.shared_encoder or getattr(model.encoder, "frozen", False))
+        if shared:  # the rows of one query stand together and share its encoder states
+            net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
+        elif twice:
+            doubled = ("src_tokens", "src_lengths", "prev_output_tokens")
+            net_input = {**net_input, **{key: torch.cat([net_input[key], net_input[key]]) for key in doubled}}
+        logits, extra = model(**net_input)
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
+        log_probs = log_probs.unflatten(0, (-1, 2)).transpose(0, 1) if shared else log_probs.unflatten(0, (passes, -1))
+        log_probs = log_probs[:, target != self.padding_idx]  # (passes, target tokens, V)
+        wanted = target[target != self.padding_idx].expand(passes, -1)
+        nll = -log_probs.gather(2, wanted.unsqueeze(2)).sum() / passes
+        loss = nll
+        if self.training and self.distillation_weight:
+            if model.dense is None:
+                raise ValueError(
+                    f"--distillation-weight {self.distillation_weight}: the model has no dense head to learn from; give "
+                    "--dense-dim"
+                )
+            soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])
+            distilled = -(log_probs * soft[target != self.padding_idx]).sum() / passes
+            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
+        if self.label_smoothing:
+            loss = (1 - self.label_smoothing) * loss - self.label_smoothing * log_probs.mean(-1).sum() / passes
+        consistency = torch.zeros((), device=loss.device)
+        if twice:
+            consistency = symmetric_kl(*log_probs)
+            loss = loss + self.consistency_weight * consistency
+        contrastive = extra["contrastive"] if extra and "contrastive" in extra else None
+        if contrastive is not None:  # per query, where the rest is per target token
+            loss = loss + self.contrastive_weight * contrastive * target.size(1)
+        sample_size = int(sample["ntokens"])
+        logging_output = {
+            "loss": loss.detach(),
+            "nll_loss": nll.detach(),
+            "consistency": consistency.detach(),
+            "ntokens": sample_size,
+            "nsentences": target.size(0),
+            "sample_size": sample_size,
+        }
+        if contrastive is not None:
+            logging_output["contrastive"] = contrastive.detach() * target.size(1)
+        return loss, sample_size, logging_output
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
+        """Sum over workers; losses are logged in base 2 per target token, as fairseq does everywhere."""
+        names = ["loss", "nll_loss", "consistency"] + ["contrastive"] * any(
+            "contrastive" in log for log in logging_outputs
+        )
+        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in names}
+        size = sum(log.get("sample_size", 0) for log in logging_outputs)
+        for key, value in total.items():
+            metrics.log_scalar(key, value / size / math.log(2) if size else 0.0, size, round=3)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """All logging outputs are sums."""
+        return True

@@ -1,0 +1,1 @@
+"""Retrieval metrics, result tables and TREC files."""

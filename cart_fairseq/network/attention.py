@@ -1,0 +1,113 @@
+"""Multi-head attention to one or several memories, written out (CART 3.4)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cart_fairseq.network.dropout import Dropout
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention to one or several memories, written out.
+
+    Fused kernels are slow to train on 4-token targets; and with time as the first dimension, heads are taken apart
+    without copying.
+
+    Args:
+        embed_dim: width of queries and of the result.
+        num_heads: heads; must divide ``embed_dim``.
+        dropout: dropout of the attention weights.
+        memory_dim: width of what is attended to; ``embed_dim`` unless given.
+
+    Raises:
+        ValueError: ``embed_dim`` is not a multiple of ``num_heads``.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, memory_dim: int | None = None):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"width {embed_dim} is not a multiple of the number of attention heads, {num_heads}")
+        self.num_heads = num_heads
+        self.scale = 1 / math.sqrt(embed_dim // num_heads)
+        self.query = nn.Linear(embed_dim, embed_dim)
+        # a bias of the keys would add the same to all scores of a query and change nothing
+        self.key = nn.Linear(memory_dim or embed_dim, embed_dim, bias=False)
+        self.value = nn.Linear(memory_dim or embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        self.dropout = Dropout(dropout)
+
+    def project(self, memories: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (M, T, B, embed_dim), of M memories (M, T, B, memory_dim)."""
+        return self.key(memories), self.value(memories)
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None, slots: Tensor | None = None
+    ) -> Tensor:
+        """Attend to each memory on its own.
+
+        Args:
+            query: (L, B, embed_dim).
+            key, value: (M, T, B, embed_dim), from :meth:`project`.
+            hidden: (B or 1, L or 1, T) boolean, True where a key must not be seen; None where all are.
+            slots: (R,) int64 where the query is (1, R, embed_dim), any number of rows for each column of the memories:
+                row r stands at place ``slots[r]`` of a flattened grid (rows a column, B).
+
+        Returns:
+            (M, L, B, embed_dim), what the query finds in each of the M memories; (M, 1, R, embed_dim) with slots.
+        """
+        memories, length, batch, width = key.shape
+        rows = batch * self.num_heads
+        heads = self.query(query) * self.scale
+        if slots is not None:
+            grid = heads.new_zeros((int(slots.max()) // batch + 1) * batch, width)
+            heads = grid.index_copy_(0, slots, heads[0])
+        heads = heads.view(-1, rows, width // self.num_heads).transpose(0, 1)
+        keys = key.view(memories * length, rows, -1).permute(1, 2, 0)
+        scores = torch.bmm(heads, keys).view(batch, self.num_heads, -1, memories, length)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden[:, None, :, None, :], float("-inf"))
+        found = [self._mix(each, values, None) for each, values in zip(scores.unbind(3), value.unbind(0), strict=True)]
+        contexts = torch.stack(found).reshape(memories, -1, batch, width)
+        if slots is not None:
+            contexts = contexts.view(memories, 1, -1, width).index_select(2, slots)
+        return self.output(contexts)
+
+    def attend_once(self, query: Tensor, memories: Sequence[Tensor], hidden: Tensor | None = None) -> Tensor:
+        """Project and attend, where the projected memories are not needed again, as in training.
+
+        A few queries to long memories need no keys: q · (W m) = (W' q) · m, so each head's query is mapped into the space of
+        the memories instead, once for all of them. Memories stay apart, which keeps tensors small enough for the
+        allocators of CPUs to use again.
+
+        Args:
+            query: (L, B, embed_dim).
+            memories: M tensors (T, B, memory_dim).
+            hidden: as :meth:`attend` has it.
+
+        Returns:
+            (M, L, B, embed_dim).
+        """
+        length, batch, memory_dim = memories[0].shape
+        positions, _, width = query.shape
+        tokens = len(memories) * length
+        by_keys = tokens * (memory_dim + positions) * width
+        by_queries = positions * (width + tokens * self.num_heads) * memory_dim
+        if by_keys <= by_queries:
+            return self.attend(query, *self.project(torch.stack([*memories])), hidden)
+        heads = (self.query(query) * self.scale).view(positions * batch, self.num_heads, -1).transpose(0, 1)
+        mapped = torch.bmm(heads, self.key.weight.view(self.num_heads, -1, memory_dim))
+        mapped = mapped.view(self.num_heads * positions, batch, memory_dim).transpose(0, 1)
+        found = []
+        for memory in memories:
+            scores = torch.bmm(mapped, memory.permute(1, 2, 0)).view(batch, self.num_heads, positions, length)
+            found.append(self._mix(scores, self.value(memory), None if hidden is None else hidden[:, None]))
+        return self.output(torch.stack(found).view(len(memories), positions, batch, width))
+
+    def _mix(self, scores: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+        """Values (T, B, C) in the proportions of scores (B, heads, L, T), before the output map: (L, B heads, C / heads)."""
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        weights = self.dropout(scores.softmax(-1)).flatten(0, 1)
+        return torch.bmm(weights, value.view(len(value), len(weights), -1).transpose(0, 1)).transpose(0, 1)

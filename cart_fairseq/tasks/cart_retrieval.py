@@ -1,0 +1,296 @@
+"""Task ``cart_retrieval``: data, generator and retrieval metrics for fairseq's commands (CART 3.5, D)."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from fairseq import utils
+from fairseq.data import Dictionary, data_utils
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import MISSING
+from torch import Tensor
+
+from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.measuring.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
+from cart_fairseq.network.precision import PRECISIONS, convert
+from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.search.generator import DEFAULT_SCORING, SCORINGS, IdentifierGenerator
+from cart_fairseq.search.result import check_discount
+from cart_fairseq.tasks.query_dataset import QueryIdentifierDataset
+from cart_fairseq.training.allocator import keep_freed_memory
+from cart_fairseq.training.companions import Companions
+
+
+@dataclass
+class CartRetrievalConfig(FairseqDataclass):
+    data: str = field(default=MISSING, metadata={"help": "the data-bin, as preprocess.binarize writes it"})
+    candidates: ChoiceEnum(["split", "all"]) = field(  # type: ignore[valid-type]
+        default="split",
+        metadata={"help": "which items compete in measuring: those of the measured split, or the whole catalogue"},
+    )
+    eval_beam: int = field(default=30, metadata={"help": "beam width of the retrieval metrics in validation"})
+    beam_scoring: ChoiceEnum(list(SCORINGS)) = field(  # type: ignore[valid-type]
+        default=DEFAULT_SCORING,
+        metadata={
+            "help": "how the search scores symbols: over the whole vocabulary, then masked, or renormalised over the valid "
+            "continuations, which costs nothing where one item is left"
+        },
+    )
+    inference_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
+        default="float32",
+        metadata={"help": "what fairseq-generate and fairseq-interactive compute in; int8 is for CPUs"},
+    )
+    dense_weight: Optional[float] = field(  # fairseq knows Optional alone
+        default=None,
+        metadata={
+            "help": "weight of the dense score that orders the beam, where the model has a dense head; 0: none (the model's "
+            "own, which is the one given in training, or 1, until cart_fairseq.tune sets it)"
+        },
+    )
+    level_discount: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "what the score of each symbol of an identifier counts of that of the one before it, where what the beam "
+            "found is ordered; 1: the same (the model's own, which is 1 until cart_fairseq.tune sets it)"
+        },
+    )
+    index_repeats: int = field(
+        default=1,
+        metadata={
+            "help": "times that an index caption is trained on in an epoch: items known by one caption, beside five of others"
+        },
+    )
+    float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
+        default="highest",
+        metadata={
+            "help": "torch.set_float32_matmul_precision: lower is faster where the processor has bf16 or tf32 units"
+        },
+    )
+
+
+@register_task("cart_retrieval", dataclass=CartRetrievalConfig)
+class CartRetrievalTask(FairseqTask):
+    """Write the identifier of the item that a text query looks for.
+
+    Args:
+        cfg: the task's options.
+        data: the opened data-bin.
+        query_dict, id_dict: source and target dictionary.
+    """
+
+    def __init__(self, cfg: CartRetrievalConfig, data: DataBin, query_dict: Dictionary, id_dict: Dictionary):
+        super().__init__(cfg)
+        self.data = data
+        self.query_dict = query_dict
+        self.id_dict = id_dict
+        self.generator: IdentifierGenerator | None = None
+
+    @classmethod
+    def setup_task(cls, cfg: CartRetrievalConfig, **kwargs: Any) -> "CartRetrievalTask":
+        """Open the data-bin.
+
+        Raises:
+            ValueError: the data-bin or its identifier bundle is not what it should be, or an option is out of range.
+        """
+        if cfg.eval_beam < 10:
+            raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs at least 10")
+        if (cfg.dense_weight or 0) < 0 or cfg.index_repeats < 1:
+            raise ValueError(
+                f"--dense-weight is {cfg.dense_weight}, must be 0 or more; --index-repeats is {cfg.index_repeats}, must be 1 "
+                "or more"
+            )
+        if cfg.level_discount is not None:
+            check_discount(cfg.level_discount)
+        keep_freed_memory()
+        torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
+        paths = utils.split_paths(cfg.data)
+        if len(paths) != 1:
+            raise ValueError(f"one data-bin is needed, found {len(paths)} in {cfg.data!r}")
+        data = DataBin(paths[0])
+        dictionaries = [Dictionary.load(str(data.directory / f"dict.{side}.txt")) for side in ("query", "id")]
+        expected = int(data.bundle.offsets[-1]) + data.bundle.positions[-1].size
+        if len(dictionaries[1]) != expected:
+            raise ValueError(
+                f"{data.directory}/dict.id.txt: {len(dictionaries[1])} symbols, the identifiers need {expected}; {REMEDY}"
+            )
+        return cls(cfg, data, *dictionaries)
+
+    @property
+    def source_dictionary(self) -> Dictionary:
+        """The query vocabulary."""
+        return self.query_dict
+
+    @property
+    def target_dictionary(self) -> Dictionary:
+        """The identifier symbols."""
+        return self.id_dict
+
+    @property
+    def data_fingerprint(self) -> bytes:
+        """What a checkpoint remembers of the identifiers and the vocabulary it was trained with."""
+        return self.data.fingerprint
+
+    @property
+    def max_query_tokens(self) -> int:
+        """Longer queries are cut to this many symbols, ``</s>`` included."""
+        return int(self.data.manifest["inputs"]["max_query_tokens"])
+
+    def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
+        """Load the examples of ``train``, ``valid`` or ``test``.
+
+        Raises:
+            FileNotFoundError: the data-bin has no such subset (fairseq stops looking for more shards then).
+        """
+        prefix = self.data.directory / f"{split}.query-id"
+        if not Path(f"{prefix}.query.idx").is_file():
+            raise FileNotFoundError(f"{self.data.directory}: no subset {split!r}; binarise captions that measure it")
+        queries = data_utils.load_indexed_dataset(f"{prefix}.query", self.query_dict)
+        identifiers = data_utils.load_indexed_dataset(f"{prefix}.id", self.id_dict)
+        measured = str(self.cfg.candidates) == "split" and split != "train"
+        training: dict[str, Any] = self._training_examples() if split == "train" else {}
+        self.datasets[split] = QueryIdentifierDataset(
+            queries,
+            queries.sizes,
+            identifiers,
+            self.query_dict.pad(),
+            self.query_dict.eos(),
+            split if measured else "all",
+            self.max_query_tokens,
+            shuffle=split == "train",
+            **training,
+        )
+
+    def _training_examples(self) -> dict[str, Any]:
+        """Which examples come how often, and what a dense head learns from."""
+        examples: dict[str, Any] = {}
+        columns = pq.read_table(self.data.directory / "queries.train.parquet", columns=["item_row", "role"])
+        if self.cfg.index_repeats > 1:
+            index = np.flatnonzero(columns["role"].to_numpy() == "index")
+            every = [np.arange(len(columns)), *[index] * (self.cfg.index_repeats - 1)]
+            examples["pairs"] = np.concatenate(every)
+        if self.data.dense_items is not None:
+            examples["dense"] = (self.data.dense_items, columns["item_row"].to_numpy(), self.companions)
+        return examples
+
+    @functools.cached_property
+    def companions(self) -> Companions:
+        """The training captions whose features the data-bin holds, by item.
+
+        Raises:
+            ValueError: it holds no embeddings of the items.
+        """
+        items = self.data.dense_items
+        if items is None:
+            raise ValueError(f"{self.data.directory} holds no embeddings of the items; binarise with --embeddings")
+        path = self.data.directory / "queries.train.parquet"
+        item_rows = pq.read_table(path, columns=["item_row"])["item_row"].to_numpy()
+        return Companions(item_rows, items.known_captions(len(item_rows)))
+
+    def build_dataset_for_inference(
+        self, src_tokens: list[Tensor], src_lengths: list[int], **kwargs: Any
+    ) -> QueryIdentifierDataset:
+        """Queries without identifiers, which search the whole catalogue (fairseq-interactive, CartRetriever).
+
+        Raises:
+            ValueError: lexical constraints were asked for.
+        """
+        if kwargs.get("constraints") is not None:
+            raise ValueError("--constraints does not apply to identifiers; leave it out")
+        pad, eos = self.query_dict.pad(), self.query_dict.eos()
+        return QueryIdentifierDataset(src_tokens, np.array(src_lengths), None, pad, eos, "all", self.max_query_tokens)
+
+    def build_generator(
+        self, models: Any, args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **kwargs: Any
+    ) -> Any:
+        """The constrained generator, or fairseq's scorer for ``--score-reference``.
+
+        Raises:
+            ValueError: an option asks for a search that could leave the catalogue or that means nothing here.
+        """
+        if getattr(args, "score_reference", False):
+            return super().build_generator(models, args)
+        unfit = {
+            "sampling": False,
+            "diverse_beam_groups": -1,
+            "diversity_rate": -1.0,
+            "match_source_len": False,
+            "no_repeat_ngram_size": 0,
+            "prefix_size": 0,
+            "lm_path": None,
+            "constraints": None,
+            "print_alignment": None,
+            "retain_iter_history": False,
+            "print_step": False,
+        }
+        for option, neutral in unfit.items():
+            value = getattr(args, option, neutral)
+            if value != neutral:
+                flag = "--" + option.replace("_", "-")
+                raise ValueError(f"{flag} {value} does not apply to constrained identifier search; leave it out")
+        models = [convert(model, str(self.cfg.inference_precision)) for model in models]
+        return self.search_with(models, getattr(args, "beam", 30), getattr(args, "temperature", 1.0))
+
+    def search_with(
+        self,
+        models: Sequence[Any],
+        beam: int,
+        temperature: float = 1.0,
+        scoring: str | None = None,
+        dense_weight: float | None = None,
+        level_discount: float | None = None,
+    ) -> IdentifierGenerator:
+        """A search with one model or an ensemble; options of these names hold for what is not given."""
+        scoring = scoring or str(self.cfg.beam_scoring)
+        items = self.data.dense_items if all(model.dense is not None for model in models) else None
+        weight = self.cfg.dense_weight if dense_weight is None else dense_weight
+        return IdentifierGenerator(
+            models,
+            self.data.source,
+            self.id_dict.eos(),
+            beam,
+            temperature,
+            scoring,
+            None if weight == 0 else items,
+            weight,
+            self.cfg.level_discount if level_discount is None else level_discount,
+        )
+
+    def build_bpe(self, args: Any) -> QueryCodec:
+        """How fairseq's commands turn text into symbols, and identifiers into item ids."""
+        return QueryCodec(self.data)
+
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Add to the loss the counts of a real constrained beam search."""
+        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        generator = self.search_with([model], self.cfg.eval_beam)
+        found = generator.search(sample["net_input"], *self.data.source(sample["candidates"]))
+        hit = (found.tokens == sample["target"].unsqueeze(1)).all(2) & found.scores.isfinite()
+        ranks = torch.where(hit.any(1), hit.int().argmax(1) + 1, 0)
+        logging_output.update({f"_{name}": count for name, count in metric_counts(ranks).items()})
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """Log recall and MRR, in percent, from counts summed over batches and workers."""
+        super().reduce_metrics(logging_outputs, criterion)
+        counts = {name: sum(log.get(f"_{name}", 0) for log in logging_outputs) for name in (QUERIES, *METRIC_NAMES)}
+        if counts[QUERIES]:
+            for name, count in counts.items():
+                metrics.log_scalar_sum(f"_{name}", float(count))
+            for name in METRIC_NAMES:
+                metrics.log_derived(name, lambda meters, name=name: _percentage(meters, name))
+
+    def max_positions(self) -> None:
+        """The dataset cuts long queries itself."""
+        return None
+
+
+def _percentage(meters: Any, name: str) -> float:
+    counts = {key: meters[f"_{key}"].sum for key in (QUERIES, *METRIC_NAMES)}
+    return round(metrics_from_counts(counts)[name], 2)

@@ -1,0 +1,1 @@
+"""Input and output files of every step: items, captions, embeddings, tables, media, working folders."""

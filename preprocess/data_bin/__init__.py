@@ -1,0 +1,1 @@
+"""From identifiers and captions to the data-bin: vocabulary, subsets, dense features."""

@@ -1,0 +1,145 @@
+"""What a dense head needs in a data-bin: the items' embeddings and, joined with captions, the captions' features.
+
+`write_dense` makes it, `update_dense` follows a catalogue that changes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS
+from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
+from preprocess.data.roles import Caption
+from preprocess.join import folder as joined_folder
+
+
+def open_dense(
+    source: Path, items: int, captions: Sequence[dict[str, Any]], index_captions: str
+) -> tuple[Embeddings, np.ndarray | None, str]:
+    """Open embeddings, or a folder that `preprocess.join_captions` wrote.
+
+    Args:
+        items: N, how many the identifiers have.
+        captions: rows of captions.jsonl, those that were joined first; others may follow.
+        index_captions: `include` or `exclude`, which the join must have done alike.
+
+    Returns:
+        (N, D) embeddings; the captions' features (C, T), row i for caption i, or None; a checksum.
+
+    Raises:
+        ValueError: they are not what they should be, not as many as there are items, or joined with other captions.
+    """
+    record = joined_folder.read_record(source) if (source / joined_folder.RECORD).is_file() else None
+    path = joined_folder.dense_rows(source)
+    embeddings = open_embeddings(path)
+    if len(embeddings) != items:
+        raise ValueError(
+            f"{path}: {len(embeddings)} rows, but the identifiers have {items} items; give the embeddings of the items that "
+            "the identifiers were built from"
+        )
+    checksum = check_embeddings(embeddings, path)
+    if record is None:
+        return embeddings, None, checksum
+    bad = joined_folder.damage(source, record)
+    if bad:
+        raise ValueError(f"{source / bad}: missing, or not what {joined_folder.RECORD} says; make the join again")
+    if joined_folder.texts_digest(captions[: record["captions"]]) != record["texts"]:
+        raise ValueError(
+            f"{source}: was joined with other captions; join it with these, or with those that these begin with"
+        )
+    joined_index = record["settings"]["index_captions"]
+    needed = "include" if index_captions == "include" else "exclude"  # what is borrowed says nothing of an item
+    if joined_index != needed:
+        raise ValueError(
+            f"{source}: was joined with --index-captions {joined_index}; with {index_captions} here, {needed} is needed there"
+        )
+    return embeddings, np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False), checksum
+
+
+def refuse_measured(source: Path, features: np.ndarray, measured: Sequence[Caption]) -> None:
+    """Measuring with captions that the items' rows were joined with would find them by themselves.
+
+    Args:
+        source: of the join.
+        features: by line of captions.jsonl, zeros where a caption had no part in the join.
+
+    Raises:
+        ValueError: one of the measured captions had.
+    """
+    lines = np.array([caption.number - 1 for caption in measured], dtype=np.int64)
+    lines = lines[lines < len(features)]
+    for block in blocks(len(lines), features.shape[1]):
+        seen = lines[block][features[lines[block]].any(axis=1)]
+        if len(seen):
+            raise ValueError(
+                f"{source}: was joined with the caption of row {seen[0] + 1}, which is held out for measuring here; give both "
+                "commands the same captions, --seed and --valid-size"
+            )
+
+
+def write_dense(
+    directory: Path, embeddings: Embeddings, captions: np.ndarray | None, training: Sequence[Caption]
+) -> None:
+    """Write both files of the data-bin.
+
+    Args:
+        captions: features by line of captions.jsonl; captions beyond the last have none and get zeros.
+        training: the training subset, in order.
+    """
+    out = np.lib.format.open_memmap(directory / EMBEDDINGS, mode="w+", dtype=embeddings.dtype, shape=embeddings.shape)
+    for block in blocks(*embeddings.shape):
+        out[block] = embeddings[block]
+    out.flush()
+    if captions is None:
+        return
+    shape = (len(training), captions.shape[1])
+    found = np.lib.format.open_memmap(directory / CAPTIONS, mode="w+", dtype=captions.dtype, shape=shape)
+    lines = np.array([caption.number - 1 for caption in training])
+    for block in blocks(*shape):
+        there = lines[block] < len(captions)
+        found[block][there] = captions[lines[block][there]]
+    found.flush()
+
+
+def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | None, added: Embeddings | None) -> None:
+    """Write to ``target`` what changes of a data-bin's dense files; nothing where it has none.
+
+    Args:
+        source: the data-bin as it is.
+        items: rows of the catalogue to be.
+        new_row: (N,) int64, each item's new row, -1 for one that is no more; None where rows stay as they are.
+        added: (n, D) embeddings of the items that join.
+
+    Raises:
+        ValueError: the new embeddings are not as wide as the old ones.
+    """
+    if not (source / EMBEDDINGS).is_file():
+        return
+    old = np.load(source / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+    if added is not None and added.shape[1] != old.shape[1]:
+        raise ValueError(
+            f"the new embeddings are {added.shape[1]} wide, those of {source / EMBEDDINGS}, which a dense head reads, "
+            f"{old.shape[1]}; give embeddings of the same kind, or binarise anew"
+        )
+    if items != len(old):
+        out = np.lib.format.open_memmap(target / EMBEDDINGS, mode="w+", dtype=old.dtype, shape=(items, old.shape[1]))
+        parts: list[tuple[Embeddings, np.ndarray]]
+        if added is not None:
+            parts = [(old, np.arange(len(old))), (added, np.arange(len(old), items))]
+        else:
+            assert new_row is not None
+            parts = [(old, new_row)]
+        for rows, places in parts:
+            for block in blocks(*rows.shape):
+                there = places[block] >= 0
+                out[places[block][there]] = rows[block][there]
+        out.flush()
+    if new_row is not None and (source / CAPTIONS).is_file():
+        kept = (
+            new_row[pq.read_table(source / "queries.train.parquet", columns=["item_row"])["item_row"].to_numpy()] >= 0
+        )
+        if not kept.all():
+            np.save(target / CAPTIONS, np.load(source / CAPTIONS, mmap_mode="r", allow_pickle=False)[kept])

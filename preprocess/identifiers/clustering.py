@@ -1,0 +1,139 @@
+"""k-means as the identifiers use it: scikit-learn's, fitted by mini-batches, with assignment in blocks (CART 3.2.1)."""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from tqdm import tqdm
+
+from cart_fairseq.rqvae.network import nearest
+from preprocess.data.embeddings import Embeddings, RowSubset
+
+BLOCK_ROWS = 16_384
+CHUNK_ROWS = 2_048
+"""Rows that go through the matrix products at once: their intermediate results stay in the processor's cache."""
+FIT_ROWS = 200_000
+"""Codecs of more rows than this are fitted on a seeded sample of so many, unless told otherwise."""
+BATCH_ROWS_PER_CENTRE = 32
+PASSES = 10
+"""Of `partial_fit` over the points."""
+
+
+def fit_centres(
+    points: Embeddings, clusters: int, method: str, seed: int, block_rows: int = BLOCK_ROWS
+) -> NDArray[np.float32]:
+    """k-means centres of points.
+
+    Up to `block_rows` points are fitted at once. More are drawn in batches of that size (at least 32 rows a centre), in
+    an order shuffled for each of ten passes, and given to `MiniBatchKMeans.partial_fit`, which starts from the centres
+    of the first batch. "lloyd" needs all points in memory.
+
+    Args:
+        points: (n, D) float16 or float32.
+        clusters: number of centres; where there are no more distinct points than that, those are the centres.
+        method: "minibatch" (the paper's `MiniBatchKMeans`) or "lloyd" (`KMeans`).
+        seed: of the order and of k-means.
+
+    Returns:
+        (at most `clusters`, D) float32.
+    """
+    batch_rows = max(block_rows, BATCH_ROWS_PER_CENTRE * clusters)
+    batches = shuffled_batches(points, batch_rows, seed) if method == "minibatch" else iter([points[:]])
+    sample = np.asarray(points[:] if len(points) <= batch_rows else next(batches), dtype=np.float32)
+    if len(sample) <= clusters:
+        return distinct_rows(sample)
+    # Distances of points that lie far from the origin lose their digits in float32.
+    shift = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample = sample - shift
+    if method == "lloyd":
+        estimator = KMeans(clusters, n_init=1, random_state=seed)
+    else:
+        # The default batch of 1,024 leaves only 8 points per centre and step at K = 128, too few for high-dimensional
+        # embeddings: most items then fall to a few centres. Several starts guard against the rest.
+        batch = max(4096, BATCH_ROWS_PER_CENTRE * clusters)
+        estimator = MiniBatchKMeans(clusters, batch_size=batch, n_init=3, random_state=seed)
+    # One thread: the same result everywhere, and no threads that spin while another process has the core.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than centres: the report says so
+        estimator.fit(sample)
+        if method == "minibatch" and len(points) > batch_rows:
+            estimator = MiniBatchKMeans(clusters, init=estimator.cluster_centers_, n_init=1, random_state=seed)
+            steps = -(-len(points) // batch_rows) * PASSES
+            for rows in tqdm(batches, total=steps, initial=1, desc="k-means", unit="batch", disable=None):
+                estimator.partial_fit(np.asarray(rows, dtype=np.float32) - shift)
+    return (estimator.cluster_centers_ + shift).astype(np.float32)
+
+
+def shuffled_batches(points: Embeddings, rows: int, seed: int) -> Iterator[np.ndarray]:
+    """Batches of about `rows` points of (n, D), all of the same size to one, PASSES times, shuffled for each pass."""
+    draw = np.random.default_rng(seed)
+    for _ in range(PASSES):
+        for batch in np.array_split(draw.permutation(len(points)), -(-len(points) // rows)):
+            yield points[np.sort(batch)]
+
+
+def distinct_rows(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The distinct rows of points (n, D) in order of first appearance."""
+    _, first = np.unique(points, axis=0, return_index=True)
+    return points[np.sort(first)]
+
+
+def chunks(points: Embeddings) -> Iterator[tuple[slice, Tensor]]:
+    """Walk through (n, D) float16 or float32 points: positions and (up to CHUNK_ROWS, D) float32.
+
+    The tensor is one buffer, filled anew for every chunk.
+    """
+    buffer = torch.empty(min(CHUNK_ROWS, len(points)), points.shape[1])
+    for start in range(0, len(points), CHUNK_ROWS):
+        rows = slice(start, min(start + CHUNK_ROWS, len(points)))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable")  # memory maps are read, never written
+            here = torch.from_numpy(np.asarray(points[rows]))
+        yield rows, buffer[: len(here)].copy_(here)
+
+
+class NearestCentre:
+    """Finds the nearest of some centres, Euclidean; ties go to the lower index.
+
+    Distances are taken from the mean of the centres, as those of points far from the origin lose their digits.
+    """
+
+    def __init__(self, centres: NDArray[np.float32]):
+        shift = centres.mean(axis=0)
+        self.shift = torch.from_numpy(shift)
+        self.shifted = torch.from_numpy(centres - shift)
+
+    def __call__(self, points: Tensor, out: Tensor | None = None) -> Tensor:
+        """(n, D) float32 -> (n,) int64. `out`, of the points' shape, is scratch space."""
+        return nearest(torch.sub(points, self.shift, out=out), self.shifted)
+
+
+@torch.inference_mode()
+def assign(points: Embeddings, centres: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Index of the nearest centre of every point, computed in blocks.
+
+    Args:
+        points: (n, D) float16 or float32.
+        centres: (clusters, D) float32.
+
+    Returns:
+        (n,) int32.
+    """
+    find = NearestCentre(centres)
+    found = np.empty(len(points), dtype=np.int32)
+    for rows, chunk in chunks(points):
+        found[rows] = find(chunk).numpy()
+    return found
+
+
+def sample_rows(points: Embeddings, count: int, seed: int) -> Embeddings:
+    """A seeded sample of `count` rows of (n, D) points, in row order, or all of them where they are no more."""
+    if len(points) <= count:
+        return points
+    return RowSubset(points, np.sort(np.random.default_rng(seed).choice(len(points), count, replace=False)))

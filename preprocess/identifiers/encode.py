@@ -1,0 +1,134 @@
+"""Values of a whole catalogue, block by block, with what they cost; taken up again where a killed run stopped.
+
+`BlockEncoder` is all that is computed; an engine only decides where it runs: here, or in `preprocess.identifiers.ray_engine` on many
+machines.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cart_fairseq.files import replacing
+from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.identifiers.clustering import chunks
+from preprocess.identifiers.codec import Codec, TransformedCodec
+
+CHECKPOINT_BLOCKS = 16
+"""Finished blocks between two times that results are put safely on disk."""
+
+Result = tuple[int, NDArray[np.int32], NDArray[np.float64]]
+"""Number of a block, codes of its rows, and their statistics."""
+Engine = Callable[[NDArray[np.int64]], Iterator[Result]]
+"""Computes the results of the blocks of the given numbers, in any order."""
+
+
+class BlockEncoder:
+    """Encodes blocks of rows and measures how far their values lie from them."""
+
+    def __init__(self, codec: Codec):
+        self.codec = codec
+
+    def __call__(self, block: np.ndarray) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """(n, D) float16 or float32 -> codes (n, C) int32 and statistics (D + 3,) float64, see `statistics`."""
+        codes = self.codec.encode(block)
+        return codes, self.statistics(block, codes)
+
+    @torch.inference_mode()
+    def statistics(self, block: np.ndarray, codes: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Rows; squared error of the decoded rows; squared distance of the rows from their mean; mean (D,).
+
+        Where the codec normalises, of the normalised rows.
+        """
+        transform = self.codec.transform if isinstance(self.codec, TransformedCodec) else None
+        parts = []
+        for rows, chunk in chunks(block):
+            chunk = transform.normalised(chunk) if transform else chunk
+            mean = chunk.mean(dim=0)
+            spread = (chunk - mean).square_().sum()
+            error = chunk.sub(torch.from_numpy(self.codec.decode(codes[rows]))).square_().sum()
+            parts.append(np.concatenate([[len(chunk), error, spread], mean.numpy()]).astype(np.float64))
+        return pooled(np.stack(parts))
+
+
+def pooled(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Statistics (D + 3,) of all rows from those (n, D + 3) of n groups of them."""
+    rows = statistics[:, :1]
+    mean = (rows * statistics[:, 3:]).sum(axis=0) / rows.sum()
+    spread = statistics[:, 2].sum() + (rows * np.square(statistics[:, 3:] - mean)).sum()
+    return np.concatenate([[rows.sum(), statistics[:, 1].sum(), spread], mean])
+
+
+def relative_error(statistics: NDArray[np.float64]) -> float:
+    """Mean squared error relative to the variance: 0 exact, 1 no better than the mean."""
+    return float(statistics[1] / statistics[2]) if statistics[2] else 0.0
+
+
+def reconstruction_error(codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32]) -> float:
+    """`relative_error` of (N, D) embeddings and their (N, C) codes, read in blocks."""
+    encoder = BlockEncoder(codec)
+    parts = [encoder.statistics(np.asarray(embeddings[b]), codes[b]) for b in blocks(*embeddings.shape)]
+    return relative_error(pooled(np.stack(parts)))
+
+
+def local_engine(codec: Codec, embeddings: Embeddings, block_rows: int) -> Engine:
+    """Encodes here, one block after the other, with torch's threads."""
+    encoder = BlockEncoder(codec)
+
+    def results(pending: NDArray[np.int64]) -> Iterator[Result]:
+        for number in pending.tolist():
+            yield number, *encoder(np.asarray(embeddings[number * block_rows : (number + 1) * block_rows]))
+
+    return results
+
+
+def encode_catalogue(
+    engine: Engine, shape: tuple[int, int], values: int, block_rows: int, work: Path
+) -> tuple[NDArray[np.int32], float]:
+    """Codes and reconstruction error of all rows.
+
+    Args:
+        engine: computes blocks of `block_rows` rows.
+        shape: (N, D) of the embeddings.
+        values: C, values per row.
+        work: receives `assignment/`, from which a run that was killed goes on.
+
+    Returns:
+        (N, C) int32, a memory map of a file in `work`; the relative reconstruction error.
+    """
+    rows, dimension = shape
+    folder, count = work / "assignment", -(-rows // block_rows)
+    if not folder.exists():
+        with replacing(folder, directory=True) as new:
+            create = np.lib.format.open_memmap
+            create(new / "codes.npy", mode="w+", dtype=np.int32, shape=(rows, values))
+            create(new / "statistics.npy", mode="w+", dtype=np.float64, shape=(count, dimension + 3))
+            create(new / "done.npy", mode="w+", dtype=np.bool_, shape=(count,))
+    codes, statistics, done = (
+        np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+") for name in ("codes", "statistics", "done")
+    )
+    finished: list[int] = []
+
+    def keep() -> None:
+        """A block counts as done only when its codes are on disk."""
+        codes.flush()
+        statistics.flush()
+        done[finished] = True
+        done.flush()
+        finished.clear()
+
+    pending = np.flatnonzero(~done)
+    with tqdm(total=rows, desc="assigning", unit="row", unit_scale=True, disable=None) as bar:
+        bar.update(min(rows, int(done.sum()) * block_rows))
+        for number, block_codes, block_statistics in engine(pending) if len(pending) else ():
+            codes[number * block_rows : (number + 1) * block_rows] = block_codes
+            statistics[number] = block_statistics
+            finished.append(number)
+            bar.update(len(block_codes))
+            if len(finished) == CHECKPOINT_BLOCKS:
+                keep()
+    keep()
+    return codes, relative_error(pooled(statistics))

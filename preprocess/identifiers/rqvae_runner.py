@@ -1,0 +1,161 @@
+"""Runs `fairseq-train` on a file of residuals and hands back the trained RQ-VAE (CART appendix C).
+
+The training itself is fairseq's; its parts are in `cart_fairseq.tasks.cart_rqvae`. A killed run is taken up again from
+its last checkpoint by calling `train_rqvae` once more with the same arguments.
+"""
+
+import ctypes
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import cart_fairseq.files
+from cart_fairseq.rqvae.network import RQVAE
+
+PEAK_LEARNING_RATE = 1e-4
+INITIAL_LEARNING_RATE = 1e-6
+CHECKPOINTS = 20
+"""About as many checkpoints are written, one over the other, in the course of a run."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What determines the trained RQ-VAE besides the residuals.
+
+    epochs, warmup_epochs: passes over the residuals; the learning rate rises from 1e-6 to 1e-4 over warmup_epochs, then
+        falls with the inverse square root of the update number.
+    batch_size: rows per update.
+    """
+
+    codebooks: int
+    codebook_size: int
+    latent_dim: int
+    epochs: int
+    warmup_epochs: int
+    batch_size: int
+    seed: int
+
+
+def default_batch_size(rows: int) -> int:
+    """About eight updates per epoch, as many as 8,000 items have at 1,024: a power of two between 32 and 1,024."""
+    return 2 ** min(10, max(5, math.ceil(math.log2(max(1, rows / 8)))))
+
+
+def fairseq_arguments(
+    residuals: Path, save_dir: Path, rows: int, settings: TrainingSettings, processes: int = 1
+) -> list[str]:
+    """Command line of the training run; the paper's epochs become updates here.
+
+    Several processes share every batch, so the same updates follow from the same options whatever their number.
+    """
+    updates_per_epoch = math.ceil(rows / settings.batch_size)
+    options = {
+        "--user-dir": Path(cart_fairseq.files.__file__).parent,
+        "--task": "cart_rqvae",
+        "--arch": "cart_rqvae",
+        "--criterion": "cart_rqvae",
+        "--rqvae-codebooks": settings.codebooks,
+        "--rqvae-codebook-size": settings.codebook_size,
+        "--rqvae-latent-dim": settings.latent_dim,
+        "--optimizer": "adam",
+        "--lr": PEAK_LEARNING_RATE,
+        "--lr-scheduler": "inverse_sqrt",
+        "--warmup-init-lr": INITIAL_LEARNING_RATE,
+        "--warmup-updates": max(1, settings.warmup_epochs * updates_per_epoch),
+        "--max-epoch": settings.epochs,
+        "--batch-size": settings.batch_size,
+        "--required-batch-size-multiple": 1,  # fairseq's 8 splits or drops what is left of the rows
+        "--num-workers": 0,
+        "--seed": settings.seed,
+        "--distributed-world-size": processes,
+        "--save-dir": save_dir,
+        "--save-interval": max(1, settings.epochs // CHECKPOINTS),
+        "--log-format": "simple",
+        "--log-interval": 1_000_000,
+    }
+    if processes > 1:
+        options["--distributed-backend"] = "nccl" if torch.cuda.device_count() >= processes else "gloo"
+        options["--ddp-backend"] = "legacy_ddp"  # fairseq's other one insists on GPUs
+    flags = ["--disable-validation", "--no-epoch-checkpoints"]
+    # Several processes cannot share a GPU.
+    flags += [] if torch.cuda.device_count() >= processes else ["--cpu"]
+    return [str(residuals), *(str(part) for option in options.items() for part in option), *flags]
+
+
+def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, processes: int = 1) -> RQVAE:
+    """Train, or finish training, an RQ-VAE.
+
+    With several processes initial weights, batches, updates and learning rates are those of one. Gradients are the sum
+    of the processes' parts, so they round otherwise: the same number of processes gives the same bits, another number
+    weights that agree to rounding at first and may drift apart over a long run.
+
+    Args:
+        residuals: (N, D) float32 `.npy` file.
+        work: folder for `checkpoints/` and `fairseq-train.log`.
+        settings: of the run; `work` must not hold checkpoints of other settings.
+        processes: how many train together on this machine, started by torchrun.
+
+    Raises:
+        OSError: fairseq-train failed; the message ends with its last words and names the log.
+    """
+    rows, dimension = np.load(residuals, mmap_mode="r", allow_pickle=False).shape
+    checkpoints, log_path = work / "checkpoints", work / "fairseq-train.log"
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command += ["-m", "preprocess.identifiers.rqvae_worker"]
+    else:
+        command += ["fairseq_cli.train"]
+    command += fairseq_arguments(residuals, checkpoints, rows, settings, processes)
+    with (
+        open(log_path, "a", encoding="utf-8") as log,
+        tqdm(total=settings.epochs, desc="RQ-VAE", unit="epoch", disable=None) as bar,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            preexec_fn=end_with_parent,
+            # Threads that spin while they wait make the run several times slower as soon as anything else computes.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                if "begin training epoch " in line:
+                    bar.update(int(line.rsplit(" ", 1)[1]) - 1 - bar.n)
+        except BaseException:
+            process.terminate()
+            raise
+        bar.update(settings.epochs - bar.n if process.wait() == 0 else 0)
+    if process.returncode:
+        words = " | ".join(log_path.read_text(encoding="utf-8").splitlines()[-3:])
+        raise OSError(f"fairseq-train ended with exit code {process.returncode}: {words} (all of it in {log_path})")
+    return load_rqvae(checkpoints / "checkpoint_last.pt", dimension, settings)
+
+
+def end_with_parent() -> None:
+    """In the child, on Linux: be terminated when the parent dies, however it dies, so that no orphan keeps training."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def load_rqvae(checkpoint: Path, dimension: int, settings: TrainingSettings) -> RQVAE:
+    """The RQ-VAE of a fairseq checkpoint, on the CPU, read in torch's safe mode."""
+    rqvae = RQVAE(dimension, settings.latent_dim, settings.codebooks, settings.codebook_size)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    rqvae.load_state_dict({name.removeprefix("rqvae."): tensor for name, tensor in state.items()})
+    return rqvae.requires_grad_(False).eval()

@@ -1,0 +1,1 @@
+"""What identifiers mean: tables, plots and a page of what shares a prefix."""

@@ -1,0 +1,1 @@
+"""Embeddings joined with features of captions."""

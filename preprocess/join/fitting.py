@@ -1,0 +1,156 @@
+"""What `preprocess.join_captions` fits, on samples: text features, their centre, and the way from embeddings to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cart_fairseq.files import write_json
+from preprocess.data.embeddings import Embeddings, RowSubset
+from preprocess.identifiers.clustering import sample_rows
+from preprocess.identifiers.fitting import write_tensors
+from preprocess.join.alignment import Alignment, TowerPairs
+from preprocess.join.folder import PARTS, VOCABULARY
+from preprocess.join.standardise import Standardised
+from preprocess.join.text_features import LSA, EncoderFeatures, LsaFeatures
+from preprocess.join.text_space import ItemTexts, TextMap, centred
+
+COMPONENTS = 256
+"""Principal components of the embeddings, where there are so many."""
+
+Features = LsaFeatures | EncoderFeatures
+
+
+@dataclass
+class Parts:
+    """Everything that is fitted.
+
+    features: captions -> (n, T) float32.
+    text_map: embeddings -> (n, T) float32.
+    centre: (T,) float32, the mean of the items' text features.
+    kept: embeddings -> (n, D) float32, where rows keep them.
+    alignment: rows joined -> (n, T + A) float32, where that is wanted.
+    """
+
+    features: Features
+    text_map: TextMap
+    centre: NDArray[np.float32]
+    kept: Standardised | None = None
+    alignment: Alignment | None = None
+
+    @property
+    def widths(self) -> list[int]:
+        """Of what a joined row consists of."""
+        return [len(self.centre)] * 2 + ([len(self.kept.mean)] if self.kept else [])
+
+    def write(self, folder: Path) -> None:
+        """Write them."""
+        tensors = self.text_map.tensors() | {"text.centre": self.centre}
+        for more in (self.kept, self.alignment):
+            tensors |= more.tensors() if more else {}
+        if isinstance(self.features, LsaFeatures):
+            tensors |= self.features.tensors()
+            write_json(folder / VOCABULARY, self.features.vocabulary)
+        write_tensors(folder / PARTS, tensors)
+
+
+def drawn(rows: NDArray[np.int64], settings: dict[str, Any]) -> NDArray[np.int64]:
+    """A seeded sample of `train_sample` of some rows, in their order, or all where they are no more."""
+    count = settings["train_sample"]
+    if len(rows) <= count:
+        return rows
+    return np.sort(np.random.default_rng(settings["seed"]).choice(rows, count, replace=False))
+
+
+def fit_features(texts: Sequence[str], settings: dict[str, Any], device: str, source: Path) -> Features:
+    """lsa fitted on a sample of the texts of the file `source`, or the encoder, which needs no fitting."""
+    if settings["text_features"] != LSA:
+        return EncoderFeatures(settings["text_features"], device)
+    sample = [texts[i] for i in drawn(np.arange(len(texts)), settings)]
+    return LsaFeatures.fit(sample, settings["text_dim"], settings["seed"], source)
+
+
+def restore_features(
+    settings: dict[str, Any], tensors: dict[str, np.ndarray], vocabulary: Sequence[str], device: str
+) -> Features:
+    """lsa as an earlier join fitted it, or the encoder."""
+    if settings["text_features"] != LSA:
+        return EncoderFeatures(settings["text_features"], device)
+    return LsaFeatures.load(tensors, vocabulary)
+
+
+def fit_map(
+    embeddings: Embeddings,
+    texts: ItemTexts,
+    centre: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    settings: dict[str, Any],
+    embeddings_path: Path,
+    captions_path: Path,
+) -> TextMap:
+    """The way from embeddings to text features: components of a sample of all items, regression on known ones.
+
+    Args:
+        known: (N,), the training items with text.
+        embeddings_path, captions_path: for messages.
+
+    Raises:
+        ValueError: no item is known, or `TextMap.fit` refuses.
+    """
+    if not known.any():
+        raise ValueError(
+            f"{captions_path}: no training item has a caption with a known word, there is nothing to map embeddings to; give captions of "
+            "items whose split is train, or that have none"
+        )
+    sample = sample_rows(embeddings, settings["train_sample"], settings["seed"])
+    rows = drawn(np.flatnonzero(known), settings)
+    targets = centred(texts.means(rows), centre)
+    pca = settings["pca"] or min(COMPONENTS, *sample.shape)
+    known_rows = RowSubset(embeddings, rows)
+    try:
+        return TextMap.fit(sample, known_rows, targets, pca, settings["ridge"], settings["block_rows"])
+    except ValueError as error:
+        raise ValueError(f"{embeddings_path}: {error}") from None
+
+
+def fit_kept(embeddings: Embeddings, settings: dict[str, Any]) -> Standardised | None:
+    """How joined rows keep embeddings, from a sample of all items; None where they do not."""
+    if not settings["keep_embedding"]:
+        return None
+    return Standardised.fit(sample_rows(embeddings, settings["train_sample"], settings["seed"]), settings["block_rows"])
+
+
+def fit_alignment(
+    embeddings: Embeddings,
+    captions: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    parts: Parts,
+    settings: dict[str, Any],
+    source: Path,
+) -> Alignment | None:
+    """The towers, trained on a sample of the captions; None where no alignment is wanted.
+
+    Args:
+        captions: (U, T) float32 features, as they are.
+        owners: (U,) int64, the row of each caption's item.
+        parts: all others.
+        source: captions.jsonl, for messages.
+
+    Raises:
+        ValueError: the captions are of fewer than two items.
+    """
+    if not settings["align"]:
+        return None
+    sample = drawn(np.flatnonzero(captions.any(axis=1)), settings)
+    rows, places = np.unique(owners[sample], return_inverse=True)
+    items = RowSubset(embeddings, rows)
+    mapped, kept = parts.text_map(items), parts.kept(items) if parts.kept else None
+    said = centred(captions[sample], parts.centre)
+    pairs = TowerPairs(said, places, mapped, settings["index_captions"] == "include", kept)
+    try:
+        return Alignment.fit(pairs, settings["align"], settings["seed"])
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None

@@ -1,0 +1,1 @@
+"""Items that join or leave a catalogue whose identifiers are built."""

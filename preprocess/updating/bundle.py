@@ -1,0 +1,173 @@
+"""Changes of an identifier bundle on disk, each of which leaves the old bundle or the new one, whenever it is killed.
+
+New files are written beside the old ones, and `manifest.json`, which names the files that count, is replaced last, by
+one rename (:mod:`cart_fairseq.catalogue.segments`). `settle` removes what that leaves over.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from cart_fairseq.catalogue import segments
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.files import replacing, write_json
+from preprocess.identifiers.report import measure
+
+MANIFEST, REPORT, LOCK = "manifest.json", "report.json", "update.lock"
+PART_FILES = (segments.IDENTIFIERS, segments.ITEMS, REPORT)
+BLOCK_ROWS = 1 << 17
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from updating a bundle at the same time.
+
+    Raises:
+        ValueError: one is doing so.
+    """
+    with open(directory / LOCK, "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{directory}: another process is updating it; wait for that one and try again") from None
+        yield
+
+
+def next_manifest(bundle: IdentifierBundle) -> dict[str, Any]:
+    """The manifest of the revision after this one, with nothing changed yet."""
+    return {
+        **bundle.manifest,
+        "revision": bundle.revision + 1,
+        "fingerprint": bundle.fingerprint,
+        "segments": [list(part) for part in bundle.parts],
+        "files": dict(bundle.manifest["files"]),
+    }
+
+
+def segment_name(revision: int) -> str:
+    """The folder of a revision's new rows, relative to the bundle."""
+    return f"segments/{revision:06}/"
+
+
+def add_segment(
+    bundle: IdentifierBundle, values: np.ndarray, items: Iterable[Mapping[str, Any]], report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write new rows.
+
+    Args:
+        values: (n, J) int32, identifiers that differ from all others.
+        items: the n objects of ``items.jsonl``.
+        report: what to remember of them.
+
+    Returns:
+        The manifest with them, which is not yet in force.
+    """
+    manifest = next_manifest(bundle)
+    folder = segment_name(manifest["revision"])
+    with replacing(bundle.directory / folder, directory=True) as new:
+        segments.write_part(new, values, items)
+        write_json(new / REPORT, dict(report))
+    manifest["segments"].append([folder, len(values)])
+    manifest["items"] += len(values)
+    for name in PART_FILES:
+        manifest["files"][folder + name] = segments.file_entry(bundle.directory / folder / name)
+    return manifest
+
+
+def remove_rows(bundle: IdentifierBundle, rows: np.ndarray) -> dict[str, Any]:
+    """Write which rows are removed, `rows` (n,) int64 beside those that were; returns the manifest to be."""
+    manifest = next_manifest(bundle)
+    manifest["files"].pop(manifest.get("removed"), None)
+    name = f"removed.{manifest['revision']:06}.npy"
+    with replacing(bundle.directory / name) as new:
+        np.save(new, np.union1d(bundle.removed, rows).astype(np.int64), allow_pickle=False)
+    manifest["removed"] = name
+    manifest["files"][name] = segments.file_entry(bundle.directory / name)
+    return manifest
+
+
+def merge_segments(bundle: IdentifierBundle) -> dict[str, Any]:
+    """Write all rows that are left into one segment, which `settle` makes the bundle's own files; returns its manifest.
+
+    Its report is that of the build with new figures for what follows from the identifiers.
+    """
+    manifest = next_manifest(bundle)
+    folder = segment_name(manifest["revision"])
+    codes = sum(not position.name.startswith("u") for position in bundle.positions)
+    with replacing(bundle.directory / folder, directory=True) as new:
+        kept = bundle.values[bundle.kept]
+        np.save(new / segments.IDENTIFIERS, kept, allow_pickle=False)
+        copy_items(bundle, new / segments.ITEMS)
+        write_json(new / REPORT, {**bundle.report, **measure(kept[:, :codes], bundle.positions[:codes])})
+    gone = [part.folder + name for part in bundle.parts for name in PART_FILES]
+    for name in (*gone, manifest.pop("removed", None)):
+        manifest["files"].pop(name, None)
+    manifest |= {"segments": [[folder, len(kept)]], "items": len(kept)}
+    for name in PART_FILES:
+        manifest["files"][folder + name] = segments.file_entry(bundle.directory / folder / name)
+    return manifest
+
+
+def copy_items(bundle: IdentifierBundle, path: Path) -> None:
+    """Write the table of the items that are left, block by block."""
+    keep = np.ones(len(bundle), dtype=bool)
+    keep[bundle.removed] = False
+    row = 0
+    with (
+        pq.ParquetWriter(path, segments.SCHEMA) as writer,
+        tqdm(total=len(bundle), desc="copying items", unit="item", unit_scale=True, disable=None) as bar,
+    ):
+        for part in bundle.parts:
+            for batch in pq.ParquetFile(bundle.directory / part.folder / segments.ITEMS).iter_batches(BLOCK_ROWS):
+                writer.write_batch(batch.filter(pa.array(keep[row : row + len(batch)])))
+                row += len(batch)
+                bar.update(len(batch))
+
+
+def link_over(source: Path, target: Path) -> None:
+    """Put a file at a second place, atomically; as a hard link where the file system has such."""
+    if target.exists() and target.samefile(source):
+        return
+    with replacing(target) as new:
+        try:
+            os.link(source, new)
+        except OSError:
+            shutil.copyfile(source, new)
+
+
+def settle(directory: Path) -> None:
+    """Bring a bundle into its plain form and remove what no manifest names. May be killed and repeated at any time."""
+    manifest = segments.read_manifest(directory)
+    parts = segments.parts_of(manifest)
+    if len(parts) == 1 and parts[0].folder:
+        folder = parts[0].folder
+        for name in PART_FILES:
+            link_over(directory / folder / name, directory / name)
+            manifest["files"][name] = manifest["files"].pop(folder + name)
+        parts = [segments.Part("", parts[0].items)]
+        manifest["segments"] = [list(part) for part in parts]
+        write_json(directory / MANIFEST, manifest)
+    named = {directory / part.folder for part in parts}
+    for folder_path in (directory / "segments").glob("[!.]*"):
+        if folder_path not in named:
+            shutil.rmtree(folder_path)
+    for path in directory.glob("removed.*.npy"):
+        if path.name != manifest.get("removed"):
+            path.unlink()
+    remove_scratch(directory)
+    remove_scratch(directory / "segments")
+
+
+def remove_scratch(directory: Path) -> None:
+    """Remove what `replacing` leaves where it is killed."""
+    for scratch in directory.glob(".*.tmp"):
+        shutil.rmtree(scratch)

@@ -1,0 +1,112 @@
+"""Carries an update of a data-bin's identifier bundle to the files that follow from it.
+
+Those are the trie, the candidate sets, the subsets where items were removed or renumbered, a dense head's embeddings, and
+the manifest. All of them
+are written into one folder (:mod:`cart_fairseq.catalogue.data_bin`), which is the data-bin from the moment on when the bundle's new
+manifest is in place; `settle_data_bin` moves them up.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie, pending_folder
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.segments import file_entry
+from cart_fairseq.files import read_json, replacing, write_json
+from preprocess.data.embeddings import Embeddings
+from preprocess.data.roles import MEASURED, candidate_rows
+from preprocess.data_bin.dense import update_dense
+from preprocess.data_bin.subsets import files_of, keep_rows
+from preprocess.updating.bundle import MANIFEST, link_over, remove_scratch
+
+
+def write_pending(
+    data: DataBin, after: IdentifierBundle, new_row: np.ndarray | None, added: Embeddings | None = None
+) -> None:
+    """Write the files of a data-bin that go with its bundle as it is about to be.
+
+    Args:
+        data: the settled data-bin.
+        after: its bundle after the update.
+        new_row: (N,) int64, each item's new row, -1 for an item that is no more; None where rows stay as they are.
+        added: (n, D) embeddings of the items that join.
+
+    Raises:
+        ValueError: a dense head reads embeddings of another width.
+    """
+    root = data.directory
+    sets = candidate_sets(data, after, new_row)
+    counts = {subset: dict(count) for subset, count in data.manifest["counts"].items()}
+    dropped: set[str] = set()
+    with replacing(pending_folder(root, after.state), directory=True) as new:
+        (new / "identifiers").symlink_to(Path("..") / "identifiers")
+        build_trie(after).save(new / TRIE, after.state)
+        for name, rows in sets.items():
+            np.save(new / f"candidates.{name}.npy", rows, allow_pickle=False)
+        for subset, count in list(counts.items()):
+            if new_row is not None:
+                count["queries"] = keep_rows(root, new, subset, new_row)
+            count["candidates"] = len(sets.get(subset, sets["all"]))
+            if not count["queries"]:
+                del counts[subset]
+                dropped |= set(files_of(subset))
+        update_dense(root, new, len(after), new_row, added)
+        entries = {name: entry for name, entry in data.manifest["files"].items() if "/" not in name}
+        for name in sorted(entries.keys() - dropped):
+            if not (new / name).exists():
+                link_over(root / name, new / name)
+        entries = {name: entry for name, entry in entries.items() if name not in dropped}
+        ours = (
+            entries.keys() | {TRIE} | {f"candidates.{name}.npy" for name in ("all", *MEASURED)}
+        )  # not the user's sets
+        files = {
+            path.name: entries[path.name] if is_unchanged(path, root, entries) else file_entry(path)
+            for path in sorted(new.iterdir())
+            if path.name in ours
+        }
+        write_json(new / MANIFEST, {**data.manifest, "identifiers": after.state, "counts": counts, "files": files})
+
+
+def is_unchanged(path: Path, root: Path, entries: dict[str, Any]) -> bool:
+    """Whether a file is the one that the data-bin's manifest has an entry for."""
+    return path.name in entries and path.samefile(root / path.name)
+
+
+def candidate_sets(data: DataBin, after: IdentifierBundle, new_row: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Rows of every candidate set after the update: name -> (C,) int64, ascending.
+
+    The sets that binarising makes follow from the items' splits; from others, the removed items are taken out.
+    """
+    sets = {"all": after.kept}
+    existing = {path.name.split(".")[1] for path in data.directory.glob("candidates.*.npy")}
+    for subset in MEASURED:
+        if subset in existing or pc.any(pc.equal(after.split_column, subset)).as_py():
+            held_out = subset == "valid" and data.manifest["valid_held_out"]
+            sets[subset] = candidate_rows(after.split_column, subset, held_out, after.removed)
+    for name in existing - sets.keys():
+        rows = np.load(data.directory / f"candidates.{name}.npy", allow_pickle=False)
+        rows = rows if new_row is None else new_row[rows]
+        sets[name] = rows[rows >= 0]
+    return sets
+
+
+def settle_data_bin(root: Path) -> None:
+    """Move the files of a complete update up and remove what is left over. May be killed and repeated at any time."""
+    data = DataBin(root)
+    remove_scratch(root)
+    if data.directory != root:
+        before = read_json(root / MANIFEST)["files"]
+        for name in before.keys() - data.manifest["files"].keys():
+            if "/" not in name:
+                (root / name).unlink(missing_ok=True)
+        for path in sorted(data.directory.iterdir()):
+            if not path.is_symlink():
+                link_over(path, root / path.name)
+        data.directory.rename(root / f".{data.directory.name}.tmp")
+    for folder in root.glob("next.*"):
+        shutil.rmtree(folder)
+    remove_scratch(root)

@@ -1,0 +1,124 @@
+"""Whether a frozen codec still fits: how far new items lie from what it was fitted on, beside the old ones.
+
+A codec describes the catalogue that it was fitted on. Items of another kind lie further from its centres, lose more in
+quantisation, and crowd on the same codes, where only their unique token tells them apart.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from preprocess.data.embeddings import Embeddings
+from preprocess.identifiers.clustering import NearestCentre, chunks, sample_rows
+from preprocess.identifiers.codec import Codec, TransformedCodec
+
+BASELINE_ROWS = 10_000
+"""Old items that new ones are compared with, at most."""
+RETRAIN_ERROR = 1.25
+"""Times the old items' mean squared error, or 95th percentile of distances, from which new ones call for a new codec."""
+RETRAIN_MOVED = 0.01
+"""Share of items on full codes from which identifiers say less than they could."""
+RETRAIN_GROWTH = 0.5
+"""Share of added items in the catalogue from which the codec describes a minority."""
+
+
+@torch.inference_mode()
+def fit_of(codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32]) -> dict[str, Any]:
+    """How well (n, C) codes describe (n, D) embeddings.
+
+    Returns:
+        items; centre_distance: `mean`, `p50` and `p95` of the distances to the nearest centre of the first level;
+        squared_error: mean squared distance to the decoded code. Where the codec transforms embeddings, after that.
+    """
+    transform = codec.transform if isinstance(codec, TransformedCodec) else None
+    inner = codec.inner if isinstance(codec, TransformedCodec) else codec
+    centres = first_centres(inner)
+    find, of_centre = NearestCentre(centres), torch.from_numpy(centres)
+    distances, errors = np.empty(len(embeddings)), np.empty(len(embeddings))
+    for rows, chunk in chunks(embeddings):
+        points = torch.from_numpy(transform(chunk.numpy())) if transform else chunk
+        distances[rows] = (points - of_centre[find(points)]).norm(dim=1).numpy()
+        errors[rows] = (points - torch.from_numpy(inner.decode(codes[rows]))).square().sum(dim=1).numpy()
+    p50, p95 = np.percentile(distances, [50, 95])
+    return {
+        "items": len(embeddings),
+        "centre_distance": {"mean": float(distances.mean()), "p50": float(p50), "p95": float(p95)},
+        "squared_error": float(errors.mean()),
+    }
+
+
+def baseline(codec: Codec, embeddings: Embeddings, seed: int = 1) -> dict[str, Any]:
+    """`fit_of` a seeded sample of old items' embeddings (N, D)."""
+    sample = sample_rows(embeddings, BASELINE_ROWS, seed)
+    return fit_of(codec, sample, codec.encode(sample))
+
+
+def first_centres(codec: Codec) -> NDArray[np.float32]:
+    """(K, D) float32, the centres of a codec's first level; for schemes that have no such level, one for all."""
+    tensors = codec.tensors()
+    if "tree.centres" in tensors:
+        first, children = tensors["tree.first_child"][0], tensors["tree.children"][0]
+        return tensors["tree.centres"][first : first + max(1, children)]
+    for name in ("centres", "levels.0", "atomic.mean"):
+        if name in tensors:
+            return tensors[name]
+    raise ValueError(
+        f"no centres among the codec's tensors ({', '.join(sorted(tensors))}); build the identifiers again"
+    )
+
+
+def advice(report: dict[str, Any]) -> list[str]:
+    """Plain sentences: why to build the identifiers again and train, or that there is no reason to.
+
+    Args:
+        report: with `new` and perhaps `old` as `fit_of` measures them, `shared`, `old_collision_rate` and `moved`,
+            shares of items, and `added_share`, that of all added items in the catalogue.
+    """
+    reasons = []
+    new, old = report["new"], report.get("old")
+    if old is not None:
+        worse = (
+            ("squared error", ratio(new["squared_error"], old["squared_error"])),
+            (
+                "95th percentile of distances to the nearest centre",
+                ratio(new["centre_distance"]["p95"], old["centre_distance"]["p95"]),
+            ),
+        )
+        reasons += [
+            f"their {what} is {found:.2f} times that of the old ones" for what, found in worse if found > RETRAIN_ERROR
+        ]
+    if report["moved"] > RETRAIN_MOVED:
+        reasons.append(f"{report['moved']:.1%} of them found their code full")
+    if report["added_share"] > RETRAIN_GROWTH:
+        reasons.append(f"{report['added_share']:.0%} of the catalogue was added since the codec was fitted")
+    if reasons:
+        return [f"Build the identifiers again and train: {reason}." for reason in reasons]
+    if old is None:
+        return ["How the old items fit is not known: give --reference, embeddings of old items, to compare with."]
+    return ["The codec fits the new items about as well as the old ones: no need to build the identifiers again."]
+
+
+def ratio(new: float, old: float) -> float:
+    """new / old, where 0 / 0 is no change."""
+    return 1.0 if new == old else float(np.divide(new, old)) if old else float("inf")
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as text, for people."""
+    columns = [("new items", report["new"])] + ([("old items", report["old"])] if "old" in report else [])
+    lines = ["".join([f"{'':<34}", *(f"{name:>12}" for name, _ in columns)])]
+    for label, value in (
+        ("items measured", lambda fit: f"{fit['items']:,}"),
+        ("distance to nearest centre, mean", lambda fit: f"{fit['centre_distance']['mean']:.4g}"),
+        ("distance to nearest centre, median", lambda fit: f"{fit['centre_distance']['p50']:.4g}"),
+        ("distance to nearest centre, 95 %", lambda fit: f"{fit['centre_distance']['p95']:.4g}"),
+        ("squared error of the code", lambda fit: f"{fit['squared_error']:.4g}"),
+    ):
+        lines.append("".join([f"{label:<34}", *(f"{value(fit):>12}" for _, fit in columns)]))
+    collisions = f"{'items on the code of an old one':<34}{report['shared']:>12.1%}"
+    if report.get("old_collision_rate") is not None:
+        collisions += f"   (old items that share their code: {report['old_collision_rate']:.1%})"
+    lines += [collisions, f"{'items that found their code full':<34}{report['moved']:>12.1%}"]
+    return "\n".join([*lines, "", *advice(report)])

@@ -1,0 +1,147 @@
+"""The nearest code with room, for items whose own code is full.
+
+Another value on the last level is taken, the nearest first; where no value there has room, another one on the level
+before, and below it again the nearest; and so on.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.identifiers.codec import Codec, TransformedCodec, TreeCodec
+from preprocess.identifiers.collisions import LevelledCodec
+
+Prefix = tuple[int, ...]
+
+
+def nearest_codes(
+    codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32], room: Callable[[Prefix, int], NDArray[np.int64]]
+) -> NDArray[np.int32]:
+    """Give items other codes than theirs, one after the other.
+
+    Args:
+        embeddings: (n, D).
+        codes: (n, C) int32, the items' own, which are full.
+        room: from the first C - 1 values of codes, and the number of values that may follow, to how many items each of
+            these codes can take: (values,) int64. Asked once for each prefix.
+
+    Returns:
+        (n, C) int32.
+
+    Raises:
+        ValueError: no code has room for an item.
+    """
+    length, found = codes.shape[1], np.empty_like(codes)
+    if not length:
+        raise no_room()
+    search = NearestCode(codec, length, room)
+    with tqdm(total=len(codes), desc="finding codes with room", unit="item", disable=None) as bar:
+        for block in blocks(*embeddings.shape):
+            points = np.asarray(embeddings[block], dtype=np.float32)
+            distances = level_distances(codec, points, codes[block, :-1])
+            for row, code in enumerate(codes[block].tolist()):
+                found[block.start + row] = search.take(points[row : row + 1], code, distances[row])
+                bar.update()
+    return found
+
+
+def no_room() -> ValueError:
+    """What there is to say when all codes are full."""
+    return ValueError(
+        "the symbols reserved for the unique token are used up, and no code has room for another item; build the "
+        "identifiers again with a larger --unique-size"
+    )
+
+
+class NearestCode:
+    """Hands out places on codes.
+
+    Args:
+        codec: whose codes they are.
+        length: C, how many values they have.
+        room: as for `nearest_codes`.
+    """
+
+    def __init__(self, codec: Codec, length: int, room: Callable[[Prefix, int], NDArray[np.int64]]):
+        self.codec = codec
+        self.length = length
+        self.ask = room
+        self.room: dict[Prefix, NDArray[np.int64]] = {}
+        self.full: set[Prefix] = set()
+
+    def take(self, embedding: NDArray[np.float32], code: list[int], distances: NDArray[np.float32]) -> Prefix:
+        """A place for an item (1, D) with a prefix of `code` as long as can be.
+
+        Args:
+            distances: (values,) to the codewords of the last level, given the values of `code` before.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = self._last(tuple(code[:-1]), distances)
+        for level in reversed(range(self.length - 1)):
+            found = found or self._below(embedding, tuple(code[:level]))
+        if found is None:
+            raise no_room()
+        return found
+
+    def _last(self, prefix: Prefix, distances: NDArray[np.float32]) -> Prefix | None:
+        if prefix not in self.room:
+            self.room[prefix] = self.ask(prefix, len(distances))
+        free = np.flatnonzero((self.room[prefix] > 0) & np.isfinite(distances))
+        if not len(free):
+            self.full.add(prefix)
+            return None
+        value = int(free[distances[free].argmin()])
+        self.room[prefix][value] -= 1
+        return (*prefix, value)
+
+    def _below(self, embedding: NDArray[np.float32], prefix: Prefix) -> Prefix | None:
+        if prefix in self.full:
+            return None
+        distances = level_distances(self.codec, embedding, np.array([prefix], dtype=np.int32).reshape(1, -1))[0]
+        if len(prefix) == self.length - 1:
+            return self._last(prefix, distances)
+        for value in np.argsort(distances, kind="stable").tolist():
+            found = self._below(embedding, (*prefix, value)) if np.isfinite(distances[value]) else None
+            if found is not None:
+                return found
+        self.full.add(prefix)
+        return None
+
+
+def level_distances(codec: Codec, points: NDArray[np.float32], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Squared distances of what prefixes leave of items to the codewords of the next level.
+
+    Args:
+        points: (n, D).
+        prefixes: (n, level) int32, the values before.
+
+    Returns:
+        (n, values) float32; infinite for a value that no code has there.
+    """
+    level = prefixes.shape[1]
+    if isinstance(codec, TransformedCodec):
+        return level_distances(codec.inner, codec.transform(points), prefixes)
+    if isinstance(codec, TreeCodec):
+        return tree_distances(codec, points, prefixes)
+    padded = np.pad(prefixes, ((0, 0), (0, len(codec.positions) - level)))
+    return cast(LevelledCodec, codec).distances(points, padded, level)
+
+
+def tree_distances(codec: TreeCodec, points: NDArray[np.float32], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """`level_distances` to the children of the nodes that paths lead to; where there is none, the path goes on with 0."""
+    distances = np.full((len(points), codec.sizes[prefixes.shape[1]]), np.inf, dtype=np.float32)
+    nodes = np.zeros(len(points), dtype=np.int64)
+    for column in prefixes.T:
+        nodes = np.where(codec.children[nodes] > 0, codec.first_child[nodes] + column, nodes)
+    for row, (point, node) in enumerate(zip(points, nodes.tolist(), strict=True)):
+        first, children = codec.first_child[node], codec.children[node]
+        distances[row, :children] = np.square(codec.centres[first : first + children] - point).sum(axis=1)
+        if not children:
+            distances[row, 0] = 0
+    return distances

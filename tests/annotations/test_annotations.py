@@ -1,0 +1,241 @@
+"""preprocess.annotations: each published format becomes the items and captions that the steps after it take."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from annotation_samples import (
+    Sample,
+    make_samples,
+    write_audiocaps,
+    write_clotho,
+    write_csv,
+    write_flickr30k,
+    write_json,
+    write_mscoco,
+    write_msrvtt,
+    write_msvd,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cart_fairseq.files import read_jsonl
+from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
+from preprocess.annotations.__main__ import main
+from preprocess.data.inputs import read_captions, read_items
+from preprocess.data.roles import assign, resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = ROOT.parent / "shared" / "data" / "annotations"
+needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="no shared/data/annotations beside the repository")
+
+WRITERS = {
+    "flickr30k": write_flickr30k,
+    "coco": write_mscoco,
+    "clotho": write_clotho,
+    "audiocaps": write_audiocaps,
+    "msrvtt": write_msrvtt,
+    "msvd": write_msvd,
+}
+LISTS = "--train-list {0}/train_list.txt --valid-list {0}/val_list.txt --test-list {0}/test_list.txt"
+COMMANDS = {
+    "flickr30k": "karpathy --annotations {0}/dataset_flickr30k.json",
+    "coco": "karpathy --annotations {0}/dataset_coco.json",
+    "clotho": "clotho --train {0}/clotho_captions_development.csv --valid {0}/clotho_captions_validation.csv "
+    "--test {0}/clotho_captions_evaluation.csv",
+    "audiocaps": "audiocaps --train {0}/train.csv --valid {0}/val.csv --test {0}/test.csv",
+    "msrvtt": "msrvtt --annotations {0}/MSRVTT_data.json --train-list {0}/MSRVTT_train.9k.csv "
+    "--test-list {0}/MSRVTT_JSFUSION_test.csv --valid-size 2",
+    "msvd": "msvd --captions {0}/AllVideoDescriptions.txt " + LISTS,
+}
+MODALITIES = dict(zip(WRITERS, ("image", "image", "audio", "audio", "video", "video")))
+
+
+def command(name: str, raw: Path, output: Path, *options: object) -> list[str]:
+    words = [part.format(raw) for part in COMMANDS[name].split()]
+    return [*words, "--output", str(output), *(str(option) for option in options)]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_items_and_captions(tmp_path, name):
+    samples = make_samples()
+    media = WRITERS[name](tmp_path / "raw", samples)
+    for path in media:
+        (tmp_path / "media" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "media" / path).touch()
+    main(command(name, tmp_path / "raw", tmp_path / "out" / "ann", "--media", tmp_path / "media"))
+
+    items = read_items(tmp_path / "out" / "ann" / "items.jsonl")
+    captions = read_captions(tmp_path / "out" / "ann" / "captions.jsonl", items)
+    sample_of = {f"../../media/{path}": sample for path, sample in zip(media, samples, strict=True)}
+    assert {item["media"] for item in items} == set(sample_of)
+    assert {item["modality"] for item in items} == {MODALITIES[name]}
+    for item in items:
+        sample = sample_of[item["media"]]
+        assert (tmp_path / "out" / "ann" / item["media"]).is_file()
+        if name != "msrvtt" or sample.split == "test":
+            assert item["split"] == sample.split
+        own = [caption["text"] for caption in captions if caption["item_id"] == item["item_id"]]
+        one_query = name == "msrvtt" and sample.split == "test"
+        assert own == sample.captions[: 1 if one_query else None]
+    trained = {item["item_id"] for item in items if item["split"] == "train"}
+    assert all(caption["role"] == ("train" if caption["item_id"] in trained else "query") for caption in captions)
+    assert Counter(item["split"] for item in items) == {"train": 4, "valid": 2, "test": 2}
+    assert (tmp_path / "out" / "ann" / "missing.txt").read_text() == ""
+
+    rows = {item["item_id"]: row for row, item in enumerate(items)}
+    subsets = assign(resolve(captions, rows, [item["split"] for item in items], "captions.jsonl"), "include")
+    measured = {"train": 20, "valid": 10, "test": 2 if name == "msrvtt" else 10}
+    assert {subset: len(chosen) for subset, chosen in subsets.items()} == measured
+
+
+def test_restval_is_trained_on(tmp_path):
+    media = write_mscoco(tmp_path, make_samples())
+    content = json.loads((tmp_path / "dataset_coco.json").read_text())
+    assert [image["split"] for image in content["images"]][:4] == ["train", "restval", "train", "restval"]
+    read = karpathy.read(tmp_path / "dataset_coco.json")
+    assert [entry.split for entry in read.entries] == ["train"] * 4 + ["valid"] * 2 + ["test"] * 2
+    assert [entry.files[0] for entry in read.entries] == media
+    assert media[1].startswith("val2014/")
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"), min_size=1).filter(str.strip)
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts=st.lists(TEXTS, min_size=5, max_size=5))
+@pytest.mark.parametrize("name", ["flickr30k", "clotho", "audiocaps"])
+def test_any_caption_survives_but_for_its_white_space(tmp_path_factory, name, texts):
+    raw = tmp_path_factory.mktemp("raw")
+    WRITERS[name](raw, [Sample("train", texts), Sample("valid", texts), Sample("test", texts)])
+    main(command(name, raw, raw / "out"))
+    captions = read_jsonl(raw / "out" / "captions.jsonl")
+    assert [caption["text"] for caption in captions] == [" ".join(text.split()) for text in texts] * 3
+
+
+def read_msrvtt(folder: Path, **options):
+    lists = folder / "MSRVTT_train.9k.csv", folder / "MSRVTT_JSFUSION_test.csv"
+    return msrvtt.read(folder / "MSRVTT_data.json", *lists, **options).entries
+
+
+def test_msrvtt_valid_videos_are_chosen_by_the_seed_whatever_the_order(tmp_path):
+    write_msrvtt(tmp_path, make_samples(train=40, valid=0))
+
+    def chosen(**options):
+        return {entry.item_id for entry in read_msrvtt(tmp_path, **options) if entry.split == "valid"}
+
+    first = chosen(valid_size=10)
+    assert len(first) == 10
+    assert first == chosen(valid_size=10, seed=1) != chosen(valid_size=10, seed=2)
+    lines = (tmp_path / "MSRVTT_train.9k.csv").read_text().split()
+    write_csv(tmp_path / "MSRVTT_train.9k.csv", ["video_id"], [[line] for line in reversed(lines[1:])])
+    assert first == chosen(valid_size=10)
+    assert chosen(valid_size=0) == set()
+    with pytest.raises(ValueError, match=r"9k\.csv: 40 videos, of which 40 cannot validate; lower --valid-size"):
+        chosen(valid_size=40)
+    with pytest.raises(ValueError, match="497 cannot validate"):
+        chosen()
+
+
+def test_msrvtt_test_videos_are_measured_with_the_sentence_of_the_list(tmp_path):
+    samples = make_samples(train=3, valid=0, test=2)
+    write_msrvtt(tmp_path, samples)
+    entries = read_msrvtt(tmp_path, valid_size=1)
+    assert [len(entry.captions) for entry in entries] == [5, 5, 5, 1, 1]
+    assert entries[3].captions == (samples[3].captions[0],)
+
+
+def test_msvd_captions_as_json_are_those_of_the_text(tmp_path):
+    write_msvd(tmp_path, make_samples())
+    lists = {split: tmp_path / f"{name}_list.txt" for split, name in (("train", "train"), ("test", "test"))}
+    lines = (tmp_path / "AllVideoDescriptions.txt").read_text().splitlines()
+    texts: dict[str, list[str]] = {"unlisted": []}
+    for line in lines[3:]:
+        texts.setdefault(line.partition(" ")[0], []).append(line.partition(" ")[2])
+    write_json(tmp_path / "captions_msvd.json", texts)
+    entries = msvd.read(tmp_path / "AllVideoDescriptions.txt", lists).entries
+    assert entries == msvd.read(tmp_path / "captions_msvd.json", lists).entries
+    assert len(entries) == 6  # the valid videos are on no list
+
+
+def test_counts_stand_beside_the_published_ones_and_the_paper_s(tmp_path, capsys):
+    write_flickr30k(tmp_path, make_samples(train=3, valid=2, test=1))
+    main(command("flickr30k", tmp_path, tmp_path / "out"))
+    printed = capsys.readouterr()
+    table = [line.split() for line in printed.out.splitlines()]
+    assert table[:4] == [
+        ["flickr30k", "items", "captions", "missing", "published", "paper"],
+        ["train", "3", "15", "0", "29,000", "29,783"],
+        ["valid", "2", "10", "0", "1,014", "1,000"],
+        ["test", "1", "5", "0", "1,000", "1,000"],
+    ]
+    assert "31,783 images" in printed.out
+    assert "without media" in printed.err
+    assert "media" not in read_jsonl(tmp_path / "out" / "items.jsonl")[0]
+
+
+def test_the_paper_s_counts_are_those_of_its_appendix():
+    paper = {
+        **{name: published.paper for name, published in karpathy.PUBLISHED.items()},
+        **{reader.PUBLISHED.name: reader.PUBLISHED.paper for reader in (clotho, audiocaps, msrvtt, msvd)},
+    }
+    assert sum(paper["flickr30k"].values()) == 31783
+    assert sum(paper["coco"].values()) == 123287
+    assert sum(paper["msvd"].values()) == 1970
+    assert sum(paper["msrvtt"].values()) == 10000
+    assert paper["clotho"] == {"train": 3839, "valid": 1045, "test": 1045}
+    assert paper["audiocaps"] == {"train": 37869, "valid": 384, "test": 737}
+
+
+@needs_real_files
+def test_real_audiocaps(tmp_path, capsys):
+    files = ["--valid", str(REAL / "audiocaps_val.csv"), "--test", str(REAL / "audiocaps_test.csv")]
+    main(["audiocaps", *files, "--output", str(tmp_path)])
+    items = read_items(tmp_path / "items.jsonl")
+    captions = read_captions(tmp_path / "captions.jsonl", items)
+    assert Counter(item["split"] for item in items) == {"valid": 495, "test": 975}
+    assert len(captions) == 2475 + 4875
+    assert set(Counter(caption["item_id"] for caption in captions).values()) == {5}
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert table[2] == ["valid", "495", "2,475", "0", "495", "384"]
+    assert table[3] == ["test", "975", "4,875", "0", "975", "737"]
+
+
+@needs_real_files
+def test_real_clotho(tmp_path):
+    main(["clotho", "--test", str(REAL / "clotho_captions_evaluation.csv"), "--output", str(tmp_path)])
+    items = read_items(tmp_path / "items.jsonl")
+    captions = read_captions(tmp_path / "captions.jsonl", items)
+    assert (len(items), len(captions)) == (1045, 5225)
+    assert items[0]["item_id"] == "evaluation/Santa Motor.wav"
+    assert captions[0]["text"] == "A machine whines and squeals while rhythmically punching or stamping."
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clotho"], "give at least one of --train, --valid and --test"),
+        (["audiocaps"], "give at least one of --train, --valid and --test"),
+        ([*COMMANDS["msrvtt"].split(), "--seed", "-1"], "argument --seed: -1 is negative"),
+        ([*COMMANDS["msrvtt"].split()[:-1], "-2"], "argument --valid-size: -2 is negative"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path, capsys, words, message):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--output", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_as_a_command(tmp_path):
+    words = command("msvd", tmp_path / "raw", tmp_path / "out")
+    run = [sys.executable, "-m", "preprocess.annotations", *words]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith(
+        f"error: {tmp_path}/raw/train_list.txt: cannot be read (No such file"
+    )
+    assert not (tmp_path / "out").exists()

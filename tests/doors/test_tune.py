@@ -1,0 +1,183 @@
+"""cart_fairseq.tune: what each discount and each weight of the dense score reaches, and a checkpoint that keeps the best."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from changing import build, embed, make_codec
+from commands import run, train_flags
+from conftest import ITEMS, make_captions, setup_task
+
+from cart_fairseq import tune
+from cart_fairseq.evaluate import main as evaluate
+from cart_fairseq.files import run_script
+from cart_fairseq.retriever import CartRetriever
+from preprocess.binarize import binarize
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data-bin with embeddings, and the checkpoint of a model with a dense head."""
+    root = tmp_path_factory.mktemp("tune")
+    build(root / "identifiers", make_codec(), unique_size=32)
+    np.save(root / "embeddings.npy", embed(ITEMS, 0))
+    captions = make_captions(root / "captions.jsonl")
+    binarize(root / "identifiers", captions, root / "data-bin", embeddings=root / "embeddings.npy")
+    run(*train_flags(root / "data-bin", root / "save", "--max-epoch", 3, "--dense-dim", 8, "--dense-weight", 0.5))
+    return root
+
+
+@pytest.fixture
+def checkpoint(world, tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes((world / "save" / "checkpoint_best.pt").read_bytes())
+    return path
+
+
+def kept(path, data):
+    """Discount and weight that searches with a checkpoint use."""
+    model = CartRetriever.from_pretrained(path, data=data).models[0]
+    return float(model.level_discount), None if model.dense is None else float(model.dense.weight)
+
+
+def first_places(path, data, **settings):
+    """Percentage of valid queries whose item comes first."""
+    task = setup_task(data)
+    task.load_dataset("valid")
+    dataset = task.datasets["valid"]
+    batch = dataset.collater([dataset[i] for i in range(len(dataset))])
+    search = task.search_with(CartRetriever.from_pretrained(path, data=data).models, 7, **settings)
+    found = search.search(batch["net_input"], *task.data.source("valid"))
+    return 100 * float((found.tokens[:, 0] == batch["target"]).all(1).double().mean())
+
+
+def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, checkpoint):
+    retriever = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin")
+    assert float(retriever.models[0].dense.weight) == 0.5
+    assert retriever.beam == 200
+    assert CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0).beam == 30
+    own = retriever.search(["red cat"])
+    given = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0.5).search(["red cat"])
+    other = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=5).search(["red cat"])
+    assert own == given
+    assert own != other
+
+
+def test_figures_are_those_of_searches_with_each_setting(world, checkpoint, tmp_path):
+    data = world / "data-bin"
+    found = tmp_path / "tuned.json"
+    flags = ["--discounts", "1", "0.3", "0.01", "--weights", "0", "0.5", "9"]
+    tune.main([f"--data={data}", f"--path={checkpoint}", "--beam=7", f"--json={found}", *flags])
+    tuned = json.loads(found.read_text())
+    assert tuned["discount"] == max(tuned["discounts"], key=lambda row: row["mrr_at_10"])["discount"]
+    assert tuned["best"] == max(tuned["weights"], key=lambda row: row["mrr_at_10"])["weight"]
+    assert kept(checkpoint, data) == pytest.approx((tuned["discount"], tuned["best"]))
+    for row in tuned["discounts"]:
+        reached = first_places(checkpoint, data, dense_weight=0, level_discount=row["discount"])
+        assert row["recall_at_1"] == pytest.approx(reached)
+    for row in tuned["weights"]:  # with the discount that is kept
+        assert row["recall_at_1"] == pytest.approx(first_places(checkpoint, data, dense_weight=row["weight"]))
+    for rows in (tuned["weights"], tuned["discounts"]):
+        assert len({row["mrr_at_10"] for row in rows}) > 1
+
+
+def test_of_equal_settings_that_which_changes_least_is_taken():
+    figures = {
+        setting: dict.fromkeys(tune.METRIC_NAMES, value) for setting, value in ((0.9, 5.0), (0.6, 5.0), (0.1, 4.0))
+    }
+    assert tune.best_weight(figures) == 0.6
+    assert tune.best_discount(figures) == 0.9
+    assert "*     0.6" in tune.table("weight", figures, 0.6)
+
+
+def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoint):
+    before = torch.load(checkpoint)["model"]
+    bytes_before = checkpoint.read_bytes()
+    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--dry-run"])
+    assert checkpoint.read_bytes() == bytes_before
+    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"])
+    after = torch.load(checkpoint)["model"]
+    assert float(after["dense.weight"]) == 2.0
+    assert float(after["level_discount"]) == 0.5
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before.keys() - {"dense.weight", "level_discount"})
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+def test_a_model_without_dense_head_has_a_discount_alone(world, tmp_path, capsys):
+    data, path = world / "data-bin", tmp_path / "checkpoint_best.pt"
+    run(*train_flags(data, tmp_path, "--max-epoch", 1))
+    tune.main([f"--data={data}", f"--path={path}", f"--json={tmp_path / 'tuned.json'}", "--discounts", "0.5"])
+    tuned = json.loads((tmp_path / "tuned.json").read_text())
+    assert kept(path, data) == (0.5, None)
+    assert (tuned["best"], tuned["discount"], tuned["beam"]) == (0.0, 0.5, 30)
+    assert [row["weight"] for row in tuned["weights"]] == [0.0]
+    assert "dense.weight" not in capsys.readouterr().out
+
+
+def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_script(lambda: tune.main([f"--data={world / 'data-bin'}", f"--path={tmp_path / 'none.pt'}"]))
+    assert "no such checkpoint" in capsys.readouterr().err
+    for given in ("0", "1.5"):
+        with pytest.raises(SystemExit):
+            tune.main(["--data=x", "--path=y", "--discounts", "0.5", given])
+        assert "must be above 0 and at most 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tune.main(["--data=x", "--path=y", "--beam=0"])
+    assert "--beam is 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tune.main(["--data=x", "--path=y", "--weights", "-1"])
+    assert "least weight is -1" in capsys.readouterr().err
+
+
+def test_evaluate_takes_the_kept_weight(world, checkpoint, tmp_path):
+    rows = [{"item_id": "item 1", "text": "red cat", "role": "query"}]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = [
+        "--queries",
+        tmp_path / "new.jsonl",
+        "--data",
+        world / "data-bin",
+        "--path",
+        checkpoint,
+        "--candidates",
+        "all",
+    ]
+    evaluate([str(flag) for flag in [*flags, "--trec-run", tmp_path / "own"]])
+    evaluate([str(flag) for flag in [*flags, "--trec-run", tmp_path / "half", "--dense-weight", 0.5]])
+    evaluate([str(flag) for flag in [*flags, "--trec-run", tmp_path / "none", "--dense-weight", 0]])
+    own, half, none = ((tmp_path / name).read_text() for name in ("own", "half", "none"))
+    assert own == half != none
+
+
+def test_later_symbols_count_less_where_they_are_told_to(world, checkpoint):
+    """Scores are discounted sums, the order follows them, and what is found stays the same."""
+    data = world / "data-bin"
+    task, models = setup_task(data), CartRetriever.from_pretrained(checkpoint, data=data).models
+    task.load_dataset("valid")
+    batch = task.datasets["valid"].collater([task.datasets["valid"][i] for i in range(3)])
+    plain, less = (
+        task.search_with(models, 9, dense_weight=0, level_discount=discount).search(
+            batch["net_input"], *task.data.source("all")
+        )
+        for discount in (None, 0.5)
+    )
+    powers = 0.5 ** torch.arange(plain.tokens.size(2))
+    torch.testing.assert_close(plain.scores, plain.token_scores.sum(2))
+    torch.testing.assert_close(less.scores, (less.token_scores * powers).sum(2))
+    assert bool((less.scores.diff(dim=1) <= 0).all())
+    assert torch.equal(plain.rows.sort(1).values, less.rows.sort(1).values)
+    assert not torch.equal(plain.rows, less.rows)
+    with pytest.raises(ValueError, match="--level-discount is 0"):
+        task.search_with(models, 9, level_discount=0.0)
+    with pytest.raises(ValueError, match=r"--level-discount is 1\.5"):  # before hours of training
+        setup_task(data, level_discount=1.5)
+
+
+def test_checkpoints_of_before_have_no_discount(world, checkpoint):
+    state = torch.load(checkpoint)
+    del state["model"]["level_discount"]
+    torch.save(state, checkpoint)
+    assert kept(checkpoint, world / "data-bin")[0] == 1.0

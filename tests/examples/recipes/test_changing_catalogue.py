@@ -1,0 +1,105 @@
+"""examples/changing_catalogue: nobody learns what is measured, and the table holds what was measured."""
+
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+
+from preprocess.data.inputs import read_captions, read_items
+
+FOLDER = Path(__file__).resolve().parents[3] / "examples" / "changing_catalogue"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"changing_catalogue_{name}", FOLDER / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+split, table = load("split"), load("table")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twelve items: 6 train with four captions, 3 valid and 3 test with an index caption, valid also with queries."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.save(folder / "embeddings.npy", np.arange(1, 25, dtype=np.float32).reshape(12, 2))
+    splits = ["train", "train", "valid", "test"] * 3
+    write_jsonl(folder / "items.jsonl", [{"item_id": f"i{n}", "split": s} for n, s in enumerate(splits)])
+    captions = []
+    for n, s in enumerate(splits):
+        captions += [{"item_id": f"i{n}", "text": f"{n} {m}", "role": "train"} for m in range(4) if s == "train"]
+        captions += [{"item_id": f"i{n}", "text": f"{n} index", "role": "index"} for _ in range(s != "train")]
+        captions += [{"item_id": f"i{n}", "text": f"{n} asked"} for _ in range(2 * (s == "valid"))]
+    write_jsonl(folder / "captions.jsonl", captions)
+    return folder
+
+
+def texts(path):
+    return [json.loads(line)["text"] for line in path.read_text().splitlines()]
+
+
+def test_no_training_sees_a_query(data, tmp_path):
+    out = tmp_path / "out"
+    split.main([str(data), str(out), "--old-queries", "4", "--replay", "2"])
+    items = {
+        name: [item["item_id"] for item in read_items(out / name / "items.jsonl")] for name in ("old", "new", "all")
+    }
+    assert items["new"] == ["i2", "i6", "i10"]
+    assert items["old"] == [f"i{n}" for n in range(12) if n not in (2, 6, 10)]
+    assert items["all"] == [f"i{n}" for n in range(12)]
+    for name, ids in items.items():
+        rows = np.load(out / name / "embeddings.npy")[:, 0]
+        assert rows.tolist() == [2 * int(item[1:]) + 1 for item in ids]
+        read_captions(out / name / "captions.jsonl", read_items(out / name / "items.jsonl"))
+    held, learned = texts(out / "queries.old.jsonl"), texts(out / "old" / "captions.jsonl")
+    assert len(held) == len({text.split()[0] for text in held}) == 4
+    assert not set(held) & set(learned)
+    assert sorted(held + learned) == sorted(
+        t for t in texts(data / "captions.jsonl") if t.split()[0] not in ("2", "6", "10")
+    )
+    assert texts(out / "queries.new.jsonl") == [f"{n} asked" for n in (2, 6, 10) for _ in range(2)]
+    index = [f"{n} index" for n in (2, 6, 10)]
+    assert texts(out / "new" / "captions.jsonl") == index
+    assert sorted(texts(out / "all" / "captions.jsonl")) == sorted(learned + index)
+    rehearsed = texts(out / "fine-tune" / "captions.jsonl")
+    assert rehearsed[:3] == index
+    assert len(set(rehearsed[3:])) == 6
+    assert set(rehearsed[3:]) <= set(learned)
+    assert read_items(out / "fine-tune" / "items.jsonl") == read_items(out / "old" / "items.jsonl")
+
+
+def test_data_without_new_captions_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="items of split test have no queries; choose another --new-split"):
+        split.main([str(data), str(tmp_path / "out"), "--new-split", "test"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_holds_what_was_measured(tmp_path):
+    for place, state in enumerate(table.STATES):
+        for number, measured in enumerate(table.MEASURED):
+            if state != "before" or measured == "old.all":
+                figures = dict.fromkeys(table.METRICS, place + number / 10)
+                counts = {"queries": 5, "candidates": 7000 if state == "before" else 8000}
+                (tmp_path / f"{state}.{measured}.json").write_text(json.dumps({**figures, **counts}))
+    lines = table.table(tmp_path).splitlines()
+    assert lines[0].startswith("| | old items: 5 queries, 8,000 candidates | new items: 5")
+    assert lines[2] == "| before the new items came | 0.0 / 0.0 / 0.0 (of 7,000) | – | – |"
+    assert lines[4] == "| (b) added, short fine-tuning | 2.0 / 2.0 / 2.0 | 2.1 / 2.1 / 2.1 | 2.2 / 2.2 / 2.2 |"
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize("arguments", [[], ["only-data"], ["no-such-folder", "out"]])
+def test_wrong_calls_say_how_to_call(arguments):
+    done = subprocess.run(["bash", str(FOLDER / "run.sh"), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr

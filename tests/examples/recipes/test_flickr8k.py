@@ -1,0 +1,197 @@
+"""The tables of examples/flickr8k: references beside runs (comparison.py), and what carries the recipe (ablations.py)."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_text_encoders as tiny
+from conftest import load_example
+from join_samples import world
+from scipy.sparse import csr_matrix
+
+from cart_fairseq.files import read_json, write_json
+from preprocess import join_captions
+
+ROOT = Path(__file__).resolve().parents[3]
+baselines = load_example("flickr8k", "baselines")
+compare = load_example("flickr8k", "comparison")
+carried = load_example("flickr8k", "ablations")
+SMALL = ["--pca", "5", "--align", "8"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Every item has a caption beside its queries."""
+    folder = tmp_path_factory.mktemp("data")
+    world(folder)
+    rows = (folder / "captions.jsonl").read_text().splitlines()
+    bare = '{"item_id": "i8", "text": "red cat", "role": "index"}'
+    (folder / "captions.jsonl").write_text("\n".join([*rows, bare]) + "\n")
+    return folder
+
+
+def write_run(folder, tuned):
+    figures = dict.fromkeys(compare.METRIC_NAMES, 12.0)
+    weights = [{"weight": weight, **dict.fromkeys(compare.METRIC_NAMES, 10.0 + weight)} for weight in (0.0, 2.0)]
+    record = {"metrics": {"split": {"valid": figures}, "all": {"valid": figures}}}
+    write_json(folder / "run.json", record | {"tuned": {"best": 2.0, "weights": weights} if tuned else None})
+
+
+def test_references_are_those_of_baselines(data):
+    references = compare.References(data, "include")
+    figures = references.measure(references.plain)
+    expected, _ = baselines.measure(data, None, "valid")
+    for name, other in (("ridge", "ridge"), ("TF-IDF", "tfidf")):
+        for metric, value in expected["systems"][other].items():
+            assert figures[name]["split"][metric] == pytest.approx(value, abs=1e-3)
+    assert figures.keys() == {"TF-IDF", "ridge", "TF-IDF + 2 x ridge"}
+    assert figures["ridge"]["all"]["recall_at_10"] <= figures["ridge"]["split"]["recall_at_10"]
+
+
+def test_without_index_captions_no_text_of_the_candidates_is_known(data):
+    references = compare.References(data, "exclude")
+    assert references.measure(references.plain).keys() == {"ridge"}
+    assert all(caption.role == "train" for caption in references.known)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_best_captions_by_hand(data, sparse):
+    references = compare.References(data, "include")
+    draw = np.random.default_rng(0)
+    known = draw.random((len(references.known), 5), dtype=np.float32)
+    asked = draw.random((len(references.queries), 5), dtype=np.float32)
+    rows = references.candidates["split"]
+    given = [csr_matrix(each) for each in (known, asked)] if sparse else [known, asked]
+    found = references.best_captions(*given, rows)
+    for column, row in enumerate(rows):
+        own = known[references.owner == row]
+        np.testing.assert_allclose(found[:, column], (asked @ own.T).max(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_join_adds_its_towers_and_a_sentence_encoder_its_texts(data, tmp_path, pretrained):
+    features = ["--text-features", str(tiny.save(tmp_path / "model", "bert"))] if pretrained else ["--text-dim", "6"]
+    names = {"embeddings": "embeddings.npy", "items": "items.jsonl", "captions": "captions.jsonl"}
+    argv = [text for name, file in names.items() for text in (f"--{name}", str(data / file))]
+    join_captions.main([*argv, "--output", str(tmp_path / "joined"), *SMALL, *features])
+    references = compare.References(data, "include")
+    scores = references.of_join(tmp_path / "joined")
+    shape = (len(references.queries), len(references.candidates["split"]))
+    systems = scores(references.candidates["split"])
+    texts = {"sentence encoder", "sentence encoder + ridge", "sentence encoder + dual tower"}
+    assert systems.keys() == {"dual tower"} | (texts if pretrained else set())
+    assert all(found.shape == shape for found in systems.values())
+    assert np.abs(systems["dual tower"]).max() <= 1.01
+    join_captions.main([*argv, "--output", str(tmp_path / "plain"), "--pca", "5", *features])
+    with pytest.raises(ValueError, match="has no towers; make it with --align"):
+        references.of_join(tmp_path / "plain")
+
+
+def test_the_table_has_what_is_there(data, tmp_path, capsys):
+    write_run(tmp_path / "paper", tuned=False)
+    write_run(tmp_path / "scratch", tuned=True)
+    compare.main(["--data", str(data), "--runs", str(tmp_path), "--json", str(tmp_path / "all.json")])
+    lines = capsys.readouterr().out.splitlines()
+    assert "| CART as in the paper: identifiers | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |" in lines
+    assert "| CART, recommended: identifiers alone | 10.0 | 10.0 | 10.0 | 10.0 | – | – | – | – |" in lines
+    assert (
+        "| CART, recommended: identifiers and dense head | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |"
+        in lines
+    )
+    assert [line for line in lines if line.startswith("| *")] == [
+        f"| *{title}* |" + " |" * 8
+        for title in ("nothing pretrained on text, index captions included", "without index captions")
+    ]
+    assert read_json(tmp_path / "all.json").keys() == {
+        "nothing pretrained on text, index captions included",
+        "without index captions",
+    }
+
+
+def ablations(*argv):
+    script = ROOT / "examples/flickr8k/ablations.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, argv)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return done.stdout
+
+
+def test_ablations_name_their_runs_and_average_seeds(tmp_path):
+    runs = [line.split("|") for line in ablations("lines").splitlines()]
+    assert all(len(run) == 6 for run in runs)
+    assert len({(run[0], run[1]) for run in runs}) == len(runs)
+    assert [run[1] for run in runs if run[0] == "full"] == ["1", "2", "3"]
+    assert runs[0] == ["full", "1", "", "", "", ""]
+    changed = {run[0]: run[2:] for run in runs if run[1] == "1"}
+    assert changed["borrowed"] == ["borrowed", "", "", ""]
+    assert changed["two-levels"] == ["", "--codebooks 1", "", ""]
+    assert changed["dropout-0.1"] == ["", "", "--dropout 0.1", ""]
+    assert changed["beam-10"] == ["", "", "", "--beam 10"]
+    assert [captions for captions, *_ in changed.values() if captions] == ["exclude", "borrowed"]
+    record: dict[str, Any] = {
+        "commit": "abc",
+        "minutes": 1.5,
+        "train_flags": ["--lr", "1"],
+        "identifiers": {"scheme": "x"},
+    }
+    for seed, figure in ((1, 30.0), (2, 32.0), (3, 34.0)):
+        weights = [{"weight": w, **dict.fromkeys(compare.METRIC_NAMES, figure + w)} for w in (0.0, 5.0)]
+        write_json(
+            tmp_path / f"full-{seed}.json",
+            record | {"tuned": {"best": 5.0, "beam": 30, "weights": weights}, "seed": seed},
+        )
+    assert {line.partition("|")[0] for line in ablations("lines", "rdrop", "beam-10").splitlines()} == {
+        "rdrop",
+        "beam-10",
+    }
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        ablations("lines", "rdrop-7")
+    assert "no line 'rdrop-7'; there are full, " in refused.value.stderr
+    lines = ablations("print", tmp_path).splitlines()
+    assert lines[2] == "| the recipe, small | 32.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 | 37.0 ± 2.0 | 3 |"
+    assert len(lines) == 3  # lines without a run are left out
+    runs = read_json(tmp_path / "ablations.json")["full"]
+    assert [run["seed"] for run in runs] == [1, 2, 3]
+    assert runs[0]["alone"]["recall_at_1"] == 30.0
+    assert runs[0]["together"]["recall_at_1"] == 35.0
+    assert {name: runs[0][name] for name in record} == record | {"train_flags": "--lr 1"}
+
+
+def cells(line):
+    return [cell.strip().strip("*") for cell in line.strip("|").split("|")]
+
+
+def test_readme_shows_what_was_recorded(tmp_path):
+    runs = ROOT / "examples/flickr8k/runs"
+    sections = read_json(runs / "comparison.json")
+    scratch, pretrained, borrowed = (
+        next(title for title in sections if title.startswith(start)) for start in ("nothing", "pretrained", "without")
+    )
+    both, alone = "CART, recommended: identifiers and dense head", "CART, recommended: identifiers alone"
+    paper = "CART as in the paper: identifiers"
+    systems = [
+        *((scratch, system) for system in (both, alone, both, "dual tower", "dual tower", "ridge", "TF-IDF")),
+        *((scratch, system) for system in ("TF-IDF + 2 x ridge", paper, paper)),
+        *((pretrained, system) for system in (both, alone, both, "dual tower", "dual tower")),
+        *((pretrained, system) for system in ("sentence encoder + ridge", "sentence encoder")),
+        *((borrowed, system) for system in (both, alone, both, "dual tower", "dual tower", "ridge")),
+    ]
+    text = (ROOT / "README.md").read_text().partition("\n## Flickr8k\n")[2].partition("\n### ")[0]
+    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")][2:]
+    for row, (section, system) in zip(rows, systems, strict=True):
+        figures = sections[section][system]["all" if "8,000" in row[1] else "split"]
+        assert row[2:] == [f"{figures[metric]:.1f}" for metric in compare.METRIC_NAMES], row
+    for name, section in {"scratch": scratch, "paper": scratch, "pretrained": pretrained, "borrowed": borrowed}.items():
+        write_json(tmp_path / "run.json", read_json(runs / f"{name}.json"))
+        for system, figures in compare.of_run(tmp_path).items():
+            assert sections[section][f"{compare.RUNS[name]}: {system}"] == figures
+
+
+def test_the_ablation_table_shows_what_was_recorded():
+    folder = ROOT / "examples/flickr8k"
+    shown = (folder / "README.md").read_text().splitlines()
+    for line in carried.table(read_json(folder / "runs/ablations.json")).splitlines():
+        assert line in shown

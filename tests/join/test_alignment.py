@@ -1,0 +1,176 @@
+"""preprocess.join.alignment: rows that captions find, made by join_captions --align and read by what comes after it."""
+
+import numpy as np
+import pytest
+from changing import make_codec
+from conftest import write_jsonl
+from join_samples import ITEMS, SMALL, TEXT, captions_of_items, embeddings_of_items, refusal, world
+
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.files import read_json
+from preprocess import binarize, build_identifiers, join_captions, update_identifiers
+from preprocess.identifiers.codec import load_codec
+from preprocess.join.alignment import Alignment, TowerPairs
+from preprocess.join.folder import dense_rows, identifier_rows
+
+ALIGN = ["--align", "8"]
+
+
+def aligned(folder):
+    return np.load(folder / "joined" / "aligned.npy")
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def pairs(texts=True, items=200, width=16):
+    """Items whose captions tell what their embeddings hide under five times as much noise in other directions."""
+    draw = np.random.default_rng(0)
+    what = draw.standard_normal((items, 4)) @ draw.standard_normal((4, width))
+    owners = np.repeat(np.arange(items), 3)
+    captions = unit(what[owners] + 0.3 * draw.standard_normal((len(owners), width)))
+    hidden = draw.standard_normal((items, 2)) @ draw.standard_normal((2, width)) * 5
+    return TowerPairs(captions, owners, unit(what + hidden), texts)
+
+
+def found_first(queries, items, owners):
+    return float(((queries @ items.T).argmax(axis=1) == owners).mean())
+
+
+def test_captions_find_items_better_than_before():
+    trained = pairs()
+    alignment = Alignment.fit(trained, 8, seed=1)
+    joined = trained.items(np.arange(len(trained.owners))[::3], np.arange(len(trained.owners))[1::3]).numpy()
+    items = alignment(joined)
+    assert items.shape == (200, 16 + 8)
+    assert items.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-5)
+    towers = Alignment.load(alignment.tensors())
+    assert towers is not None
+    asked = 2 + 3 * np.arange(200)
+    before = found_first(np.tile(trained.captions[asked], 2), joined, trained.owners[asked])
+    after = found_first(towers.queries(trained.captions[asked]), items, trained.owners[asked])
+    assert after > before + 0.1
+
+
+def test_the_same_seed_gives_the_same_and_another_does_not():
+    first, again, other = (Alignment.fit(pairs(), 8, seed).tensors() for seed in (1, 1, 2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_without_texts_no_companion_is_looked_at():
+    trained = pairs(texts=False)
+    rows = trained.items(np.arange(6), np.arange(6)[::-1].copy()).numpy()
+    np.testing.assert_array_equal(rows[:, :16], rows[:, 16:])
+    assert not np.array_equal(pairs().items(np.arange(6), np.arange(6)[::-1].copy()).numpy()[:, 16:], rows[:, 16:])
+    nobody = pairs().items(np.arange(6), np.full(6, -1)).numpy()
+    np.testing.assert_array_equal(nobody, rows)
+
+
+def test_kept_embeddings_are_part_of_what_the_towers_see():
+    trained = pairs()
+    trained.kept = np.arange(400, dtype=np.float32).reshape(200, 2)
+    rows = trained.items(np.arange(6), np.full(6, -1)).numpy()
+    np.testing.assert_array_equal(rows[:, :32], pairs().items(np.arange(6), np.full(6, -1)).numpy())
+    np.testing.assert_array_equal(rows[:, 32:], trained.kept[trained.owners[:6]])
+    assert Alignment.fit(trained, 8, seed=1)(rows).shape == (6, 16 + 8)
+
+
+def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alike(tmp_path):
+    join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
+    rows = aligned(tmp_path / "first")
+    assert rows.shape == (ITEMS, TEXT + 8)
+    assert rows.dtype == np.float16
+    assert read_json(tmp_path / "first/joined/join.json")["settings"]["align"] == 8
+    join_captions.main([*world(tmp_path / "like"), "--like", str(tmp_path / "first" / "joined")])
+    np.testing.assert_allclose(aligned(tmp_path / "like").astype(float), rows.astype(float), atol=2e-3)
+    before = (tmp_path / "first" / "joined" / "aligned.npy").stat().st_mtime_ns
+    join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
+    assert (tmp_path / "first" / "joined" / "aligned.npy").stat().st_mtime_ns == before
+    join_captions.main([*world(tmp_path / "first"), *SMALL])
+    assert not (tmp_path / "first" / "joined" / "aligned.npy").exists()
+
+
+def test_a_join_stands_for_its_rows(tmp_path):
+    join_captions.main([*world(tmp_path), *SMALL, *ALIGN])
+    joined = tmp_path / "joined"
+    assert identifier_rows(joined) == joined / "aligned.npy"
+    assert dense_rows(joined) == joined / "embeddings.npy"
+    assert identifier_rows(tmp_path) == dense_rows(tmp_path) == tmp_path
+    flags = ["--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans", "--allow-collapse"]
+    flags += ["--kmeans-clusters", 4, "--codebook-size", 4]
+    for given, output in ((joined, "folder"), (joined / "aligned.npy", "file")):
+        build_identifiers.main([str(each) for each in ("--embeddings", given, "--output", tmp_path / output, *flags)])
+    folder, file = (IdentifierBundle.load(tmp_path / name) for name in ("folder", "file"))
+    assert folder.codec_settings["dimension"] == TEXT + 8
+    np.testing.assert_array_equal(np.asarray(folder.values), np.asarray(file.values))
+    join_captions.main([*world(tmp_path), *SMALL])
+    assert identifier_rows(joined) == joined / "embeddings.npy"
+
+
+def test_new_items_of_a_like_join_enter_identifiers_and_dense_head(tmp_path):
+    argv = world(tmp_path)
+    join_captions.main([*argv, *SMALL, *ALIGN])
+    flags = ["--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans", "--allow-collapse"]
+    flags += ["--kmeans-clusters", 4, "--codebook-size", 4, "--output", tmp_path / "identifiers"]
+    build_identifiers.main([str(each) for each in ("--embeddings", tmp_path / "joined", *flags)])
+    flags = ["--identifiers", tmp_path / "identifiers", "--captions", tmp_path / "captions.jsonl", "--vocab-size", 60]
+    flags += ["--embeddings", tmp_path / "joined", "--output", tmp_path / "data-bin"]
+    binarize.main(list(map(str, flags)))
+    new = tmp_path / "new"
+    new.mkdir()
+    np.save(new / "embeddings.npy", embeddings_of_items()[:3])
+    write_jsonl(new / "items.jsonl", [{"item_id": f"new{i}", "split": "valid"} for i in range(3)])
+    said = [{"item_id": f"new{i}", "text": "red cat", "role": "index"} for i in range(2)]
+    write_jsonl(new / "captions.jsonl", said)
+    flags = [
+        "--embeddings",
+        "embeddings.npy",
+        "--items",
+        "items.jsonl",
+        "--captions",
+        "captions.jsonl",
+        "--output",
+        "joined",
+    ]
+    argv = [flag if flag.startswith("--") else str(new / flag) for flag in flags]
+    join_captions.main([*argv, "--like", str(tmp_path / "joined")])
+    argv = ["add", "--data-bin", tmp_path / "data-bin", "--embeddings", new / "joined", "--items", new / "items.jsonl"]
+    update_identifiers.main(list(map(str, argv)))
+    dense = np.load(tmp_path / "data-bin" / "dense.embeddings.npy")
+    np.testing.assert_array_equal(dense[:ITEMS], np.load(tmp_path / "joined" / "embeddings.npy"))
+    np.testing.assert_array_equal(dense[ITEMS:], np.load(new / "joined" / "embeddings.npy"))
+    bundle = IdentifierBundle.load(tmp_path / "data-bin" / "identifiers")
+    codes = load_codec(bundle).encode(np.load(new / "joined" / "aligned.npy"))
+    np.testing.assert_array_equal(np.asarray(bundle.values)[ITEMS:, :3], codes)
+
+
+def test_captions_of_one_item_have_nothing_to_tell_apart(tmp_path, capsys):
+    argv = world(tmp_path)
+    texts = ("red cat", "red dog", "blue cat dog", "blue dog", "cat")
+    write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "i0", "text": text} for text in texts])
+    message = refusal(capsys, [*argv, "--text-dim", "2", "--pca", "2", *ALIGN])
+    assert "captions.jsonl: captions of fewer than 2 items" in message
+    assert "leave --align out" in message
+    assert not (tmp_path / "joined").exists()
+
+
+def test_a_codec_is_no_alignment():
+    assert Alignment.load(make_codec().tensors()) is None
+
+
+def test_captions_held_out_must_be_those_of_the_join(tmp_path):
+    rows = [{"item_id": row["item_id"], "text": row["text"]} for row in captions_of_items()]
+    join_captions.main([*world(tmp_path, rows, splits=False), *SMALL, "--seed", "5", "--valid-size", "7"])
+    flags = ["--embeddings", tmp_path / "joined", "--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans"]
+    flags += ["--allow-collapse", "--kmeans-clusters", 4, "--codebook-size", 4, "--output", tmp_path / "identifiers"]
+    build_identifiers.main(list(map(str, flags)))
+    flags = ["--identifiers", tmp_path / "identifiers", "--captions", tmp_path / "captions.jsonl", "--vocab-size", 60]
+    flags += ["--embeddings", tmp_path / "joined", "--output", tmp_path / "data-bin", "--valid-size", 7]
+    with pytest.raises(ValueError, match=r"joined: was joined with the caption of row \d+, which is held out"):
+        binarize.main(list(map(str, [*flags, "--seed", 6])))
+    assert not (tmp_path / "data-bin").exists()
+    binarize.main(list(map(str, [*flags, "--seed", 5])))
+    assert read_json(tmp_path / "data-bin" / "manifest.json")["valid_held_out"]

@@ -1,0 +1,319 @@
+"""Updating a catalogue: who gets which identifier, who keeps theirs, and what follows in a data-bin."""
+
+import collections
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from changing import build, embed, make_codec, make_data_bin, new_items, update
+from conftest import ITEMS, make_captions, make_model, setup_task
+from fairseq.data import data_utils
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.files import sha256
+from cart_fairseq.retriever import CartRetriever
+from preprocess.binarize import binarize
+from preprocess.data.roles import candidate_rows
+from preprocess.update_identifiers import read_ids
+
+NEW = 7
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return build(tmp_path / "b", make_codec(), unique_size=32)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_data_bin(tmp_path)
+
+
+def named(bundle):
+    """Item id -> identifier, of the catalogue."""
+    return {bundle.item_id(row): tuple(bundle.values[row].tolist()) for row in bundle.kept.tolist()}
+
+
+def files(path):
+    return {p.relative_to(path).as_posix(): sha256(p) for p in path.rglob("*") if p.is_file()}
+
+
+def test_added_items_get_the_next_numbers_of_their_codes(bundle, tmp_path):
+    before, codec = files(bundle.directory), make_codec()
+    update("add", bundle.directory, *new_items(tmp_path / "new", NEW))
+    after = IdentifierBundle.load(bundle.directory)
+    after.verify()
+    counter = collections.Counter(tuple(code) for code in bundle.values[:, :3].tolist())
+    for code, values in zip(codec.encode(embed(NEW, 5)).tolist(), after.values[ITEMS:].tolist(), strict=True):
+        assert values == [*code, counter[tuple(code)]]
+        counter[tuple(code)] += 1
+    np.testing.assert_array_equal(after.values[:ITEMS], bundle.values)
+    assert {name: entry for name, entry in files(bundle.directory).items() if name in before} == {
+        **before,
+        "manifest.json": sha256(bundle.directory / "manifest.json"),
+    }
+    assert after.item_ids == [*bundle.item_ids, *(f"new {i}" for i in range(NEW))]
+    assert after.record(ITEMS + 3) == {"item_id": "new 3", "n": 3, "split": "train"}
+    assert after.splits[ITEMS + 2] is None
+    assert (after.fingerprint, after.revision) == (bundle.fingerprint, 1)
+    assert after.state != bundle.state
+
+
+def test_several_additions_number_on_and_compact_keeps_every_identifier(bundle, tmp_path):
+    path = bundle.directory
+    for part in range(3):
+        update("add", path, *new_items(tmp_path / str(part), NEW, seed=5, first=part * NEW))
+    added = IdentifierBundle.load(path)
+    assert len(np.unique(added.values, axis=0)) == len(added) == ITEMS + 3 * NEW
+    expected = named(added), added.item_ids, added.splits
+    update("compact", path)
+    with pytest.raises(ValueError, match="was updated since it was opened; open it again"):
+        added.record(0)
+    compacted = IdentifierBundle.load(path)
+    compacted.verify()
+    assert (named(compacted), compacted.item_ids, compacted.splits) == expected
+    assert compacted.fingerprint == bundle.fingerprint
+    assert compacted.report["items"] == ITEMS + 3 * NEW
+    assert {name.split(".")[0] for name in files(path)} == {*(n.split(".")[0] for n in compacted.manifest["files"])} | {
+        "manifest",
+        "update",
+    }
+    assert [part.folder for part in compacted.parts] == [""]
+
+
+def test_an_item_in_the_catalogue_is_refused(bundle, tmp_path):
+    flags = new_items(tmp_path / "new")
+    update("add", bundle.directory, *flags)
+    before = files(bundle.directory)
+    with pytest.raises(ValueError, match=r"items\.jsonl, row 1: item_id 'new 0' is already in the catalogue \(7 of 7"):
+        update("add", bundle.directory, *flags)
+    assert files(bundle.directory) == before
+
+
+def test_identifiers_of_removed_items_are_reserved_until_compact(bundle, tmp_path):
+    path, flags, built = bundle.directory, new_items(tmp_path / "new"), named(bundle)
+    update("add", path, *flags)
+    first = named(IdentifierBundle.load(path))
+    gone = [f"new {i}" for i in range(NEW)]
+    update("remove", path, "--item-ids", *gone)
+    removed = IdentifierBundle.load(path)
+    removed.verify()
+    assert named(removed) == {item: values for item, values in first.items() if item not in gone}
+    assert removed.fingerprint == bundle.fingerprint
+    with pytest.raises(ValueError, match="item 'new 2' was removed from the catalogue"):
+        update("remove", path, "--item-ids", "item 1", "new 2")
+    update("add", path, *flags)  # the same items come back
+    again = named(IdentifierBundle.load(path))
+    assert not {again[item] for item in gone} & set(first.values())
+    assert IdentifierBundle.load(path).rows_of(["new 0"]).tolist() == [ITEMS + NEW]
+    assert IdentifierBundle.load(path).row_of["new 0"] == ITEMS + NEW
+    update("remove", path, "--item-ids", *gone)
+    update("compact", path)
+    assert named(IdentifierBundle.load(path)) == built
+    update("add", path, *flags)
+    assert named(IdentifierBundle.load(path)) == first
+
+
+def test_freed_numbers_in_the_middle_are_used_first(bundle, tmp_path):
+    path = bundle.directory
+    code = tuple(make_codec().encode(embed(1, 0))[0].tolist())
+    sharing = [item for item, values in named(bundle).items() if values[:3] == code]
+    update("remove", path, "--item-ids", sharing[1], sharing[3])
+    update("compact", path)
+    folder = tmp_path / "new"
+    flags = new_items(folder, 4)
+    np.save(folder / "embeddings.npy", np.repeat(embed(1, 0), 4, axis=0))
+    update("add", path, *flags)
+    found = named(IdentifierBundle.load(path))
+    assert [found[f"new {i}"][3] for i in range(4)] == [1, 3, len(sharing), len(sharing) + 1]
+
+
+def test_a_full_code_sends_items_to_the_nearest_with_room(tmp_path, capsys):
+    codec = make_codec()
+    bundle = build(tmp_path / "b", codec, unique_size=11, items=24)
+    folder = tmp_path / "new"
+    flags = new_items(folder, 12)
+    embeddings = np.repeat(embed(1, 0), 12, axis=0)  # of the code that 11 items have already
+    np.save(folder / "embeddings.npy", embeddings)
+    update("add", bundle.directory, *flags)
+    after = IdentifierBundle.load(bundle.directory)
+    values = after.values[24:]
+    code = codec.encode(embeddings)[0]
+    assert len(np.unique(after.values, axis=0)) == 36
+    assert (values[:, :2] == code[:2]).all()  # only the last level differs
+    residual = (embeddings[:1] - codec.centres[code[0]]) / np.float32(0.7)
+    left = codec.rqvae.encoder(torch.from_numpy(residual)) - codec.rqvae.codebooks[0][code[1]]
+    order = (codec.rqvae.codebooks[1] - left).square().sum(1).argsort().tolist()
+    taken = collections.Counter(map(tuple, bundle.values[:, :3].tolist()))
+    expected: list[int] = []
+    for value in order:
+        expected += [value] * (11 - taken[(*code[:2].tolist(), value)])
+    assert values[:, 2].tolist() == expected[:12]
+    report = json.loads((bundle.directory / "segments/000001/report.json").read_text())
+    assert report["moved"] == 1.0
+    assert report["moves"][0] == {"item_id": "new 0", "from": code.tolist(), "to": values[0].tolist()}
+    printed = capsys.readouterr().out
+    assert f"new 0: code {code.tolist()} is full" in printed
+    assert "100.0% of them found their code full" in printed
+
+
+def test_without_room_anywhere_nothing_is_added(tmp_path):
+    bundle = build(tmp_path / "b", make_codec(size=1), unique_size=16)  # 3 codes of 16
+    with pytest.raises(ValueError, match="no code has room for another item; build the identifiers again"):
+        update("add", bundle.directory, *new_items(tmp_path / "new", 25))
+    assert IdentifierBundle.load(bundle.directory).revision == 0
+    update("add", bundle.directory, *new_items(tmp_path / "new", 24))
+    assert len(np.unique(IdentifierBundle.load(bundle.directory).values, axis=0)) == 48
+
+
+def test_the_report_compares_new_items_with_old_ones(bundle, tmp_path, capsys):
+    np.save(tmp_path / "old.npy", embed(ITEMS, 0))
+    flags = new_items(tmp_path / "new", 9)
+    np.save(tmp_path / "new" / "embeddings.npy", 10 * embed(9, 5))
+    update("add", bundle.directory, *flags, "--reference", str(tmp_path / "old.npy"))
+    printed = capsys.readouterr().out
+    assert "Build the identifiers again and train: their squared error is" in printed
+    report = json.loads((bundle.directory / "segments/000001/report.json").read_text())
+    codes = set(map(tuple, bundle.values[:, :3].tolist()))
+    shared = [tuple(code) in codes for code in make_codec().encode(10 * embed(9, 5)).tolist()]
+    assert report["shared"] == np.mean(shared)
+    assert report["old"]["items"] == ITEMS
+
+
+def test_wrong_input_changes_nothing(bundle, tmp_path):
+    path, before = bundle.directory, files(bundle.directory)
+    flags = new_items(tmp_path / "new")
+    np.save(tmp_path / "narrow.npy", embed(NEW, 5)[:, :3])
+    with pytest.raises(ValueError, match=r"narrow\.npy: width 3, but the identifiers in .* width 6"):
+        update("add", path, "--embeddings", str(tmp_path / "narrow.npy"), *flags[2:])
+    with pytest.raises(ValueError, match="item 'nobody' is not in the catalogue"):
+        update("remove", path, "--item-ids", "nobody")
+    with pytest.raises(ValueError, match="no item would be left"):
+        update("remove", path, "--item-ids", *bundle.item_ids)
+    assert {name: entry for name, entry in files(path).items() if name != "update.lock"} == before
+
+
+def test_ids_come_from_the_command_line_or_a_file(tmp_path):
+    (tmp_path / "ids.txt").write_text("item 1\nitem 2\n")
+    (tmp_path / "ids.jsonl").write_text('{"item_id": "item 3", "n": 1}\n')
+    (tmp_path / "empty").write_text("")
+    assert read_ids(["item 1", "item 2"]) == read_ids([str(tmp_path / "ids.txt")]) == ["item 1", "item 2"]
+    assert read_ids([str(tmp_path / "ids.jsonl")]) == ["item 3"]
+    with pytest.raises(ValueError, match="no item ids"):
+        read_ids([str(tmp_path / "empty")])
+    (tmp_path / "bad.jsonl").write_text('{"id": "item 3"}\n')
+    with pytest.raises(ValueError, match=r"bad\.jsonl, row 1: item_id is None"):
+        read_ids([str(tmp_path / "bad.jsonl")])
+
+
+def test_nothing_to_compact(bundle, capsys):
+    update("compact", bundle.directory)
+    assert "nothing to compact" in capsys.readouterr().out
+    assert IdentifierBundle.load(bundle.directory).revision == 0
+
+
+def check(path):
+    """Everything in a data-bin agrees with its bundle."""
+    data = DataBin(path)
+    data.bundle.verify()
+    assert data.directory == path
+    present = {p.name for p in path.iterdir()}
+    assert present == {*data.manifest["files"], "manifest.json", "identifiers", "candidates.mine.npy"}
+    for name, entry in data.manifest["files"].items():
+        assert entry == {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size}
+    kept = data.bundle.kept
+    assert np.load(path / "candidates.all.npy").tolist() == kept.tolist()
+    assert sorted(data.trie.rows.tolist()) == kept.tolist()
+    for subset in ("valid", "test"):
+        rows = candidate_rows(data.bundle.splits, subset, False, data.bundle.removed)
+        np.testing.assert_array_equal(data.candidates(subset), rows)
+        assert data.manifest["counts"][subset]["candidates"] == len(rows)
+    for subset, count in data.manifest["counts"].items():
+        table = pq.read_table(path / f"queries.{subset}.parquet").to_pylist()
+        identifiers = data_utils.load_indexed_dataset(str(path / f"{subset}.query-id.id"), None)
+        queries = data_utils.load_indexed_dataset(str(path / f"{subset}.query-id.query"), None)
+        assert len(table) == len(identifiers) == len(queries) == count["queries"]
+        for row, target in zip(table, identifiers, strict=True):
+            assert row["query_id"].split("#")[0] == data.bundle.item_id(row["item_row"]).split()[1]
+            assert target.tolist()[:-1] == (data.bundle.values[row["item_row"]] + data.bundle.offsets).tolist()
+    return data
+
+
+def test_a_data_bin_follows_and_its_checkpoint_goes_on(data, tmp_path):
+    model = make_model(setup_task(data))
+    texts = ["red dog", "old tree"]
+    update("add", data, *new_items(tmp_path / "new"))
+    check(data)
+    update("remove", data, "--item-ids", "item 4", "item 5", "new 1")
+    after = check(data)
+    assert np.load(data / "candidates.mine.npy").tolist() == [1, 9]
+    task = setup_task(data)
+    other = make_model(task, seed=1)
+    other.load_state_dict(model.state_dict())  # refuses other identifiers
+    retriever = CartRetriever([other], task)
+    for hits in retriever.search(texts, k=50):
+        assert sorted(hit.item_id for hit in hits) == sorted(after.bundle.item_id(row) for row in after.bundle.kept)
+    for hits in retriever.search(texts, k=50, candidates="valid"):
+        assert {hit.item_id for hit in hits} == {
+            "item 1",
+            *(f"item {i}" for i in range(7, 24, 3)),
+            "new 2",
+            "new 5",
+            "new 6",
+        }
+    with pytest.raises(ValueError, match="item 'new 1' was removed from the catalogue"):
+        retriever.search(texts, candidates=["item 1", "new 1"])
+    with pytest.raises(ValueError, match="item 'item 4' was removed"):
+        after.candidate_set(np.array([1, 4]))
+
+
+def test_queries_of_removed_items_leave_the_subsets_and_rows_follow_compact(data, tmp_path):
+    wanted = {subset: table_of(data, subset) for subset in ("train", "valid", "test")}
+    gone = ["item 0", "item 7", "item 8"]
+    update("add", data, *new_items(tmp_path / "new"))
+    update("remove", data, "--item-ids", *gone)
+    check(data)
+    update("compact", data)
+    after = check(data)
+    assert len(after.bundle) == ITEMS + NEW - 3
+    assert np.load(data / "candidates.mine.npy").tolist() == [0, 4, 6]
+    for subset, rows in wanted.items():
+        assert table_of(data, subset) == [row for row in rows if row[1] not in gone]
+
+
+def table_of(path, subset):
+    bundle = DataBin(path).bundle
+    rows = pq.read_table(path / f"queries.{subset}.parquet").to_pylist()
+    return [(row["query_id"], bundle.item_id(row["item_row"]), row["text"], row["role"]) for row in rows]
+
+
+def test_a_subset_without_queries_goes(data):
+    update("remove", data, "--item-ids", *(f"item {i}" for i in range(1, ITEMS, 3)))
+    assert set(DataBin(data).manifest["counts"]) == {"train", "test"}
+    assert not list(data.glob("valid.*"))
+    assert not (data / "queries.valid.parquet").exists()
+
+
+def test_the_bundle_of_a_data_bin_is_updated_through_the_data_bin(data, tmp_path):
+    with pytest.raises(ValueError, match=r"belongs to the data-bin .* update that with --data-bin"):
+        update("compact", data / "identifiers")
+
+
+def test_binarize_reads_an_updated_bundle_and_another_data_bins_vocabulary(data, tmp_path, capsys):
+    update("add", data, *new_items(tmp_path / "new"))
+    update("remove", data, "--item-ids", "item 4")
+    captions = make_captions(tmp_path / "more.jsonl")
+    rows = [{"item_id": "new 0", "text": "entirely unseen words", "role": "index"}]
+    captions.write_text(captions.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    assert binarize(data / "identifiers", captions, tmp_path / "more", vocabulary_from=data)
+    assert "4 captions of removed items were left out" in capsys.readouterr().out
+    old, more = DataBin(data), DataBin(tmp_path / "more")
+    assert (old.fingerprint, old.bundle.state) == (more.fingerprint, more.bundle.state)
+    assert sha256(data / "dict.query.txt") == sha256(tmp_path / "more" / "dict.query.txt")
+    assert ("new 0", "entirely unseen words") in [row[1:3] for row in table_of(tmp_path / "more", "train")]
+    np.testing.assert_array_equal(more.candidates("all"), old.bundle.kept)
+    assert len(more.trie) == len(old.trie)
+    assert not binarize(data / "identifiers", captions, tmp_path / "more", vocabulary_from=data)
