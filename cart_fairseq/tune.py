@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cart_fairseq.files import replacing, run_script, write_json
 from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
+from cart_fairseq.progress import Progress
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.generator import DEFAULT_SCORING, SCORINGS
 from cart_fairseq.search.result import discounted
@@ -73,18 +73,17 @@ def search(retriever: CartRetriever, subset: str, candidates: str) -> Found:
     scoring, beam = retriever.scoring, retriever.beam
     generator = task.search_with(retriever.models, beam, scoring=scoring, dense_weight=1.0, level_discount=1.0)
     parts = []
-    bar = tqdm(total=len(dataset), desc=f"searching {subset}", unit="query", disable=None)
-    for queries, net_input in retriever.batches(dataset):
-        found = generator.search(net_input, *task.data.source(candidates)).cpu()
-        alone = found.token_scores.sum(2)
-        dense = torch.where(found.scores.isfinite(), found.scores - alone, 0.0)
-        plain = alone.argsort(dim=1, descending=True, stable=True)
-        deep = plain.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
-        targets = torch.from_numpy(wanted[queries.numpy()])
-        scores = found.token_scores.gather(1, deep)
-        parts.append(Found(found.rows.gather(1, plain), targets, scores, dense.gather(1, plain)))
-        bar.update(len(queries))
-    bar.close()
+    with Progress(len(dataset), f"searching {subset}", "queries") as progress:
+        for queries, net_input in retriever.batches(dataset):
+            found = generator.search(net_input, *task.data.source(candidates)).cpu()
+            alone = found.token_scores.sum(2)
+            dense = torch.where(found.scores.isfinite(), found.scores - alone, 0.0)
+            plain = alone.argsort(dim=1, descending=True, stable=True)
+            deep = plain.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
+            targets = torch.from_numpy(wanted[queries.numpy()])
+            scores = found.token_scores.gather(1, deep)
+            parts.append(Found(found.rows.gather(1, plain), targets, scores, dense.gather(1, plain)))
+            progress.update(len(queries))
     return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cart_fairseq.files import digest, read_jsonl, replacing, run_script, sha256
+from cart_fairseq.progress import Progress, track
 from preprocess.data.arguments import positive
 from preprocess.data.inputs import MODALITIES, read_captions, read_items
 from preprocess.data.row_store import RowStore
@@ -203,7 +203,7 @@ def embed_media(args: argparse.Namespace, encoder: Encoder, samples: Sequence[Me
     fail_or_go_on({row: why for row, why in store.problems.items() if row // args.batch_size not in set(pending)})
     dataset = MediaBatches(encoder.reader, samples, [(number, store.rows_of(number)) for number in pending])
     ahead = sum(len(rows) for _, rows in dataset.batches)
-    with tqdm(total=len(samples), initial=len(samples) - ahead, desc="embedding", unit="item", disable=None) as bar:
+    with Progress(len(samples), "embedding", "items", len(samples) - ahead) as progress:
         for number, loaded, problems in load_batches(dataset, args.workers, encoder.device.type == "cuda"):
             places: list[int] = []
             parts = [np.empty((0, encoder.dimension), dtype=np.float32)]
@@ -216,7 +216,7 @@ def embed_media(args: argparse.Namespace, encoder: Encoder, samples: Sequence[Me
                 parts.append(values[good])
             fail_or_go_on(problems)
             store.keep(number, places, np.concatenate(parts), problems)
-            bar.update(len(store.rows_of(number)))
+            progress.update(len(store.rows_of(number)))
 
 
 def embed_texts(args: argparse.Namespace) -> None:
@@ -237,7 +237,7 @@ def embed_texts(args: argparse.Namespace) -> None:
         encoder = announce(args, {"text"})
         count = -(-len(rows) // args.batch_size)
         store = RowStore(work, len(rows), encoder.dimension, np.ones(count, dtype=np.uint64), args.batch_size)
-        for number in tqdm(store.pending(), desc="embedding", unit="batch", disable=None):
+        for number in track(store.pending(), "embedding", "batches"):
             places = store.rows_of(number)
             texts = [rows[row]["text"] for row in places]
             store.keep(number, places, encoder.embed_text(texts, args.modality or "image"), {})

@@ -18,9 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cart_fairseq.files import digest, read_json, replacing, run_script, sha256, write_json
+from cart_fairseq.progress import Progress
 from preprocess import captioners
 from preprocess.captioners import Captioner, NeighbourCaptioner, Settings, Target
 from preprocess.captioners.caption_folding import fresh, known_captions, new_caption_ids
@@ -94,9 +93,7 @@ def caption_all(
     pending = [target for target in targets if target.item_id not in done]
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(
-            total=len(targets), initial=len(targets) - len(pending), desc="captioning", unit="item", disable=None
-        ) as bar,
+        Progress(len(targets), "captioning", "items", len(targets) - len(pending)) as progress,
     ):
         for start in range(0, len(pending), batch_size):
             batch = pending[start : start + batch_size]
@@ -108,7 +105,7 @@ def caption_all(
                 texts = [] if error else fresh(next(found), known.get(target.row, ()), settings.captions)
                 records.append(Record(target.item_id, texts, error))
             log.add(records)
-            bar.update(len(batch))
+            progress.update(len(batch))
 
 
 def write_captions(path: Path, captions: Path, records: Sequence[Record], source: str, taken: set[str]) -> int:

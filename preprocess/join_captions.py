@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from cart_fairseq.files import digest, replacing, run_script, sha256
+from cart_fairseq.progress import Progress
 from preprocess.data.arguments import positive
 from preprocess.data.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items, read_captions
@@ -246,11 +246,11 @@ def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.nda
     store = RowStore(work, len(captions), features.dimension, stamps, features.batch_rows)
     pending = store.pending()
     ahead = sum(len(store.rows_of(number)) for number in pending)
-    with tqdm(total=len(captions), initial=len(captions) - ahead, desc="text features", disable=None) as bar:
+    with Progress(len(captions), "text features", "captions", len(captions) - ahead) as progress:
         for number in pending:
             places = store.rows_of(number)
             store.keep(number, places, features([captions[i].text for i in places]), {})
-            bar.update(len(places))
+            progress.update(len(places))
     return store.values
 
 
@@ -264,7 +264,7 @@ def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: P
     width, alignment = len(parts.centre), parts.alignment
     joined = rows(joined_folder.ITEMS, sum(parts.widths))
     aligned = rows(joined_folder.ALIGNED, alignment.width) if alignment else None
-    with tqdm(total=len(embeddings), desc="joining", unit="item", unit_scale=True, disable=None) as bar:
+    with Progress(len(embeddings), "joining", "items") as progress:
         for block in blocks(len(embeddings), embeddings.shape[1], block_rows):
             mapped = parts.text_map(embeddings[block])
             said = centred(texts.means(np.arange(block.start, block.stop)), parts.centre)
@@ -274,7 +274,7 @@ def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: P
                 joined[block, 2 * width :] = parts.kept(embeddings[block])
             if alignment is not None and aligned is not None:
                 aligned[block] = alignment(joined[block].astype(np.float32))
-            bar.update(len(mapped))
+            progress.update(len(mapped))
     joined.flush()
     if aligned is not None:
         aligned.flush()

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from cart_fairseq.files import read_json, sha256
+from cart_fairseq.progress import track
 
 SCHEMA_VERSION = 1
 IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
@@ -91,7 +91,7 @@ def state_of(manifest: Mapping[str, Any]) -> str:
 def write_part(folder: Path, values: np.ndarray, items: Iterable[Mapping[str, Any]]) -> None:
     """Write (n, J) identifiers and the n objects of ``items.jsonl``, block by block, into an existing folder."""
     np.save(folder / IDENTIFIERS, np.ascontiguousarray(values, dtype=np.int32), allow_pickle=False)
-    rows = iter(tqdm(items, total=len(values), desc="writing items", unit="item", unit_scale=True, disable=None))
+    rows = iter(track(items, "writing items", "items", total=len(values)))
     with pq.ParquetWriter(folder / ITEMS, SCHEMA) as writer:
         while block := list(itertools.islice(rows, BLOCK_ROWS)):
             item_ids = [item["item_id"] for item in block]

@@ -14,9 +14,9 @@ import torch
 from collection import needed
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from cart_fairseq.measuring.results import Ranking
+from cart_fairseq.progress import Progress
 from preprocess.encoders.pretrained import load_part, loading
 
 CLASSES = {"blip": "BlipForImageTextRetrieval", "blip-2": "Blip2ForImageTextRetrieval"}
@@ -106,7 +106,7 @@ def rerank(
             asking.setdefault(row, []).append((query, place))
     scores: list[NDArray[np.float32]] = [np.zeros(len(ranking.rows), dtype=np.float32) for ranking in rankings]
     rows = sorted(asking)
-    with tqdm(total=sum(map(len, asking.values())), desc="matching", unit="pair", disable=None) as bar:
+    with Progress(sum(map(len, asking.values())), "matching", "pairs") as progress:
         for start in range(0, len(rows), batch):
             block = rows[start : start + batch]
             states = matcher.encode([picture(row) for row in block])
@@ -116,7 +116,7 @@ def rerank(
                 found = matcher.score(states[[number for number, _, _ in part]], [texts[query] for _, query, _ in part])
                 for (_, query, place), score in zip(part, found.tolist(), strict=True):
                     scores[query][place] = score
-                bar.update(len(part))
+                progress.update(len(part))
     orders = [np.argsort(-each, kind="stable") for each in scores]
     reordered = [
         Ranking([ranking.rows[place] for place in order], each[order].tolist())

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from cart_fairseq.network.dense_head import info_nce
+from cart_fairseq.progress import Progress
 
 FIRST_TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # CLIP's
 
@@ -124,7 +124,7 @@ def train(
     draw = np.random.default_rng(settings.seed)
     figures: list[float] = []
     best = {key: value.clone() for key, value in heads.state_dict().items()}
-    with tqdm(total=settings.epochs, desc="projection", unit="epoch", disable=None) as bar:
+    with Progress(settings.epochs, "projection", "epochs") as progress:
         for _ in range(settings.epochs):
             heads.train()
             chosen = torch.from_numpy(np.array([draw.choice(rows) for rows in captions_of]))
@@ -132,10 +132,10 @@ def train(
                 optimiser.zero_grad()
                 heads.loss(item_rows[batch], text_rows[chosen[batch]]).backward()
                 optimiser.step()
-            bar.update()
+            progress.update()
             if figure is not None:
                 figures.append(figure(heads))
-                bar.set_postfix_str(f"{figures[-1]:.1f}")
+                progress.note(f"{figures[-1]:.1f}")
                 if ended(figures, settings.patience):
                     break
             if figure is None or figures[-1] > max(figures[:-1], default=float("-inf")):

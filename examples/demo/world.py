@@ -22,10 +22,10 @@ import pictures
 import sound_words
 import sounds
 from sklearn.decomposition import PCA
-from tqdm import tqdm
 from words import Phrasing, captions
 
 from cart_fairseq.files import replacing, run_script
+from cart_fairseq.progress import track
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
     valid, test = set(measured[: kind.queries[0]].tolist()), set(measured[-kind.queries[1] :].tolist())
     with replacing(output, directory=True) as new:
         (new / "media").mkdir()
-        for row, (item, scene) in enumerate(zip(names, tqdm(scenes, name, unit="item"), strict=True)):
+        for row, (item, scene) in enumerate(zip(names, track(scenes, name, "items"), strict=True)):
             features.append(kind.save(scene, new / "media" / f"{item}{kind.suffix}", generator))
             texts = [(text, "train", "train") for text in captions(scene, kind.train, kind.captions, generator)]
             if row in valid:

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
+from cart_fairseq.progress import track
 
 SIZE = 128
 OFFSETS = [4 + SIZE * position for position in range(4)]
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.repeats < 1 or min(args.items) < 1:
         raise ValueError("--repeats and --items must be at least 1")
     results = []
-    for items in tqdm([int(size) for size in args.items], desc="catalogues", unit="size"):
+    for items in track([int(size) for size in args.items], "measuring", "catalogues"):
         command = [sys.executable, __file__, "--one", str(items), "--repeats", str(args.repeats)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))

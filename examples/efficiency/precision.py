@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterable, Sequence
 
 import torch
-from tqdm import tqdm
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.measuring.metrics import METRIC_NAMES
 from cart_fairseq.measuring.results import Ranking, measure, subset_queries
 from cart_fairseq.network.precision import PRECISIONS
+from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.generator import SCORINGS
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     found: dict[tuple[str, str], list[list[int]]] = {mode: [] for mode in modes}
     seconds = dict.fromkeys(modes, 0.0)
-    for start in tqdm(range(0, len(queries), args.batch), desc="searching", unit="batch"):
+    for start in track(range(0, len(queries), args.batch), "searching", "batches"):
         texts = [query.text for query in queries[start : start + args.batch]]
         for mode, retriever in retrievers.items():
             began = time.perf_counter()

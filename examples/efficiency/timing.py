@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+
+from cart_fairseq.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,17 @@ def interleaved(contenders: Sequence[Contender], repeats: int, label: str) -> li
         raise ValueError(f"--repeats {repeats} must be at least 1")
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     facts: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
-    with tqdm(total=(repeats + 1) * len(contenders), desc=label, unit="run", leave=False, disable=None) as bar:
+    with Progress((repeats + 1) * len(contenders), label, "runs") as progress:
         for turn in range(repeats + 1):
             for contender in contenders:
-                bar.set_postfix_str(contender.name)
+                progress.note(contender.name)
                 start = time.perf_counter()
                 found = contender.run()
                 elapsed = time.perf_counter() - start
                 if turn:
                     seconds[contender.name].append(elapsed)
                     facts[contender.name].append(found)
-                bar.update()
+                progress.update()
     return [
         {"contender": name, **_summary(each), **_merged(facts[name]), "seconds": each} for name, each in seconds.items()
     ]

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from text_encoders import DIMENSION, Encode
 from timing import Contender
-from tqdm import tqdm
+
+from cart_fairseq.progress import track
 
 # from this many queries on faiss multiplies matrices: 15 times as fast for 100 queries; faiss 1.15 sets it out of reach
 faiss.cvar.distance_compute_blas_threshold = 20
@@ -58,7 +59,7 @@ class VectorSearch:
         self.facts: dict[str, dict[str, float]] = {}
         flat = self.indexes["flat"]
         start = time.perf_counter()
-        for first in tqdm(range(0, items, chunk), desc="vectors", unit_scale=chunk, leave=False, disable=None):
+        for first in track(range(0, items, chunk), "vectors", "chunks"):
             size = min(chunk, items - first)
             spread = generator.standard_normal((size, INTRINSIC), dtype=np.float32)
             flat.add(unit((centres[generator.integers(len(centres), size=size)] + spread) @ embed))
@@ -114,6 +115,6 @@ def _built(name: str, flat: Any, chunk: int) -> Any:
     else:
         index = faiss.IndexHNSWFlat(DIMENSION, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT
-    for first in tqdm(range(0, flat.ntotal, chunk), desc=f"{name} index", unit_scale=chunk, leave=False, disable=None):
+    for first in track(range(0, flat.ntotal, chunk), f"{name} index", "chunks"):
         index.add(flat.reconstruct_n(first, min(chunk, flat.ntotal - first)))
     return index

@@ -4,8 +4,7 @@ import os
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
+from cart_fairseq.progress import Progress
 from preprocess.annotations.entries import Entry
 
 
@@ -23,7 +22,7 @@ class MediaFolder:
         self._paths: dict[str, list[str]] = defaultdict(list)
         self._owner: dict[str, str] = {}
         visited = set()
-        with tqdm(desc="looking for media", unit=" files", disable=None) as bar:
+        with Progress(None, "looking for media", "files") as progress:
             for folder, folders, files in os.walk(path, followlinks=True):
                 status = os.stat(folder)
                 if (status.st_dev, status.st_ino) in visited:
@@ -33,7 +32,7 @@ class MediaFolder:
                 below = Path(folder).relative_to(path)
                 for name in files:
                     self._paths[name].append((below / name).as_posix())
-                bar.update(len(files))
+                progress.update(len(files))
 
     def find(self, entry: Entry) -> str | None:
         """The path of an entry's media file below the folder, or None where there is none.

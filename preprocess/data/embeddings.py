@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from cart_fairseq.progress import Progress
 from preprocess.data.tables import SUFFIXES as TABLE_SUFFIXES
 from preprocess.data.tables import TableRows
 
@@ -183,13 +183,13 @@ def check_embeddings(embeddings: Embeddings, path: str | Path) -> str:
     """
     hasher = hashlib.sha256(f"{tuple(embeddings.shape)} {embeddings.dtype}".encode())
     shards = embeddings.shards if isinstance(embeddings, ShardedRows) else [embeddings]
-    with tqdm(total=len(embeddings), desc="checking embeddings", unit="row", unit_scale=True, disable=None) as bar:
+    with Progress(len(embeddings), "checking embeddings", "rows") as progress:
         for shard in shards:
             for block in blocks(*shard.shape):
                 values = np.ascontiguousarray(shard[block])
                 check_values(getattr(shard, "filename", path), values, block.start)
                 hasher.update(values.data)
-                bar.update(len(values))
+                progress.update(len(values))
     return hasher.hexdigest()
 
 

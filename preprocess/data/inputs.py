@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from tqdm import tqdm
 
 from cart_fairseq.files import read_jsonl
+from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, ShardedRows, blocks, open_embeddings
 
 __all__ = ["Embeddings", "ItemsFile", "ShardedRows", "blocks", "open_embeddings", "read_captions", "read_items"]
@@ -77,7 +77,7 @@ class ItemsFile(Sequence[dict[str, Any]]):
             lines = open(self.path, "rb")  # noqa: SIM115, closed below
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-        with lines, tqdm(total=size, desc="checking items", unit="B", unit_scale=True, disable=None) as bar:
+        with lines, Progress(size, "checking items", "bytes") as progress:
             for number, line in enumerate(lines, start=1):
                 start += len(line)
                 if start == size and not line.strip():
@@ -85,7 +85,7 @@ class ItemsFile(Sequence[dict[str, Any]]):
                 item_id = check_item(f"{path}, row {number}", self._parse(line))
                 digests += hashlib.blake2b(item_id.encode(), digest_size=8).digest()
                 ends.append(start)
-                bar.update(len(line))
+                progress.update(len(line))
         if len(ends) == 1:
             raise ValueError(f"{path}: no items; write one object a line")
         self._ends = np.array(ends, dtype=np.int64)

@@ -10,8 +10,8 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm import tqdm
 
+from cart_fairseq.progress import track
 from cart_fairseq.rqvae.network import nearest
 from preprocess.data.embeddings import Embeddings, RowSubset
 
@@ -65,7 +65,7 @@ def fit_centres(
         if method == "minibatch" and len(points) > batch_rows:
             estimator = MiniBatchKMeans(clusters, init=estimator.cluster_centers_, n_init=1, random_state=seed)
             steps = -(-len(points) // batch_rows) * PASSES
-            for rows in tqdm(batches, total=steps, initial=1, desc="k-means", unit="batch", disable=None):
+            for rows in track(batches, "k-means", "batches", total=steps, done=1):
                 estimator.partial_fit(np.asarray(rows, dtype=np.float32) - shift)
     return (estimator.cluster_centers_ + shift).astype(np.float32)
 

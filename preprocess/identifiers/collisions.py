@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from cart_fairseq.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
 
@@ -117,7 +117,7 @@ def choose_values(
         distances = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(order), codec.codewords[level]))
         fill_distances(distances, codec, embeddings, codes, rows[order], level)
         parts = np.split(np.arange(len(order)), np.flatnonzero(np.diff(slot[order])) + 1)
-        for part in tqdm(parts, desc=f"moving on level {level + 1}", unit="prefix", disable=None):
+        for part in track(parts, f"moving on level {level + 1}", "prefixes"):
             here, cost = order[part], np.array(distances[part[0] : part[-1] + 1])
             if leave:
                 own = cost[np.arange(len(here)), codes[rows[here], level]]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cart_fairseq.files import replacing
+from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.clustering import chunks
 from preprocess.identifiers.codec import Codec, TransformedCodec
@@ -121,13 +121,12 @@ def encode_catalogue(
         finished.clear()
 
     pending = np.flatnonzero(~done)
-    with tqdm(total=rows, desc="assigning", unit="row", unit_scale=True, disable=None) as bar:
-        bar.update(min(rows, int(done.sum()) * block_rows))
+    with Progress(rows, "assigning", "rows", done=min(rows, int(done.sum()) * block_rows)) as progress:
         for number, block_codes, block_statistics in engine(pending) if len(pending) else ():
             codes[number * block_rows : (number + 1) * block_rows] = block_codes
             statistics[number] = block_statistics
             finished.append(number)
-            bar.update(len(block_codes))
+            progress.update(len(block_codes))
             if len(finished) == CHECKPOINT_BLOCKS:
                 keep()
     keep()

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from cart_fairseq.catalogue.identifiers import Position
 from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.assigned import AtomicCodec, digit_levels
 from preprocess.identifiers.clustering import assign, fit_centres, sample_rows
@@ -76,12 +76,12 @@ def transformed_sample(embeddings: Embeddings, settings: Settings, work: Path) -
         width = settings.pca or sample.shape[1]
         with (
             replacing(path) as new,
-            tqdm(total=len(sample), desc="sampling", unit="row", unit_scale=True, disable=None) as bar,
+            Progress(len(sample), "sampling", "rows") as progress,
         ):
             out = np.lib.format.open_memmap(new, mode="w+", dtype=np.float32, shape=(len(sample), width))
             for block in blocks(len(sample), sample.shape[1], settings.block_rows):
                 out[block] = transform(sample[block])
-                bar.update(block.stop - block.start)
+                progress.update(block.stop - block.start)
             out.flush()
     return np.load(path, mmap_mode="r", allow_pickle=False), transform
 

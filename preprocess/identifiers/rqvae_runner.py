@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import cart_fairseq.files
+from cart_fairseq.progress import Progress
 from cart_fairseq.rqvae.network import RQVAE
 
 PEAK_LEARNING_RATE = 1e-4
@@ -117,7 +117,7 @@ def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, process
     command += fairseq_arguments(residuals, checkpoints, rows, settings, processes)
     with (
         open(log_path, "a", encoding="utf-8") as log,
-        tqdm(total=settings.epochs, desc="RQ-VAE", unit="epoch", disable=None) as bar,
+        Progress(settings.epochs, "RQ-VAE", "epochs") as progress,
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -135,11 +135,11 @@ def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, process
                 log.write(line)
                 log.flush()
                 if "begin training epoch " in line:
-                    bar.update(int(line.rsplit(" ", 1)[1]) - 1 - bar.n)
+                    progress.update(int(line.rsplit(" ", 1)[1]) - 1 - progress.done)
         except BaseException:
             process.terminate()
             raise
-        bar.update(settings.epochs - bar.n if process.wait() == 0 else 0)
+        progress.update(settings.epochs - progress.done if process.wait() == 0 else 0)
     if process.returncode:
         words = " | ".join(log_path.read_text(encoding="utf-8").splitlines()[-3:])
         raise OSError(f"fairseq-train ended with exit code {process.returncode}: {words} (all of it in {log_path})")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import IncrementalPCA
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm import tqdm
 
+from cart_fairseq.progress import track
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.clustering import chunks
 
@@ -53,7 +53,7 @@ class Transform:
         # Batches of the same size to one row, as each needs at least as many rows as there are components.
         parts = np.array_split(np.arange(len(sample)), max(1, len(sample) // max(block_rows, pca)))
         with threadpool_limits(limits=1), np.errstate(invalid="ignore"):  # equal rows have no variance to share out
-            for rows in tqdm(parts, desc="PCA", unit="batch", disable=None):
+            for rows in track(parts, "PCA", "batches"):
                 estimator.partial_fit(cls(normalize)(sample[rows]))
         return cls(normalize, estimator.mean_.astype(np.float32), estimator.components_.astype(np.float32))
 

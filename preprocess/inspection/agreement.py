@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
 
@@ -50,7 +50,7 @@ def nearest_rows(embeddings: Embeddings, rows: NDArray[np.int64], count: int) ->
     best = np.full((len(rows), count), np.inf, dtype=np.float32)
     nearest = np.full((len(rows), count), -1, dtype=np.int64)
     here = list(blocks(len(embeddings), max(embeddings.shape[1], len(rows))))
-    for block in tqdm(here, desc="neighbours", unit="block", disable=None):
+    for block in track(here, "neighbours", "blocks"):
         items = np.asarray(embeddings[block], dtype=np.float32) - shift
         distances = np.square(items).sum(axis=1) - 2 * (queries @ items.T)
         inside = np.flatnonzero((rows >= block.start) & (rows < block.stop))

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from cart_fairseq.network.dense_head import DenseHead, info_nce
+from cart_fairseq.progress import track
 from cart_fairseq.training.companions import Companions
 
 EPOCHS, UPDATES, BATCH, DROPOUT = 10, 400, 512, 0.25
@@ -99,7 +99,7 @@ class Alignment:
             head.train()
             optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * batches)
-            for _ in tqdm(range(epochs), desc="aligning", unit="epoch", disable=None):
+            for _ in track(range(epochs), "aligning", "epochs"):
                 for batch in np.array_split(draw.permutation(count), batches):
                     vectors = head.item(pairs.items(batch, companions.draw(batch, draw)))
                     found = head.text(torch.from_numpy(pairs.captions[batch]))

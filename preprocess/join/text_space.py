@@ -8,8 +8,8 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
+from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.transform import Transform
 
@@ -39,12 +39,12 @@ class ItemTexts:
         """The mean of `means` over the items that have one, (T,), and which these are, (N,)."""
         items, width = self._captions_of.shape[0], self.features.shape[1]
         total, has_text = np.zeros(width), np.zeros(items, dtype=bool)
-        with tqdm(total=items, desc="averaging captions", unit="item", unit_scale=True, disable=None) as bar:
+        with Progress(items, "averaging captions", "items") as progress:
             for block in blocks(items, width, block_rows):
                 means = self.means(np.arange(block.start, block.stop))
                 has_text[block] = means.any(axis=1)
                 total += means.sum(axis=0, dtype=np.float64)
-                bar.update(len(means))
+                progress.update(len(means))
         return (total / max(1, has_text.sum())).astype(np.float32), has_text
 
 

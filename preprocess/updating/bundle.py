@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import replacing, write_json
+from cart_fairseq.progress import Progress
 from preprocess.identifiers.report import measure
 
 MANIFEST, REPORT, LOCK = "manifest.json", "report.json", "update.lock"
@@ -124,13 +124,13 @@ def copy_items(bundle: IdentifierBundle, path: Path) -> None:
     row = 0
     with (
         pq.ParquetWriter(path, segments.SCHEMA) as writer,
-        tqdm(total=len(bundle), desc="copying items", unit="item", unit_scale=True, disable=None) as bar,
+        Progress(len(bundle), "copying items", "items") as progress,
     ):
         for part in bundle.parts:
             for batch in pq.ParquetFile(bundle.directory / part.folder / segments.ITEMS).iter_batches(BLOCK_ROWS):
                 writer.write_batch(batch.filter(pa.array(keep[row : row + len(batch)])))
                 row += len(batch)
-                bar.update(len(batch))
+                progress.update(len(batch))
 
 
 def link_over(source: Path, target: Path) -> None:

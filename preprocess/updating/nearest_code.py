@@ -9,8 +9,8 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.codec import Codec, TransformedCodec, TreeCodec
 from preprocess.identifiers.collisions import LevelledCodec
@@ -39,13 +39,13 @@ def nearest_codes(
     if not length:
         raise no_room()
     search = NearestCode(codec, length, room)
-    with tqdm(total=len(codes), desc="finding codes with room", unit="item", disable=None) as bar:
+    with Progress(len(codes), "finding codes with room", "items") as progress:
         for block in blocks(*embeddings.shape):
             points = np.asarray(embeddings[block], dtype=np.float32)
             distances = level_distances(codec, points, codes[block, :-1])
             for row, code in enumerate(codes[block].tolist()):
                 found[block.start + row] = search.take(points[row : row + 1], code, distances[row])
-                bar.update()
+                progress.update()
     return found
 
 
