@@ -1,0 +1,213 @@
+"""What a step writes, a folder or a file: whether it may be replaced, whether it is current, and how it is replaced.
+
+Each step has a `Kind`, which says how its output is recognised and read, and goes through the same stages:
+
+    output = Output(path, KIND)
+    if output.is_current(made_from):         # refuses to replace files of somebody else
+        return
+    with output.working(key) as work:        # OUTPUT.partial/, kept if the run is killed
+        ...
+        with output.replacing() as new:      # renamed to OUTPUT when complete
+            ...
+"""
+
+import fcntl
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cart_fairseq import files
+from cart_fairseq.files import read_json, sha256, write_json
+
+LOCK, KEY = "lock", "key.json"
+
+
+class Made(NamedTuple):
+    """What an output's record says about it.
+
+    Attributes:
+        made_from: the inputs and settings, as `Output.is_current` compares them.
+        checksums: file -> its SHA-256, of the files that must not have changed since.
+    """
+
+    made_from: Any
+    checksums: Mapping[Path, str] = {}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The outputs of one step.
+
+    Attributes:
+        name: what messages call it, such as `join`.
+        read: what the record of an output says; ValueError where the output is damaged or of another version.
+        record: the file by which an output is recognised, given the output's path.
+        folder: whether it is a folder, not a file.
+        marks: fields that the record must have, for a record whose name other outputs share.
+        names: the only file names that such a folder holds; empty if there may be others.
+    """
+
+    name: str
+    read: Callable[[Path], Made]
+    record: Callable[[Path], Path]
+    folder: bool = True
+    marks: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str] = ()
+
+
+class Output:
+    """The output of one run of a step.
+
+    Args:
+        path: the folder or file to make.
+        kind: what it is.
+
+    Attributes:
+        work: `OUTPUT.partial/`, the working folder.
+        record: the file that says what the output was made from.
+    """
+
+    def __init__(self, path: str | Path, kind: Kind):
+        self.path = Path(path)
+        self.kind = kind
+        self.work = self.path.with_name(self.path.name + ".partial")
+        self.record = kind.record(self.path)
+
+    def exists(self) -> bool:
+        """Whether something other than an empty folder is there."""
+        return self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
+
+    def refuse_foreign(self) -> None:
+        """Refuse to replace what this step did not write.
+
+        Raises:
+            ValueError: a file in place of a folder or the reverse, or something of another kind.
+        """
+        if not self.exists():
+            return
+        if not self.kind.folder:
+            if not self.path.is_file() or not self._is_of_kind():
+                raise ValueError(
+                    f"{self.path}: exists and was not made by this command; remove it or choose another --output"
+                )
+            return
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path}: is a file; --output is a folder, choose another")
+        if self.kind.names:
+            foreign = sorted(child.name for child in self.path.iterdir() if child.name not in self.kind.names)
+            if foreign:
+                raise ValueError(
+                    f"{self.path}: holds {foreign[0]!r}, which is not of this command; choose another --output"
+                )
+        if not self._is_of_kind():
+            raise ValueError(
+                f"{self.path}: holds files that are no {self.kind.name}; choose an empty or new folder for --output"
+            )
+
+    def _is_of_kind(self) -> bool:
+        if not self.record.is_file():
+            return False
+        if not self.kind.marks:
+            return True
+        found = read_json(self.record)
+        return isinstance(found, dict) and all(found.get(name) == value for name, value in self.kind.marks.items())
+
+    def is_current(self, made_from: Any) -> bool:
+        """Whether the output is complete, undamaged and made from these inputs and settings.
+
+        If it is, what a killed run left beside it is removed. If it is damaged, a line on stderr says so.
+
+        Raises:
+            ValueError: see `refuse_foreign`; or another run is at work on a current output.
+        """
+        self.refuse_foreign()
+        if not self.exists():
+            return False
+        try:
+            made = self.kind.read(self.path)
+            if made.made_from != made_from:
+                return False
+            bad = damaged(made.checksums)
+            if bad:
+                raise ValueError(f"{bad}: missing or damaged")
+        except ValueError as error:
+            print(f"{self.path}: building it again ({error})", file=sys.stderr)
+            return False
+        self.remove_leftovers()
+        return True
+
+    @contextmanager
+    def working(self, key: str) -> Iterator[Path]:
+        """The working folder: emptied if it belongs to another key, and locked against a second run.
+
+        It is removed when the block ends without an error, and kept for the next run otherwise.
+
+        Args:
+            key: stands for everything that what is kept in the folder depends on.
+
+        Raises:
+            ValueError: another run has the folder.
+        """
+        with self._locked():
+            key_path = self.work / KEY
+            if key_path.is_file() and read_json(key_path) == key:
+                print(f"{self.work}: going on where an interrupted run stopped")
+            else:
+                empty(self.work)
+                write_json(key_path, key)
+            yield self.work
+            self._remove_scratch()
+            remove(self.work)
+
+    def replacing(self) -> AbstractContextManager[Path]:
+        """A new folder, or the name of a new file, which takes the output's place when the block ends without an error."""
+        return files.replacing(self.path, directory=self.kind.folder)
+
+    def remove_leftovers(self) -> None:
+        """Remove what a run that was killed left beside the output."""
+        if self.work.is_dir():
+            with self._locked():
+                remove(self.work)
+        self._remove_scratch()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The working folder, made if need be, under a lock."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        with open(self.work / LOCK, "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.work}: another run is building {self.path}; wait for it or stop it") from None
+            yield
+
+    def _remove_scratch(self) -> None:
+        """Remove the folders of `files.replacing` that a killed run left; those of an output of a longer name stay."""
+        scratch = re.compile(rf"\.{re.escape(self.path.name)}\.[a-z0-9_]{{8}}\.tmp")
+        for child in self.path.parent.iterdir() if self.path.parent.is_dir() else ():
+            if scratch.fullmatch(child.name):
+                shutil.rmtree(child, ignore_errors=True)
+
+
+def damaged(checksums: Mapping[Path, str]) -> Path | None:
+    """The first file that is missing or whose SHA-256 differs, if there is one."""
+    return next((path for path, digest in checksums.items() if not path.is_file() or sha256(path) != digest), None)
+
+
+def empty(work: Path) -> None:
+    """Remove what is in a working folder, the key first, so that no later run goes on from half of it."""
+    (work / KEY).unlink(missing_ok=True)
+    for leftover in work.iterdir():
+        if leftover.name != LOCK:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def remove(work: Path) -> None:
+    """Remove a working folder whose output is complete."""
+    empty(work)
+    shutil.rmtree(work)
