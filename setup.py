@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
+
+# Both distributions install the module `fairseq`, so exactly one of them is chosen. `ve-fairseq` has binary wheels for
+# these Pythons on Linux x86-64; `fairseq-fixed` is the same code as a source package, which needs a C compiler.
+BINARY = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11' and python_version < '3.13'"
+SOURCE = "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version < '3.11' or python_version >= '3.13'"
 
 MEDIA = ["pillow>=10", "soundfile>=0.12", "soxr>=0.4", "av>=13"]
 ENCODERS = [*MEDIA, "transformers>=5.23", "sentence-transformers>=5"]
@@ -15,10 +20,11 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["cart_fairseq", "preprocess", "preprocess.annotations", "preprocess.captioners", "preprocess.encoders"],
+    packages=find_packages(include=["cart_fairseq", "cart_fairseq.*", "preprocess", "preprocess.*"]),
     install_requires=[
         "torch>=2.6",
-        "fairseq-fixed==0.12.3.1",
+        f"ve-fairseq==0.12.3; {BINARY}",
+        f"fairseq-fixed==0.12.3.1; {SOURCE}",
         "numpy>=1.26",
         "scikit-learn>=1.4",
         "sentencepiece>=0.2",
@@ -33,12 +39,16 @@ setup(
         "inspect": ["matplotlib>=3.8"],
         "ray": ["ray[data]>=2.9"],
         "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "test": [
             "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "hypothesis>=6",
             "ranx>=0.3.20",
             "ruff>=0.9",
             "mypy>=1.14",
+            "import-linter>=2.1",
             "matplotlib>=3.8",
             "faiss-cpu>=1.9",
             "ray[data]>=2.9",
