@@ -3,6 +3,7 @@
 `python old_catalogue.py FOLDER` writes the inputs of README.md's commands: `embeddings.npy`, `items.jsonl`, `captions.jsonl`.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def formula_codec() -> dict[str, NDArray[np.generic]]:
     widths = [WIDTH, 512, 256, 128, 4]
     shapes: dict[str, tuple[int, ...]] = {"codebooks.0": (5, 4), "codebooks.1": (5, 4)}
     for side, sizes in (("encoder", widths), ("decoder", widths[::-1])):
-        for layer, (wide, narrow) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (wide, narrow) in enumerate(itertools.pairwise(sizes)):
             shapes[f"{side}.{2 * layer}.weight"] = (narrow, wide)
             shapes[f"{side}.{2 * layer}.bias"] = (narrow,)
     tensors: dict[str, NDArray[np.generic]] = {"centres": embeddings()[::12].copy(), "scale": np.array([0.7])}

@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
         scores = np.array([[score for _, score in row] for row in each])
         assert np.diff(scores).max() < -1e-4, "two hits are too close for their order to be a fact"
     bundles = {}
-    for path in sorted(folder.glob("*/data-bin/identifiers")) + [folder / "atomic", folder / "structured"]:
+    for path in [*sorted(folder.glob("*/data-bin/identifiers")), folder / "atomic", folder / "structured"]:
         bundle = identifiers.IdentifierBundle.load(path)
         bundles[path.relative_to(folder).as_posix()] = {"fingerprint": bundle.fingerprint, "state": bundle.state}
     (folder / "hits.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
