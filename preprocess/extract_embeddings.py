@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cart_fairseq.files import digest, read_jsonl, replacing, run_script, sha256
 from cart_fairseq.progress import Progress, track
 from preprocess.data.arguments import positive
-from preprocess.data.inputs import MODALITIES, read_captions, read_items
+from preprocess.data.fields import MODALITIES
+from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.row_store import RowStore
 from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import FAMILIES, Encoder, MediaSample, load_encoder, weights_stamp

@@ -25,9 +25,10 @@ from preprocess.captioners import Captioner, NeighbourCaptioner, Settings, Targe
 from preprocess.captioners.caption_folding import fresh, known_captions, new_caption_ids
 from preprocess.captioners.caption_log import CaptionLog, Record
 from preprocess.data.arguments import positive
-from preprocess.data.embeddings import check_embeddings
-from preprocess.data.inputs import MODALITIES, SPLITS, match_items, open_embeddings, read_captions, read_items
-from preprocess.data.roles import BORROWED, resolve
+from preprocess.data.embeddings import check_embeddings, open_embeddings
+from preprocess.data.fields import BORROWED, MODALITIES, SPLITS
+from preprocess.data.inputs import match_items, read_captions, read_items
+from preprocess.data.roles import resolve
 from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import weights_stamp
 

@@ -36,7 +36,8 @@ from cart_fairseq.progress import Progress
 from preprocess.data.arguments import positive
 from preprocess.data.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items, read_captions
-from preprocess.data.roles import MEASURED, Caption, assign, hold_out, resolve
+from preprocess.data.fields import MEASURED
+from preprocess.data.roles import Caption, assign, hold_out, resolve
 from preprocess.data.row_store import RowStore
 from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import weights_stamp

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from cart_fairseq.measuring.results import Query
-from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
-from preprocess.data.roles import MEASURED, Caption, assign, candidate_rows, resolve
+from preprocess.data.embeddings import open_embeddings
+from preprocess.data.fields import MEASURED
+from preprocess.data.inputs import match_items, read_captions, read_items
+from preprocess.data.roles import Caption, assign, candidate_rows, resolve
 
 
 def needed(library: str, what: str, extra: str = "benchmark") -> Any:

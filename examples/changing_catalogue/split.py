@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.files import replacing, run_script
-from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.data.embeddings import open_embeddings
+from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.roles import Caption, resolve
 
 

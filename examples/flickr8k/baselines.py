@@ -27,7 +27,8 @@ from sklearn.preprocessing import normalize
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
-from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.data.embeddings import open_embeddings
+from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.roles import Caption, candidate_rows, resolve
 from preprocess.identifiers.codec import load_codec
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from cart_fairseq.files import run_script
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
-from preprocess.annotations.entries import SPLITS, Entry, Reading
+from preprocess.annotations.entries import Entry, Reading
 from preprocess.annotations.media import MediaFolder
 from preprocess.annotations.output import POLICIES, count_table, locate, write, write_missing
+from preprocess.data.fields import SPLITS
 
 
 def parser() -> argparse.ArgumentParser:

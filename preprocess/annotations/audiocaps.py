@@ -20,8 +20,9 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from preprocess.annotations.entries import SPLITS, Entry, Published, Reading, Seen, check_name, check_text
+from preprocess.annotations.entries import Entry, Published, Reading, Seen, check_name, check_text
 from preprocess.annotations.sources import read_table
+from preprocess.data.fields import SPLITS
 
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg")

@@ -13,8 +13,9 @@ their recordings, so an item's id has the folder before it (`evaluation/Santa Mo
 from collections.abc import Mapping
 from pathlib import Path
 
-from preprocess.annotations.entries import SPLITS, Entry, Published, Reading, Seen, check_name, check_text
+from preprocess.annotations.entries import Entry, Published, Reading, Seen, check_name, check_text
 from preprocess.annotations.sources import read_table
+from preprocess.data.fields import SPLITS
 
 FOLDERS = {"train": "development", "valid": "validation", "test": "evaluation"}
 COLUMNS = tuple(f"caption_{number}" for number in range(1, 6))

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from preprocess.data.inputs import SPLITS, check_encodable, check_id
-
-__all__ = ["SPLITS", "Entry", "Published", "Reading", "Seen", "check_name", "check_text"]
+from preprocess.data.inputs import check_encodable, check_id
 
 
 @dataclasses.dataclass(frozen=True)

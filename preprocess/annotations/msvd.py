@@ -16,8 +16,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from preprocess.annotations.entries import SPLITS, Entry, Published, Reading, Seen, check_text
+from preprocess.annotations.entries import Entry, Published, Reading, Seen, check_text
 from preprocess.annotations.sources import read_json, read_names, read_text
+from preprocess.data.fields import SPLITS
 
 SUFFIXES = (".avi", ".mp4", ".webm", ".mkv")
 COUNTS = {"train": 1200, "valid": 100, "test": 670}

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cart_fairseq.files import replacing
-from preprocess.annotations.entries import SPLITS, Entry, Published
+from preprocess.annotations.entries import Entry, Published
 from preprocess.annotations.media import MediaFolder
+from preprocess.data.fields import SPLITS
 
 POLICIES = ("skip", "keep", "fail")
 

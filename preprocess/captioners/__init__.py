@@ -19,7 +19,7 @@ import torch
 from preprocess.captioners import blip, image_text_to_text, whisper
 from preprocess.captioners.captioner import Captioner, Settings, Target
 from preprocess.captioners.neighbours import NEIGHBOURS, NeighbourCaptioner
-from preprocess.data.roles import BORROWED
+from preprocess.data.fields import BORROWED
 from preprocess.encoders import resolve_device
 from preprocess.encoders.base import PRECISIONS
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -17,6 +18,32 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def not_negative(text: str) -> int:
+    """A whole number of at least 0.
+
+    >>> not_negative("0")
+    0
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0.
+
+    >>> above_zero("0.5")
+    0.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def check_numbers(settings: Any, *names: str, at_least: int = 1) -> None:

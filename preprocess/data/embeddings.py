@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.progress import Progress
+from preprocess.data.fields import EMBEDDING_COLUMN
 from preprocess.data.tables import SUFFIXES as TABLE_SUFFIXES
 from preprocess.data.tables import TableRows
 
 LARGEST_VALUE = 1e15
 """Squared distances of larger float32 embeddings overflow."""
 BLOCK_BYTES = 64 << 20
-COLUMN = "embedding"
+COLUMN = EMBEDDING_COLUMN
 
 
 class ShardedRows:
@@ -95,7 +96,7 @@ def blocks(rows: int, dimension: int, step: int | None = None) -> Iterator[slice
         yield slice(start, min(start + step, rows))
 
 
-def open_embeddings(path: str | Path, column: str = COLUMN, check: bool = True) -> Embeddings:
+def open_embeddings(path: str | Path, column: str = EMBEDDING_COLUMN, check: bool = True) -> Embeddings:
     """Open item embeddings without loading them.
 
     Args:

@@ -16,13 +16,8 @@ import numpy as np
 
 from cart_fairseq.files import read_jsonl
 from cart_fairseq.progress import Progress
-from preprocess.data.embeddings import Embeddings, ShardedRows, blocks, open_embeddings
-
-__all__ = ["Embeddings", "ItemsFile", "ShardedRows", "blocks", "open_embeddings", "read_captions", "read_items"]
-
-ROLES = ("train", "index", "query")
-SPLITS = ("train", "valid", "test")
-MODALITIES = ("image", "audio", "video")
+from preprocess.data.embeddings import Embeddings
+from preprocess.data.fields import MODALITIES, ROLES, SPLITS
 
 
 def read_items(path: str | Path) -> list[dict[str, Any]]:

@@ -24,11 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SUBSETS = ("train", "valid", "test")
-MEASURED = ("valid", "test")
-INDEX_CAPTIONS = ("include", "exclude", "borrowed")
-BORROWED = "neighbours"
-"""The source of index captions that `generate_captions --captioner neighbours` took from training items."""
+from preprocess.data.fields import BORROWED, MEASURED, SUBSETS
+
 MAX_HELD_OUT, HELD_OUT_SHARE = 1000, 0.05
 
 

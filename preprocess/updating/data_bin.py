@@ -18,7 +18,8 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import file_entry
 from cart_fairseq.files import read_json, replacing, write_json
 from preprocess.data.embeddings import Embeddings
-from preprocess.data.roles import MEASURED, candidate_rows
+from preprocess.data.fields import MEASURED
+from preprocess.data.roles import candidate_rows
 from preprocess.data_bin.dense import update_dense
 from preprocess.data_bin.subsets import files_of, keep_rows
 from preprocess.updating.bundle import MANIFEST, link_over, remove_scratch

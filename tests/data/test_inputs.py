@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.data.inputs import ItemsFile, ShardedRows, match_items, open_embeddings, read_captions, read_items
+from preprocess.data.embeddings import ShardedRows, open_embeddings
+from preprocess.data.inputs import ItemsFile, match_items, read_captions, read_items
 
 GOOD = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
 

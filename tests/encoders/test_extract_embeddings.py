@@ -15,7 +15,8 @@ from tiny_encoders import save_model
 
 from cart_fairseq.files import read_jsonl
 from preprocess import extract_embeddings
-from preprocess.data.inputs import match_items, open_embeddings, read_items
+from preprocess.data.embeddings import open_embeddings
+from preprocess.data.inputs import match_items, read_items
 from preprocess.data.row_store import RowStore
 from preprocess.encoders import MediaSample, load_encoder
 

@@ -15,7 +15,8 @@ import pytest
 from conftest import load_example
 from PIL import Image, ImageSequence
 
-from preprocess.data.inputs import match_items, open_embeddings, read_captions, read_items
+from preprocess.data.embeddings import open_embeddings
+from preprocess.data.inputs import match_items, read_captions, read_items
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "demo"
 KINDS = {"pictures": "image", "sounds": "audio", "clips": "video"}
