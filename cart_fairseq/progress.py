@@ -84,7 +84,7 @@ class Progress:
         if self.total:
             parts = [f"{self.done:,} of {self.total:,} {self.units} ({self.done / self.total:.0%})"]
         if rate:
-            parts.append(f"{rate:,.3g} a second" if rate >= 1 else f"{rate * 60:.3g} a minute")
+            parts.append(f"{number(rate)} a second" if rate >= 1 else f"{number(rate * 60)} a minute")
         if rate and self.total:
             parts.append(f"{clock((self.total - self.done) / rate)} left")
         return ", ".join([*parts, *([self._note] if self._note else [])])
@@ -102,6 +102,16 @@ def track(items: Iterable[Item], step: str, units: str, total: int | None = None
         for item in items:
             yield item
             progress.update()
+
+
+def number(value: float) -> str:
+    """A count or rate without digits that nobody reads.
+
+    Example:
+        >>> number(12345.6), number(3.14159)
+        ('12,346', '3.1')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def clock(seconds: float) -> str:
