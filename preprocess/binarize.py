@@ -19,8 +19,8 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
 from cart_fairseq.catalogue.text_encoder import TextEncoder
 from cart_fairseq.files import read_json, replacing, run_script, sha256, write_json
-from preprocess.data.inputs import read_captions
 from preprocess.data.fields import INDEX_CAPTIONS, MEASURED
+from preprocess.data.inputs import read_captions
 from preprocess.data.roles import Caption, assign, candidate_rows, hold_out, resolve
 from preprocess.data_bin.choice import VocabularyChoice
 from preprocess.data_bin.dense import open_dense, refuse_measured, write_dense

@@ -33,16 +33,16 @@ import numpy as np
 
 from cart_fairseq.files import digest, replacing, run_script, sha256
 from cart_fairseq.progress import Progress
+from preprocess.data import joined_folder
 from preprocess.data.arguments import positive
 from preprocess.data.embeddings import COLUMN, Embeddings, blocks, check_embeddings, open_embeddings
-from preprocess.data.inputs import ItemsFile, match_items, read_captions
 from preprocess.data.fields import MEASURED
+from preprocess.data.inputs import ItemsFile, match_items, read_captions
 from preprocess.data.roles import Caption, assign, hold_out, resolve
 from preprocess.data.row_store import RowStore
 from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import weights_stamp
 from preprocess.identifiers.clustering import BLOCK_ROWS, FIT_ROWS
-from preprocess.join import folder as joined_folder
 from preprocess.join.alignment import Alignment
 from preprocess.join.fitting import (
     COMPONENTS,

@@ -23,8 +23,8 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import digest, read_json, read_jsonl, run_script, write_json
 from preprocess.data.embeddings import COLUMN, Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
+from preprocess.data.joined_folder import dense_rows, identifier_rows
 from preprocess.identifiers.codec import load_codec
-from preprocess.join.folder import dense_rows, identifier_rows
 from preprocess.updating import bundle as on_disk
 from preprocess.updating.data_bin import settle_data_bin, write_pending
 from preprocess.updating.drift import baseline, fit_of, table

@@ -25,8 +25,8 @@ from sklearn.decomposition import PCA
 
 from cart_fairseq.files import read_json, run_script, write_json
 from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
+from preprocess.data import joined_folder
 from preprocess.data.embeddings import open_embeddings
-from preprocess.join import folder as joined_folder
 from preprocess.join.alignment import Alignment
 from preprocess.join.fitting import restore_features
 from preprocess.join.text_features import LSA

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS
+from preprocess.data import joined_folder
 from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.roles import Caption
-from preprocess.join import folder as joined_folder
 
 
 def open_dense(

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cart_fairseq.files import write_json
 from preprocess.data.embeddings import Embeddings, RowSubset
+from preprocess.data.joined_folder import PARTS, VOCABULARY
 from preprocess.identifiers.clustering import sample_rows
 from preprocess.identifiers.fitting import write_tensors
 from preprocess.join.alignment import Alignment, TowerPairs
-from preprocess.join.folder import PARTS, VOCABULARY
 from preprocess.join.standardise import Standardised
 from preprocess.join.text_features import LSA, EncoderFeatures, LsaFeatures
 from preprocess.join.text_space import ItemTexts, TextMap, centred

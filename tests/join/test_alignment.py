@@ -9,9 +9,9 @@ from join_samples import ITEMS, SMALL, TEXT, captions_of_items, embeddings_of_it
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json
 from preprocess import binarize, build_identifiers, join_captions, update_identifiers
+from preprocess.data.joined_folder import dense_rows, identifier_rows
 from preprocess.identifiers.codec import load_codec
 from preprocess.join.alignment import Alignment, TowerPairs
-from preprocess.join.folder import dense_rows, identifier_rows
 
 ALIGN = ["--align", "8"]
 

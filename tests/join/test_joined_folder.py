@@ -9,7 +9,7 @@ from join_samples import BARE, ITEMS, SMALL, WIDTH, captions_of_items, embedding
 
 from cart_fairseq.files import read_json, write_json
 from preprocess import join_captions
-from preprocess.join.folder import VERSION
+from preprocess.data.joined_folder import VERSION
 from preprocess.join.text_features import LsaFeatures
 
 

@@ -13,7 +13,7 @@ from cart_fairseq.network.dense_head import MAPPED_SHARE, DenseHead
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.training.companions import Companions
 from preprocess.binarize import Settings, binarize
-from preprocess.join.folder import texts_digest, write_record
+from preprocess.data.joined_folder import texts_digest, write_record
 from preprocess.update_identifiers import main as update
 
 WIDTH = 6

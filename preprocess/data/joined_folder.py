@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import load_file
 
 from cart_fairseq.files import digest, read_json, sha256, write_json
+from preprocess.data.output import Kind, Made, damaged
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
 ITEMS, CAPTIONS, ALIGNED = "embeddings.npy", "captions.npy", "aligned.npy"
@@ -15,29 +16,20 @@ VERSION = 2
 """Of what the fitted parts are."""
 
 
-def check_output(output: Path) -> None:
-    """Refuse to replace anything that is not of this command."""
-    if output.is_dir():
-        if any(output.iterdir()) and not (output / RECORD).is_file():
-            raise ValueError(f"{output}: holds files that are no join; remove it or choose another --output")
-    elif output.exists():
-        raise ValueError(f"{output}: is a file; --output is a folder, choose another")
-
-
 def damage(folder: Path, record: dict[str, Any]) -> str | None:
     """The name of a file that is missing or not what the record says, if there is one."""
-    files: dict[str, str] = record["files"]
-    return next((n for n, s in files.items() if not (folder / n).is_file() or sha256(folder / n) != s), None)
+    bad = damaged({folder / name: digest for name, digest in record["files"].items()})
+    return bad.name if bad else None
 
 
-def is_current(output: Path, made_from: dict[str, Any]) -> bool:
-    """Whether `output` is an undamaged join made from the same inputs and settings."""
-    if not (output / RECORD).is_file():
-        return False
-    record = read_json(output / RECORD)
-    if not isinstance(record, dict) or record.get("version") != VERSION:
-        return False
-    return {name: record.get(name) for name in made_from} == made_from and damage(output, record) is None
+def read_made(folder: Path) -> Made:
+    """What a join was made from: settings and inputs; ValueError where there is no such record of this version."""
+    record = read_record(folder)
+    made_from = {name: record.get(name) for name in ("settings", "inputs_sha256")}
+    return Made(made_from, {folder / name: digest for name, digest in record["files"].items()})
+
+
+JOIN = Kind("join", read_made, lambda folder: folder / RECORD)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -56,8 +48,20 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def read_parts(folder: Path, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The fitted parts and, where there is one, the vocabulary.
+class SavedParts(NamedTuple):
+    """The fitted parts of a join as they are on disk.
+
+    Attributes:
+        tensors: by name.
+        vocabulary: words of latent semantic analysis; empty for a sentence encoder.
+    """
+
+    tensors: dict[str, np.ndarray]
+    vocabulary: list[str]
+
+
+def read_parts(folder: Path, record: dict[str, Any]) -> SavedParts:
+    """The fitted parts of a join.
 
     Raises:
         ValueError: a file is missing or damaged.
@@ -66,23 +70,23 @@ def read_parts(folder: Path, record: dict[str, Any]) -> tuple[dict[str, np.ndarr
     bad = damage(folder, {"files": needed})
     if bad or PARTS not in needed:
         raise ValueError(f"{folder / (bad or PARTS)}: missing, or not what {RECORD} says; make the join again")
-    return load_file(folder / PARTS), read_json(folder / VOCABULARY) if VOCABULARY in needed else []
+    return SavedParts(load_file(folder / PARTS), read_json(folder / VOCABULARY) if VOCABULARY in needed else [])
 
 
 def identifier_rows(given: Path) -> Path:
-    """What identifiers are built from: of a join its aligned rows, else its joined ones; anything else as it is."""
+    """The embeddings to build identifiers from: a join's aligned rows or else its joined rows, any other path unchanged."""
     if not (given / RECORD).is_file():
         return given
     return given / (ALIGNED if ALIGNED in read_record(given)["files"] else ITEMS)
 
 
 def dense_rows(given: Path) -> Path:
-    """What a dense head reads: of a join its joined rows; anything else as it is."""
+    """The embeddings that a dense head reads: a join's joined rows, any other path unchanged."""
     return given / ITEMS if (given / RECORD).is_file() else given
 
 
 def texts_digest(captions: Sequence[dict[str, Any]]) -> str:
-    """What tells captions from others: whose they are and what they say, line by line."""
+    """A checksum of the captions' items and texts, line by line."""
     return digest([[caption["item_id"], caption["text"]] for caption in captions])
 
 
