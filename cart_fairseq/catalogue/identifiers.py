@@ -6,6 +6,7 @@ dictionary by position, ``<k_17> <v1_3> <v2_90> <u_0>``, so that each position h
 
 import dataclasses
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +70,15 @@ def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
 def unique_positions(digits: int, unique_size: int) -> list[Position]:
     """The positions that spell the unique token: ``u``, or ``u1`` … where one digit is not enough."""
     return [Position("u" if digits == 1 else f"u{i + 1}", unique_size) for i in range(digits)]
+
+
+def semantic_positions(positions: Sequence[Position]) -> tuple[Position, ...]:
+    """The first positions, those that carry meaning: all before the unique token ``u``, or ``u1`` ….
+
+    Where an identifier is nothing but the unique token (scheme atomic), that is what counts, and all are returned.
+    """
+    semantic = tuple(position for position in positions if not re.fullmatch(r"u\d*", position.name))
+    return semantic or tuple(positions)
 
 
 def write_bundle(
@@ -186,6 +196,11 @@ class IdentifierBundle:
     def kept(self) -> np.ndarray:
         """(N - R,) int64, ascending: rows of the items that are in the catalogue."""
         return np.delete(np.arange(len(self)), self.removed)
+
+    @property
+    def semantic_positions(self) -> tuple[Position, ...]:
+        """The first of the J positions, those that carry meaning; see :func:`semantic_positions`."""
+        return semantic_positions(self.positions)
 
     @property
     def length(self) -> int:

@@ -1,91 +1,76 @@
-"""A decoder layer of CART: causal self-attention, fusion, feed-forward (CART 3.4, Figure 3)."""
+"""A decoder layer of CART: causal self-attention, fusion, feed-forward (CART 3.4, Figure 3).
 
-from collections.abc import Callable, Sequence
-from typing import Any
+In incremental decoding a layer keeps tensors in a dictionary of its own, a :data:`Cache`: keys and values of earlier
+positions, which follow the beams, and those of the memories, which stay with their queries.
+"""
+
+from collections.abc import Sequence
 
 import torch
-from fairseq import utils
-from fairseq.incremental_decoding_utils import FairseqIncrementalState
-from fairseq.modules import LayerNorm
 from torch import Tensor, nn
 
+from cart_fairseq.network.activations import ACTIVATIONS
 from cart_fairseq.network.attention import Attention
+from cart_fairseq.network.config import NetworkConfig
 from cart_fairseq.network.dropout import Dropout
 from cart_fairseq.network.fusion import Fusion
 
+Cache = dict[str, Tensor]
+PAST, MEMORY = ("past_key", "past_value"), ("memory_key", "memory_value")
 
-class SelfAttention(FairseqIncrementalState, Attention):
+
+class SelfAttention(Attention):
     """Causal self-attention that keeps the keys and values of earlier positions in incremental decoding."""
 
-    get_incremental_state: Callable[..., Any]
-    set_incremental_state: Callable[..., Any]
-
-    def forward(self, x: Tensor, incremental_state: dict[str, Any] | None) -> Tensor:
+    def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
         """Attend from every position to itself and the earlier ones; x and the result are (L, R, embed_dim)."""
         key, value = self.project(x.unsqueeze(0))
-        if incremental_state is None:
+        if cache is None:
             length = len(x)
             future = torch.ones(1, length, length, dtype=torch.bool, device=x.device).triu(1)
             return self.attend(x, key, value, future)[0]
-        saved = self.get_incremental_state(incremental_state, "past")
-        if saved is not None:
-            key = torch.cat([saved["key"], key], dim=1)
-            value = torch.cat([saved["value"], value], dim=1)
-        self.set_incremental_state(incremental_state, "past", {"key": key, "value": value})
+        if PAST[0] in cache:
+            key, value = (torch.cat([cache[name], new], dim=1) for name, new in zip(PAST, (key, value), strict=True))
+        cache.update(zip(PAST, (key, value), strict=True))
         return self.attend(x, key, value)[0]
 
-    def reorder_incremental_state(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
-        """Let row i continue what row ``new_order[i]`` began."""
-        saved = self.get_incremental_state(incremental_state, "past")
-        if saved is not None:
-            reordered = {name: tensor.index_select(2, new_order) for name, tensor in saved.items()}
-            self.set_incremental_state(incremental_state, "past", reordered)
 
-
-class FusionAttention(FairseqIncrementalState, Fusion):
+class FusionAttention(Fusion):
     """Fusion over all encoder states, whose keys and values are computed once per query in incremental decoding.
 
     The decoder may run several consecutive rows for each query, beams or dropout passes: they share its memory.
     """
-
-    get_incremental_state: Callable[..., Any]
-    set_incremental_state: Callable[..., Any]
 
     def forward(
         self,
         query: Tensor,
         memories: Sequence[Tensor],
         padding: Tensor | None,
-        incremental_state: dict[str, Any] | None,
+        cache: Cache | None,
         slots: Tensor | None = None,
     ) -> Tensor:
         """Fuse what the rows of ``query`` (L, R, C) find in ``memories``, each (T, B, C), R a multiple of B.
 
         ``padding`` is (B, T), True where the source is padding, or None. With ``slots``, as
-        :meth:`~cart_fairseq.network.fusion.Attention.attend` has them, each query has as many rows as it has slots.
+        :meth:`~cart_fairseq.network.attention.Attention.attend` has them, each query has as many rows as it has slots.
         """
         hidden = None if padding is None else padding[:, None, :]
-        if incremental_state is None:
+        if cache is None:
             grouped = _group(query, memories[0].size(1))
             context = self.attention.attend_once(grouped, memories, hidden)
             return _ungroup(self.fuse(grouped, context), query.size(1))
-        saved = self.get_incremental_state(incremental_state, "memory")
-        if saved is None:
-            key, value = self.attention.project(torch.stack([*memories]))
-            self.set_incremental_state(incremental_state, "memory", {"key": key, "value": value})
-        else:
-            key, value = saved["key"], saved["value"]
+        if MEMORY[0] not in cache:
+            cache.update(zip(MEMORY, self.attention.project(torch.stack([*memories])), strict=True))
+        key, value = (cache[name] for name in MEMORY)
         if slots is not None:
             return self.fuse(query, self.attention.attend(query, key, value, hidden, slots))
         grouped = _group(query, key.size(2))
         return _ungroup(self.fuse(grouped, self.attention.attend(grouped, key, value, hidden)), query.size(1))
 
-    def reorder_incremental_state(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
-        """Follow a generator that keeps one memory a row, as fairseq's own does."""
-        saved = self.get_incremental_state(incremental_state, "memory")
-        if saved is not None:
-            reordered = {name: tensor.index_select(2, new_order) for name, tensor in saved.items()}
-            self.set_incremental_state(incremental_state, "memory", reordered)
+
+def reorder(cache: Cache, names: Sequence[str], new_order: Tensor) -> None:
+    """Let row i of the named tensors continue row ``new_order[i]``, in place of what the cache holds."""
+    cache.update({name: cache[name].index_select(2, new_order) for name in names if name in cache})
 
 
 def _group(query: Tensor, batch: int) -> Tensor:
@@ -97,7 +82,7 @@ def _group(query: Tensor, batch: int) -> Tensor:
 
 
 def _ungroup(fused: Tensor, rows: int) -> Tensor:
-    """What :func:`_group` put together, apart again: (L R / B, B, C) -> (L, R, C)."""
+    """Undo :func:`_group`: (L R / B, B, C) -> (L, R, C)."""
     _, batch, width = fused.shape
     if rows == batch:
         return fused
@@ -108,16 +93,16 @@ class CARTDecoderLayer(nn.Module):
     """Self-attention, fusion and feed-forward, each with residual connection, dropout and layer norm.
 
     Args:
-        cfg: fairseq's ``TransformerConfig`` with the fields of CART (``fusion``, ``coarse_gating``, ``fine_scaling``).
+        cfg: sizes and options.
     """
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: NetworkConfig):
         super().__init__()
         width, heads = cfg.decoder.embed_dim, cfg.decoder.attention_heads
         self.normalize_before = cfg.decoder.normalize_before
         self.dropout = Dropout(cfg.dropout)
         self.self_attn = SelfAttention(width, heads, cfg.attention_dropout)
-        self.self_attn_layer_norm = LayerNorm(width)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
         self.fusion = FusionAttention(
             cfg.fusion,
             cfg.encoder.layers,
@@ -128,26 +113,26 @@ class CARTDecoderLayer(nn.Module):
             cfg.coarse_gating,
             cfg.fine_scaling,
         )
-        self.fusion_layer_norm = LayerNorm(width)
-        self.activation = utils.get_activation_fn(cfg.activation_fn)
+        self.fusion_layer_norm = nn.LayerNorm(width)
+        self.activation = ACTIVATIONS[cfg.activation_fn]
         self.activation_dropout = Dropout(cfg.activation_dropout)
         self.fc1 = nn.Linear(width, cfg.decoder.ffn_embed_dim)
         self.fc2 = nn.Linear(cfg.decoder.ffn_embed_dim, width)
-        self.final_layer_norm = LayerNorm(width)
+        self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(
         self,
         x: Tensor,
         memories: Sequence[Tensor],
         padding: Tensor | None,
-        incremental_state: dict[str, Any] | None = None,
+        cache: Cache | None = None,
         slots: Tensor | None = None,
     ) -> Tensor:
         """Run the layer on x (L, R, C) with ``memories``, each (T, B, C); returns (L, R, C)."""
         y = self.self_attn_layer_norm(x) if self.normalize_before else x
-        x = x + self.dropout(self.self_attn(y, incremental_state))
+        x = x + self.dropout(self.self_attn(y, cache))
         y = self.fusion_layer_norm(x) if self.normalize_before else self.self_attn_layer_norm(x)
-        fused = self.fusion(y, memories, padding, incremental_state, slots)
+        fused = self.fusion(y, memories, padding, cache, slots)
         x = (x if self.normalize_before else y) + self.dropout(fused)
         y = self.final_layer_norm(x) if self.normalize_before else self.fusion_layer_norm(x)
         hidden = self.activation_dropout(self.activation(self.fc1(y)))

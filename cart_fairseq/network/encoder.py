@@ -1,35 +1,36 @@
 """The query encoder: a transformer whose every layer's output is kept for the fusion (CART 3.4)."""
 
-from typing import Any
+import math
 
-from fairseq import utils
-from fairseq.models.transformer import TransformerEncoderBase
-from fairseq.modules import LayerNorm
+import torch
 from torch import Tensor, nn
 
+from cart_fairseq.network.activations import ACTIVATIONS
 from cart_fairseq.network.attention import Attention
+from cart_fairseq.network.config import NetworkConfig
 from cart_fairseq.network.dropout import Dropout
+from cart_fairseq.network.embeddings import position_embedding
 
 
 class CARTEncoderLayer(nn.Module):
     """Self-attention and feed-forward, each with residual connection, dropout and layer norm.
 
     Args:
-        cfg: fairseq's ``TransformerConfig``.
+        cfg: sizes and options.
     """
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: NetworkConfig):
         super().__init__()
         width = cfg.encoder.embed_dim
         self.normalize_before = cfg.encoder.normalize_before
         self.dropout = Dropout(cfg.dropout)
         self.self_attn = Attention(width, cfg.encoder.attention_heads, cfg.attention_dropout)
-        self.self_attn_layer_norm = LayerNorm(width)
-        self.activation = utils.get_activation_fn(cfg.activation_fn)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.activation = ACTIVATIONS[cfg.activation_fn]
         self.activation_dropout = Dropout(cfg.activation_dropout)
         self.fc1 = nn.Linear(width, cfg.encoder.ffn_embed_dim)
         self.fc2 = nn.Linear(cfg.encoder.ffn_embed_dim, width)
-        self.final_layer_norm = LayerNorm(width)
+        self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> Tensor:
         """Run the layer on x (T, B, C); ``hidden`` (B, 1, T) is True where the source is padding."""
@@ -41,51 +42,54 @@ class CARTEncoderLayer(nn.Module):
         return x if self.normalize_before else self.final_layer_norm(x)
 
 
-class CARTEncoder(TransformerEncoderBase):
-    """fairseq's transformer encoder with layers that train fast on short texts, returning E_1 … E_S always."""
+class CARTEncoder(nn.Module):
+    """Embeddings of symbols and positions, then the layers; every layer's output E_1 … E_S is returned.
 
-    def __init__(self, cfg: Any, dictionary: Any, embed_tokens: nn.Embedding):
-        super().__init__(cfg, dictionary, embed_tokens)
+    Args:
+        cfg: sizes and options.
+        embed_tokens: (V, C) embeddings of the query symbols.
+    """
+
+    version: Tensor
+
+    def __init__(self, cfg: NetworkConfig, embed_tokens: nn.Embedding):
+        super().__init__()
+        self.register_buffer("version", torch.tensor([3.0]))  # checkpoints of fairseq's transformers have it
+        width = embed_tokens.embedding_dim
+        assert embed_tokens.padding_idx is not None
+        self.padding_idx = embed_tokens.padding_idx
+        self.max_source_positions = cfg.max_source_positions
+        self.embed_scale = math.sqrt(width)
+        self.embed_tokens = embed_tokens
+        self.embed_positions = position_embedding(
+            cfg.encoder.learned_pos, cfg.max_source_positions, width, self.padding_idx
+        )
+        self.layers = nn.ModuleList(CARTEncoderLayer(cfg) for _ in range(cfg.encoder.layers))
+        self.layer_norm = nn.LayerNorm(width) if cfg.encoder.normalize_before else None
         self.dropout_module = Dropout(cfg.dropout)
 
-    def build_encoder_layer(self, cfg: Any) -> CARTEncoderLayer:
-        """One of the encoder's layers."""
-        return CARTEncoderLayer(cfg)
-
-    def forward(
-        self,
-        src_tokens: Tensor,
-        src_lengths: Tensor | None = None,
-        return_all_hiddens: bool = True,
-        token_embeddings: Tensor | None = None,
-    ) -> dict[str, list[Tensor]]:
+    def forward(self, src_tokens: Tensor, src_lengths: Tensor | None = None) -> dict[str, list[Tensor]]:
         """Encode queries.
 
         Args:
             src_tokens: (B, T) int64, padded on the right.
+            src_lengths: not read; part of what fairseq hands to encoders.
 
         Returns:
-            fairseq's dictionary; ``encoder_states`` holds the S states, each (T, B, C), all of them layer-normalised
-            where the encoder normalises before its blocks, so that the fusion sees them on one scale.
+            ``encoder_out``: the last state (T, B, C); ``encoder_padding_mask``: (B, T) bool, True where the source is
+            padding; ``encoder_states``: the S states, each (T, B, C). Where the encoder normalises before its blocks all
+            of them are layer-normalised, so that the fusion sees them on one scale.
         """
         padding = src_tokens.eq(self.padding_idx)
-        x, embedding = self.forward_embedding(src_tokens, token_embeddings)
-        x = x.transpose(0, 1).contiguous()
+        x = self.embed_scale * self.embed_tokens(src_tokens) + self.embed_positions(src_tokens)
+        x = self.dropout_module(x).transpose(0, 1).contiguous()
         hidden = padding[:, None, :] if padding.any() else None
         states = []
         for layer in self.layers:
             x = layer(x, hidden)
             states.append(x if self.layer_norm is None else self.layer_norm(x))
-        return {
-            "encoder_out": [states[-1]],
-            "encoder_padding_mask": [padding],
-            "encoder_embedding": [embedding],
-            "encoder_states": states,
-            "fc_results": [],
-            "src_tokens": [],
-            "src_lengths": [(~padding).sum(1, keepdim=True).int()],
-        }
+        return {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
 
-    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-        """Nothing to upgrade: fairseq's version renames keys of its own layers."""
-        return state_dict
+    def max_positions(self) -> int:
+        """The longest query, in symbols."""
+        return self.max_source_positions

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from cart_fairseq.network.attention import Attention
 
-FUSIONS = ("coarse-fine", "coarse", "fine", "none")
-
 
 class CoarseMemory(nn.Module):
     """Z = W[E_1, …, E_S] + b: one memory out of all encoder layers (CART Eq. 2)."""

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from fairseq.models import FairseqEncoderDecoderModel
 from torch import Tensor, nn
 
 from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.network.decoder import IncrementalState
+from cart_fairseq.network.model import CART
 from cart_fairseq.search.dense_scores import dense_scores
 from cart_fairseq.search.result import SearchResult, check_discount, discounted
 
@@ -54,7 +55,7 @@ class IdentifierGenerator(nn.Module):
 
     def __init__(
         self,
-        models: Sequence[FairseqEncoderDecoderModel],
+        models: Sequence[CART],
         source: Source,
         start: int,
         beam_size: int = 30,
@@ -73,7 +74,7 @@ class IdentifierGenerator(nn.Module):
             level_discount = own_discount(models)
         check_discount(level_discount)
         self.models = nn.ModuleList(models)
-        self.members: list[Any] = list(models)
+        self.members = list(models)
         self.source = source
         self.start = start
         self.beam_size = beam_size
@@ -264,14 +265,14 @@ def _rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Te
 class _Decoding:
     """One model at work on one batch: its encoder states, and what its decoder keeps of earlier steps."""
 
-    def __init__(self, model: Any, src_tokens: Tensor, src_lengths: Tensor):
+    def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor):
         self.decoder = model.decoder
         self.encoder_out = model.encoder(src_tokens, src_lengths)
-        self.state: dict[str, Any] = {}
+        self.state: IncrementalState = {}
 
     def step(self, tokens: Tensor, rows: _Rows, begin: int, end: int | None) -> Tensor:
         """Logits of the symbols from ``begin`` to ``end`` after each of the tokens (r, L): (r, end - begin) float32."""
         if rows.order is not None:
             self.decoder.reorder_beams(self.state, rows.order)
-        features, _ = self.decoder.extract_features(tokens, self.encoder_out, self.state, slots=rows.slots)
+        features = self.decoder.extract_features(tokens, self.encoder_out, self.state, slots=rows.slots)
         return self.decoder.project(features[:, -1], begin, end).float()

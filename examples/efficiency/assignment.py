@@ -27,8 +27,8 @@ from cart_fairseq.files import run_script, write_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import open_embeddings
 from preprocess.identifiers.clustering import CHUNK_ROWS
-from preprocess.identifiers.codec import ResidualCodec
 from preprocess.identifiers.encode import encode_catalogue, local_engine
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 
 ROUNDS = 20
 """Turns that the codec and the bare products take."""

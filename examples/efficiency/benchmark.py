@@ -26,7 +26,7 @@ from timing import Contender, interleaved, machine, memory_bytes
 
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.models.cart import DEFAULTS
+from cart_fairseq.models.flags import DEFAULTS
 from cart_fairseq.network.precision import convert
 from cart_fairseq.search.generator import SCORINGS, IdentifierGenerator
 

@@ -31,6 +31,7 @@ class CrossEncoder:
     """
 
     def __init__(self, net_input: dict[str, Tensor], pairs: int, seed: int):
+        hide_broken_torchaudio()
         from transformers import BlipTextConfig
         from transformers.models.blip.modeling_blip_text import BlipTextModel
 

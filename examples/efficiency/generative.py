@@ -10,10 +10,11 @@ from catalogue import VOCABULARY
 from dict_trie import DictTrie
 from fairseq.search import PrefixConstrainedBeamSearch
 from fairseq.sequence_generator import SequenceGenerator
+from stock_model import as_stock
 from timing import Contender
 from torch import Tensor, nn
 
-from cart_fairseq.models.cart import DEFAULTS
+from cart_fairseq.models.flags import DEFAULTS
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import SearchResult
 
@@ -100,7 +101,7 @@ class StockFairseq:
     """fairseq's ``SequenceGenerator`` with ``PrefixConstrainedBeamSearch``, as a user would set it up.
 
     Args:
-        model: any fairseq encoder-decoder.
+        model: a ``cart`` model.
         dictionary: the target dictionary.
         trie: the valid identifiers.
         length: J.
@@ -116,8 +117,9 @@ class StockFairseq:
         else:
             strategy = PrefixConstrainedBeamSearch(dictionary, allowed)
         self.model = model
+        self.stock = as_stock(model, dictionary)
         self.generator = SequenceGenerator(
-            [model],
+            [self.stock],
             dictionary,
             beam_size=beam,
             max_len_b=length,
@@ -128,7 +130,7 @@ class StockFairseq:
     def search(self, net_input: dict[str, Tensor]) -> list[list[dict[str, Tensor]]]:
         """fairseq's hypotheses of each query, best first."""
         sample = {"id": torch.arange(len(net_input["src_tokens"])), "net_input": net_input}
-        return self.generator.generate([self.model], sample)
+        return self.generator.generate([self.stock], sample)
 
     def contender(self, name: str, net_input: dict[str, Tensor]) -> Contender:
         """The search, for timing."""
@@ -153,6 +155,7 @@ class HuggingFace:
     """
 
     def __init__(self, symbols: int, length: int, beam: int, seed: int):
+        hide_broken_torchaudio()
         from transformers import BartConfig, BartForConditionalGeneration
 
         torch.manual_seed(seed)

@@ -48,6 +48,7 @@ def _encode(model: nn.Module, pooled: Callable[[Any], Tensor], tokens: Tensor, m
 
 
 def _clip(net_input: dict[str, Tensor]) -> Encode:
+    hide_broken_torchaudio()
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(projection_dim=DIMENSION)
@@ -60,6 +61,7 @@ def _clip(net_input: dict[str, Tensor]) -> Encode:
 
 
 def _clap(net_input: dict[str, Tensor]) -> Encode:
+    hide_broken_torchaudio()
     from transformers import ClapTextConfig, ClapTextModelWithProjection
 
     config = ClapTextConfig(projection_dim=DIMENSION)
@@ -82,6 +84,7 @@ class _MeanPooled(nn.Module):
 
 
 def _minilm(net_input: dict[str, Tensor]) -> Encode:
+    hide_broken_torchaudio()
     from transformers import BertConfig, BertModel
 
     config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)

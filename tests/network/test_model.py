@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import make_batch, make_model, setup_task
 
-from cart_fairseq.network.fusion import FUSIONS
+from cart_fairseq.network.config import FUSIONS
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_batch, make_bundle, make_captions, make_model, setup_task
+from conftest import load_example, make_batch, make_bundle, make_captions, make_model, setup_task
 from fairseq.search import PrefixConstrainedBeamSearch
 from fairseq.sequence_generator import SequenceGenerator
 
 from cart_fairseq.search.generator import IdentifierGenerator
 from preprocess.binarize import main as binarize
+
+stock_model = load_example("efficiency", "stock_model")
 
 
 def search(task, models, batch, beam, name="all"):
@@ -66,11 +68,12 @@ def test_equals_fairseq_s_prefix_constrained_search(task, beam, members):
             return super().step(step, lprobs, scores, prev_output_tokens, original_batch_idxs)
 
     strategy = ForcedEnd(task.id_dict, lambda batch_id, prefix: sorted(allowed.get(tuple(prefix.tolist()[1:]), {eos})))
+    stock_models = [stock_model.as_stock(model, task.id_dict) for model in models]
     stock = SequenceGenerator(
-        models, task.id_dict, beam_size=beam, max_len_b=20, normalize_scores=False, search_strategy=strategy
+        stock_models, task.id_dict, beam_size=beam, max_len_b=20, normalize_scores=False, search_strategy=strategy
     )
     found = search(task, models, batch, beam)
-    for query, hypotheses in enumerate(stock.generate(models, batch)):
+    for query, hypotheses in enumerate(stock.generate(stock_models, batch)):
         expected = [(h["tokens"][:-1].tolist(), float(h["score"])) for h in hypotheses[:beam]]
         ours = list(zip(found.tokens[query].tolist(), found.scores[query].tolist(), strict=True))
         assert [tokens for tokens, _ in ours] == [tokens for tokens, _ in expected]

@@ -1,0 +1,1 @@
+"""From files to networks: pretrained text encoders, checkpoints."""

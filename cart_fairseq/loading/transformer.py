@@ -1,0 +1,38 @@
+"""A text encoder of the library transformers, from the folder that a data-bin holds."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from cart_fairseq.catalogue.text_encoder import WEIGHTS, missing
+from cart_fairseq.libraries import import_library
+
+
+def load_transformer(directory: Path) -> Any:
+    """The model of a folder that ``save_pretrained`` wrote, in float32, without a pooler; looks nowhere else.
+
+    Raises:
+        ValueError: the weights are not the model's, or the library transformers is missing.
+    """
+    try:
+        transformers = import_library("transformers")
+    except ImportError:
+        raise missing("transformers") from None
+    config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+    model = without_pooler(transformers.AutoModel.from_config(config).float())
+    try:
+        model.load_state_dict(load_file(directory / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{directory / WEIGHTS}: not the weights of a {type(model).__name__} ({str(error).splitlines()[-1].strip()}); "
+            "binarise again with another --text-encoder, or with the version of transformers that wrote it"
+        ) from None
+    return model
+
+
+def without_pooler(model: Any) -> Any:
+    """The model without the layer that some have behind their last state, which nothing reads."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model

@@ -1,0 +1,57 @@
+"""Sizes and options of the network, as the architecture's flags name them (CART 3.4, appendix C and F)."""
+
+from dataclasses import dataclass, field
+
+FUSIONS = ("coarse-fine", "coarse", "fine", "none")
+COARSE_GATINGS = ("sigmoid", "self")
+FINE_SCALINGS = ("none", "sqrt")
+TARGET_POSITIONS = 64
+"""The longest identifier; identifiers are short."""
+
+
+@dataclass
+class StackConfig:
+    """Sizes of the encoder or the decoder.
+
+    Attributes:
+        layers: number of layers, at least 1.
+        embed_dim: width C.
+        ffn_embed_dim: width of the feed-forward's hidden layer.
+        attention_heads: heads, which must divide the width.
+        normalize_before: layer norm before each block (pre-norm), else behind it.
+        learned_pos: learned positional embeddings, else sinusoidal ones.
+    """
+
+    layers: int = 3
+    embed_dim: int = 512
+    ffn_embed_dim: int = 2048
+    attention_heads: int = 8
+    normalize_before: bool = True
+    learned_pos: bool = False
+
+
+@dataclass
+class NetworkConfig:
+    """Everything that decides what the network computes, beside its weights.
+
+    Attributes:
+        encoder, decoder: sizes of both.
+        dropout, attention_dropout, activation_dropout: probabilities in [0, 1).
+        activation_fn: a name of :data:`cart_fairseq.network.activations.ACTIVATIONS`.
+        fusion: which encoder states the decoder reads, one of :data:`FUSIONS`.
+        coarse_gating: one of :data:`COARSE_GATINGS`; fine_scaling: one of :data:`FINE_SCALINGS`.
+        share_decoder_input_output_embed: tie the decoder's embeddings to its output projection.
+        max_source_positions: the longest query.
+    """
+
+    encoder: StackConfig = field(default_factory=StackConfig)
+    decoder: StackConfig = field(default_factory=StackConfig)
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    activation_fn: str = "relu"
+    fusion: str = "coarse-fine"
+    coarse_gating: str = "sigmoid"
+    fine_scaling: str = "none"
+    share_decoder_input_output_embed: bool = False
+    max_source_positions: int = 1024
