@@ -8,21 +8,23 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import commands
 import numpy as np
 import pytest
 import torch
 import warm_python
 
 from cart_fairseq.catalogue.identifiers import Position, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.libraries import hide_broken_torchaudio
 from cart_fairseq.models.cart import CARTModel, cart_tiny_architecture
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalConfig, CartRetrievalTask
 from preprocess.binarize import main as binarize
 
 torch.set_num_threads(1)
+hide_broken_torchaudio()  # tests import transformers, too
 
 WORDS = [
     "red",
@@ -96,10 +98,9 @@ def data_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[warm_python.WarmPython]:
+def warm() -> warm_python.WarmPython:
     """A Python for scripts that call many short commands; see `warm_python`."""
-    with warm_python.serving(tmp_path_factory.mktemp("warm")) as found:
-        yield found
+    return commands.warm()
 
 
 def setup_task(data: Path, **options) -> CartRetrievalTask:

@@ -14,6 +14,8 @@ import torch
 from timing import Contender
 from torch import Tensor, nn
 
+from cart_fairseq.libraries import hide_broken_torchaudio
+
 PATCHES = 577  # of a picture of 384 x 384, the class token included
 RERANKED = 128
 SINGLE_TOWERS = {"blip": None, f"blip-{RERANKED}": RERANKED}  # contender -> candidates read for a query; None: all

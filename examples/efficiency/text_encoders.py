@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cart_fairseq.libraries import hide_broken_torchaudio
+
 DIMENSION = 1024
 CLIP_TOKENS = 77  # CLIP pads every text to this many
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from cart_fairseq.libraries import import_library
 from preprocess.encoders.pretrained import loading
 
 
@@ -17,9 +18,7 @@ def load_writer(kind: str, name: str, device: torch.device, dtype: torch.dtype) 
     Raises:
         ValueError: it cannot be loaded, or weights are missing, which would otherwise be random numbers.
     """
-    import transformers
-
-    cls = getattr(transformers, kind)
+    cls = getattr(import_library("transformers"), kind)
     model, report = loading(name, lambda: cls.from_pretrained(name, dtype=dtype, output_loading_info=True))
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cart_fairseq.libraries import import_library
 from preprocess.captioners.blip import without_prompt
 from preprocess.captioners.captioner import Settings, Target
 from preprocess.captioners.drawing import draw, grouped
@@ -73,10 +74,8 @@ def load_whisper(name: str, device: torch.device, dtype: torch.dtype, settings: 
     Raises:
         ValueError: it cannot be loaded.
     """
-
-    import transformers
-
-    transformers.logging.set_verbosity_error()  # Whisper's `generate` warns of its own settings at every batch
+    # Whisper's `generate` warns of its own settings at every batch
+    import_library("transformers").logging.set_verbosity_error()
     model = load_writer("WhisperForConditionalGeneration", name, device, dtype)
     tokenizer = load_part("WhisperTokenizer", name)
     tokenizer.set_prefix_tokens(language="en", task="transcribe")

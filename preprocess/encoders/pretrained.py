@@ -6,6 +6,8 @@ Without a network set HF_HUB_OFFLINE=1 (what was downloaded before is taken from
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from cart_fairseq.libraries import import_library
+
 Loaded = TypeVar("Loaded")
 
 OFFLINE = (
@@ -40,9 +42,10 @@ def load_model(name: str, optional: tuple[str, ...] = (), remedy: str = OFFLINE)
     Raises:
         ValueError: it cannot be loaded, or weights are missing, which would otherwise be random numbers.
     """
-    from transformers import AutoModel
-
-    model, report = loading(name, lambda: AutoModel.from_pretrained(name, output_loading_info=True), remedy)
+    transformers = import_library("transformers")
+    model, report = loading(
+        name, lambda: transformers.AutoModel.from_pretrained(name, output_loading_info=True), remedy
+    )
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     needed = [key for key in missing if not key.startswith(optional)]
     if needed:
@@ -60,8 +63,7 @@ def load_part(kind: str, name: str) -> Any:
         kind: AutoTokenizer, AutoImageProcessor, AutoFeatureExtractor, AutoVideoProcessor or AutoConfig.
         name: of the model.
     """
-    import transformers
-
+    transformers = import_library("transformers")
     return loading(name, lambda: getattr(transformers, kind).from_pretrained(name))
 
 

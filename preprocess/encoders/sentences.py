@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from cart_fairseq.libraries import import_library
 from preprocess.encoders.base import Encoder, Settings, Tensors
 from preprocess.encoders.pretrained import loading
 
@@ -30,7 +31,6 @@ class SentenceEncoder(Encoder):
 
 def load(name: str, settings: Settings) -> SentenceEncoder:
     """A sentence-transformers model by its name on the hub or its folder."""
-    from sentence_transformers import SentenceTransformer
-
+    library = import_library("sentence_transformers")
     name = name or DEFAULT
-    return SentenceEncoder(loading(name, lambda: SentenceTransformer(name, device=settings.device)), settings)
+    return SentenceEncoder(loading(name, lambda: library.SentenceTransformer(name, device=settings.device)), settings)
