@@ -3,8 +3,8 @@
 import dataclasses
 
 Figures = tuple[float, float, float, float]
-WITHOUT_KMEANS = "--scheme rqvae --allow-collapse"
-WITHOUT_RQVAE = "--scheme hierarchical-kmeans --allow-collapse"
+WITHOUT_KMEANS = ("--scheme", "rqvae", "--allow-collapse")
+WITHOUT_RQVAE = ("--scheme", "hierarchical-kmeans", "--allow-collapse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Line:
     folder: str
     labels: tuple[str, ...]
     paper: Figures
-    identifiers: str = ""
-    train: str = ""
+    identifiers: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ def parts(
 ) -> Table:
     """Tables 4, 8 and 9: CART, and CART without each of its parts."""
     lines = (
-        Line("without-consistency", ("w/o consistency loss",), consistency, train="--consistency-weight 0"),
-        Line("without-fusion", ("w/o fusion strategy",), fusion, train="--fusion none"),
+        Line("without-consistency", ("w/o consistency loss",), consistency, train=("--consistency-weight", "0")),
+        Line("without-fusion", ("w/o fusion strategy",), fusion, train=("--fusion", "none")),
         Line("without-kmeans", ("w/o K-Means",), kmeans, identifiers=WITHOUT_KMEANS),
         Line("without-rqvae", ("w/o RQ-VAE",), rqvae, identifiers=WITHOUT_RQVAE),
         Line("cart", ("CART",), cart),
@@ -55,7 +55,7 @@ def layers(side: str, figures: tuple[Figures, ...]) -> tuple[Line, ...]:
     return tuple(
         Line("cart", (str(n),), found)
         if n == 3
-        else Line(f"{side}-layers-{n}", (str(n),), found, train=f"--{side}-layers {n}")
+        else Line(f"{side}-layers-{n}", (str(n),), found, train=(f"--{side}-layers", f"{n}"))
         for n, found in enumerate(figures, start=1)
     )
 
@@ -69,7 +69,7 @@ def sizes(figures: dict[tuple[int, int], Figures]) -> tuple[Line, ...]:
             f"k-{k}-codebook-{n}",
             (str(k), f"{n}*{n}"),
             found,
-            identifiers=f"--kmeans-clusters {k} --codebook-size {n} --allow-collapse",
+            identifiers=("--kmeans-clusters", f"{k}", "--codebook-size", f"{n}", "--allow-collapse"),
         )
         for (k, n), found in figures.items()
     )
@@ -124,8 +124,18 @@ TABLES = {
         ("Length",),
         (
             Line("cart", ("4",), (81.78, 96.14, 98.38, 88.04)),
-            Line("codebooks-3", ("5",), (81.84, 96.38, 98.44, 88.51), identifiers="--codebooks 3 --allow-collapse"),
-            Line("codebooks-4", ("6",), (80.54, 95.44, 98.06, 87.57), identifiers="--codebooks 4 --allow-collapse"),
+            Line(
+                "codebooks-3",
+                ("5",),
+                (81.84, 96.38, 98.44, 88.51),
+                identifiers=("--codebooks", "3", "--allow-collapse"),
+            ),
+            Line(
+                "codebooks-4",
+                ("6",),
+                (80.54, 95.44, 98.06, 87.57),
+                identifiers=("--codebooks", "4", "--allow-collapse"),
+            ),
         ),
     ),
     "8-clotho": parts(
@@ -193,9 +203,19 @@ TABLES = {
         "Flickr30k",
         ("Dimensions",),
         (
-            Line("latent-32", ("32",), (77.84, 93.62, 96.58, 84.66), identifiers="--latent-dim 32 --allow-collapse"),
+            Line(
+                "latent-32",
+                ("32",),
+                (77.84, 93.62, 96.58, 84.66),
+                identifiers=("--latent-dim", "32", "--allow-collapse"),
+            ),
             Line("cart", ("64",), (81.78, 96.14, 98.38, 88.04)),
-            Line("latent-128", ("128",), (79.88, 94.52, 97.02, 85.91), identifiers="--latent-dim 128 --allow-collapse"),
+            Line(
+                "latent-128",
+                ("128",),
+                (79.88, 94.52, 97.02, 85.91),
+                identifiers=("--latent-dim", "128", "--allow-collapse"),
+            ),
         ),
     ),
 }

@@ -3,7 +3,7 @@
 #
 #     bash examples/audiocaps/evaluate.sh OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-evaluate_data_set "$@" 49.8 79.8 86.8 62.0
+exec "$PYTHON" "$root/examples/recipes/run.py" audiocaps/evaluate "$@"

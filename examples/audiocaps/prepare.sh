@@ -8,13 +8,7 @@
 #
 #     ENCODER=pe-av CAPTIONER=neighbours bash examples/audiocaps/prepare.sh RAW OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-whisper}
-raw=${1:-}
-annotations=(audiocaps --train "$raw/train.csv" --valid "$raw/val.csv" --test "$raw/test.csv" --media "$raw")
-if [ "${CAPTIONER%%:*}" = whisper ]; then
-    captions=(--prompt "audiocaps > caption: ") # the style of this data set, which the model was trained in, too
-fi
-prepare "$@"
+exec "$PYTHON" "$root/examples/recipes/run.py" audiocaps/prepare "$@"

@@ -3,7 +3,7 @@
 #
 #     bash examples/clotho/evaluate.sh OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-evaluate_data_set "$@" 46.4 70.6 76.0 52.3
+exec "$PYTHON" "$root/examples/recipes/run.py" clotho/evaluate "$@"

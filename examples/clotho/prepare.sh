@@ -8,13 +8,7 @@
 #
 #     ENCODER=pe-av CAPTIONER=neighbours bash examples/clotho/prepare.sh RAW OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-whisper}
-raw=${1:-}
-annotations=(clotho --media "$raw"
-    --train "$raw/clotho_captions_development.csv"
-    --valid "$raw/clotho_captions_validation.csv"
-    --test "$raw/clotho_captions_evaluation.csv")
-prepare "$@"
+exec "$PYTHON" "$root/examples/recipes/run.py" clotho/prepare "$@"

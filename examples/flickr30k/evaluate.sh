@@ -3,7 +3,7 @@
 #
 #     bash examples/flickr30k/evaluate.sh OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-evaluate_data_set "$@" 81.8 96.1 98.4 88.0
+exec "$PYTHON" "$root/examples/recipes/run.py" flickr30k/evaluate "$@"

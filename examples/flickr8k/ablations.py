@@ -1,24 +1,26 @@
-"""The lines of ``ablations.sh``, the record of a run, and the table that comes of them.
-
-ablations.py lines [LINE …]         one run a line: LINE|SEED|index captions|flags of build_identifiers|of fairseq-train|of tune
-ablations.py record RUN TUNED FILE  settings, commit, seed and metrics of a run
-ablations.py print OUT              the table in Markdown, and OUT/ablations.json: settings, commit, seed and figures of each run
-"""
+"""What carries the recommended recipe: the lines of ``ablations.sh``, their runs, and the table that comes of them."""
 
 import dataclasses
 import shlex
 import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+import report
+from defaults import this_machine
+from plan import plan_measuring
+from report import METRICS
+from settings import Settings, from_environment, words
+from steps import call, train
 
-from report import METRICS, record
-
-from cart_fairseq.files import read_json, run_script, write_json
+from cart_fairseq import tune
+from cart_fairseq.files import read_json, write_json
 from cart_fairseq.tune import DISCOUNTS
+
+MODEL = ("--max-update", "660", "--fusion", "none", "--consistency-weight", "0", "--decoder-layers", "2")
+SEARCH = ("--dry-run", "--beam", "30", "--discounts", "1")
+FIRST = "full-1"  # the run whose join the others share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,18 @@ class Line:
         name: its folder.
         says: what it is.
         captions: what takes the place of index captions (INDEX_CAPTIONS of run.sh), where they are left out.
-        identifiers, train, search: flags of build_identifiers, fairseq-train and cart_fairseq.tune, beside those of all.
+        identifiers: flags of build_identifiers beside those of all; DATA and OUT in them stand for the folders.
+        train: flags of fairseq-train beside those of all.
+        search: flags of cart_fairseq.tune beside those of all; a line that has some searches the model of the first line.
         seeds: how many.
     """
 
     name: str
     says: str
     captions: str = ""
-    identifiers: str = ""
-    train: str = ""
-    search: str = ""
+    identifiers: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
     seeds: int = 1
 
 
@@ -47,44 +51,73 @@ LINES = (
     Line(
         name="image",
         says="identifiers of the image features (64 components)",
-        identifiers="--embeddings DATA/embeddings.npy --pca 64",
+        identifiers=("--embeddings", "DATA/embeddings.npy", "--pca", "64"),
         seeds=3,
     ),
     Line(
-        name="no-distillation", says="without the dense head's soft targets", train="--distillation-weight 0", seeds=3
+        name="no-distillation",
+        says="without the dense head's soft targets",
+        train=("--distillation-weight", "0"),
+        seeds=3,
     ),
-    Line(name="fusion", says="with coarse-to-fine fusion of all encoder layers", train="--fusion coarse-fine", seeds=3),
-    Line(name="rdrop", says="with R-Drop, weight 0.15", train="--consistency-weight 0.15", seeds=3),
-    Line(name="rdrop-0.5", says="with R-Drop, weight 0.5", train="--consistency-weight 0.5"),
+    Line(
+        name="fusion",
+        says="with coarse-to-fine fusion of all encoder layers",
+        train=("--fusion", "coarse-fine"),
+        seeds=3,
+    ),
+    Line(name="rdrop", says="with R-Drop, weight 0.15", train=("--consistency-weight", "0.15"), seeds=3),
+    Line(name="rdrop-0.5", says="with R-Drop, weight 0.5", train=("--consistency-weight", "0.5")),
     Line(
         name="joined",
         says="identifiers of the joined rows, not of the dual tower's vectors",
-        identifiers="--embeddings OUT/full-1/joined/embeddings.npy",
+        identifiers=("--embeddings", "OUT/full-1/joined/embeddings.npy"),
     ),
     Line(
         name="rqvae",
         says="k-means and RQ-VAE in place of residual k-means",
-        identifiers="--scheme coarse-fine --epochs 100",
+        identifiers=("--scheme", "coarse-fine", "--epochs", "100"),
     ),
-    Line(name="two-levels", says="one fine level less", identifiers="--codebooks 1"),
-    Line(name="four-levels", says="one fine level more", identifiers="--codebooks 3"),
-    Line(name="once", says="index captions as often as others", train="--index-repeats 1"),
-    Line(name="no-smoothing", says="without label smoothing", train="--label-smoothing 0"),
-    Line(name="deeper", says="four decoder layers", train="--decoder-layers 4"),
-    Line(name="wider", says="decoder half as wide again", train="--decoder-embed-dim 384 --decoder-ffn-embed-dim 1536"),
-    Line(name="dropout-0.1", says="dropout 0.1, not 0.2", train="--dropout 0.1"),
-    Line(name="renormalised", says="renormalised scores", search="--scoring renormalised"),
-    Line(name="beam-10", says="beam 10", search="--beam 10"),
-    Line(name="beam-100", says="beam 100", search="--beam 100"),
-    Line(name="beam-200", says="beam 200", search="--beam 200"),
-    Line(name="discount", says="later symbols count less", search=f"--discounts {' '.join(map(str, DISCOUNTS))}"),
+    Line(name="two-levels", says="one fine level less", identifiers=("--codebooks", "1")),
+    Line(name="four-levels", says="one fine level more", identifiers=("--codebooks", "3")),
+    Line(name="once", says="index captions as often as others", train=("--index-repeats", "1")),
+    Line(name="no-smoothing", says="without label smoothing", train=("--label-smoothing", "0")),
+    Line(name="deeper", says="four decoder layers", train=("--decoder-layers", "4")),
+    Line(
+        name="wider",
+        says="decoder half as wide again",
+        train=("--decoder-embed-dim", "384", "--decoder-ffn-embed-dim", "1536"),
+    ),
+    Line(name="dropout-0.1", says="dropout 0.1, not 0.2", train=("--dropout", "0.1")),
+    Line(name="renormalised", says="renormalised scores", search=("--scoring", "renormalised")),
+    Line(name="beam-10", says="beam 10", search=("--beam", "10")),
+    Line(name="beam-100", says="beam 100", search=("--beam", "100")),
+    Line(name="beam-200", says="beam 200", search=("--beam", "200")),
+    Line(name="discount", says="later symbols count less", search=("--discounts", *map(str, DISCOUNTS))),
     Line(name="excluded", says="no index captions", captions="exclude"),
     Line(name="borrowed", says="no index captions, but five of near training items", captions="borrowed"),
 )
 
 
-def lines(chosen: Sequence[str] = ()) -> str:
-    """The runs, of all lines or of those chosen: first those of several seeds, whose models others search.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A line with one of its seeds."""
+
+    line: Line
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.line.name}-{self.seed}"
+
+    def searched(self, out: Path) -> Path:
+        """The folder with the model: its own, or that of the first line with the same seed, searched in another way."""
+        return out / (f"full-{self.seed}" if self.line.search else self.name)
+
+
+def runs(chosen: Sequence[str] = ()) -> list[Run]:
+    """The runs of all lines or of those chosen: first those of several seeds, whose models others search.
 
     Raises:
         ValueError: a line of that name does not exist.
@@ -93,11 +126,61 @@ def lines(chosen: Sequence[str] = ()) -> str:
     for name in chosen:
         if name not in names:
             raise ValueError(f"ABLATIONS: no line {name!r}; there are {', '.join(names)}")
-    runs = [(line, seed) for line in LINES for seed in range(1, line.seeds + 1) if not chosen or line.name in chosen]
-    runs.sort(key=lambda run: (-run[0].seeds, run[1]))
-    return "\n".join(
-        f"{line.name}|{seed}|{line.captions}|{line.identifiers}|{line.train}|{line.search}" for line, seed in runs
-    )
+    found = [
+        Run(line, seed) for line in LINES for seed in range(1, line.seeds + 1) if not chosen or line.name in chosen
+    ]
+    return sorted(found, key=lambda run: (-run.line.seeds, run.seed))
+
+
+def run(data: Path, out: Path, flags: Sequence[str]) -> None:
+    """Train and measure the lines, or those that ABLATIONS names, and print the table of all that are there."""
+    settings = dataclasses.replace(from_environment(), recipe="joined")
+    for each in runs(words("ABLATIONS")):
+        if (out / f"{each.name}.json").is_file():
+            continue
+        print(f"\n==== {each.line.name}, seed {each.seed}")
+        folder = each.searched(out)
+        if not each.line.search:
+            share(each, out)
+            seeded = ["--seed", str(each.seed), *MODEL, "--disable-validation", *each.line.train, *flags]
+            train(data, folder, seeded, settings_of(each.line, data, out, settings))
+        tuned = out / f"{each.name}.tuned.json"
+        checkpoint = plan_measuring(folder, this_machine([])).checkpoint
+        arguments = ["--data", folder / "data-bin", "--path", checkpoint, "--json", tuned, *SEARCH, *each.line.search]
+        call(tune.main, *arguments)
+        write_json(out / f"{each.name}.json", report.record(folder, tuned, {}))
+    found = collect(out)
+    write_json(out / "ablations.json", found)
+    print("\n" + table(found))
+
+
+def settings_of(line: Line, data: Path, out: Path, settings: Settings) -> Settings:
+    """The settings of one line."""
+    places = {"DATA": data, "OUT": out}
+    flags = []
+    for flag in line.identifiers:
+        place, slash, below = flag.partition("/")
+        flags.append(str(places[place] / below) if slash and place in places else flag)
+    return dataclasses.replace(settings, index_captions=line.captions, identifier_flags=tuple(flags))
+
+
+def share(each: Run, out: Path) -> None:
+    """Link the run's folder to what the first run has made and this one has in common with it."""
+    folder = out / each.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if each.name == FIRST or each.line.captions or not (out / f"{FIRST}.json").is_file():
+        return
+    for name in ("joined",) if each.line.identifiers else ("joined", "identifiers", "data-bin"):
+        if not (folder / name).exists():  # a run begun before the first was there keeps its own
+            (folder / name).symlink_to(Path("..") / FIRST / name)
+
+
+def records(out: Path, line: Line) -> Iterator[dict[str, Any]]:
+    """The records of a line's runs that are there, by seed."""
+    for seed in range(1, 10):
+        path = out / f"{line.name}-{seed}.json"
+        if path.is_file():
+            yield read_json(path)
 
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -106,9 +189,8 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for line in LINES:
         found[line.name] = []
-        for path in sorted(out.glob(f"{line.name}-[0-9].json")):
-            run = read_json(path)
-            tuned = run["tuned"]
+        for record in records(out, line):
+            tuned = record["tuned"]
             figures = {row["weight"]: {name: row[name] for name in METRICS} for row in tuned["weights"]}
             reached = {"alone": figures[0.0], "together": figures[tuned["best"]]}
             more = {
@@ -116,12 +198,12 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
                 "discount": tuned.get("discount", 1.0),
                 "dense_weight": tuned["best"],
             } | reached
-            settings = {name: run[name] for name in kept} | {"train_flags": shlex.join(run["train_flags"])}
+            settings = {name: record[name] for name in kept} | {"train_flags": shlex.join(record["train_flags"])}
             found[line.name].append(settings | more)
     return found
 
 
-def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """The lines that have runs, with what these reached: mean and, of several seeds, standard deviation."""
     names = [METRICS[metric] for metric in ("recall_at_1", "recall_at_10")]
     heads = [
@@ -131,14 +213,14 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     ]
     rows = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for line in LINES:
-        if not runs[line.name]:
+        if not found[line.name]:
             continue
         cells = [
-            cell([run[which][metric] for run in runs[line.name]])
+            cell([one[which][metric] for one in found[line.name]])
             for which in ("alone", "together")
             for metric in ("recall_at_1", "recall_at_10")
         ]
-        rows.append(f"| {line.says} | {' | '.join(cells)} | {len(runs[line.name])} |")
+        rows.append(f"| {line.says} | {' | '.join(cells)} | {len(found[line.name])} |")
     return "\n".join(rows)
 
 
@@ -146,22 +228,3 @@ def cell(values: Sequence[float]) -> str:
     """Mean and spread."""
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one of the commands of the module's docstring."""
-    command, *rest = sys.argv[1:] if argv is None else argv
-    if command == "lines":
-        print(lines(rest))
-    elif command == "record":
-        run, tuned, file = map(Path, rest)
-        write_json(file, record(run, tuned, {}))
-    else:
-        out = Path(rest[0])
-        runs = collect(out)
-        write_json(out / "ablations.json", runs)
-        print(table(runs))
-
-
-if __name__ == "__main__":
-    run_script(main)

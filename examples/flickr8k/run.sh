@@ -10,28 +10,7 @@
 #     INDEX_CAPTIONS=borrowed  without the captions of valid and test items
 #     RECIPE=cpu               the paper's method, from image features alone
 set -euo pipefail
-
-if [ "$#" -lt 2 ]; then
-    echo "usage: bash $0 DATA OUT [fairseq-train flags ...]" >&2
-    exit 2
-fi
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../environment.sh
-. "$here/../environment.sh"
-data=$1 out=$2
-shift 2
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-# at most 75 minutes in all on two cores; borrowed captions make an epoch longer. Yours come last and win
-export RECIPE=${RECIPE:-joined}
-epochs=20 size=()
-if [ "$RECIPE" = joined ]; then
-    epochs=16 size=(--fusion none --decoder-layers 4)
-    [ -z "${TEXT_ENCODER:-}" ] || epochs=10
-fi
-[ "${INDEX_CAPTIONS:-}" != borrowed ] || { epochs=9 && size=(); } # measured with fusion and three layers alone
-bash "$here/../own_data/run.sh" "$data" "$out" --max-epoch "$epochs" ${size[@]+"${size[@]}"} "$@"
-
-printf '\n== 5. simple methods on the same queries\n'
-identifiers=()
-[ "$RECIPE" = joined ] || identifiers=(--identifiers "$out/identifiers") # of a join, they are in another space
-"$PYTHON" "$here/baselines.py" --data "$data" ${identifiers[@]+"${identifiers[@]}"} --json "$out/baselines.json"
+exec "$PYTHON" "$root/examples/recipes/run.py" flickr8k/run "$@"

@@ -3,7 +3,7 @@
 #
 #     bash examples/mscoco/evaluate.sh OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-evaluate_data_set "$@" 52.4 77.5 86.1 63.2
+exec "$PYTHON" "$root/examples/recipes/run.py" mscoco/evaluate "$@"

@@ -8,10 +8,7 @@
 #
 #     ENCODER=pe-av CAPTIONER=neighbours bash examples/mscoco/prepare.sh RAW OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-blip2}
-raw=${1:-}
-annotations=(karpathy --annotations "$raw/dataset_coco.json" --media "$raw")
-prepare "$@"
+exec "$PYTHON" "$root/examples/recipes/run.py" mscoco/prepare "$@"

@@ -5,7 +5,7 @@
 #
 # The same call goes on where it was stopped. Flags given here win: --fp16, --max-epoch 30 ...
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-train_data_set "$@"
+exec "$PYTHON" "$root/examples/recipes/run.py" mscoco/train "$@"

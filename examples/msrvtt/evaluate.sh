@@ -3,7 +3,7 @@
 #
 #     bash examples/msrvtt/evaluate.sh OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-evaluate_data_set "$@" 52.6 75.4 84.2 61.8
+exec "$PYTHON" "$root/examples/recipes/run.py" msrvtt/evaluate "$@"

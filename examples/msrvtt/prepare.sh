@@ -8,12 +8,7 @@
 #
 #     ENCODER=pe-av CAPTIONER=neighbours bash examples/msrvtt/prepare.sh RAW OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-blip2}
-raw=${1:-}
-annotations=(msrvtt --annotations "$raw/MSRVTT_data.json" --media "$raw"
-    --train-list "$raw/MSRVTT_train.9k.csv"
-    --test-list "$raw/MSRVTT_JSFUSION_test.csv")
-prepare "$@"
+exec "$PYTHON" "$root/examples/recipes/run.py" msrvtt/prepare "$@"

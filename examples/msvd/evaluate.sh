@@ -3,7 +3,7 @@
 #
 #     bash examples/msvd/evaluate.sh OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-evaluate_data_set "$@" 63.6 87.9 92.8 73.6
+exec "$PYTHON" "$root/examples/recipes/run.py" msvd/evaluate "$@"

@@ -8,13 +8,7 @@
 #
 #     ENCODER=pe-av CAPTIONER=neighbours bash examples/msvd/prepare.sh RAW OUT
 set -euo pipefail
-# shellcheck source=../recipes/steps.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../recipes/steps.sh"
+# shellcheck source=../environment.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-ENCODER=${ENCODER:-imagebind} CAPTIONER=${CAPTIONER:-blip2}
-raw=${1:-}
-annotations=(msvd --captions "$raw/AllVideoDescriptions.txt" --media "$raw"
-    --train-list "$raw/train_list.txt"
-    --valid-list "$raw/val_list.txt"
-    --test-list "$raw/test_list.txt")
-prepare "$@"
+exec "$PYTHON" "$root/examples/recipes/run.py" msvd/prepare "$@"

@@ -1,27 +1,23 @@
 """The end of a recipe: ``OUT/metrics.json``, ``OUT/run.json``, the metric table, and a few queries with their top items.
 
 ``run.json`` is what a table needs to say where a figure comes from: commit, settings, seed, metrics.
-
-report.py OUT CHECKPOINT [R@1 R@5 R@10 MRR@10]      the paper's figures on the test queries, to stand beside
 """
 
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from plan import MEASURED
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import read_json, run_script, write_json
-from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.files import read_json, write_json
 
 METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
-MEASURED = ("valid", "test")
 SHOWN_QUERIES, SHOWN_ITEMS, SEED = 5, 3, 1
 
 
@@ -54,8 +50,10 @@ def table(found: dict[str, dict[str, dict[str, Any]]], manifest: dict[str, Any],
     return "\n".join(lines)
 
 
-def examples(out: Path, checkpoint: str, subset: str) -> str:
+def examples(out: Path, checkpoint: Path, subset: str) -> str:
     """A few seeded queries of a subset, each with its best items; the wanted one is marked."""
+    from cart_fairseq.retriever import CartRetriever
+
     data = DataBin(out / "data-bin")
     queries = pq.read_table(out / "data-bin" / f"queries.{subset}.parquet").to_pylist()
     order = np.random.default_rng(SEED).permutation(len(queries))[:SHOWN_QUERIES]
@@ -123,23 +121,27 @@ def commit() -> str | None:
 
 def minutes_of(log: Path) -> float:
     """How long training took: what fairseq says at the end of each call, added up."""
-    seconds = re.findall(r"done training in ([\d.]+) seconds", log.read_text(encoding="utf-8")) if log.is_file() else []
+    seconds = (
+        re.findall(r"done training in ([\d.]+) seconds", log.read_text(encoding="utf-8", errors="replace"))
+        if log.is_file()
+        else []
+    )
     return sum(float(each) for each in seconds) / 60
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write ``metrics.json`` and ``run.json``, and print the rest."""
-    folder, checkpoint, *paper = sys.argv[1:] if argv is None else argv
-    out = Path(folder)
+def write(out: Path, checkpoint: Path, paper: Sequence[float] = ()) -> None:
+    """Write ``metrics.json`` and ``run.json``, and print the rest.
+
+    Args:
+        out: the run.
+        checkpoint: the one that was measured.
+        paper: its R@1, R@5, R@10 and MRR@10 on the test queries, to stand beside.
+    """
     found = collect(out)
     write_json(out / "metrics.json", found["split"])
     write_json(out / "run.json", record(out, out / "tuned.json", found))
     if text := weighing(out):
         print(text + "\n")
-    print(table(found, read_json(out / "data-bin" / "manifest.json"), [float(figure) for figure in paper]))
+    print(table(found, read_json(out / "data-bin" / "manifest.json"), paper))
     shown = next((subset for subset in reversed(MEASURED) if subset in found["split"]), "train")
     print("\n" + examples(out, checkpoint, shown))
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,25 +1,50 @@
-"""What ``run.sh`` runs for a table of the paper, and the table that comes of it.
+"""The runs of a table of the paper, and the table that comes of them."""
 
-table.py lines TABLE              one run a line: FOLDER|flags of build_identifiers|flags of fairseq-train
-table.py print TABLE OUT SUBSET   the table in Markdown, the paper's figures beside
-"""
-
-import sys
+import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from paper_tables import TABLES, Line, Table
+from settings import Settings, from_environment
+from steps import copy_parts, train_and_evaluate
 
-from cart_fairseq.files import read_json, run_script
+from cart_fairseq.files import read_json
 
 METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
+SIZES = ("--kmeans-clusters", "128", "--codebook-size", "128")  # whatever few items would get: some tables name them
 
 
-def runs(table: Table) -> str:
+def run(name: str, data: Path, out: Path, flags: Sequence[str]) -> None:
+    """Run the lines of a table and print it.
+
+    Raises:
+        ValueError: the paper has no such table.
+    """
+    if name not in TABLES:
+        raise ValueError(f"{name}: no such table of ablations in the paper; use one of {', '.join(TABLES)}")
+    settings = from_environment()
+    for line in runs(TABLES[name]):
+        print(f"\n==== {line.folder}")
+        if shares_identifiers(line) and not (out / line.folder / "data-bin").is_dir():
+            copy_parts(out / "cart", ("identifiers", "data-bin"), out / line.folder)
+        train_and_evaluate(data, out / line.folder, [*flags, *line.train], settings_of(line, settings))
+    print("\n" + written(TABLES[name], out, os.environ.get("SUBSET") or "valid"))
+
+
+def runs(table: Table) -> list[Line]:
     """The runs of a table; ``cart`` first, because others take its identifiers."""
-    first = next(line for line in table.lines if line.folder == "cart")
-    others = [line for line in table.lines if line is not first]
-    return "\n".join(f"{line.folder}|{line.identifiers}|{line.train}" for line in [first, *others])
+    return sorted(table.lines, key=lambda line: line.folder != "cart")
+
+
+def shares_identifiers(line: Line) -> bool:
+    """Whether a line has identifiers and data of the full model."""
+    return not line.identifiers and line.folder != "cart"
+
+
+def settings_of(line: Line, settings: Settings) -> Settings:
+    """The user's settings for one line, whose flags come last."""
+    return dataclasses.replace(settings, identifier_flags=(*SIZES, *settings.identifier_flags, *line.identifiers))
 
 
 def written(table: Table, out: Path, subset: str) -> str:
@@ -30,7 +55,7 @@ def written(table: Table, out: Path, subset: str) -> str:
 
 
 def found(line: Line, out: Path, subset: str) -> list[str]:
-    """Cells of what a run measured.
+    """Cells of what the run measured.
 
     Raises:
         ValueError: the run measured nothing on this subset.
@@ -55,19 +80,3 @@ def paper(line: Line) -> str:
 def row(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one of the two commands of the module's docstring."""
-    command, name, *rest = sys.argv[1:] if argv is None else argv
-    if name not in TABLES:
-        raise ValueError(f"{name}: no such table of ablations in the paper; use one of {', '.join(TABLES)}")
-    if command == "lines":
-        print(runs(TABLES[name]))
-    else:
-        out, subset = rest
-        print(written(TABLES[name], Path(out), subset))
-
-
-if __name__ == "__main__":
-    run_script(main)

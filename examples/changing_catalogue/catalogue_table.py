@@ -1,13 +1,8 @@
-"""The end of ``run.sh``: what the models find of the old items and of the new ones.
+"""The end of ``run.sh``: what the models find of the old items and of the new ones."""
 
-table.py RESULTS
-"""
-
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.files import read_json, run_script
+from cart_fairseq.files import read_json
 
 STATES = {
     "before": "before the new items came",
@@ -39,13 +34,3 @@ def table(results: Path) -> str:
             cells.append(figures)
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", f"{names}, in percent"])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table."""
-    (results,) = sys.argv[1:] if argv is None else argv
-    print(table(Path(results)))
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,0 +1,70 @@
+"""The built-in demo: a small world of each kind, a small model trained on it, and a page with what it finds."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import page
+import world
+from settings import from_environment, words
+from steps import train_and_evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How one kind is trained: a small model for a small world.
+
+    Attributes:
+        rqvae_epochs: of the identifiers' RQ-VAE.
+        batch, epochs, validate_every: of ``fairseq-train``.
+    """
+
+    rqvae_epochs: int
+    batch: int
+    epochs: int
+    validate_every: int
+
+    def train_flags(self) -> list[str]:
+        """Flags of ``fairseq-train`` that differ between kinds."""
+        flags = ["--batch-size", self.batch, "--max-epoch", self.epochs, "--validate-interval", self.validate_every]
+        return [str(flag) for flag in flags]
+
+
+SCHEDULES = {
+    "pictures": Schedule(rqvae_epochs=200, batch=64, epochs=10, validate_every=2),
+    "sounds": Schedule(rqvae_epochs=100, batch=48, epochs=6, validate_every=2),
+    "clips": Schedule(rqvae_epochs=100, batch=48, epochs=10, validate_every=5),
+}
+MODEL = (
+    *("--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "512"),
+    *("--encoder-layers", "2", "--decoder-layers", "2", "--dropout", "0.1", "--lr", "2e-3"),
+)
+
+
+def run(out: Path, flags: Sequence[str]) -> None:
+    """Make, train and show every kind, or those that KINDS names.
+
+    Raises:
+        ValueError: KINDS names something else.
+    """
+    settings, kinds = from_environment(), words("KINDS", " ".join(SCHEDULES))
+    for kind in kinds:
+        if kind not in SCHEDULES:
+            raise ValueError(f"KINDS names {kind!r}; use some of {', '.join(SCHEDULES)}")
+    for kind in kinds:
+        schedule, data = SCHEDULES[kind], out / kind / "data"
+        print(f"\n== 0. a world of {kind}")
+        if (data / "captions.jsonl").is_file():
+            print(f"{data}: made already, nothing to do")
+        else:
+            data.parent.mkdir(parents=True, exist_ok=True)
+            world.main([kind, str(data)])
+        epochs = ("--epochs", str(schedule.rqvae_epochs), *settings.identifier_flags)
+        train_and_evaluate(
+            data,
+            out / kind / "run",
+            [*MODEL, *schedule.train_flags(), *flags],
+            dataclasses.replace(settings, identifier_flags=epochs),
+        )
+    print("\n== 5. a page to look at")
+    page.main([str(out / "index.html"), *(str(out / kind) for kind in kinds)])

@@ -1,0 +1,121 @@
+"""fairseq's commands as the recipes call them: training in a process of its own, searching in this one."""
+
+import contextlib
+import gc
+import logging
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+PLUGIN = Path(__file__).resolve().parents[2] / "cart_fairseq"
+PROGRESS = re.compile(rb" \| (train_inner|valid) \| |Loaded checkpoint")
+REFUSED = {":": "fairseq takes it for several folders", "${": "fairseq puts a setting in its place"}
+REFUSED["\\'"] = "fairseq cannot read it"
+LAST_LINES = 20
+
+
+class FairseqFailed(SystemExit):
+    """A command of fairseq ended with an error, which has been shown; the recipe ends with exit status 1."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse folders whose names fairseq does not take.
+
+    Raises:
+        ValueError: there is such a thing in the folder's path.
+    """
+    for text, reason in REFUSED.items():
+        if text in str(out):
+            raise ValueError(f"{str(out)!r}: has {text!r} in its path, and {reason}; choose a folder without it")
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(out)!r}: is not UTF-8; choose another folder") from None
+
+
+def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:
+    """Run ``fairseq-train``; all it says goes to ``checkpoints/train.log``, its progress is shown, too.
+
+    Raises:
+        FairseqFailed: it ended with an error.
+    """
+    arguments = [str(data_bin), "--user-dir", str(PLUGIN), "--save-dir", str(checkpoints), *flags]
+    log = checkpoints / "train.log"
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what earlier steps needed there
+    sys.stdout.flush()
+    command = [sys.executable, "-W", "ignore", "-m", "fairseq_cli.train", *arguments]
+    with (
+        open(log, "ab", buffering=0) as kept,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                kept.write(line)
+                if PROGRESS.search(line):
+                    print(line.decode(errors="replace"), end="", flush=True)
+        except BaseException:  # this process is about to end, and so must the other
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        show_end(log)
+        raise FairseqFailed
+
+
+def search(arguments: Sequence[str], log: Path) -> None:
+    """Run ``fairseq-generate`` in this process; what it says goes to `log`, its results where the arguments say.
+
+    Raises:
+        FairseqFailed: it ended with an error.
+    """
+    from fairseq import options
+    from fairseq_cli import generate
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    failed = False
+    with as_a_process(log):
+        try:
+            parser = options.get_generation_parser()
+            generate.main(options.parse_args_and_arch(parser, input_args=[*arguments, "--user-dir", str(PLUGIN)]))
+        except (Exception, SystemExit):
+            traceback.print_exc()
+            failed = True
+    if failed:
+        show_end(log)
+        raise FairseqFailed
+
+
+@contextlib.contextmanager
+def as_a_process(log: Path) -> Iterator[None]:
+    """Logging not yet set up, standard error to a file, standard output nowhere, as at the start of a process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    try:
+        with (
+            open(log, "w", encoding="utf-8") as errors,
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stdout(nowhere),
+        ):
+            yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def show_end(log: Path) -> None:
+    """The last lines of a log, on standard error."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    print("\n".join(lines[-LAST_LINES:]), file=sys.stderr)

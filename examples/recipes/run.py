@@ -1,0 +1,167 @@
+"""The program behind the scripts of ``examples/``: ``run.py FOLDER/SCRIPT ARGUMENTS``, as ``FOLDER/SCRIPT.sh`` calls it.
+
+Arguments are read by their place, folders relative to where the command is given. Nothing heavy is loaded before they are
+known to be right.
+"""
+
+import dataclasses
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = Path(__file__).resolve().parents[1]
+FOLDERS = {"DATA", "OUT", "RAW"}
+TRAIN_FLAGS = "[fairseq-train flags ...]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command that people type.
+
+    Attributes:
+        arguments: names of those that are read by their place; DATA, OUT and RAW are folders.
+        function: FOLDER/MODULE:FUNCTION below ``examples/``; it is called with the arguments, and with the list of flags.
+        flags: whether flags of ``fairseq-train`` may follow.
+        needs: files or folders that must be there, with the argument they are in (``DATA``, ``OUT/data``).
+        note: what the usage says about them.
+        before: arguments of the function that come before those of the command line.
+    """
+
+    arguments: tuple[str, ...]
+    function: str
+    flags: bool = True
+    needs: str = ""
+    note: str = ""
+    before: tuple[str, ...] = ()
+
+    def usage(self, name: str) -> str:
+        """The line that says how to call."""
+        parts = ["usage: bash", f"examples/{name}.sh", *self.arguments, *([TRAIN_FLAGS] if self.flags else [])]
+        return " ".join(parts) + (f"   ({self.note})" if self.note else "")
+
+
+EXISTING = {"needs": "DATA", "note": "DATA: an existing folder"}
+COMMANDS = {
+    "own_data/run": Command(("DATA", "OUT"), "recipes/recipes:own_data", **EXISTING),
+    "demo/run": Command(("OUT",), "demo/demo:run"),
+    "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", **EXISTING),
+    "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run", **EXISTING),
+    "changing_catalogue/run": Command(("DATA", "OUT"), "changing_catalogue/growing:run", **EXISTING),
+    "flickr8k/run": Command(("DATA", "OUT"), "flickr8k/flickr8k:run", **EXISTING),
+    "flickr8k/compare": Command(
+        ("DATA", "OUT"),
+        "flickr8k/flickr8k:compare",
+        needs="DATA",
+        note="DATA: an existing folder; TEXT_ENCODER=PATH for the pretrained runs",
+    ),
+    "flickr8k/ablations": Command(("DATA", "OUT"), "flickr8k/ablations:run", **EXISTING),
+}
+
+
+def of_data_set(name: str) -> dict[str, Command]:
+    """The three commands of a data set."""
+    found = {
+        "prepare": Command(
+            ("RAW", "OUT"),
+            "recipes/recipes:prepare_data_set",
+            flags=False,
+            needs="RAW",
+            note="RAW: the folder with the annotations and the media",
+        ),
+        "train": Command(
+            ("OUT",),
+            "recipes/recipes:train_data_set",
+            needs="OUT/data/items.jsonl",
+            note="OUT: what prepare.sh made",
+        ),
+        "evaluate": Command(
+            ("OUT",),
+            "recipes/recipes:evaluate_data_set",
+            flags=False,
+            needs="OUT/checkpoints",
+            note="OUT: what train.sh made",
+        ),
+    }
+    return {f"{name}/{step}": dataclasses.replace(command, before=(name,)) for step, command in found.items()}
+
+
+for data_set in ("mscoco", "flickr30k", "clotho", "audiocaps", "msrvtt", "msvd"):
+    COMMANDS |= of_data_set(data_set)
+
+
+def parse(name: str, command: Command, given: Sequence[str]) -> list[Any]:
+    """The arguments of the command's function, folders as absolute paths.
+
+    Raises:
+        SystemExit: with status 2 and a line that says what is wrong; with 0 after --help.
+    """
+    if given[:1] in (["-h"], ["--help"]):
+        print(help_of(name, command))
+        raise SystemExit(0)
+    places = len(command.arguments)
+    if len(given) < places or (len(given) > places and not command.flags):
+        refuse(command.usage(name))
+    values: dict[str, Any] = {}
+    for place, text in zip(command.arguments, given):
+        if place in FOLDERS:
+            if not text:
+                refuse(f"{command.usage(name)}\nerror: {place} is empty; name a folder")
+            if text.startswith("--") and not os.path.isdir(text):
+                refuse(f"{command.usage(name)}\nerror: {place} is {text!r}, a flag; a folder of this name is ./{text}")
+            values[place] = Path(os.path.abspath(text))
+        else:
+            values[place] = text
+    if command.needs:
+        place, _, below = command.needs.partition("/")
+        if not ((values[place] / below).is_dir() or (below and (values[place] / below).exists())):
+            refuse(f"{command.usage(name)}\nerror: {values[place] / below}: not there")
+    return [*command.before, *values.values(), *([list(given[places:])] if command.flags else [])]
+
+
+def help_of(name: str, command: Command) -> str:
+    """The usage, and what the script says at its beginning."""
+    lines = (EXAMPLES / f"{name}.sh").read_text(encoding="utf-8").splitlines()
+    comments = [line[1:].removeprefix(" ") for line in lines if line.startswith("#") and not line.startswith("#!")]
+    said = "\n".join(line for line in comments if not line.startswith("shellcheck "))
+    return f"{command.usage(name)}\n\n{said}"
+
+
+def refuse(message: str) -> None:
+    """End with a message."""
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command."""
+    name, *given = sys.argv[1:] if argv is None else argv
+    if name not in COMMANDS:
+        raise ValueError(f"{name}: no such recipe; use one of {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    arguments = parse(name, command, given)
+    module, _, function = command.function.partition(":")
+    for folder in (EXAMPLES / "recipes", EXAMPLES / Path(module).parent):  # examples/ is no package
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    getattr(importlib.import_module(Path(module).name), function)(*arguments)
+
+
+def stop(*_: object) -> None:
+    """End as after Ctrl-C, so that what was started ends, too."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(EXAMPLES.parent))
+    from cart_fairseq.files import run_script
+
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        run_script(main)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
