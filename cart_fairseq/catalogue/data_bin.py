@@ -4,10 +4,14 @@ An update writes all files that follow from the bundle into a folder named after
 bundle's manifest, and then moves the files up. Until they have arrived, that folder is the data-bin.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from cart_fairseq.catalogue.candidates import CandidateSet
@@ -19,6 +23,20 @@ from cart_fairseq.files import read_json
 
 REMEDY = "make it again with python -m preprocess.binarize"
 TRIE = "trie.safetensors"
+QUERIES = "queries.{}.parquet"
+"""Name of the table of a subset's queries: ``query_id``, ``item_row``, ``text``, ``role``; row i is fairseq's example i."""
+
+
+class SearchSpace(NamedTuple):
+    """What a search may find.
+
+    Attributes:
+        trie: of the whole catalogue.
+        candidates: the items that compete; None for all.
+    """
+
+    trie: IdentifierTrie
+    candidates: CandidateSet | None
 
 
 class DataBin:
@@ -60,6 +78,31 @@ class DataBin:
         vocabulary = self.manifest["files"]["dict.query.txt"]["sha256"]
         halves = self.bundle.fingerprint
         return bytes.fromhex(halves[:16] + halves[32:48] + vocabulary[:32])
+
+    @property
+    def subsets(self) -> list[str]:
+        """Names of the subsets that have queries."""
+        before, after = QUERIES.split("{}")
+        names = [path.name for path in self.directory.iterdir()]
+        return sorted(n[len(before) : -len(after)] for n in names if n.startswith(before) and n.endswith(after))
+
+    def queries(self, subset: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The queries of a subset, in the order of fairseq's examples.
+
+        Args:
+            columns: of :data:`QUERIES`; all unless given.
+
+        Raises:
+            ValueError: the data-bin has no such subset, or the table is damaged.
+        """
+        path = self.directory / QUERIES.format(subset)
+        if not path.is_file():
+            known = ", ".join(self.subsets) or "none"
+            raise ValueError(f"{self.directory}: no {subset} queries (there are: {known}); give captions that measure it")
+        try:
+            return pq.read_table(path, columns=None if columns is None else [*columns])
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ValueError(f"{path}: cannot be read ({error}); {REMEDY}") from None
 
     def candidates(self, name: str) -> np.ndarray | None:
         """Item rows of a candidate set, sorted int64; None stands for every item.
@@ -106,8 +149,8 @@ class DataBin:
             raise ValueError(f"item {gone!r} was removed from the catalogue; leave it out of the candidates")
         return CandidateSet(leaves)
 
-    def source(self, name: str) -> tuple[IdentifierTrie, CandidateSet | None]:
-        """The trie, and a named candidate set; None stands for every item.
+    def search_space(self, name: str) -> SearchSpace:
+        """The trie and a named candidate set.
 
         Raises:
             ValueError: there is no such set.
@@ -117,7 +160,16 @@ class DataBin:
             self._candidate_sets[name] = (
                 None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
             )
-        return self.trie, self._candidate_sets[name]
+        return SearchSpace(self.trie, self._candidate_sets[name])
+
+
+def queries_file(subset: str) -> str:
+    """The name of a subset's table of queries: a row for each example of the indexed data sets.
+
+    >>> queries_file("train")
+    'queries.train.parquet'
+    """
+    return f"queries.{subset}.parquet"
 
 
 def pending_folder(root: Path, state: str) -> Path:

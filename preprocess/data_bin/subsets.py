@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
-from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
 
+from cart_fairseq.catalogue.data_bin import queries_file
 from preprocess.data.roles import Caption
 from preprocess.data_bin.vocabulary import EOS, UNK, Vocabulary
 
@@ -21,7 +20,7 @@ SIDES = ("query", "id")
 
 def files_of(subset: str) -> list[str]:
     """The names of a subset's files, its table first."""
-    return [f"queries.{subset}.parquet", *(f"{subset}.query-id.{s}.{end}" for s in SIDES for end in ("bin", "idx"))]
+    return [queries_file(subset), *(f"{subset}.query-id.{s}.{end}" for s in SIDES for end in ("bin", "idx"))]
 
 
 def encode_queries(captions: Sequence[Caption], vocabulary: Vocabulary, source: str) -> list[list[int]]:
@@ -64,20 +63,18 @@ def write_subset(
         queries: symbols of the query dictionary, end of sentence included, one list a caption.
         symbols: (N, J) int64, identifiers in symbols of the target dictionary.
     """
+    from cart_fairseq.tasks.indexed_pairs import write_sequences  # imports fairseq, which takes seconds
+
     targets = ([*symbols[caption.item_row], EOS] for caption in captions)
-    for side, sequences in (("query", queries), ("id", targets)):
-        prefix = directory / f"{subset}.query-id.{side}"
-        builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=np.int32)
-        for sequence in sequences:
-            builder.add_item(torch.tensor(sequence, dtype=torch.int32))
-        builder.finalize(f"{prefix}.idx")
+    write_sequences(directory / f"{subset}.query-id.query", queries)
+    write_sequences(directory / f"{subset}.query-id.id", targets)
     columns = {
         "query_id": pa.array([caption.query_id for caption in captions], pa.string()),
         "item_row": pa.array([caption.item_row for caption in captions], pa.int64()),
         "text": pa.array([caption.text for caption in captions], pa.string()),
         "role": pa.array([caption.role for caption in captions], pa.string()),
     }
-    pq.write_table(pa.table(columns), directory / f"queries.{subset}.parquet")
+    pq.write_table(pa.table(columns), directory / queries_file(subset))
 
 
 def keep_rows(source: Path, target: Path, subset: str, new_row: np.ndarray) -> int:
@@ -90,7 +87,7 @@ def keep_rows(source: Path, target: Path, subset: str, new_row: np.ndarray) -> i
     Returns:
         How many examples are left; where none is, nothing is written.
     """
-    path = source / f"queries.{subset}.parquet"
+    path = source / queries_file(subset)
     table = pq.read_table(path)
     rows = new_row[table["item_row"].to_numpy()]
     kept = np.flatnonzero(rows >= 0)
@@ -100,11 +97,9 @@ def keep_rows(source: Path, target: Path, subset: str, new_row: np.ndarray) -> i
     table = table.set_column(column, "item_row", pa.array(rows, pa.int64())).filter(pc.greater_equal(pa.array(rows), 0))
     pq.write_table(table, target / path.name)
     if len(kept) < len(rows):
+        from cart_fairseq.tasks.indexed_pairs import copy_sequences
+
         for side in SIDES:
             prefix = f"{subset}.query-id.{side}"
-            examples = MMapIndexedDataset(str(source / prefix))
-            builder = MMapIndexedDatasetBuilder(f"{target / prefix}.bin", dtype=np.int32)
-            for index in kept.tolist():
-                builder.add_item(examples[index])
-            builder.finalize(f"{target / prefix}.idx")
+            copy_sequences(source / prefix, target / prefix, kept.tolist())
     return len(kept)
