@@ -1,0 +1,106 @@
+"""What the guide says is there, is there: flags, modules, files, packages; the site is built without the network."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from documented import PAGES, ROOT, inline_code
+from fairseq import options
+
+PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+DOORS = [
+    "preprocess.annotations.__main__",
+    "preprocess.binarize",
+    "preprocess.build_identifiers",
+    "preprocess.extract_embeddings",
+    "preprocess.generate_captions",
+    "preprocess.inspect_identifiers",
+    "preprocess.join_captions",
+    "preprocess.update_identifiers",
+    "cart_fairseq.evaluate",
+    "cart_fairseq.tune",
+]
+
+
+@cache
+def known_flags() -> set[str]:
+    """The flags of our commands, fairseq's with our plugin, and the scripts of examples."""
+    plugin = f"data-bin --user-dir {ROOT}/cart_fairseq --task cart_retrieval --arch cart --criterion cart_rdrop"
+    train = options.get_training_parser(default_task="cart_retrieval")
+    options.parse_args_and_arch(train, input_args=[*plugin.split(), "--optimizer", "adam", "--lr-scheduler", "cosine"])
+    generate = options.get_generation_parser(default_task="cart_retrieval")
+    parsers = [train, generate, *(importlib.import_module(door).parser() for door in DOORS)]
+    found = {flag for parser in parsers for flag in parser._option_string_actions}
+    for parser in parsers:
+        for action in parser._actions:
+            if isinstance(action.choices, dict):  # subcommands
+                found |= {flag for each in action.choices.values() for flag in each._option_string_actions}
+    for path in [*(ROOT / "examples").rglob("*.py"), *(ROOT / "preprocess").rglob("*.py")]:
+        found |= set(re.findall(r'"(--[a-z][a-z-]+)"', path.read_text(encoding="utf-8")))
+    return found | {"--help"}
+
+
+@PAGE
+def test_flags_exist(page):
+    named = {flag for code in inline_code(page) for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", code)}
+    assert named <= known_flags()
+
+
+@PAGE
+def test_files_and_modules_exist(page):
+    for code in inline_code(page):
+        for path in re.findall(r"(?<![\w/.])(?:cart_fairseq|preprocess|examples|tests|docs)/[\w./]*", code):
+            assert (ROOT / path).exists(), path
+        for name in re.findall(r"(?<![\w/.-])(?:cart_fairseq|preprocess)(?:\.\w+)+", code):
+            assert exists(name), name
+
+
+def exists(dotted: str) -> bool:
+    """Whether a module, or a name that its module's source has, is there."""
+    path = ROOT / dotted.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    name, module = path.name, path.parent.with_suffix(".py")
+    return module.is_file() and bool(re.search(rf"\b{name}\b", module.read_text(encoding="utf-8")))
+
+
+def test_the_layout_is_whole():
+    """Every package and door is in the tree of the development page."""
+    [tree] = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "development.md").read_text(encoding="utf-8"), re.S)
+    for top in ("cart_fairseq", "preprocess"):
+        below = tree.split(f"{top}/", 1)[1]
+        for path in sorted((ROOT / top).rglob("*")):
+            if path.is_dir() and (path / "__init__.py").is_file():
+                assert f"{path.name}/" in below, path
+            elif path.parent == ROOT / top and path.suffix == ".py" and not path.name.startswith("_"):
+                assert re.search(rf"\b{path.stem}\b(?!/)", below), path
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(page.name for page in PAGES if page.name != "README.md")
+
+
+@PAGE
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert "://" not in target, f"{page}: {target}"
+        assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_site_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
+    offline = {**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="((?:https?:)?//[^"]+)', page.read_text("utf-8"))
+        assert not loaded, (page, loaded)
+    assert "from_pretrained" in (tmp_path / "site" / "api.html").read_text("utf-8")
