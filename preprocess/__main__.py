@@ -1,0 +1,33 @@
+"""List the commands of this package: `python -m preprocess`."""
+
+import argparse
+from collections.abc import Sequence
+
+from cart_fairseq.__main__ import command_list
+
+COMMANDS = {
+    "annotations": "published annotation files to items.jsonl and captions.jsonl",
+    "extract_embeddings": "media, or texts, to embeddings by a frozen encoder",
+    "generate_captions": "captions of items, written by a model or borrowed from near items",
+    "join_captions": "embeddings joined with what captions say of the items",
+    "build_identifiers": "embeddings to identifiers: k-means, RQ-VAE, counter",
+    "inspect_identifiers": "one HTML page on the identifiers: use of levels, collisions, neighbours",
+    "binarize": "identifiers and captions to a data-bin for fairseq-train",
+    "update_identifiers": "add items to a catalogue, remove or compact them",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the list."""
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocess",
+        description="The steps from media and embeddings to training data, in their order.",
+        epilog=command_list("preprocess", COMMANDS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(argv)
+    parser.print_help()
+
+
+if __name__ == "__main__":
+    main()
