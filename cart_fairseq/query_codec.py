@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
+import torch
+from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.dictionary import EOS, UNK, read_words
 from cart_fairseq.catalogue.text_encoder import TextEncoder, TokenSymbols
 
 
@@ -39,6 +42,8 @@ class QueryCodec:
         self.data = data
         encoder = TextEncoder.of(data)
         self._pieces = Pieces(data.directory / "sentencepiece.model") if encoder is None else TokenSymbols.load(encoder)
+        self._words = read_words(data.directory / "dict.query.txt")
+        self._max_symbols = int(data.manifest["inputs"]["max_query_tokens"])
         symbols = data.bundle.positions
         self.value_of = [{p.symbol(value): value for value in range(p.size)} for p in symbols]
         trie = data.trie
@@ -49,6 +54,11 @@ class QueryCodec:
     def encode(self, text: str) -> str:
         """A query's words of the dictionary, separated by spaces."""
         return " ".join(self._pieces.split(text))
+
+    def symbols(self, text: str) -> Tensor:
+        """A query as the encoder reads it: (T,) int64 symbols that end in ``</s>``, cut to what the model was trained on."""
+        found = [self._words.get(word, UNK) for word in self.encode(text).split()]
+        return torch.tensor([*found[: self._max_symbols - 1], EOS])
 
     def decode(self, symbols: str) -> str:
         """The item id that an identifier names; a query's pieces become text again."""

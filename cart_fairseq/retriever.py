@@ -1,26 +1,23 @@
 """CartRetriever: text in, ranked items out, from Python."""
 
-import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils, utils
-from torch import Tensor
 
 from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.search.generator import DEFAULT_SCORING, own_discount
-from cart_fairseq.tasks import plugin  # noqa: F401
-from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
-from cart_fairseq.tasks.query_dataset import QueryIdentifierDataset
+from cart_fairseq.search.batching import batches
+from cart_fairseq.search.generator import own_discount
+from cart_fairseq.search.setup import make_generator
+from cart_fairseq.settings import BEAM, DEFAULT_SCORING, RERANKED_BEAM
 
-BATCH_SIZE = 256
-BEAM, RERANKED_BEAM = 30, 200
-"""Beam width, and that of models whose dense head orders the beam: the head finds more than the identifiers' order shows."""
 Candidates = str | CandidateSet | Iterable[str] | None
 """None for the whole catalogue, the name of a candidate set, a prepared set, or item ids."""
 
@@ -47,7 +44,7 @@ class CartRetriever:
 
     Args:
         models: trained ``cart`` models of one data-bin; several are an ensemble.
-        task: the task they were trained with.
+        data: that data-bin.
         beam: default beam width; at least as wide as the k asked for is used. 30 unless given, 200 with a dense head.
         scoring: ``masked`` or ``renormalised``.
         dense_weight: of the dense score that orders the beam; the models' own unless given.
@@ -56,14 +53,14 @@ class CartRetriever:
 
     def __init__(
         self,
-        models: Sequence[Any],
-        task: CartRetrievalTask,
+        models: Sequence[CART],
+        data: DataBin,
         beam: int | None = None,
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
         level_discount: float | None = None,
     ):
-        self.task = task
+        self.data = data
         self.dense_weight = dense_weight
         self.level_discount = own_discount(models) if level_discount is None else level_discount
         reranked = dense_weight != 0 and all(model.dense is not None for model in models)
@@ -71,7 +68,7 @@ class CartRetriever:
         self.scoring = scoring
         self.models = list(models)
         self.device = next(self.models[0].parameters()).device
-        self.codec = QueryCodec(task.data)
+        self.codec = QueryCodec(data)
 
     @classmethod
     def from_pretrained(
@@ -103,30 +100,12 @@ class CartRetriever:
             ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers; the
                 precision or the scoring is unknown.
         """
-        paths = utils.split_paths(str(path))
-        for each in paths:
-            if not Path(each).is_file():
-                raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
-        # these are the caller's choice or the model's, not what the checkpoint happened to be trained with
-        overrides = {
-            "data": str(data),
-            "dense_weight": None,
-            "level_discount": None,
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        }
-        try:
-            models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
-                f"{path}: not a checkpoint that can be read in torch's safe mode ({reason}); give one that fairseq-train "
-                "wrote, or train again"
-            ) from None
-        if not isinstance(task, CartRetrievalTask):
-            raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
+        from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
+
+        models, opened = load_models(path, data)
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         models = [convert(model.to(target).eval(), precision) for model in models]
-        return cls(models, task, beam, scoring, dense_weight, level_discount)
+        return cls(models, opened, beam, scoring, dense_weight, level_discount)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates that several searches use; None stands for the whole catalogue.
@@ -134,9 +113,9 @@ class CartRetriever:
         Raises:
             ValueError: a name or an item id is unknown, or there is no candidate.
         """
-        data = self.task.data
+        data = self.data
         if candidates is None or isinstance(candidates, str):
-            return data.source(candidates or "all")[1]
+            return data.search_space(candidates or "all").candidates
         return (
             candidates
             if isinstance(candidates, CandidateSet)
@@ -169,21 +148,19 @@ class CartRetriever:
             if not text.strip():
                 raise ValueError(f"query {row} is empty; give it some text")
         allowed = self._per_query(candidates, len(texts))
-        generator = self.task.search_with(
+        generator = make_generator(
             self.models,
+            self.data,
             max(self.beam, k),
             scoring=self.scoring,
             dense_weight=self.dense_weight,
             level_discount=self.level_discount,
         )
-        tokens = [
-            self.task.query_dict.encode_line(self.codec.encode(text), add_if_not_exist=False).long() for text in texts
-        ]
-        dataset = self.task.build_dataset_for_inference(tokens, [len(t) for t in tokens])
+        symbols = [self.codec.symbols(text) for text in texts]
         results: list[list[Hit]] = [[] for _ in texts]
-        for numbers, net_input in self.batches(dataset):
+        for numbers, net_input in batches(symbols, PAD, self.device):
             queries = numbers.tolist()
-            found = generator.search(net_input, self.task.data.trie, [allowed[query] for query in queries]).cpu()
+            found = generator.search(net_input, self.data.trie, [allowed[query] for query in queries]).cpu()
             rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
             for query, query_rows, query_scores in zip(queries, rows, scores, strict=True):
                 results[query] = [
@@ -193,15 +170,8 @@ class CartRetriever:
                 ]
         return results
 
-    def batches(self, dataset: QueryIdentifierDataset) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Queries of like length together: their numbers (B,) int64, on the CPU, and the models' input, on their device."""
-        order = dataset.ordered_indices()
-        for begin in range(0, len(order), BATCH_SIZE):
-            batch = dataset.collater([dataset[int(i)] for i in order[begin : begin + BATCH_SIZE]])
-            yield batch["id"], {key: value.to(self.device) for key, value in batch["net_input"].items()}
-
     def _hit(self, row: int, score: float) -> Hit:
-        bundle = self.task.data.bundle
+        bundle = self.data.bundle
         return Hit(bundle.item_id(row), score, bundle.record(row), row)
 
     def _per_query(self, candidates: Candidates | Sequence[Candidates], queries: int) -> list[CandidateSet | None]:

@@ -98,7 +98,9 @@ class DataBin:
         path = self.directory / QUERIES.format(subset)
         if not path.is_file():
             known = ", ".join(self.subsets) or "none"
-            raise ValueError(f"{self.directory}: no {subset} queries (there are: {known}); give captions that measure it")
+            raise ValueError(
+                f"{self.directory}: no {subset} queries (there are: {known}); give captions that measure it"
+            )
         try:
             return pq.read_table(path, columns=None if columns is None else [*columns])
         except (pa.ArrowException, OSError, KeyError) as error:

@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.catalogue import segments
+from cart_fairseq.catalogue.dictionary import SPECIALS
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
 from cart_fairseq.catalogue.trie_build import blocks, build_levels, sort_rows
 from cart_fairseq.files import read_json, replacing, sha256, write_json
 
-DICTIONARY_SPECIALS = 4  # fairseq's <s> <pad> </s> <unk> come before the first symbol of a dictionary file
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
 
 
@@ -231,7 +231,7 @@ class IdentifierBundle:
     def offsets(self) -> np.ndarray:
         """(J,) int64: the first target-dictionary symbol of each position."""
         sizes = [position.size for position in self.positions]
-        return DICTIONARY_SPECIALS + np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int64)
+        return len(SPECIALS) + np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int64)
 
     def symbols(self) -> np.ndarray:
         """(N, J) int64: every identifier in symbols of the target dictionary."""

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.catalogue.dictionary import SPECIALS, UNK
 from cart_fairseq.catalogue.segments import check_sizes
 
 FOLDER = "text-encoder"
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
-FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
-UNK = FAIRSEQ_SPECIALS.index("<unk>")
 ESCAPED = re.compile(r"<token_\d+>")
 BLOCK = 8192
 
@@ -107,7 +106,7 @@ class TokenSymbols:
 
     def __len__(self) -> int:
         """Symbols of the dictionary, fairseq's four included."""
-        return len(FAIRSEQ_SPECIALS) + len(self.words)
+        return len(SPECIALS) + len(self.words)
 
     def tokens(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Tokens of each text, without the model's special tokens."""
@@ -118,13 +117,13 @@ class TokenSymbols:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Symbols of each text, without end of sentence; empty where normalisation leaves nothing of it."""
-        first = len(FAIRSEQ_SPECIALS)
+        first = len(SPECIALS)
         return [[UNK if token == self.unk else first + token for token in text] for text in self.tokens(texts)]
 
     def split(self, text: str) -> list[str]:
         """A text as words of the dictionary."""
         (tokens,) = self.tokens([text])
-        return [FAIRSEQ_SPECIALS[UNK] if token == self.unk else self.words[token] for token in tokens]
+        return [SPECIALS[UNK] if token == self.unk else self.words[token] for token in tokens]
 
     def join(self, words: Iterable[str]) -> str:
         """Words of the dictionary as text; fairseq's special symbols are left out."""
@@ -142,6 +141,6 @@ class TokenSymbols:
 
 def _word(text: str | None, token: int) -> str:
     """A token's text where a dictionary can hold it, else ``<token_N>``."""
-    if not text or any(letter.isspace() for letter in text) or text in FAIRSEQ_SPECIALS or ESCAPED.fullmatch(text):
+    if not text or any(letter.isspace() for letter in text) or text in SPECIALS or ESCAPED.fullmatch(text):
         return f"<token_{token}>"
     return text

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import read_jsonl
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 
@@ -39,20 +37,8 @@ def subset_queries(data: DataBin, subset: str) -> list[Query]:
     Raises:
         ValueError: the data-bin has no such subset, or the table is damaged.
     """
-    path = data.directory / f"queries.{subset}.parquet"
-    if not path.is_file():
-        known = ", ".join(subsets_of(data)) or "none"
-        raise ValueError(f"{data.directory}: no subset {subset!r} (there are: {known}); name one with --subset")
-    try:
-        table = pq.read_table(path, columns=["query_id", "text", "item_row"]).to_pydict()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); {REMEDY}") from None
+    table = data.queries(subset, ("query_id", "text", "item_row")).to_pydict()
     return [Query(*row) for row in zip(table["query_id"], table["text"], table["item_row"], strict=True)]
-
-
-def subsets_of(data: DataBin) -> list[str]:
-    """Names of the subsets that a data-bin holds."""
-    return sorted(path.name.split(".")[1] for path in data.directory.glob("queries.*.parquet"))
 
 
 def new_queries(path: str | Path, data: DataBin, subset: str | None = None) -> tuple[list[Query], set[str | None]]:

@@ -129,8 +129,11 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
         value = getattr(args, name)
         if value not in known:
             raise ValueError(f"--{name.replace('_', '-')} is {value!r}; it must be one of {', '.join(known)}")
-    stacks = {stack: StackConfig(**{name: getattr(args, f"{stack}_{name}") for name in SIZES}) for stack in STACKS}
-    return NetworkConfig(**stacks, **{name: getattr(args, name) for name in OPTIONS})
+    stacks: dict[str, Any] = {
+        stack: StackConfig(**{name: getattr(args, f"{stack}_{name}") for name in SIZES}) for stack in STACKS
+    }
+    options: dict[str, Any] = {name: getattr(args, name) for name in OPTIONS}
+    return NetworkConfig(**stacks, **options)
 
 
 def _foreign_flags() -> Iterator[tuple[str, Any]]:
@@ -139,9 +142,9 @@ def _foreign_flags() -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(TransformerConfig):
         default = getattr(TransformerConfig(), field.name)
         if dataclasses.is_dataclass(default):
-            inner = ((f"{field.name}_{sub.name}", getattr(default, sub.name)) for sub in dataclasses.fields(default))
+            inner = [(f"{field.name}_{sub.name}", getattr(default, sub.name)) for sub in dataclasses.fields(default)]
         else:
-            inner = iter([(field.name, default)])
+            inner = [(field.name, default)]
         for name, value in inner:
             if name not in DEFAULTS and name not in derived and "_name" not in name:
                 yield name, value

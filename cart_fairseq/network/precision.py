@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-PRECISIONS = ("float32", "bf16", "fp16", "int8")
+from cart_fairseq.settings import PRECISIONS
 
 
 def convert(model: Any, precision: str) -> Any:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
+from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.decoder import IncrementalState
 from cart_fairseq.network.model import CART
 from cart_fairseq.search.dense_scores import dense_scores
 from cart_fairseq.search.result import SearchResult, check_discount, discounted
+from cart_fairseq.settings import DEFAULT_SCORING, SCORINGS
 
-SCORINGS = ("masked", "renormalised")
-DEFAULT_SCORING = "masked"
-Source = Callable[[str], tuple[IdentifierTrie, CandidateSet | None]]
+SearchSpaces = Callable[[str], SearchSpace]
 
 
 class IdentifierGenerator(nn.Module):
@@ -34,7 +34,7 @@ class IdentifierGenerator(nn.Module):
 
     Args:
         models: ``cart`` models that share dictionaries.
-        source: name of a candidate set -> the catalogue's trie and the set, None for all of it.
+        spaces: name of a candidate set -> what a search may find.
         start: the symbol the decoder begins with (fairseq's ``</s>``).
         beam_size: at least 1.
         temperature: divides the logits.
@@ -56,7 +56,7 @@ class IdentifierGenerator(nn.Module):
     def __init__(
         self,
         models: Sequence[CART],
-        source: Source,
+        spaces: SearchSpaces,
         start: int,
         beam_size: int = 30,
         temperature: float = 1.0,
@@ -75,7 +75,7 @@ class IdentifierGenerator(nn.Module):
         check_discount(level_discount)
         self.models = nn.ModuleList(models)
         self.members = list(models)
-        self.source = source
+        self.spaces = spaces
         self.start = start
         self.beam_size = beam_size
         self.temperature = temperature
@@ -202,7 +202,7 @@ class IdentifierGenerator(nn.Module):
         """
         if prefix_tokens is not None or constraints is not None:
             raise ValueError("--prefix-size and --constraints do not apply to identifiers; leave them out")
-        result = self.search(sample["net_input"], *self.source(sample.get("candidates", "all"))).cpu()
+        result = self.search(sample["net_input"], *self.spaces(sample.get("candidates", "all"))).cpu()
         empty = torch.empty(0)
         return [
             [

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary, data_utils
@@ -19,11 +18,13 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
 from cart_fairseq.measuring.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
-from cart_fairseq.network.precision import PRECISIONS, convert
+from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.search.generator import DEFAULT_SCORING, SCORINGS, IdentifierGenerator
+from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import check_discount
-from cart_fairseq.tasks.query_dataset import QueryIdentifierDataset
+from cart_fairseq.search.setup import make_generator
+from cart_fairseq.settings import DEFAULT_SCORING, PRECISIONS, SCORINGS
+from cart_fairseq.tasks.query_dataset import DenseExamples, QueryIdentifierDataset
 from cart_fairseq.training.allocator import keep_freed_memory
 from cart_fairseq.training.companions import Companions
 
@@ -57,8 +58,8 @@ class CartRetrievalConfig(FairseqDataclass):
     level_discount: Optional[float] = field(
         default=None,
         metadata={
-            "help": "what the score of each symbol of an identifier counts of that of the one before it, where what the beam "
-            "found is ordered; 1: the same (the model's own, which is 1 until cart_fairseq.tune sets it)"
+            "help": "weight of each symbol's score relative to the previous symbol's, where the beam is ranked; 1: equal (the "
+            "model's own, which is 1 until cart_fairseq.tune sets it)"
         },
     )
     index_repeats: int = field(
@@ -170,13 +171,14 @@ class CartRetrievalTask(FairseqTask):
     def _training_examples(self) -> dict[str, Any]:
         """Which examples come how often, and what a dense head learns from."""
         examples: dict[str, Any] = {}
-        columns = pq.read_table(self.data.directory / "queries.train.parquet", columns=["item_row", "role"])
+        columns = self.data.queries("train", ("item_row", "role"))
         if self.cfg.index_repeats > 1:
             index = np.flatnonzero(columns["role"].to_numpy() == "index")
             every = [np.arange(len(columns)), *[index] * (self.cfg.index_repeats - 1)]
             examples["pairs"] = np.concatenate(every)
         if self.data.dense_items is not None:
-            examples["dense"] = (self.data.dense_items, columns["item_row"].to_numpy(), self.companions)
+            item_rows = columns["item_row"].to_numpy()
+            examples["dense"] = DenseExamples(self.data.dense_items, item_rows, self.companions)
         return examples
 
     @functools.cached_property
@@ -189,8 +191,7 @@ class CartRetrievalTask(FairseqTask):
         items = self.data.dense_items
         if items is None:
             raise ValueError(f"{self.data.directory} holds no embeddings of the items; binarise with --embeddings")
-        path = self.data.directory / "queries.train.parquet"
-        item_rows = pq.read_table(path, columns=["item_row"])["item_row"].to_numpy()
+        item_rows = self.data.queries("train", ("item_row",))["item_row"].to_numpy()
         return Companions(item_rows, items.known_captions(len(item_rows)))
 
     def build_dataset_for_inference(
@@ -246,19 +247,14 @@ class CartRetrievalTask(FairseqTask):
         dense_weight: float | None = None,
         level_discount: float | None = None,
     ) -> IdentifierGenerator:
-        """A search with one model or an ensemble; options of these names hold for what is not given."""
-        scoring = scoring or str(self.cfg.beam_scoring)
-        items = self.data.dense_items if all(model.dense is not None for model in models) else None
-        weight = self.cfg.dense_weight if dense_weight is None else dense_weight
-        return IdentifierGenerator(
+        """A search with one model or an ensemble; the task's options hold for what is not given."""
+        return make_generator(
             models,
-            self.data.source,
-            self.id_dict.eos(),
+            self.data,
             beam,
             temperature,
-            scoring,
-            None if weight == 0 else items,
-            weight,
+            scoring or str(self.cfg.beam_scoring),
+            self.cfg.dense_weight if dense_weight is None else dense_weight,
             self.cfg.level_discount if level_discount is None else level_discount,
         )
 
@@ -270,7 +266,7 @@ class CartRetrievalTask(FairseqTask):
         """Add to the loss the counts of a real constrained beam search."""
         loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         generator = self.search_with([model], self.cfg.eval_beam)
-        found = generator.search(sample["net_input"], *self.data.source(sample["candidates"]))
+        found = generator.search(sample["net_input"], *self.data.search_space(sample["candidates"]))
         hit = (found.tokens == sample["target"].unsqueeze(1)).all(2) & found.scores.isfinite()
         ranks = torch.where(hit.any(1), hit.int().argmax(1) + 1, 0)
         logging_output.update({f"_{name}": count for name, count in metric_counts(ranks).items()})

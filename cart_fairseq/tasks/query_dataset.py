@@ -1,16 +1,31 @@
 """Pairs of a tokenised query and an identifier, as fairseq batches them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
+from fairseq.data import FairseqDataset
 from torch import Tensor
 
 from cart_fairseq.catalogue.dense_items import DenseItems
+from cart_fairseq.search.batching import net_input
 from cart_fairseq.training.companions import Companions
 
 MAX_BATCH = 1024
+
+
+class DenseExamples(NamedTuple):
+    """What training examples of a dense head are made of.
+
+    Attributes:
+        items: features of items and captions.
+        item_rows: (N,) int64, the item of each query.
+        companions: draws another caption of a query's item.
+    """
+
+    items: DenseItems
+    item_rows: np.ndarray
+    companions: Companions
 
 
 class QueryIdentifierDataset(FairseqDataset):
@@ -26,8 +41,7 @@ class QueryIdentifierDataset(FairseqDataset):
         max_query_tokens: longer queries are cut, ``</s>`` kept.
         shuffle: draw a new order, and new batches, each epoch.
         pairs: (n,) which query each example is, where some come several times; None: example i is query i.
-        dense: features of the items, and for each query the row of its item and how to draw companions; training
-            examples have them where a dense head learns, which a query teaches once, however often it comes.
+        dense: what a dense head learns from, in training; a query teaches it once an epoch, however often it comes.
     """
 
     def __init__(
@@ -41,7 +55,7 @@ class QueryIdentifierDataset(FairseqDataset):
         max_query_tokens: int,
         shuffle: bool = False,
         pairs: np.ndarray | None = None,
-        dense: tuple[DenseItems, np.ndarray, Companions] | None = None,
+        dense: DenseExamples | None = None,
     ):
         self.queries = queries
         self.identifiers = identifiers
@@ -76,10 +90,7 @@ class QueryIdentifierDataset(FairseqDataset):
         batch: dict[str, Any] = {
             "id": torch.tensor([sample["id"] for sample in samples]),
             "nsentences": len(samples),
-            "net_input": {
-                "src_tokens": data_utils.collate_tokens(queries, self.pad),
-                "src_lengths": torch.tensor([len(query) for query in queries]),
-            },
+            "net_input": net_input(queries, self.pad),
             "target": None,
             "candidates": self.candidates,
             "epoch": self.epoch,

@@ -28,7 +28,8 @@ from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.models.flags import DEFAULTS
 from cart_fairseq.network.precision import convert
-from cart_fairseq.search.generator import SCORINGS, IdentifierGenerator
+from cart_fairseq.search.generator import IdentifierGenerator
+from cart_fairseq.settings import SCORINGS
 
 PRECISIONS = ("float32", "bf16", "int8")
 INDEXES = ("flat", "ivf", "hnsw")

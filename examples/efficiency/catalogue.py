@@ -15,7 +15,8 @@ import cart_fairseq.tasks.plugin  # noqa: F401 - before fairseq, whose import th
 from fairseq.data import Dictionary
 from torch import Tensor
 
-from cart_fairseq.catalogue.identifiers import DICTIONARY_SPECIALS, unique_tokens
+from cart_fairseq.catalogue.dictionary import SPECIALS
+from cart_fairseq.catalogue.identifiers import unique_tokens
 from cart_fairseq.models.cart import CARTModel
 
 VOCABULARY = 10_000
@@ -41,7 +42,7 @@ class Catalogue:
 
 def offsets_of(sizes: Sequence[int]) -> tuple[int, ...]:
     """The first target-dictionary symbol of each position."""
-    return tuple(int(start) for start in DICTIONARY_SPECIALS + np.cumsum([0, *sizes[:-1]]))
+    return tuple(int(start) for start in len(SPECIALS) + np.cumsum([0, *sizes[:-1]]))
 
 
 def random_catalogue(items: int, sizes: Sequence[int], seed: int) -> Catalogue:
@@ -79,7 +80,7 @@ def random_queries(queries: int, tokens: int, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     spread = (tokens - 1) // 3
     lengths = torch.randint(tokens - spread, tokens + spread + 1, (queries,), generator=generator)
-    texts = torch.randint(DICTIONARY_SPECIALS, VOCABULARY, (queries, int(lengths.max())), generator=generator)
+    texts = torch.randint(len(SPECIALS), VOCABULARY, (queries, int(lengths.max())), generator=generator)
     place = torch.arange(texts.size(1))
     texts[place == lengths.unsqueeze(1) - 1] = specials.eos()
     texts[place >= lengths.unsqueeze(1)] = specials.pad()

@@ -16,10 +16,9 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.measuring.metrics import METRIC_NAMES
 from cart_fairseq.measuring.results import Ranking, measure, subset_queries
-from cart_fairseq.network.precision import PRECISIONS
 from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.generator import SCORINGS
+from cart_fairseq.settings import PRECISIONS, SCORINGS
 
 DEPTH = 10
 

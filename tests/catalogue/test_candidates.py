@@ -40,7 +40,7 @@ def test_empty_sets_and_wrong_numbers_of_sets_are_refused(trie):
 
 @pytest.fixture
 def retriever(task):
-    return CartRetriever([make_model(task)], task)
+    return CartRetriever([make_model(task)], task.data)
 
 
 TEXTS = ["red dog", "blue cat sleeps", "old tree"]

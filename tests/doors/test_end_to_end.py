@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from cart_fairseq.measuring.metrics import METRIC_NAMES
 def trained(data_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of a short training run, one an epoch."""
     save = tmp_path_factory.mktemp("trained")
-    output = run(*train_flags(data_bin, save, "--max-epoch", 3))
+    output = run(*train_flags(data_bin, save, "--max-epoch", 3), cold=True)
     recall = logged(output, "valid_recall_at_1")
     assert len(recall) == 3
     assert all(0 <= value <= 100 for value in recall)
@@ -35,15 +34,16 @@ def trained(data_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_validate_generate_and_python_agree(data_bin, trained, tmp_path):
     best = trained / "checkpoint_best.pt"
-    metrics = generate(data_bin, best, tmp_path)
+    metrics = generate(data_bin, best, tmp_path, cold=True)
     assert metrics["queries"] == 24
     assert metrics["candidates"] == 8
-    assert validate(data_bin, best) == pytest.approx({k: v for k, v in metrics.items() if "_at_" in k}, abs=0.01)
+    validated = validate(data_bin, best, cold=True)
+    assert validated == pytest.approx({k: v for k, v in metrics.items() if "_at_" in k}, abs=0.01)
 
     queries = pq.read_table(data_bin / "queries.test.parquet").to_pylist()
     retriever = CartRetriever.from_pretrained(best, data=data_bin)
     found = retriever.search([query["text"] for query in queries], k=5, candidates="test")
-    rows = [retriever.task.data.bundle.row_of[hits[0].item_id] for hits in found]
+    rows = [retriever.data.bundle.row_of[hits[0].item_id] for hits in found]
     right = sum(row == query["item_row"] for row, query in zip(rows, queries, strict=True))
     assert 100 * right / len(queries) == pytest.approx(metrics["recall_at_1"])
 
@@ -66,7 +66,8 @@ def test_ensembles_and_averaged_checkpoints(data_bin, trained, tmp_path):
 def test_interactive_answers_with_item_ids(data_bin, trained, precision):
     flags = ["--path", trained / "checkpoint_best.pt", "--beam", 30, "--nbest", 2, "--cpu", "--buffer-size", 2]
     text = "a red dog\nGREEN   tree 😀\n"
-    output = run(data_bin, *TASK, *flags, "--batch-size", 2, *precision, module="fairseq_cli.interactive", stdin=text)
+    command = [data_bin, *TASK, *flags, "--batch-size", 2, *precision]
+    output = run(*command, module="fairseq_cli.interactive", stdin=text, cold=not precision)
     hits = re.findall(r"^D-(\d)\t(-[\d.]+)\t(item \d+)$", output, re.M)
     assert [number for number, _, _ in hits] == ["0", "0", "1", "1"]
     if precision:
@@ -79,16 +80,14 @@ def test_interactive_answers_with_item_ids(data_bin, trained, precision):
     assert scores == pytest.approx([hit.score for row in expected for hit in row], abs=1e-3)
 
 
-def test_two_workers_train_and_measure_like_one(data_bin, tmp_path):
+def test_two_workers_train_and_measure_like_one(data_bin, tmp_path, warm):
     """Two data-parallel processes (gloo); what they log together is what one process measures on the whole set."""
     shared = "--distributed-world-size 2 --distributed-no-spawn --distributed-backend gloo --ddp-backend legacy_ddp"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    flags = train_flags(data_bin, tmp_path, "--max-epoch", 2, *shared.split(), "--distributed-init-method", address)
+    shared += f" --distributed-init-method file://{tmp_path}/rendezvous"
+    flags = train_flags(data_bin, tmp_path, "--max-epoch", 2, *shared.split())
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "fairseq_cli.train", *map(str, flags), "--distributed-rank", str(rank)],
+            [warm.python, "-m", "fairseq_cli.train", *map(str, flags), "--distributed-rank", str(rank)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

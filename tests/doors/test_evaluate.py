@@ -15,7 +15,7 @@ import pytest
 from cart_fairseq.catalogue.identifiers import Position, unique_tokens, write_bundle
 from cart_fairseq.evaluate import main
 from cart_fairseq.measuring import trec
-from preprocess.binarize import binarize
+from preprocess.data_bin.build import binarize
 
 # 14 items: 8 train, 2 valid, 3 test, 1 without a split. The names hold blanks, a percent sign, other scripts.
 TEST_ITEMS = ["grün 50%.png", "a b  c.png", "犬　写真"]

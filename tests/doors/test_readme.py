@@ -15,6 +15,8 @@ from conftest import WORDS, write_jsonl
 from documented import PAGES, README, ROOT, Command, commands, fences
 from fairseq import options
 
+from cart_fairseq.tasks import plugin  # noqa: F401  registers what --task, --arch and --criterion name
+
 FAIRSEQ: dict[str, Any] = {
     "fairseq-train": options.get_training_parser,
     "fairseq-validate": options.get_validation_parser,

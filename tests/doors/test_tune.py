@@ -9,11 +9,12 @@ from changing import build, embed, make_codec
 from commands import run, train_flags
 from conftest import ITEMS, make_captions, setup_task
 
-from cart_fairseq import tune
+from cart_fairseq import tune, tuning
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.files import run_script
+from cart_fairseq.measuring.metrics import METRIC_NAMES
 from cart_fairseq.retriever import CartRetriever
-from preprocess.binarize import binarize
+from preprocess.data_bin.build import binarize
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def checkpoint(world, tmp_path):
 def kept(path, data):
     """Discount and weight that searches with a checkpoint use."""
     model = CartRetriever.from_pretrained(path, data=data).models[0]
-    return float(model.level_discount), None if model.dense is None else float(model.dense.weight)
+    head = model.dense
+    return float(model.level_discount), None if head is None else float(head.weight)
 
 
 def first_places(path, data, **settings):
@@ -48,13 +50,13 @@ def first_places(path, data, **settings):
     dataset = task.datasets["valid"]
     batch = dataset.collater([dataset[i] for i in range(len(dataset))])
     search = task.search_with(CartRetriever.from_pretrained(path, data=data).models, 7, **settings)
-    found = search.search(batch["net_input"], *task.data.source("valid"))
+    found = search.search(batch["net_input"], *task.data.search_space("valid"))
     return 100 * float((found.tokens[:, 0] == batch["target"]).all(1).double().mean())
 
 
 def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, checkpoint):
     retriever = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin")
-    assert float(retriever.models[0].dense.weight) == 0.5
+    assert kept(checkpoint, world / "data-bin")[1] == 0.5
     assert retriever.beam == 200
     assert CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0).beam == 30
     own = retriever.search(["red cat"])
@@ -83,12 +85,12 @@ def test_figures_are_those_of_searches_with_each_setting(world, checkpoint, tmp_
 
 
 def test_of_equal_settings_that_which_changes_least_is_taken():
-    figures = {
-        setting: dict.fromkeys(tune.METRIC_NAMES, value) for setting, value in ((0.9, 5.0), (0.6, 5.0), (0.1, 4.0))
-    }
-    assert tune.best_weight(figures) == 0.6
-    assert tune.best_discount(figures) == 0.9
-    assert "*     0.6" in tune.table("weight", figures, 0.6)
+    figures = {setting: dict.fromkeys(METRIC_NAMES, value) for setting, value in ((0.9, 5.0), (0.6, 5.0), (0.1, 4.0))}
+    assert tuning.best_weight(figures) == 0.6
+    assert tuning.best_discount(figures) == 0.9
+    found = tuning.Tuning(0.9, 0.6, 30, "split", figures, figures, {tuning.WEIGHT_STATE: 0.6})
+    assert "*     0.6" in found.tables()
+    assert "*     0.9" in found.tables()
 
 
 def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoint):
@@ -121,15 +123,12 @@ def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
         run_script(lambda: tune.main([f"--data={world / 'data-bin'}", f"--path={tmp_path / 'none.pt'}"]))
     assert "no such checkpoint" in capsys.readouterr().err
     for given in ("0", "1.5"):
-        with pytest.raises(SystemExit):
+        with pytest.raises(ValueError, match=r"--discounts 0\.5 .* must be above 0 and at most 1"):
             tune.main(["--data=x", "--path=y", "--discounts", "0.5", given])
-        assert "must be above 0 and at most 1" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="--beam is 0"):
         tune.main(["--data=x", "--path=y", "--beam=0"])
-    assert "--beam is 0" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match=r"--weights -1\.0: each must be at least 0"):
         tune.main(["--data=x", "--path=y", "--weights", "-1"])
-    assert "least weight is -1" in capsys.readouterr().err
 
 
 def test_evaluate_takes_the_kept_weight(world, checkpoint, tmp_path):
@@ -160,7 +159,7 @@ def test_later_symbols_count_less_where_they_are_told_to(world, checkpoint):
     batch = task.datasets["valid"].collater([task.datasets["valid"][i] for i in range(3)])
     plain, less = (
         task.search_with(models, 9, dense_weight=0, level_discount=discount).search(
-            batch["net_input"], *task.data.source("all")
+            batch["net_input"], *task.data.search_space("all")
         )
         for discount in (None, 0.5)
     )

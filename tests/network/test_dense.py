@@ -12,8 +12,9 @@ from cart_fairseq.files import read_jsonl
 from cart_fairseq.network.dense_head import MAPPED_SHARE, DenseHead
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.training.companions import Companions
-from preprocess.binarize import Settings, binarize
 from preprocess.data.joined_folder import texts_digest, write_record
+from preprocess.data_bin.build import binarize
+from preprocess.data_bin.settings import DataBinSettings
 from preprocess.update_identifiers import main as update
 
 WIDTH = 6
@@ -98,7 +99,7 @@ def test_what_rows_hold_beside_both_parts_stays(dense_bin):
 def test_excluded_index_captions_are_not_looked_at(tmp_path, joined):
     build(tmp_path / "identifiers", make_codec(), unique_size=32)
     captions = make_captions(tmp_path / "captions.jsonl")
-    settings = Settings(index_captions="exclude")
+    settings = DataBinSettings(index_captions="exclude")
     binarize(tmp_path / "identifiers", captions, tmp_path / "data-bin", settings, embeddings=joined)
     items = DenseItems(tmp_path / "data-bin", texts=False)
     assert not setup_task(tmp_path / "data-bin").data.dense_items.texts
@@ -239,7 +240,7 @@ def test_what_the_head_thinks_of_symbols_is_a_part_of_the_target(dense_task, sha
 
 def test_a_search_orders_the_beam_by_the_sum_of_both_scores(dense_task):
     model, batch = make_model(dense_task, dense_dim=8), make_batch(dense_task)
-    source, items = dense_task.data.source, dense_task.data.dense_items
+    source, items = dense_task.data.search_space, dense_task.data.dense_items
 
     def search(beam, **dense):
         generator = IdentifierGenerator([model], source, dense_task.id_dict.eos(), beam, **dense)
@@ -302,7 +303,7 @@ def test_a_join_of_other_captions_or_damaged_is_refused(tmp_path, joined):
                 tmp_path / "identifiers",
                 tmp_path / "captions.jsonl",
                 tmp_path / "b",
-                Settings(**settings),
+                DataBinSettings(**settings),
                 embeddings=joined,
             )
         assert not (tmp_path / "b").exists()

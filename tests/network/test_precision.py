@@ -7,7 +7,7 @@ import torch
 from conftest import make_batch, make_model
 
 from cart_fairseq.network.precision import convert
-from cart_fairseq.search.generator import SCORINGS
+from cart_fairseq.settings import SCORINGS
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])

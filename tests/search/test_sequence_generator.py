@@ -11,6 +11,7 @@ from conftest import load_example, make_batch, make_bundle, make_captions, make_
 from fairseq.search import PrefixConstrainedBeamSearch
 from fairseq.sequence_generator import SequenceGenerator
 
+from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.search.generator import IdentifierGenerator
 from preprocess.binarize import main as binarize
 
@@ -18,8 +19,8 @@ stock_model = load_example("efficiency", "stock_model")
 
 
 def search(task, models, batch, beam, name="all"):
-    generator = IdentifierGenerator(models, task.data.source, task.id_dict.eos(), beam)
-    return generator.search(batch["net_input"], *task.data.source(name))
+    generator = IdentifierGenerator(models, task.data.search_space, task.id_dict.eos(), beam)
+    return generator.search(batch["net_input"], *task.data.search_space(name))
 
 
 def exhaustive(task, model, batch, rows):
@@ -84,7 +85,7 @@ def test_equals_fairseq_s_prefix_constrained_search(task, beam, members):
 def test_fewer_candidates_than_beams(task, candidates):
     model, batch = make_model(task), make_batch(task)
     rows = np.arange(candidates) * 4
-    chosen = task.data.trie, task.data.candidate_set(rows)
+    chosen = SearchSpace(task.data.trie, task.data.candidate_set(rows))
     generator = IdentifierGenerator([model], lambda name: chosen, task.id_dict.eos(), 30)
     for hypotheses in generator.generate([model], batch):
         found = [tuple(hypothesis["tokens"].tolist()) for hypothesis in hypotheses]
@@ -135,10 +136,10 @@ def test_searches_that_leave_the_catalogue_are_refused(task, option):
 
 def test_temperature_divides_the_logits(task):
     model, batch = make_model(task), make_batch(task)
-    cold = IdentifierGenerator([model], task.data.source, task.id_dict.eos(), 24, temperature=0.5)
+    cold = IdentifierGenerator([model], task.data.search_space, task.id_dict.eos(), 24, temperature=0.5)
     with torch.no_grad():
         model.decoder.output_projection.weight.mul_(2)
-    hot = IdentifierGenerator([model], task.data.source, task.id_dict.eos(), 24)
+    hot = IdentifierGenerator([model], task.data.search_space, task.id_dict.eos(), 24)
     expected = hot.search(batch["net_input"], task.data.trie).scores
     with torch.no_grad():
         model.decoder.output_projection.weight.div_(2)

@@ -15,8 +15,8 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import sha256
 from cart_fairseq.retriever import CartRetriever
-from preprocess.binarize import binarize
 from preprocess.data.roles import candidate_rows
+from preprocess.data_bin.build import binarize
 from preprocess.update_identifiers import read_ids
 
 NEW = 7
@@ -253,7 +253,7 @@ def test_a_data_bin_follows_and_its_checkpoint_goes_on(data, tmp_path):
     task = setup_task(data)
     other = make_model(task, seed=1)
     other.load_state_dict(model.state_dict())  # refuses other identifiers
-    retriever = CartRetriever([other], task)
+    retriever = CartRetriever([other], task.data)
     for hits in retriever.search(texts, k=50):
         assert sorted(hit.item_id for hit in hits) == sorted(after.bundle.item_id(row) for row in after.bundle.kept)
     for hits in retriever.search(texts, k=50, candidates="valid"):

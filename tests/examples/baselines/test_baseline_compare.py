@@ -15,7 +15,7 @@ from conftest import load_example, make_model, setup_task, write_jsonl
 from test_baseline_single_tower import pictures, save_blip
 
 from cart_fairseq.retriever import CartRetriever
-from preprocess.build_identifiers import parse as parse_identifier_flags
+from preprocess.build_identifiers import parser as identifier_parser
 
 compare = load_example("baselines", "compare")
 layout = load_example("baselines", "layout")
@@ -58,7 +58,7 @@ def test_everything_in_one_call(data, runs, tmp_path, capsys, monkeypatch):
     def from_pretrained(path: Path, data: Path, device: str) -> CartRetriever:
         assert path.parent.parent == Path(data).parent
         task = setup_task(data)
-        return CartRetriever([make_model(task)], task)
+        return CartRetriever([make_model(task)], task.data)
 
     def watched(self: CartRetriever, texts: list[str], k: int, candidates: Any) -> Any:
         searched.append((len(texts), candidates))
@@ -263,6 +263,6 @@ def test_rivals_run_with_flags_that_exist(tmp_path):
     calls = [line.split("|") for line in done.stderr.splitlines()]
     assert [call[1:3] for call in calls] == [["DATA", f"OUT/{scheme}"] for scheme in (*systems.SCHEMES,)[:5]]
     for flags, _, out, *user in calls:
-        args = parse_identifier_flags(["--embeddings", "e", "--items", "i", "--output", "o", *flags.split()])
+        args = identifier_parser().parse_args(["--embeddings", "e", "--items", "i", "--output", "o", *flags.split()])
         assert (args.scheme, args.epochs) == (out.removeprefix("OUT/"), 7)
         assert user == ["--max-epoch", "3", ""]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import load_example
 
+from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import SearchResult
@@ -41,7 +42,7 @@ def world(catalogue: ModuleType) -> tuple[Any, Any, dict[str, torch.Tensor]]:
 
 
 def search(model: Any, trie: Any, net_input: dict[str, torch.Tensor], beam: int, scoring: str) -> SearchResult:
-    generator = IdentifierGenerator([model], lambda name: (trie, None), 2, beam, scoring=scoring)
+    generator = IdentifierGenerator([model], lambda name: SearchSpace(trie, None), 2, beam, scoring=scoring)
     return generator.search(net_input, trie)
 
 

@@ -79,7 +79,7 @@ def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monk
 
     def from_pretrained(path: str, data: str, beam: int, precision: str, scoring: str) -> CartRetriever:
         retrievers.append(precision)
-        return CartRetriever([convert(make_model(task), precision)], task, beam, scoring)
+        return CartRetriever([convert(make_model(task), precision)], task.data, beam, scoring)
 
     monkeypatch.setattr(script.CartRetriever, "from_pretrained", from_pretrained)
     flags = ["--data", str(task.data.directory), "--subset", "test", "--candidates", "test", "--batch", "5"]

@@ -1,0 +1,30 @@
+"""fairseq's dictionary files, read without fairseq: one word and its count a line, after four special symbols."""
+
+from pathlib import Path
+
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+BOS, PAD, EOS, UNK = range(len(SPECIALS))
+
+
+def read_words(path: Path) -> dict[str, int]:
+    """Word -> symbol, the special symbols included.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is no word and count.
+    """
+    words = {word: symbol for symbol, word in enumerate(SPECIALS)}
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}); make it again with python -m preprocess.binarize"
+        ) from None
+    for number, line in enumerate(lines[:-1] if not lines[-1] else lines, start=1):
+        word, _, count = line.rstrip().removesuffix(" #fairseq:overwrite").rpartition(" ")
+        if not word or not count.isdigit():
+            raise ValueError(
+                f"{path}, row {number}: found {line[:60]!r}, not a word and its count; make it again with "
+                "python -m preprocess.binarize"
+            )
+        words[word] = len(SPECIALS) + number - 1
+    return words
