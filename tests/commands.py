@@ -1,11 +1,17 @@
 """fairseq's and our own commands as a user runs them."""
 
+import atexit
+import contextlib
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import warm_python
 
 from cart_fairseq.files import read_json
 
@@ -14,10 +20,25 @@ TASK = ["--user-dir", str(REPOSITORY / "cart_fairseq"), "--task", "cart_retrieva
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(REPOSITORY)}
 
 
-def run(*command, module: str = "fairseq_cli.train", stdin: str | None = None, fails: bool = False):
-    """Run a module as a user would; returns its output, stderr included."""
+@functools.cache
+def warm() -> warm_python.WarmPython:
+    """The warm Python of this process and its tests, started when one first needs it."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(warm_python.serving(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+
+
+def run(
+    *command, module: str = "fairseq_cli.train", stdin: str | None = None, fails: bool = False, cold: bool = False
+) -> str:
+    """Run a module as a user would; returns its output, stderr included.
+
+    Args:
+        cold: in a fresh interpreter, which takes seconds of imports, instead of a warm one.
+    """
+    python = sys.executable if cold else str(warm().python)
     done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, command)],
+        [python, "-m", module, *map(str, command)],
         input=stdin,
         capture_output=True,
         text=True,
@@ -48,14 +69,15 @@ def measured(output: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"(recall_at_\d+|mrr_at_10) (\d+(?:\.\d+)?)", line)}
 
 
-def validate(data: Path, checkpoint, *extra) -> dict[str, float]:
+def validate(data: Path, checkpoint, *extra, cold: bool = False) -> dict[str, float]:
     flags = ["--path", checkpoint, "--valid-subset", "test", "--batch-size", 5, "--cpu", "--num-workers", 0]
     flags += ["--log-format", "simple"]
-    return measured(run(data, *TASK, *flags, *extra, module="fairseq_cli.validate"))
+    return measured(run(data, *TASK, *flags, *extra, module="fairseq_cli.validate", cold=cold))
 
 
-def generate(data: Path, checkpoint, out: Path, *extra) -> dict[str, float]:
+def generate(data: Path, checkpoint, out: Path, *extra, cold: bool = False) -> dict[str, float]:
     flags = ["--path", checkpoint, "--gen-subset", "test", "--beam", 30, "--nbest", 10, "--cpu", "--results-path", out]
-    run(data, *TASK, *flags, *extra, module="fairseq_cli.generate")
-    run(out / "generate-test.txt", "--data", data, "--json", out / "m.json", module="cart_fairseq.evaluate")
+    run(data, *TASK, *flags, *extra, module="fairseq_cli.generate", cold=cold)
+    results = out / "generate-test.txt"
+    run(results, "--data", data, "--json", out / "m.json", module="cart_fairseq.evaluate", cold=cold)
     return read_json(out / "m.json")

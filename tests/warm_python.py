@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -118,7 +119,8 @@ def command_of(arguments: list[str]) -> list[str]:
 
 
 def serve(address: str, log: str) -> None:
-    """Answer calls until the process is ended."""
+    """Answer calls until this process, or the one that started it, is ended."""
+    parent = os.getppid()
     warnings.simplefilter("ignore")
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -128,9 +130,16 @@ def serve(address: str, log: str) -> None:
         listener.bind(address + ".new")
         listener.listen(16)
         os.rename(address + ".new", address)
+        listener.settimeout(5)
         while True:
-            line, _ = listener.accept()
+            try:
+                line, _ = listener.accept()
+            except TimeoutError:
+                if os.getppid() != parent:  # the tests were killed
+                    return
+                continue
             if os.fork() == 0:
+                line.setblocking(True)
                 listener.close()
                 answer(line, log)
             line.close()
@@ -146,6 +155,7 @@ def answer(line: socket.socket, log: str) -> None:
     arguments, folder, environment = json.loads(request)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    threading.Thread(target=end_with_caller, args=(line,), daemon=True).start()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -159,6 +169,12 @@ def answer(line: socket.socket, log: str) -> None:
     sys.stderr.flush()
     line.sendall(bytes([status]))
     os._exit(status)
+
+
+def end_with_caller(line: socket.socket) -> None:
+    """End this process as soon as the client that called it is gone, as one that was killed because it hung."""
+    line.recv(1)  # nothing more is sent, so this returns when the line is closed
+    os._exit(KILLED)
 
 
 def run(arguments: list[str]) -> int:

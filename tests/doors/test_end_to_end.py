@@ -148,13 +148,11 @@ def test_candidates_all_is_harder_than_split(data_bin, trained):
 def test_a_checkpoint_of_other_data_is_refused(trained, tmp_path):
     from conftest import make_bundle, make_captions
 
-    from preprocess.binarize import main as binarize
+    from preprocess.data_bin.build import binarize
 
     make_bundle(tmp_path / "identifiers", seed=9)
     captions = make_captions(tmp_path / "captions.jsonl")
-    binarize(
-        ["--identifiers", str(tmp_path / "identifiers"), "--captions", str(captions), "--output", str(tmp_path / "bin")]
-    )
+    binarize(tmp_path / "identifiers", captions, tmp_path / "bin")
     with pytest.raises(ValueError, match="belongs to other identifiers"):
         CartRetriever.from_pretrained(trained / "checkpoint_best.pt", data=tmp_path / "bin")
     output = run(
