@@ -10,8 +10,9 @@ from conftest import write_jsonl
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.results import subset_queries
-from preprocess.binarize import main as binarize
 from preprocess.build_identifiers import main as build_identifiers
+from preprocess.data_bin.build import binarize
+from preprocess.data_bin.settings import DataBinSettings
 
 COLOURS, ANIMALS = ("red", "green", "blue", "grey"), ("cat", "dog", "hen", "fox")
 THINGS = [f"{colour} {animal}" for colour in COLOURS for animal in ANIMALS]
@@ -72,15 +73,8 @@ def write_data_bin(folder: Path, data: Path, scheme: str = "atomic", index_capti
     ]
     sizes = ["--scheme", scheme, "--kmeans-clusters", 4, "--codebook-size", 4, "--epochs", 3, "--allow-collapse"]
     build_identifiers([str(flag) for flag in [*flags, *sizes]])
-    flags = [
-        "--identifiers",
-        folder / "identifiers",
-        "--captions",
-        data / "captions.jsonl",
-        "--output",
-        folder / "data-bin",
-    ]
-    binarize([str(flag) for flag in [*flags, "--index-captions", index_captions, "--vocab-size", 60]])
+    settings = DataBinSettings(index_captions=index_captions, vocab_size=60)
+    binarize(folder / "identifiers", data / "captions.jsonl", folder / "data-bin", settings)
     return folder / "data-bin"
 
 

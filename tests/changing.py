@@ -8,9 +8,10 @@ from conftest import ITEMS, make_captions, write_jsonl
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
 from cart_fairseq.rqvae.network import RQVAE
-from preprocess.binarize import binarize
-from preprocess.identifiers.codec import Codec, ResidualCodec
+from preprocess.data_bin.build import binarize
 from preprocess.identifiers.report import measure
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
+from preprocess.identifiers.schemes.scheme import Codec
 from preprocess.update_identifiers import main
 
 WIDTH = 6
@@ -38,7 +39,7 @@ def build(directory: Path, codec: Codec, unique_size: int = 8, items: int = ITEM
     records = [{"item_id": f"item {i}", "split": ("train", "valid", "test")[i % 3]} for i in range(items)]
     positions = [*codec.positions, *unique_positions(unique.shape[1], unique_size)]
     values, report = np.column_stack([codes, unique]), measure(codes, codec.positions)
-    return write_bundle(directory, values, positions, records, report, codec.tensors(), {"dimension": WIDTH})
+    return write_bundle(directory, values, positions, records, report, codec.tensors(), {"scheme": "coarse-fine", "dimension": WIDTH})
 
 
 def make_data_bin(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from cart_fairseq.catalogue.identifiers import Position, unique_positions, uniqu
 from cart_fairseq.libraries import hide_broken_torchaudio
 from cart_fairseq.models.cart import CARTModel, cart_tiny_architecture
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalConfig, CartRetrievalTask
-from preprocess.binarize import main as binarize
+from preprocess.data_bin.build import binarize
 
 torch.set_num_threads(1)
 hide_broken_torchaudio()  # tests import transformers, too
@@ -48,13 +48,15 @@ ITEMS = 24
 
 
 def load_example(folder: str, name: str) -> ModuleType:
-    """A script of ``examples/FOLDER``, which is no package, as a module; it may import its neighbours."""
-    path = str(Path(__file__).resolve().parents[1] / "examples" / folder)
-    sys.path.insert(0, path)
+    """A script of ``examples/FOLDER``, which is no package, as a module; it may import its neighbours and ``recipes``."""
+    examples = Path(__file__).resolve().parents[1] / "examples"
+    paths = [str(examples / folder), str(examples / "recipes")]
+    sys.path[:0] = paths
     try:
         return importlib.import_module(name)
     finally:
-        sys.path.remove(path)
+        for path in paths:
+            sys.path.remove(path)
 
 
 def write_jsonl(path: Path, rows: list) -> Path:
@@ -92,8 +94,7 @@ def data_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     make_bundle(root / "identifiers")
     captions = make_captions(root / "captions.jsonl")
-    arguments = ["--identifiers", root / "identifiers", "--captions", captions, "--output", root / "data-bin"]
-    binarize([str(argument) for argument in arguments])
+    binarize(root / "identifiers", captions, root / "data-bin")
     return root / "data-bin"
 
 

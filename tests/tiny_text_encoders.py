@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
-from preprocess.binarize import binarize
+from preprocess.data_bin.build import binarize
 
 LAYERS, WIDTH, POSITIONS = 3, 16, 260
 SIZES = {"num_hidden_layers": LAYERS, "hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 32}

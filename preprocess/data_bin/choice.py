@@ -22,12 +22,12 @@ class VocabularyChoice:
         ValueError: both are given, or the data-bin is damaged.
     """
 
-    def __init__(self, other: Path | None, text_encoder: str | None):
+    def __init__(self, other: str | Path | None, text_encoder: str | Path | None):
         if other and text_encoder:
             raise ValueError("--vocabulary-from brings its text encoder along; leave out --text-encoder")
         self.other = DataBin(other) if other else None
         self.carried = TextEncoder.of(self.other) if self.other else None
-        self.text_encoder = text_encoder
+        self.text_encoder = str(text_encoder) if text_encoder else None
 
     def inputs(self) -> dict[str, Any]:
         """What the manifest says of it, so that a second run knows whether anything changed."""

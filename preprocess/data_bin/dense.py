@@ -5,29 +5,39 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from cart_fairseq.catalogue.data_bin import queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.roles import Caption
 
 
-def open_dense(
-    source: Path, items: int, captions: Sequence[dict[str, Any]], index_captions: str
-) -> tuple[Embeddings, np.ndarray | None, str]:
+class DenseSource(NamedTuple):
+    """What a dense head is made from.
+
+    Attributes:
+        embeddings: (N, D), of the items.
+        captions: (C, T) features, row i for line i of captions.jsonl; None where the embeddings were not joined.
+        checksum: of the embeddings.
+    """
+
+    embeddings: Embeddings
+    captions: np.ndarray | None
+    checksum: str
+
+
+def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], index_captions: str) -> DenseSource:
     """Open embeddings, or a folder that `preprocess.join_captions` wrote.
 
     Args:
         items: N, how many the identifiers have.
         captions: rows of captions.jsonl, those that were joined first; others may follow.
         index_captions: `include` or `exclude`, which the join must have done alike.
-
-    Returns:
-        (N, D) embeddings; the captions' features (C, T), row i for caption i, or None; a checksum.
 
     Raises:
         ValueError: they are not what they should be, not as many as there are items, or joined with other captions.
@@ -42,7 +52,7 @@ def open_dense(
         )
     checksum = check_embeddings(embeddings, path)
     if record is None:
-        return embeddings, None, checksum
+        return DenseSource(embeddings, None, checksum)
     bad = joined_folder.damage(source, record)
     if bad:
         raise ValueError(f"{source / bad}: missing, or not what {joined_folder.RECORD} says; make the join again")
@@ -56,11 +66,12 @@ def open_dense(
         raise ValueError(
             f"{source}: was joined with --index-captions {joined_index}; with {index_captions} here, {needed} is needed there"
         )
-    return embeddings, np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False), checksum
+    features = np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False)
+    return DenseSource(embeddings, features, checksum)
 
 
 def refuse_measured(source: Path, features: np.ndarray, measured: Sequence[Caption]) -> None:
-    """Measuring with captions that the items' rows were joined with would find them by themselves.
+    """Refuse to measure with captions that the items' rows were joined with: they would find their items.
 
     Args:
         source: of the join.
@@ -80,15 +91,14 @@ def refuse_measured(source: Path, features: np.ndarray, measured: Sequence[Capti
             )
 
 
-def write_dense(
-    directory: Path, embeddings: Embeddings, captions: np.ndarray | None, training: Sequence[Caption]
-) -> None:
+def write_dense(directory: Path, source: DenseSource, training: Sequence[Caption]) -> None:
     """Write both files of the data-bin.
 
     Args:
-        captions: features by line of captions.jsonl; captions beyond the last have none and get zeros.
+        source: where it has features of captions, captions beyond the last get zeros.
         training: the training subset, in order.
     """
+    embeddings, captions = source.embeddings, source.captions
     out = np.lib.format.open_memmap(directory / EMBEDDINGS, mode="w+", dtype=embeddings.dtype, shape=embeddings.shape)
     for block in blocks(*embeddings.shape):
         out[block] = embeddings[block]
@@ -138,8 +148,6 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
                 out[places[block][there]] = rows[block][there]
         out.flush()
     if new_row is not None and (source / CAPTIONS).is_file():
-        kept = (
-            new_row[pq.read_table(source / "queries.train.parquet", columns=["item_row"])["item_row"].to_numpy()] >= 0
-        )
+        kept = new_row[pq.read_table(source / queries_file("train"), columns=["item_row"])["item_row"].to_numpy()] >= 0
         if not kept.all():
             np.save(target / CAPTIONS, np.load(source / CAPTIONS, mmap_mode="r", allow_pickle=False)[kept])

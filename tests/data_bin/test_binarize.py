@@ -12,7 +12,8 @@ from fairseq.data import Dictionary, data_utils
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, unique_tokens, write_bundle
 from cart_fairseq.files import sha256
-from preprocess.binarize import Settings, binarize
+from preprocess.data_bin.build import binarize
+from preprocess.data_bin.settings import DataBinSettings
 
 COLOURS, SHAPES = ("red", "green", "blue", "grey"), ("circle", "square", "star", "ring", "cross")
 ITEMS = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]  # 20: 12 train, 3 valid, 3 test, 2 of no split
@@ -53,7 +54,9 @@ def load(directory: Path, subset: str, side: str) -> list[list[int]]:
 
 @pytest.fixture
 def made(bundle: Path, tmp_path: Path) -> Path:
-    assert binarize(bundle, write(tmp_path / "captions.jsonl", captions()), tmp_path / "data-bin")
+    made = binarize(str(bundle), str(write(tmp_path / "captions.jsonl", captions())), str(tmp_path / "data-bin"))
+    assert made.is_new
+    assert made.directory == tmp_path / "data-bin"
     return tmp_path / "data-bin"
 
 
@@ -115,17 +118,18 @@ def test_queries_influence_nothing_but_their_own_rows(made, bundle, tmp_path):
     assert {"queries.valid.parquet", "test.query-id.query.bin"} <= changed <= allowed
 
 
-def test_excluding_index_captions_changes_training_and_is_recorded(made, bundle, tmp_path, capsys):
-    binarize(bundle, tmp_path / "captions.jsonl", tmp_path / "exclude", Settings(index_captions="exclude"))
+def test_excluding_index_captions_changes_training_and_is_recorded(made, bundle, tmp_path):
+    settings = DataBinSettings(index_captions="exclude")
+    done = binarize(bundle, tmp_path / "captions.jsonl", tmp_path / "exclude", settings)
     assert {row["role"] for row in pq.read_table(tmp_path / "exclude/queries.train.parquet").to_pylist()} == {"train"}
     assert len(load(tmp_path / "exclude", "train", "query")) == 14 * 3
-    assert "picture" not in (tmp_path / "exclude/dict.query.txt").read_text() + capsys.readouterr().out
+    assert "picture" not in (tmp_path / "exclude/dict.query.txt").read_text() + done.summary
     assert json.loads((tmp_path / "exclude/manifest.json").read_text())["index_captions"] == "exclude"
 
 
-def test_without_valid_queries_training_captions_are_held_out(bundle, tmp_path, capsys):
+def test_without_valid_queries_training_captions_are_held_out(bundle, tmp_path):
     rows = [row for row in captions() if "caption_id" not in row]
-    binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out", Settings(valid_size=4))
+    done = binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out", DataBinSettings(valid_size=4))
     train, valid = (pq.read_table(tmp_path / f"out/queries.{s}.parquet").to_pylist() for s in ("train", "valid"))
     assert len(valid) == 4
     assert len(train) == 14 * 3 + 6 - 4
@@ -137,47 +141,50 @@ def test_without_valid_queries_training_captions_are_held_out(bundle, tmp_path, 
     assert later == [row for row, split in enumerate(SPLITS) if split in ("test", None)]
     assert not (tmp_path / "out/queries.test.parquet").exists()
     assert json.loads((tmp_path / "out/manifest.json").read_text())["valid_held_out"] is True
-    printed = capsys.readouterr().out
-    assert "held out of the training captions" in printed
-    assert "no test queries" in printed
+    assert done.valid_held_out
+    assert done.counts["valid"]["queries"] == 4
+    assert "held out of the training captions" in done.summary
+    assert "no test queries" in done.summary
 
 
-def test_nothing_to_measure_goes_on_and_says_so(bundle, tmp_path, capsys):
+def test_nothing_to_measure_goes_on_and_says_so(bundle, tmp_path):
     rows = [{"item_id": item, "text": item} for item, split in zip(ITEMS, SPLITS) if split not in ("valid", "test")]
-    binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out")
+    done = binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out")
     assert not list((tmp_path / "out").glob("valid.*"))
     assert not (tmp_path / "out/queries.valid.parquet").exists()
     assert set(json.loads((tmp_path / "out/manifest.json").read_text())["counts"]) == {"train"}
-    printed = capsys.readouterr().out
-    assert "nothing to hold out: training runs without validation" in printed
-    assert "6 items have no training caption" in printed
+    assert "nothing to hold out: training runs without validation" in done.summary
+    assert "6 items have no training caption" in done.summary
 
 
-def test_long_queries_are_cut_and_reported(bundle, tmp_path, capsys):
+def test_long_queries_are_cut_and_reported(bundle, tmp_path):
     rows = [*captions(), {"item_id": ITEMS[0], "text": "red " * 300}]
-    binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out", Settings(max_query_tokens=40))
+    settings = DataBinSettings(max_query_tokens=40)
+    done = binarize(bundle, write(tmp_path / "c.jsonl", rows), tmp_path / "out", settings)
     sizes = [len(query) for query in load(tmp_path / "out", "train", "query")]
     assert max(sizes) == 40
     assert load(tmp_path / "out", "train", "query")[sizes.index(40)][-1] == 2
-    assert "train: 1 of 49 queries were cut to 40 tokens" in capsys.readouterr().out
+    assert "train: 1 of 49 queries were cut to 40 tokens" in done.summary
 
 
-def test_letters_never_trained_on_are_reported(made, bundle, tmp_path, capsys):
-    binarize(bundle, tmp_path / "captions.jsonl", tmp_path / "again")
-    assert "note: valid: 6 of 6 queries have letters the vocabulary lacks" in capsys.readouterr().out
+def test_letters_never_trained_on_are_reported(made, bundle, tmp_path):
+    done = binarize(bundle, tmp_path / "captions.jsonl", tmp_path / "again")
+    assert "note: valid: 6 of 6 queries have letters the vocabulary lacks" in done.summary
 
 
-def test_second_run_does_nothing_and_other_settings_rebuild(made, bundle, tmp_path, capsys):
+def test_second_run_does_nothing_and_other_settings_rebuild(made, bundle, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
-    assert not binarize(bundle, tmp_path / "captions.jsonl", made)
-    assert "nothing to do" in capsys.readouterr().out
+    again = binarize(bundle, tmp_path / "captions.jsonl", made)
+    assert not again.is_new
+    assert "nothing to do" in again.summary
+    assert again.counts["valid"] == {"queries": 6, "candidates": 5}
     assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
-    assert binarize(bundle, tmp_path / "captions.jsonl", made, Settings(seed=2))
+    assert binarize(bundle, tmp_path / "captions.jsonl", made, DataBinSettings(seed=2)).is_new
     (made / "test.query-id.id.bin").unlink()
-    assert binarize(bundle, tmp_path / "captions.jsonl", made, Settings(seed=2))
+    assert binarize(bundle, tmp_path / "captions.jsonl", made, DataBinSettings(seed=2)).is_new
     assert (made / "test.query-id.id.bin").exists()
     write(tmp_path / "captions.jsonl", captions()[:-1])
-    assert binarize(bundle, tmp_path / "captions.jsonl", made, Settings(seed=2))
+    assert binarize(bundle, tmp_path / "captions.jsonl", made, DataBinSettings(seed=2)).is_new
 
 
 def test_failure_leaves_the_old_result(made, bundle, tmp_path):
@@ -268,16 +275,18 @@ def test_only_queries_is_refused(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(vocab_size=9), "--vocab-size is 9"),
-        (Settings(max_query_tokens=1), "--max-query-tokens is 1"),
-        (Settings(seed=-1), "--seed is -1"),
-        (Settings(valid_size=-1), "--valid-size is -1"),
-        (Settings(index_captions="some"), "--index-captions is 'some'"),
+        ({"vocab_size": 9}, "--vocab-size is 9"),
+        ({"vocab_size": 0}, "--vocab-size is 0"),
+        ({"max_query_tokens": 1}, "--max-query-tokens is 1"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"valid_size": -1}, "--valid-size is -1"),
+        ({"index_captions": "some"}, "--index-captions is 'some'"),
     ],
 )
 def test_impossible_settings_are_refused(bundle, tmp_path, settings, message):
+    source = write(tmp_path / "captions.jsonl", captions())
     with pytest.raises(ValueError, match=message):
-        binarize(bundle, write(tmp_path / "captions.jsonl", captions()), tmp_path / "out", settings)
+        binarize(bundle, source, tmp_path / "out", DataBinSettings(**settings))
 
 
 def test_changed_bundle_and_foreign_output_are_refused(bundle, tmp_path):

@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2M
 from cart_fairseq.catalogue.text_encoder import TokenSymbols
 from cart_fairseq.files import read_json, read_jsonl
 from cart_fairseq.query_codec import QueryCodec
-from preprocess.binarize import Settings, binarize
+from preprocess.data_bin.build import binarize
+from preprocess.data_bin.settings import DataBinSettings
 
 
 @pytest.fixture(scope="module", params=tiny.KINDS)
@@ -71,16 +72,16 @@ def test_a_second_run_does_nothing_unless_something_changed(tmp_path):
     source = tiny.save(tmp_path / "source", "bert")
     data = tiny.make_data_bin(tmp_path, source)
     inputs = (tmp_path / "identifiers", tmp_path / "captions.jsonl", data)
-    assert not binarize(*inputs, text_encoder=str(source))
+    assert not binarize(*inputs, text_encoder=str(source)).is_new
     whole = (data / "text-encoder/model.safetensors").read_bytes()
     (data / "text-encoder/model.safetensors").write_bytes(whole[:-1])
     with pytest.raises(ValueError, match=r"model\.safetensors: \d+ bytes, the manifest says"):
         make_model(tiny.loaded(data))
-    assert binarize(*inputs, text_encoder=str(source))
+    assert binarize(*inputs, text_encoder=str(source)).is_new
     assert (data / "text-encoder/model.safetensors").read_bytes() == whole
     tiny.save(source, "bert", seed=2)
     before = make_model(tiny.loaded(data)).state_dict()
-    assert binarize(*inputs, text_encoder=str(source))
+    assert binarize(*inputs, text_encoder=str(source)).is_new
     with pytest.raises(ValueError, match="identifiers, vocabulary or text encoder"):
         make_model(tiny.loaded(data)).load_state_dict(before)
 
@@ -119,7 +120,9 @@ def test_other_templates_and_models_are_refused(tmp_path):
     assert_refused(tmp_path / "b", t5, tokenizer, "a T5Model, not an encoder of texts")
     few = BertModel(BertConfig(**tiny.SIZES, vocab_size=50))
     assert_refused(tmp_path / "c", few, tokenizer, rf"its tokeniser has {len(tokenizer)} tokens, its model 50")
-    assert_refused(tmp_path / "d", model, tokenizer, "takes 259 at most", settings=Settings(max_query_tokens=260))
+    assert_refused(
+        tmp_path / "d", model, tokenizer, "takes 259 at most", settings=DataBinSettings(max_query_tokens=260)
+    )
     tokenizer.pad_token = None
     assert_refused(tmp_path / "e", model, tokenizer, "has no padding token")
 
@@ -148,6 +151,6 @@ def test_missing_libraries_are_named(tmp_path, bert_task, monkeypatch):
 
 
 def test_nothing_imports_transformers_unasked():
-    code = "import sys, cart_fairseq, preprocess.binarize; print({'transformers', 'tokenizers'} & {*sys.modules})"
+    code = "import sys, cart_fairseq, preprocess.data_bin.build; print({'transformers', 'tokenizers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert done.stdout == "set()\n"

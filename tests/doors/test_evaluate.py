@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     items = [{"item_id": i, **({"split": s} if s else {})} for i, s in zip(ITEMS, SPLITS, strict=True)]
     positions = [Position("k", 3), Position("v1", 3), Position("u", 8)]
     write_bundle(folder / "identifiers", np.hstack([codes, unique_tokens(codes, 8)]), positions, items, {}, {}, {})
-    assert binarize(folder / "identifiers", write_rows(folder / "captions.jsonl", captions()), folder / "data-bin")
+    binarize(folder / "identifiers", write_rows(folder / "captions.jsonl", captions()), folder / "data-bin")
     return folder
 
 

@@ -13,7 +13,7 @@ from fairseq.sequence_generator import SequenceGenerator
 
 from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.search.generator import IdentifierGenerator
-from preprocess.binarize import main as binarize
+from preprocess.data_bin.build import binarize
 
 stock_model = load_example("efficiency", "stock_model")
 
@@ -108,8 +108,7 @@ def test_hypotheses_are_valid_distinct_and_ordered(task, beam):
 def test_tiny_catalogues(tmp_path, items):
     make_bundle(tmp_path / "identifiers", items=items, splits=False)
     captions = make_captions(tmp_path / "captions.jsonl", items=items)
-    paths = ["--identifiers", tmp_path / "identifiers", "--captions", captions, "--output", tmp_path / "data-bin"]
-    binarize([str(part) for part in paths])
+    binarize(tmp_path / "identifiers", captions, tmp_path / "data-bin")
     task = setup_task(tmp_path / "data-bin")
     task.load_dataset("train")
     found = search(task, [make_model(task)], make_batch(task, "train"), beam=30)

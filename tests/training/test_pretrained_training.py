@@ -13,7 +13,8 @@ from conftest import make_model
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.text_encoder import TextEncoder
 from cart_fairseq.retriever import CartRetriever
-from preprocess.binarize import main as binarize_main
+from preprocess.data_bin.build import binarize
+from preprocess.data_bin.settings import DataBinSettings
 
 PREFIX = "encoder.transformer."
 
@@ -82,15 +83,8 @@ def test_training_in_half_precision(bert_bin, tmp_path, flags):
 
 def test_vocabulary_from_brings_the_encoder_along(bert_bin, trained, tmp_path):
     root = bert_bin.parent
-    flags = [
-        "--identifiers",
-        root / "identifiers",
-        "--captions",
-        root / "captions.jsonl",
-        "--output",
-        tmp_path / "next",
-    ]
-    binarize_main([str(flag) for flag in [*flags, "--vocabulary-from", bert_bin, "--seed", 5]])
+    settings = DataBinSettings(seed=5)
+    binarize(root / "identifiers", root / "captions.jsonl", tmp_path / "next", settings, vocabulary_from=bert_bin)
     first, second = (TextEncoder.of(DataBin(path)) for path in (bert_bin, tmp_path / "next"))
     assert first is not None
     assert second is not None

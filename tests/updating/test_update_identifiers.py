@@ -302,18 +302,18 @@ def test_the_bundle_of_a_data_bin_is_updated_through_the_data_bin(data, tmp_path
         update("compact", data / "identifiers")
 
 
-def test_binarize_reads_an_updated_bundle_and_another_data_bins_vocabulary(data, tmp_path, capsys):
+def test_binarize_reads_an_updated_bundle_and_another_data_bins_vocabulary(data, tmp_path):
     update("add", data, *new_items(tmp_path / "new"))
     update("remove", data, "--item-ids", "item 4")
     captions = make_captions(tmp_path / "more.jsonl")
     rows = [{"item_id": "new 0", "text": "entirely unseen words", "role": "index"}]
     captions.write_text(captions.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
-    assert binarize(data / "identifiers", captions, tmp_path / "more", vocabulary_from=data)
-    assert "4 captions of removed items were left out" in capsys.readouterr().out
+    made = binarize(data / "identifiers", captions, tmp_path / "more", vocabulary_from=data)
+    assert "4 captions of removed items were left out" in made.summary
     old, more = DataBin(data), DataBin(tmp_path / "more")
     assert (old.fingerprint, old.bundle.state) == (more.fingerprint, more.bundle.state)
     assert sha256(data / "dict.query.txt") == sha256(tmp_path / "more" / "dict.query.txt")
     assert ("new 0", "entirely unseen words") in [row[1:3] for row in table_of(tmp_path / "more", "train")]
     np.testing.assert_array_equal(more.candidates("all"), old.bundle.kept)
     assert len(more.trie) == len(old.trie)
-    assert not binarize(data / "identifiers", captions, tmp_path / "more", vocabulary_from=data)
+    assert not binarize(data / "identifiers", captions, tmp_path / "more", vocabulary_from=data).is_new

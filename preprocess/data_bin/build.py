@@ -1,0 +1,198 @@
+"""The step `binarize`: captions and identifiers become a data-bin, the folder that ``fairseq-train`` reads.
+
+Every training caption becomes a pair (query, identifier of its item). ``query`` captions become the valid and test sets
+and influence nothing but their own rows. `preprocess.data.roles` says which caption is used for what.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
+from cart_fairseq.catalogue.text_encoder import TextEncoder
+from cart_fairseq.files import sha256, write_json
+from preprocess.data.inputs import read_captions
+from preprocess.data.output import Kind, Made, Output
+from preprocess.data_bin.choice import VocabularyChoice
+from preprocess.data_bin.contents import Contents, describe, sort_captions
+from preprocess.data_bin.dense import DenseSource, open_dense, refuse_measured, write_dense
+from preprocess.data_bin.settings import DataBinSettings
+from preprocess.data_bin.subsets import cut_queries, encode_queries, write_subset
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class BinarizedData:
+    """What `binarize` has done.
+
+    Attributes:
+        directory: the data-bin.
+        is_new: False if it was there already, made from the same inputs and settings.
+        counts: subset -> how many `queries` and `candidates` it has; empty subsets are left out.
+        valid_held_out: whether the valid queries are training captions that were held out.
+        summary: the figures and remarks as text, for people.
+    """
+
+    directory: Path
+    is_new: bool
+    counts: Mapping[str, Mapping[str, int]]
+    valid_held_out: bool
+    summary: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data-bin is made from.
+
+    Attributes:
+        bundle: the identifiers.
+        rows: the objects of ``captions.jsonl``, in order.
+        dense: features for a dense head, where one is wanted.
+        made_from: checksums of the input files, and the settings, as the manifest records them.
+    """
+
+    bundle: IdentifierBundle
+    rows: list[dict[str, Any]]
+    dense: DenseSource | None
+    made_from: dict[str, Any]
+
+
+def binarize(
+    identifiers: str | Path,
+    captions: str | Path,
+    output: str | Path,
+    settings: DataBinSettings = DataBinSettings(),
+    *,
+    embeddings: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    vocabulary_from: str | Path | None = None,
+) -> BinarizedData:
+    """Write a data-bin, atomically. If ``output`` was made from the same inputs and settings, nothing is done.
+
+    Args:
+        identifiers: an identifier bundle.
+        captions: ``captions.jsonl``.
+        output: the folder to make. Only an earlier data-bin or an empty folder is replaced.
+        embeddings: of the items, for a dense head: as `build_identifiers` reads, or a folder of `join_captions`.
+        text_encoder: name or folder of a pretrained encoder of transformers, which the data-bin then holds. Its
+            vocabulary is the query vocabulary.
+        vocabulary_from: a data-bin whose query vocabulary, and text encoder, is used, so that checkpoints of that
+            data-bin go on with the new one. Otherwise a vocabulary is learned from the training captions.
+
+    Raises:
+        ValueError: an input is wrong, or ``output`` holds something else; the message names it.
+    """
+    out, captions = Output(output, DATA_BIN), Path(captions)
+    choice = VocabularyChoice(vocabulary_from, text_encoder)
+    source = open_source(Path(identifiers), captions, Path(embeddings) if embeddings else None, choice, settings)
+    if out.is_current(source.made_from):
+        text = f"{out.path}: up to date (same identifiers, captions and settings), nothing to do"
+        manifest = DataBin(out.path).manifest
+        return BinarizedData(out.path, False, manifest["counts"], manifest["valid_held_out"], text)
+    source.bundle.verify()
+    contents = sort_captions(source.bundle, source.rows, settings, captions)
+    if embeddings and source.dense is not None and source.dense.captions is not None:
+        refuse_measured(Path(embeddings), source.dense.captions, contents.measured)
+    texts = [caption.text for caption in contents.subsets["train"]]
+    vocabulary = choice.vocabulary(texts, settings.vocab_size, settings.seed, settings.max_query_tokens)
+    queries = {name: encode_queries(members, vocabulary, str(captions)) for name, members in contents.subsets.items()}
+    lines = [describe(contents, settings.index_captions, len(vocabulary))]
+    for name in queries:
+        lines += [f"note: {note}" for note in cut_queries(queries[name], settings.max_query_tokens, name)]
+    if contents.left_out:
+        lines.append(f"note: {contents.left_out} captions of removed items were left out")
+    with out.replacing() as new:
+        described = vocabulary.write(new)
+        write_files(new, source, contents, queries)
+        write_manifest(new, source, contents, settings, described)
+    summary = "\n".join([*lines, f"wrote {out.path}"])
+    return BinarizedData(out.path, True, contents.counts, contents.held_out, summary)
+
+
+def open_source(
+    identifiers: Path, captions: Path, embeddings: Path | None, choice: VocabularyChoice, settings: DataBinSettings
+) -> Source:
+    """Open and check the inputs; see `binarize`."""
+    bundle = IdentifierBundle.load(identifiers)
+    items = [{"item_id": item_id, "split": split} for item_id, split in zip(bundle.item_ids, bundle.splits)]
+    rows = read_captions(captions, items)
+    dense = open_dense(embeddings, len(bundle), rows, settings.index_captions) if embeddings else None
+    checksums = {"identifiers": sha256(identifiers / MANIFEST), "captions": sha256(captions)}
+    made_from = {**checksums, **dataclasses.asdict(settings), **choice.inputs()}
+    if dense is not None:
+        made_from["embeddings"] = dense.checksum
+    return Source(bundle, rows, dense, made_from)
+
+
+def write_files(new: Path, source: Source, contents: Contents, queries: Mapping[str, list[list[int]]]) -> None:
+    """Write all files of a data-bin but the vocabulary and the manifest.
+
+    Args:
+        new: the folder.
+        queries: subset -> the symbols of each of its captions.
+    """
+    bundle, dense = source.bundle, source.dense
+    copy_bundle(bundle, new / "identifiers")
+    shutil.copyfile(bundle.directory / "dict.id.txt", new / "dict.id.txt")
+    build_trie(bundle).save(new / TRIE, bundle.state)
+    for name, rows in contents.candidates.items():
+        np.save(new / f"candidates.{name}.npy", rows, allow_pickle=False)
+    symbols = bundle.symbols()
+    for subset, members in contents.subsets.items():
+        if members:
+            write_subset(new, subset, members, queries[subset], symbols)
+    if dense is not None:
+        write_dense(new, dense, contents.subsets["train"])
+
+
+def write_manifest(
+    new: Path, source: Source, contents: Contents, settings: DataBinSettings, described: Mapping[str, Any]
+) -> None:
+    """Write ``manifest.json``, last.
+
+    Args:
+        described: what the vocabulary says about itself.
+    """
+    files = sorted(path for path in new.iterdir() if path.is_file())  # folders have entries of their own
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "data-bin",
+        "index_captions": settings.index_captions,
+        "fingerprint": source.bundle.fingerprint,
+        "identifiers": source.bundle.state,
+        "seed": settings.seed,
+        "counts": contents.counts,
+        "valid_held_out": contents.held_out,
+        "inputs": source.made_from,
+        **described,
+        "files": {path.name: file_entry(path) for path in files},
+    }
+    write_json(new / MANIFEST, manifest)
+
+
+def read_made(directory: Path) -> Made:
+    """What a data-bin was made from; ValueError where it is incomplete. Checks sizes, not contents."""
+    data = DataBin(directory)
+    try:
+        TextEncoder.of(data)
+        return Made(data.manifest.get("inputs"))
+    except KeyError as error:
+        raise ValueError(f"{data.directory / MANIFEST}: lacks {error}") from None
+
+
+DATA_BIN = Kind("data-bin", read_made, lambda directory: directory / MANIFEST, marks={"kind": "data-bin"})
+
+
+def copy_bundle(bundle: IdentifierBundle, target: Path) -> None:
+    """Copy an identifier bundle, without what an update that was killed may have left in it."""
+    for name in (*bundle.manifest["files"], MANIFEST):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.directory / name, target / name)

@@ -1,0 +1,36 @@
+"""Settings of `binarize`, with the default of every flag of its command. Imports the standard library only."""
+
+from dataclasses import dataclass
+
+from preprocess.data.arguments import check_choice, check_numbers
+from preprocess.data.fields import INDEX_CAPTIONS
+
+
+@dataclass(frozen=True)
+class DataBinSettings:
+    """What a data-bin depends on besides its input files. The manifest records it, and every field is a flag.
+
+    Attributes:
+        vocab_size: most sentencepiece pieces, special symbols included. A text encoder has its own vocabulary.
+        index_captions: whether training includes the index captions of valid and test items: all (`include`), none
+            (`exclude`), or those that training items lent (`borrowed`).
+        seed: of the captions held out for validation.
+        valid_size: captions held out if there is no valid query. None: 5 %, at most 1,000.
+        max_query_tokens: longer queries are cut. The end of sentence counts.
+
+    Raises:
+        ValueError: a value is out of range; the message names its flag.
+    """
+
+    vocab_size: int = 10000
+    index_captions: str = "include"
+    seed: int = 1
+    valid_size: int | None = None
+    max_query_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        check_choice(self, "index_captions", INDEX_CAPTIONS)
+        check_numbers(self, "vocab_size", "max_query_tokens")
+        check_numbers(self, "seed", "valid_size", at_least=0)
+        if self.max_query_tokens < 2:
+            raise ValueError(f"--max-query-tokens is {self.max_query_tokens}; a token and the end of sentence need 2")
