@@ -4,7 +4,6 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from commands import ENVIRONMENT, TASK, generate, logged, run, train_flags, validate
+from processes import started
 
 from cart_fairseq import CartRetriever
 from cart_fairseq.catalogue.data_bin import DataBin
@@ -85,18 +85,11 @@ def test_two_workers_train_and_measure_like_one(data_bin, tmp_path, warm):
     shared = "--distributed-world-size 2 --distributed-no-spawn --distributed-backend gloo --ddp-backend legacy_ddp"
     shared += f" --distributed-init-method file://{tmp_path}/rendezvous"
     flags = train_flags(data_bin, tmp_path, "--max-epoch", 2, *shared.split())
-    workers = [
-        subprocess.Popen(
-            [warm.python, "-m", "fairseq_cli.train", *map(str, flags), "--distributed-rank", str(rank)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=ENVIRONMENT,
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], outputs[0][-3000:]
+    command = [warm.python, "-m", "fairseq_cli.train", *flags, "--distributed-rank"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": ENVIRONMENT}
+    with started([*command, 0], **streams) as first, started([*command, 1], **streams) as second:
+        outputs = [worker.communicate()[0] for worker in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs[0][-3000:]
     together = {name: logged(outputs[0], f"valid_{name}")[-1] for name in METRIC_NAMES}
     alone = validate(data_bin, tmp_path / "checkpoint_last.pt", "--valid-subset", "valid")
     assert together == pytest.approx(alone, abs=0.011)  # both are rounded to two decimals
@@ -106,13 +99,11 @@ def test_two_workers_train_and_measure_like_one(data_bin, tmp_path, warm):
 def test_a_killed_run_resumes_to_the_same_result(data_bin, tmp_path):
     flags = ["--max-epoch", 4, "--save-interval-updates", 1, "--keep-interval-updates", 1, "--no-epoch-checkpoints"]
     unbroken = run(*train_flags(data_bin, tmp_path / "unbroken", *flags))
-    command = [sys.executable, "-m", "fairseq_cli.train", *map(str, train_flags(data_bin, tmp_path / "killed", *flags))]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "killed" / "checkpoint_last.pt").is_file() and process.poll() is None:
-        time.sleep(0.01)
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-m", "fairseq_cli.train", *train_flags(data_bin, tmp_path / "killed", *flags)]
+    with started(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "killed" / "checkpoint_last.pt").is_file() and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None
     resumed = run(*train_flags(data_bin, tmp_path / "killed", *flags))
     assert "Loaded checkpoint" in resumed
     for key in ("valid_recall_at_1", "valid_mrr_at_10", "valid_loss"):

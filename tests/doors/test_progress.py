@@ -3,7 +3,6 @@
 import contextlib
 import io
 import itertools
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,12 +13,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import tqdm
 import tqdm.auto
+from processes import forked, needs_fork
 
 from cart_fairseq import progress
 from cart_fairseq.progress import Progress, track
 
 WAIT = 20  # seconds after which a bar counts as blocked; it takes milliseconds
-forks = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 
 
 class Terminal(io.StringIO):
@@ -55,15 +54,11 @@ def draw() -> None:
     draw_ours()
 
 
-def forked(action: Callable[[], None]) -> int | None:
-    """Exit code of a forked child that runs the action; None if it did not end in time (it is killed then)."""
-    child = multiprocessing.get_context("fork").Process(target=action)
-    child.start()
-    child.join(WAIT)
-    code = child.exitcode
-    child.kill()
-    child.join()
-    return code
+def exit_code(action: Callable[[], None]) -> int | None:
+    """How a forked child that runs the action ends; None if not in time."""
+    with forked(action) as child:
+        child.join(WAIT)
+        return child.exitcode
 
 
 def die_while_drawing() -> None:
@@ -93,16 +88,16 @@ def default_locks() -> Iterator[None]:
         kind.set_lock(threading.RLock())
 
 
-@forks
+@needs_fork
 @pytest.mark.parametrize("draw_first", [draw_ours, draw_another])
 def test_a_child_killed_while_it_draws_blocks_neither_its_parent_nor_a_later_child(default_locks, draw_first):
     draw_first()
-    assert forked(die_while_drawing) == -signal.SIGKILL
+    assert exit_code(die_while_drawing) == -signal.SIGKILL
     assert in_time(draw)
-    assert forked(draw) == 0
+    assert exit_code(draw) == 0
 
 
-@forks
+@needs_fork
 def test_a_child_forked_while_a_thread_draws_can_draw(default_locks):
     draw()
     held, done = threading.Event(), threading.Event()
@@ -116,7 +111,7 @@ def test_a_child_forked_while_a_thread_draws_can_draw(default_locks):
     thread.start()
     held.wait()
     try:
-        assert forked(draw) == 0
+        assert exit_code(draw) == 0
     finally:
         done.set()
         thread.join()

@@ -1,7 +1,6 @@
 """preprocess.extract_embeddings: rows, lists and reports; stopped anywhere it goes on to the same files."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 from media_samples import describe, write_media
+from processes import forked
 from tiny_encoders import save_model
 
 from cart_fairseq.files import read_jsonl
@@ -119,9 +119,8 @@ def die_after(batches: int, arguments: tuple) -> None:
 def test_a_killed_run_goes_on_to_the_same_files(annotations, clip, tmp_path, kept, monkeypatch, capsys):
     expected = contents(run(annotations, clip, tmp_path / "whole"))
     arguments = (annotations, clip, tmp_path / "data")
-    victim = multiprocessing.get_context("fork").Process(target=die_after, args=(kept, arguments))
-    victim.start()
-    victim.join()
+    with forked(die_after, kept, arguments) as victim:
+        victim.join()
     assert victim.exitcode == -signal.SIGKILL
     assert not (tmp_path / "data").exists()
     done = []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from changing import make_data_bin, new_items, update
 from conftest import ITEMS
+from processes import forked
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, sha256
@@ -22,10 +23,9 @@ EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symli
 
 def in_a_child(action, kill_at=None):
     """Run in a forked process, killed before its `kill_at`-th change of the file system; exit code, changes made."""
-    changes = multiprocessing.Value("i", 0)
-    child = os.fork()
-    if child == 0:
+    changes = multiprocessing.RawValue("i", 0)  # without a lock that a killed child could keep
 
+    def watched():
         def watch(event, arguments):
             writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
             if event in EVENTS or writes:
@@ -34,13 +34,11 @@ def in_a_child(action, kill_at=None):
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(watch)
-        code = 3
-        try:
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), changes.value
+        action()
+
+    with forked(watched) as child:
+        child.join()
+        return child.exitcode, changes.value
 
 
 def contents(path):
