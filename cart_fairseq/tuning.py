@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.files import replacing
+from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.progress import Progress
 from cart_fairseq.retriever import CartRetriever
@@ -133,10 +133,9 @@ def best_weight(figures: Mapping[float, Mapping[str, float]]) -> float:
 
 def keep(path: Path, values: Mapping[str, float]) -> None:
     """Write values into a checkpoint, which stays whole if this is killed."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu")
+    state = read_checkpoint(path)
     state["model"] |= {name: torch.tensor(value) for name, value in values.items()}
-    with replacing(path) as new:
-        torch.save(state, new)
+    write_checkpoint(path, state)
 
 
 def _table(head: str, figures: Mapping[float, Mapping[str, float]], best: float) -> str:

@@ -12,6 +12,7 @@ from fairseq.logging import metrics
 from torch import Tensor
 
 from cart_fairseq.training.distillation import SoftTargets
+from cart_fairseq.training.loss import pass_loss
 
 
 @dataclass
@@ -42,18 +43,6 @@ class CARTRDropConfig(FairseqDataclass):
             "0 as in the paper"
         },
     )
-
-
-def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(P‖Q) + KL(Q‖P), summed (CART Eq. 7).
-
-    Args:
-        log_p, log_q: (…, V) natural-log probabilities.
-
-    Returns:
-        A scalar.
-    """
-    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
 
 
 @register_criterion("cart_rdrop", dataclass=CARTRDropConfig)
@@ -108,38 +97,26 @@ class CARTRDropCriterion(FairseqCriterion):
         Returns:
             The loss (natural log, summed over tokens), the number of target tokens, and summable logging outputs.
         """
-        twice = self.training and self.consistency_weight > 0
-        net_input, target = sample["net_input"], sample["target"]
-        passes = 2 if twice else 1
-        shared = twice and (self.shared_encoder or getattr(model.encoder, "frozen", False))
-        if shared:  # the rows of one query stand together and share its encoder states
-            net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
-        elif twice:
-            doubled = ("src_tokens", "src_lengths", "prev_output_tokens")
-            net_input = {**net_input, **{key: torch.cat([net_input[key], net_input[key]]) for key in doubled}}
-        logits, extra = model(**net_input)
-        log_probs = torch.log_softmax(logits.float(), dim=-1)
-        log_probs = log_probs.unflatten(0, (-1, 2)).transpose(0, 1) if shared else log_probs.unflatten(0, (passes, -1))
-        log_probs = log_probs[:, target != self.padding_idx]  # (passes, target tokens, V)
-        wanted = target[target != self.padding_idx].expand(passes, -1)
-        nll = -log_probs.gather(2, wanted.unsqueeze(2)).sum() / passes
-        loss = nll
+        target = sample["target"]
+        there = target != self.padding_idx
+        log_probs, extra = self._passes(model, sample)
+        soft = None
         if self.training and self.distillation_weight:
             if model.dense is None:
                 raise ValueError(
                     f"--distillation-weight {self.distillation_weight}: the model has no dense head to learn from; give "
                     "--dense-dim"
                 )
-            soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])
-            distilled = -(log_probs * soft[target != self.padding_idx]).sum() / passes
-            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
-        if self.label_smoothing:
-            loss = (1 - self.label_smoothing) * loss - self.label_smoothing * log_probs.mean(-1).sum() / passes
-        consistency = torch.zeros((), device=loss.device)
-        if twice:
-            consistency = symmetric_kl(*log_probs)
-            loss = loss + self.consistency_weight * consistency
-        contrastive = extra["contrastive"] if extra and "contrastive" in extra else None
+            soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])[there]
+        loss, nll, consistency = pass_loss(
+            log_probs[:, there],
+            target[there],
+            self.consistency_weight,
+            self.label_smoothing,
+            soft,
+            self.distillation_weight,
+        )
+        contrastive = (extra or {}).get("contrastive")
         if contrastive is not None:  # per query, where the rest is per target token
             loss = loss + self.contrastive_weight * contrastive * target.size(1)
         sample_size = int(sample["ntokens"])
@@ -154,6 +131,22 @@ class CARTRDropCriterion(FairseqCriterion):
         if contrastive is not None:
             logging_output["contrastive"] = contrastive.detach() * target.size(1)
         return loss, sample_size, logging_output
+
+    def _passes(self, model: Any, sample: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """(passes, B, J, V) natural-log probabilities, and the model's extras; two passes in training with R-Drop, else one."""
+        net_input = sample["net_input"]
+        twice = self.training and self.consistency_weight > 0
+        shared = twice and (self.shared_encoder or getattr(model.encoder, "frozen", False))
+        if shared:  # the rows of one query stand together and share its encoder states
+            net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
+        elif twice:
+            doubled = ("src_tokens", "src_lengths", "prev_output_tokens")
+            net_input = {**net_input, **{key: torch.cat([net_input[key], net_input[key]]) for key in doubled}}
+        logits, extra = model(**net_input)
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
+        if shared:
+            return log_probs.unflatten(0, (-1, 2)).transpose(0, 1), extra
+        return log_probs.unflatten(0, (2 if twice else 1, -1)), extra
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:

@@ -12,27 +12,20 @@ from fairseq.logging import metrics
 from fairseq_cli.train import cli_main
 from omegaconf import OmegaConf
 
+from cart_fairseq.criterions.cart_rqvae import RQVAECriterion, perplexity
+from cart_fairseq.models.cart_rqvae import RQVAEModel, RQVAEModelConfig
 from cart_fairseq.rqvae.network import RQVAE
-from cart_fairseq.tasks.cart_rqvae import (
-    ResidualDataset,
-    RQVAECriterion,
-    RQVAEModel,
-    RQVAEModelConfig,
-    RQVAETask,
-    RQVAETaskConfig,
-    perplexity,
-)
+from cart_fairseq.tasks.cart_rqvae import RQVAETask, RQVAETaskConfig
+from cart_fairseq.tasks.residual_dataset import ResidualDataset
 from preprocess.identifiers.rqvae_runner import (
-    TrainingSettings,
     default_batch_size,
     fairseq_arguments,
     load_rqvae,
     train_rqvae,
 )
+from preprocess.identifiers.settings import RQVAESettings
 
-SETTINGS = TrainingSettings(
-    codebooks=2, codebook_size=8, latent_dim=4, epochs=6, warmup_epochs=3, batch_size=32, seed=5
-)
+SETTINGS = RQVAESettings(codebooks=2, codebook_size=8, latent_dim=4, epochs=6, warmup_epochs=3, batch_size=32, seed=5)
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def build(task: RQVAETask) -> RQVAEModel:
     return task.build_model(OmegaConf.structured(cfg))
 
 
-def train(monkeypatch, residuals: Path, save_dir: Path, settings: TrainingSettings, *more: str) -> None:
+def train(monkeypatch, residuals: Path, save_dir: Path, settings: RQVAESettings, *more: str) -> None:
     arguments = fairseq_arguments(residuals, save_dir, 90, settings)
     monkeypatch.setattr(sys, "argv", ["fairseq-train", *arguments, "--cpu", *more])
     cli_main()
@@ -127,7 +120,7 @@ def test_perplexity_of_even_and_single_use():
 
 
 def test_epochs_of_the_paper_become_updates(tmp_path):
-    arguments = fairseq_arguments(tmp_path / "r.npy", tmp_path, 8000, TrainingSettings(2, 128, 64, 500, 300, 1024, 1))
+    arguments = fairseq_arguments(tmp_path / "r.npy", tmp_path, 8000, RQVAESettings(2, 128, 64, 500, 300, 1024, 1))
     options = dict(itertools.pairwise(arguments))
     assert options["--warmup-updates"] == str(300 * 8)
     assert (options["--warmup-init-lr"], options["--lr"], options["--max-epoch"]) == ("1e-06", "0.0001", "500")
