@@ -21,6 +21,7 @@ import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ FIGURE = re.compile(
     rf"(?<![\w.,@/§-])(?:\d[\d,]*\.\d+(?!\w|\.\d)|\d[\d,]*(?:\.\d+)?\s?(?:{_UNITS})|(?:{_WORDS})\s(?:{_UNITS}))", re.I
 )
 _MAPPING = re.compile(r"<!-- figures of (?P<folder>\S+): (?P<columns>[^\n]*)\n(?P<paths>.*?)\n-->\Z", re.S)
-_IN_SENTENCE = re.compile(r"(?P<figure>-?\d[\d,]*(?:\.\d+)?)(?P<unit>[^<\d]*)<!-- (?P<path>\S+\.json(?: > [^>]+?)+) -->")
+_IN_SENTENCE = re.compile(
+    r"(?P<figure>-?\d[\d,]*(?:\.\d+)?)(?P<unit>[^<\d]*)<!-- (?P<path>\S+\.json(?: > [^>]+?)+) -->"
+)
 _CODE = re.compile(r"`(?P<code>[^`]*)`")
 _BARE = re.compile(r"[\d.,\s%]+\Z")
 
@@ -173,9 +176,9 @@ def recorded(root: Path, path: str, column: str) -> Any:
     file = root / name
     if not file.is_file():
         raise FigureError(f"{name}: no such record")
-    node = json.loads(file.read_text(encoding="utf-8"))
+    node = parsed(file.read_text(encoding="utf-8"))
     beside = file.with_name("provenance.json")
-    known = set(json.loads(beside.read_text(encoding="utf-8")).get(file.name, {})) if beside.is_file() else set()
+    known = set(parsed(beside.read_text(encoding="utf-8")).get(file.name, {})) if beside.is_file() else set()
     known |= facts(node)
     for key in keys:
         node = step(node, key, path)
@@ -186,6 +189,12 @@ def recorded(root: Path, path: str, column: str) -> Any:
     if isinstance(node, list):
         return len(node) if column == "runs" else [leaf(run, column, path) for run in node]
     return 1 if column == "runs" else leaf(node, column, path)
+
+
+@cache
+def parsed(text: str) -> Any:
+    """A record's JSON; kept, because a record is asked for every figure."""
+    return json.loads(text)
 
 
 def facts(node: Any) -> set[str]:

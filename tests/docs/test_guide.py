@@ -11,6 +11,8 @@ import pytest
 from documented import PAGES, ROOT, inline_code
 from fairseq import options
 
+from cart_fairseq.tasks import plugin  # noqa: F401  registers what --task, --arch and --criterion name
+
 PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 DOORS = [
     "preprocess.annotations.__main__",
@@ -29,9 +31,9 @@ DOORS = [
 @cache
 def known_flags() -> set[str]:
     """The flags of our commands, fairseq's with our plugin, and the scripts of examples."""
-    plugin = f"data-bin --user-dir {ROOT}/cart_fairseq --task cart_retrieval --arch cart --criterion cart_rdrop"
+    flags = f"data-bin --user-dir {ROOT}/cart_fairseq --task cart_retrieval --arch cart --criterion cart_rdrop"
     train = options.get_training_parser(default_task="cart_retrieval")
-    options.parse_args_and_arch(train, input_args=[*plugin.split(), "--optimizer", "adam", "--lr-scheduler", "cosine"])
+    options.parse_args_and_arch(train, input_args=[*flags.split(), "--optimizer", "adam", "--lr-scheduler", "cosine"])
     generate = options.get_generation_parser(default_task="cart_retrieval")
     parsers = [train, generate, *(importlib.import_module(door).parser() for door in DOORS)]
     found = {flag for parser in parsers for flag in parser._option_string_actions}
