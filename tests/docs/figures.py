@@ -78,7 +78,8 @@ def problems(text: str, root: Path) -> list[str]:
         text: the page, Markdown.
         root: the repository; records are relative to it.
     """
-    found, pending = [], None
+    found: list[str] = []
+    pending = None
     for kind, lines in blocks(text):
         try:
             if kind == "mapping":
