@@ -8,6 +8,7 @@ import sys
 from functools import cache
 
 import pytest
+from conftest import load_example
 from documented import PAGES, ROOT, inline_code
 from fairseq import options
 
@@ -80,6 +81,24 @@ def test_the_layout_is_whole():
                 assert f"{path.name}/" in below, path
             elif path.parent == ROOT / top and path.suffix == ".py" and not path.name.startswith("_"):
                 assert re.search(rf"\b{path.stem}\b(?!/)", below), path
+
+
+def first_cells(heading: str) -> list[int]:
+    """The numbers of a table of the concepts, under a heading."""
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").partition(f"### {heading}\n")[2]
+    cells = re.findall(r"^\| (\d[\d, ]*) \|", text.partition("\n### ")[0], re.M)
+    return [int(number) for cell in cells for number in cell.split(",")]
+
+
+@pytest.mark.parametrize(("heading", "count"), [("Equations", 8), ("Tables", 11), ("Figures", 5)])
+def test_each_equation_table_and_figure_of_the_paper_has_its_place(heading, count):
+    assert first_cells(heading) == list(range(1, count + 1))
+
+
+def test_the_guide_names_every_ablation():
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    named = re.findall(r"ablations/run\.sh ([\w-]+)", text) + re.findall(r"`(8-\w+)`", text)
+    assert sorted(set(named)) == sorted(load_example("ablations", "paper_tables").TABLES)
 
 
 def test_every_page_is_in_the_navigation():
