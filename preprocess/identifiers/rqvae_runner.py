@@ -4,44 +4,26 @@ The training itself is fairseq's; its parts are in `cart_fairseq.tasks.cart_rqva
 its last checkpoint by calling `train_rqvae` once more with the same arguments.
 """
 
-import ctypes
 import math
 import os
-import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import cart_fairseq.files
+from cart_fairseq.loading.checkpoint import read_checkpoint
+from cart_fairseq.processes import end_with_parent
 from cart_fairseq.progress import Progress
 from cart_fairseq.rqvae.network import RQVAE
+from preprocess.identifiers.settings import RQVAESettings
 
 PEAK_LEARNING_RATE = 1e-4
 INITIAL_LEARNING_RATE = 1e-6
 CHECKPOINTS = 20
 """About as many checkpoints are written, one over the other, in the course of a run."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What determines the trained RQ-VAE besides the residuals.
-
-    epochs, warmup_epochs: passes over the residuals; the learning rate rises from 1e-6 to 1e-4 over warmup_epochs, then
-        falls with the inverse square root of the update number.
-    batch_size: rows per update.
-    """
-
-    codebooks: int
-    codebook_size: int
-    latent_dim: int
-    epochs: int
-    warmup_epochs: int
-    batch_size: int
-    seed: int
 
 
 def default_batch_size(rows: int) -> int:
@@ -50,7 +32,7 @@ def default_batch_size(rows: int) -> int:
 
 
 def fairseq_arguments(
-    residuals: Path, save_dir: Path, rows: int, settings: TrainingSettings, processes: int = 1
+    residuals: Path, save_dir: Path, rows: int, settings: RQVAESettings, processes: int = 1
 ) -> list[str]:
     """Command line of the training run; the paper's epochs become updates here.
 
@@ -90,7 +72,7 @@ def fairseq_arguments(
     return [str(residuals), *(str(part) for option in options.items() for part in option), *flags]
 
 
-def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, processes: int = 1) -> RQVAE:
+def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes: int = 1) -> RQVAE:
     """Train, or finish training, an RQ-VAE.
 
     With several processes initial weights, batches, updates and learning rates are those of one. Gradients are the sum
@@ -111,7 +93,7 @@ def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, process
     command = [sys.executable, "-m"]
     if processes > 1:
         command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command += ["-m", "preprocess.identifiers.rqvae_worker"]
+        command += ["-m", "cart_fairseq.tasks.torchrun_worker"]
     else:
         command += ["fairseq_cli.train"]
     command += fairseq_arguments(residuals, checkpoints, rows, settings, processes)
@@ -146,16 +128,9 @@ def train_rqvae(residuals: Path, work: Path, settings: TrainingSettings, process
     return load_rqvae(checkpoints / "checkpoint_last.pt", dimension, settings)
 
 
-def end_with_parent() -> None:
-    """In the child, on Linux: be terminated when the parent dies, however it dies, so that no orphan keeps training."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def load_rqvae(checkpoint: Path, dimension: int, settings: TrainingSettings) -> RQVAE:
+def load_rqvae(checkpoint: Path, dimension: int, settings: RQVAESettings) -> RQVAE:
     """The RQ-VAE of a fairseq checkpoint, on the CPU, read in torch's safe mode."""
     rqvae = RQVAE(dimension, settings.latent_dim, settings.codebooks, settings.codebook_size)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    state = read_checkpoint(checkpoint)["model"]
     rqvae.load_state_dict({name.removeprefix("rqvae."): tensor for name, tensor in state.items()})
     return rqvae.requires_grad_(False).eval()
