@@ -42,7 +42,7 @@ from preprocess.data.roles import Caption, assign, hold_out, resolve
 from preprocess.data.row_store import RowStore
 from preprocess.data.working_folder import remove, remove_leftovers, working_folder
 from preprocess.encoders import weights_stamp
-from preprocess.identifiers.clustering import BLOCK_ROWS, FIT_ROWS
+from preprocess.identifiers.settings import BLOCK_ROWS, FIT_ROWS
 from preprocess.join.alignment import Alignment
 from preprocess.join.fitting import (
     COMPONENTS,

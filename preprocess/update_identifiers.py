@@ -25,9 +25,10 @@ from preprocess.data.embeddings import COLUMN, Embeddings, check_embeddings, ope
 from preprocess.data.inputs import ItemsFile, match_items
 from preprocess.data.joined_folder import dense_rows, identifier_rows
 from preprocess.identifiers.codec import load_codec
+from preprocess.identifiers.goodness_of_fit import baseline, fit_of
 from preprocess.updating import bundle as on_disk
 from preprocess.updating.data_bin import settle_data_bin, write_pending
-from preprocess.updating.drift import baseline, fit_of, table
+from preprocess.updating.drift import drift_text
 from preprocess.updating.placement import place
 
 JOURNAL = "update.json"
@@ -131,7 +132,7 @@ def add(
     if old is not None:
         report["old"] = old
     manifest = on_disk.add_segment(bundle, placement.values, items, report)
-    lines = [table(report), ""]
+    lines = [drift_text(report), ""]
     for move in report["moves"][:SHOWN]:
         lines.append(f"{move['item_id']}: code {move['from']} is full, took {move['to']}")
     if len(report["moves"]) > SHOWN:

@@ -39,7 +39,9 @@ def build(directory: Path, codec: Codec, unique_size: int = 8, items: int = ITEM
     records = [{"item_id": f"item {i}", "split": ("train", "valid", "test")[i % 3]} for i in range(items)]
     positions = [*codec.positions, *unique_positions(unique.shape[1], unique_size)]
     values, report = np.column_stack([codes, unique]), measure(codes, codec.positions)
-    return write_bundle(directory, values, positions, records, report, codec.tensors(), {"scheme": "coarse-fine", "dimension": WIDTH})
+    return write_bundle(
+        directory, values, positions, records, report, codec.tensors(), {"scheme": "coarse-fine", "dimension": WIDTH}
+    )
 
 
 def make_data_bin(folder: Path) -> Path:

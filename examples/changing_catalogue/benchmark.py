@@ -23,7 +23,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle, unique_position
 from cart_fairseq.files import run_script, sha256, write_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import update_identifiers
-from preprocess.identifiers.codec import ResidualCodec
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 
 SIZE = 128
 SAMPLE, SCALE = 4096, 2**0.5  # rows that codebooks are fitted on; spread of an item minus a centre
@@ -58,7 +58,7 @@ def make_bundle(folder: Path, items: int, dimension: int) -> IdentifierBundle:
     unique = unique_tokens(codes, SIZE)
     positions = [*codec.positions, *unique_positions(unique.shape[1], SIZE)]
     values = np.column_stack([codes, unique])
-    return write_bundle(folder, values, positions, Items(items), {}, codec.tensors(), {"dimension": dimension})
+    return write_bundle(folder, values, positions, Items(items), {}, codec.tensors(), {"scheme": "coarse-fine", "dimension": dimension})
 
 
 def new_items(folder: Path, count: int, dimension: int, first: int) -> list[str]:

@@ -20,11 +20,9 @@ from cart_fairseq.files import run_script, write_json
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.collisions import move_to_free_codes
 from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error
-from preprocess.identifiers.fitting import Settings, fit_codec
+from preprocess.identifiers.fitting import fit_codec, fit_settings
 from preprocess.identifiers.report import measure
-from preprocess.identifiers.rqvae_runner import TrainingSettings, default_batch_size
-
-BLOCK_ROWS = 16_384
+from preprocess.identifiers.settings import BLOCK_ROWS, IdentifierSettings
 
 
 def compare(items: int, scheme: str, epochs: int, sample: int, sizes: int, dimension: int) -> dict[str, Any]:
@@ -39,15 +37,13 @@ def compare(items: int, scheme: str, epochs: int, sample: int, sizes: int, dimen
         dimension: D, of which a sixteenth is used.
     """
     embeddings = cast(Embeddings, ClusteredVectors(items, dimension, used=max(1, dimension // 16)))
-    codebooks = 3 if scheme == "rqvae" else 2
-    training = TrainingSettings(
-        codebooks, sizes, 64, epochs, max(1, epochs * 3 // 5), default_batch_size(min(sample, items)), seed=1
+    settings = IdentifierSettings(
+        scheme=scheme, kmeans_clusters=sizes, codebook_size=sizes, epochs=epochs, train_sample=sample
     )
-    settings = Settings(scheme, sizes, "minibatch", training, False, None, sample, BLOCK_ROWS)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="collisions-") as folder:
         work = Path(folder)
-        codec: Any = fit_codec(embeddings, settings, work)
+        codec = fit_codec(embeddings, fit_settings(settings, items), work)
         fitted = time.perf_counter()
         engine = local_engine(codec, embeddings, BLOCK_ROWS)
         codes, error = encode_catalogue(engine, embeddings.shape, 3, BLOCK_ROWS, work)

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import run_script, write_json
 from preprocess.data.embeddings import Embeddings, open_embeddings
-from preprocess.identifiers.codec import Codec, ResidualCodec, TransformedCodec, load_codec
-from preprocess.identifiers.residual_kmeans import ResidualKMeansCodec
+from preprocess.identifiers.codec import TransformedCodec, load_codec
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
+from preprocess.identifiers.schemes.residual_kmeans import ResidualKMeansCodec
+from preprocess.identifiers.schemes.scheme import Codec
 
 
 def relative_error(points: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:

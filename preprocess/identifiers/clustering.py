@@ -14,12 +14,10 @@ from torch import Tensor
 from cart_fairseq.progress import track
 from cart_fairseq.rqvae.network import nearest
 from preprocess.data.embeddings import Embeddings, RowSubset
+from preprocess.identifiers.settings import BLOCK_ROWS
 
-BLOCK_ROWS = 16_384
 CHUNK_ROWS = 2_048
 """Rows that go through the matrix products at once: their intermediate results stay in the processor's cache."""
-FIT_ROWS = 200_000
-"""Codecs of more rows than this are fitted on a seeded sample of so many, unless told otherwise."""
 BATCH_ROWS_PER_CENTRE = 32
 PASSES = 10
 """Of `partial_fit` over the points."""
@@ -115,7 +113,7 @@ class NearestCentre:
 
 
 @torch.inference_mode()
-def assign(points: Embeddings, centres: NDArray[np.float32]) -> NDArray[np.int32]:
+def nearest_centres(points: Embeddings, centres: NDArray[np.float32]) -> NDArray[np.int32]:
     """Index of the nearest centre of every point, computed in blocks.
 
     Args:

@@ -10,7 +10,6 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,28 +17,10 @@ from numpy.typing import NDArray
 from cart_fairseq.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
+from preprocess.identifiers.schemes.scheme import Codec
 
 CONSIDERED = 1024
 """So many items of a prefix may move, or four for every place that is free; of more, the first in row order."""
-
-
-class LevelledCodec(Protocol):
-    """A codec whose every level picks the nearest of some codewords, so that the second nearest makes sense too."""
-
-    @property
-    def codewords(self) -> list[int]:
-        """How many there are on each of the C levels."""
-
-    def distances(self, embeddings: NDArray[np.floating], codes: NDArray[np.int32], level: int) -> NDArray[np.float32]:
-        """Squared distances of rows to the codewords of a level, given their values on the levels before.
-
-        Args:
-            embeddings: (n, D).
-            codes: (n, C) int32, of which only the first `level` columns are looked at.
-
-        Returns:
-            (n, codewords) float32.
-        """
 
 
 @dataclass(frozen=True)
@@ -55,12 +36,12 @@ class Reassignment:
 
 
 def move_to_free_codes(
-    codec: LevelledCodec, embeddings: Embeddings, codes: NDArray[np.int32], folder: Path | None = None
+    codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32], folder: Path | None = None
 ) -> Reassignment:
     """Move items that share a code to free ones.
 
     Args:
-        codec: what `codes` come from.
+        codec: of a movable scheme, whose every combination of codewords is a code; what `codes` come from.
         embeddings: (N, D) float16 or float32, read in blocks, at most once for each pair of levels.
         codes: (N, C) int32; not changed.
         folder: where a temporary file of float32 distances may lie, one row for each item that shares its code.
@@ -82,7 +63,7 @@ def move_to_free_codes(
 
 
 def choose_values(
-    codec: LevelledCodec,
+    codec: Codec,
     embeddings: Embeddings,
     codes: NDArray[np.int32],
     rows: NDArray[np.int64],
@@ -123,12 +104,12 @@ def choose_values(
                 own = cost[np.arange(len(here)), codes[rows[here], level]]
                 may = all_but_nearest(codes[rows[here]], own)
                 here, cost = here[may], cost[may] - own[may][:, None]
-            choice[here] = settle(cost, room[slot[order[part[0]]]])
+            choice[here] = choose_greedily(cost, room[slot[order[part[0]]]])
     return choice
 
 
 def free_codes(
-    codec: LevelledCodec,
+    codec: Codec,
     codes: NDArray[np.int32],
     of_row: NDArray[np.int64],
     wanted: NDArray[np.int64],
@@ -146,10 +127,10 @@ def free_codes(
     Returns:
         (n, codewords) int64.
     """
-    settled = np.isin(of_row, wanted)
+    occupying = np.isin(of_row, wanted)
     if without is not None:
-        settled[without] = False
-    rows = np.flatnonzero(settled)
+        occupying[without] = False
+    rows = np.flatnonzero(occupying)
     groups = PrefixGroups.of(codes[rows])
     one_of_each = rows[groups.order[groups.starts[:-1]]] if len(rows) else rows
     below = min(math.prod(codec.codewords[level + 1 :]), 2**62)
@@ -160,7 +141,7 @@ def free_codes(
 
 def fill_distances(
     distances: NDArray[np.float32],
-    codec: LevelledCodec,
+    codec: Codec,
     embeddings: Embeddings,
     codes: NDArray[np.int32],
     rows: NDArray[np.int64],
@@ -174,7 +155,7 @@ def fill_distances(
         here = ascending[part]
         if len(here):
             points = np.asarray(embeddings[block])[here - block.start]
-            distances[order[part]] = codec.distances(points, codes[here], level)
+            distances[order[part]] = codec.distances(points, codes[here, :level])
 
 
 def all_but_nearest(codes: NDArray[np.int32], own: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -193,7 +174,7 @@ def all_but_nearest(codes: NDArray[np.int32], own: NDArray[np.float32]) -> NDArr
     return np.sort(order[leaves])
 
 
-def settle(cost: NDArray[np.float32], room: NDArray[np.int64]) -> NDArray[np.int32]:
+def choose_greedily(cost: NDArray[np.float32], room: NDArray[np.int64]) -> NDArray[np.int32]:
     """Give items values, greedily and no value more items than it has room for.
 
     In every round each item asks for the cheapest value with room; of more items than fit, the cheapest are taken.
@@ -205,7 +186,7 @@ def settle(cost: NDArray[np.float32], room: NDArray[np.int64]) -> NDArray[np.int
     Returns:
         (n,) int32; -1 where there was no room left.
 
-    >>> settle(np.array([[1, 5, 9], [2, 3, 9], [0, 8, 9]], dtype=np.float32), np.array([1, 1, 0]))
+    >>> choose_greedily(np.array([[1, 5, 9], [2, 3, 9], [0, 8, 9]], dtype=np.float32), np.array([1, 1, 0]))
     array([-1,  1,  0], dtype=int32)
     """
     room = room.copy()

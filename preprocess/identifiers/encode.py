@@ -15,7 +15,7 @@ from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.clustering import chunks
-from preprocess.identifiers.codec import Codec, TransformedCodec
+from preprocess.identifiers.schemes.scheme import Codec
 
 CHECKPOINT_BLOCKS = 16
 """Finished blocks between two times that results are put safely on disk."""
@@ -43,10 +43,9 @@ class BlockEncoder:
 
         Where the codec normalises, of the normalised rows.
         """
-        transform = self.codec.transform if isinstance(self.codec, TransformedCodec) else None
         parts = []
         for rows, chunk in chunks(block):
-            chunk = transform.normalised(chunk) if transform else chunk
+            chunk = self.codec.normalised(chunk)
             mean = chunk.mean(dim=0)
             spread = (chunk - mean).square_().sum()
             error = chunk.sub(torch.from_numpy(self.codec.decode(codes[rows]))).square_().sum()

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from preprocess.data.embeddings import open_embeddings
-from preprocess.identifiers.codec import Codec
 from preprocess.identifiers.encode import BlockEncoder, Engine, Result
+from preprocess.identifiers.schemes.scheme import Codec
 
 
 class RayEncoder:

@@ -77,7 +77,7 @@ def refuse_collapse(report: dict[str, Any], tree: bool) -> None:
         )
 
 
-def table(report: dict[str, Any]) -> str:
+def report_text(report: dict[str, Any]) -> str:
     """The report as text, for people."""
     lines = [f"{'level':<8}{'size':>8}{'used':>8}{'utilisation':>14}{'perplexity':>13}"]
     for level in report["levels"]:

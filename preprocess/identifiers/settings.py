@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from preprocess.data.arguments import check_choice, check_numbers
+from preprocess.data.fields import EMBEDDING_COLUMN
 
 SCHEME_HELP = {
     "coarse-fine": "k-means, then an RQ-VAE of the residuals",
@@ -75,7 +76,7 @@ class IdentifierSettings:
     unique_size: int = 128
     seed: int = 1
     allow_collapse: bool = False
-    embedding_column: str = "embedding"
+    embedding_column: str = EMBEDDING_COLUMN
 
     def __post_init__(self) -> None:
         check_choice(self, "scheme", SCHEME_HELP)

@@ -7,66 +7,13 @@ quantisation, and crowd on the same codes, where only their unique token tells t
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from preprocess.data.embeddings import Embeddings
-from preprocess.identifiers.clustering import NearestCentre, chunks, sample_rows
-from preprocess.identifiers.codec import Codec, TransformedCodec
-
-BASELINE_ROWS = 10_000
-"""Old items that new ones are compared with, at most."""
 RETRAIN_ERROR = 1.25
 """Times the old items' mean squared error, or 95th percentile of distances, from which new ones call for a new codec."""
 RETRAIN_MOVED = 0.01
 """Share of items on full codes from which identifiers say less than they could."""
 RETRAIN_GROWTH = 0.5
 """Share of added items in the catalogue from which the codec describes a minority."""
-
-
-@torch.inference_mode()
-def fit_of(codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32]) -> dict[str, Any]:
-    """How well (n, C) codes describe (n, D) embeddings.
-
-    Returns:
-        items; centre_distance: `mean`, `p50` and `p95` of the distances to the nearest centre of the first level;
-        squared_error: mean squared distance to the decoded code. Where the codec transforms embeddings, after that.
-    """
-    transform = codec.transform if isinstance(codec, TransformedCodec) else None
-    inner = codec.inner if isinstance(codec, TransformedCodec) else codec
-    centres = first_centres(inner)
-    find, of_centre = NearestCentre(centres), torch.from_numpy(centres)
-    distances, errors = np.empty(len(embeddings)), np.empty(len(embeddings))
-    for rows, chunk in chunks(embeddings):
-        points = torch.from_numpy(transform(chunk.numpy())) if transform else chunk
-        distances[rows] = (points - of_centre[find(points)]).norm(dim=1).numpy()
-        errors[rows] = (points - torch.from_numpy(inner.decode(codes[rows]))).square().sum(dim=1).numpy()
-    p50, p95 = np.percentile(distances, [50, 95])
-    return {
-        "items": len(embeddings),
-        "centre_distance": {"mean": float(distances.mean()), "p50": float(p50), "p95": float(p95)},
-        "squared_error": float(errors.mean()),
-    }
-
-
-def baseline(codec: Codec, embeddings: Embeddings, seed: int = 1) -> dict[str, Any]:
-    """`fit_of` a seeded sample of old items' embeddings (N, D)."""
-    sample = sample_rows(embeddings, BASELINE_ROWS, seed)
-    return fit_of(codec, sample, codec.encode(sample))
-
-
-def first_centres(codec: Codec) -> NDArray[np.float32]:
-    """(K, D) float32, the centres of a codec's first level; for schemes that have no such level, one for all."""
-    tensors = codec.tensors()
-    if "tree.centres" in tensors:
-        first, children = tensors["tree.first_child"][0], tensors["tree.children"][0]
-        return tensors["tree.centres"][first : first + max(1, children)]
-    for name in ("centres", "levels.0", "atomic.mean"):
-        if name in tensors:
-            return tensors[name]
-    raise ValueError(
-        f"no centres among the codec's tensors ({', '.join(sorted(tensors))}); build the identifiers again"
-    )
 
 
 def advice(report: dict[str, Any]) -> list[str]:
@@ -105,7 +52,7 @@ def ratio(new: float, old: float) -> float:
     return 1.0 if new == old else float(np.divide(new, old)) if old else float("inf")
 
 
-def table(report: dict[str, Any]) -> str:
+def drift_text(report: dict[str, Any]) -> str:
     """The report as text, for people."""
     columns = [("new items", report["new"])] + ([("old items", report["old"])] if "old" in report else [])
     lines = ["".join([f"{'':<34}", *(f"{name:>12}" for name, _ in columns)])]

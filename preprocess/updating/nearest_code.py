@@ -5,15 +5,13 @@ before, and below it again the nearest; and so on.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
-from preprocess.identifiers.codec import Codec, TransformedCodec, TreeCodec
-from preprocess.identifiers.collisions import LevelledCodec
+from preprocess.identifiers.schemes.scheme import Codec
 
 Prefix = tuple[int, ...]
 
@@ -42,7 +40,7 @@ def nearest_codes(
     with Progress(len(codes), "finding codes with room", "items") as progress:
         for block in blocks(*embeddings.shape):
             points = np.asarray(embeddings[block], dtype=np.float32)
-            distances = level_distances(codec, points, codes[block, :-1])
+            distances = codec.distances(points, codes[block, :-1])
             for row, code in enumerate(codes[block].tolist()):
                 found[block.start + row] = search.take(points[row : row + 1], code, distances[row])
                 progress.update()
@@ -103,7 +101,7 @@ class NearestCode:
     def _below(self, embedding: NDArray[np.float32], prefix: Prefix) -> Prefix | None:
         if prefix in self.full:
             return None
-        distances = level_distances(self.codec, embedding, np.array([prefix], dtype=np.int32).reshape(1, -1))[0]
+        distances = self.codec.distances(embedding, np.array([prefix], dtype=np.int32).reshape(1, -1))[0]
         if len(prefix) == self.length - 1:
             return self._last(prefix, distances)
         for value in np.argsort(distances, kind="stable").tolist():
@@ -112,36 +110,3 @@ class NearestCode:
                 return found
         self.full.add(prefix)
         return None
-
-
-def level_distances(codec: Codec, points: NDArray[np.float32], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Squared distances of what prefixes leave of items to the codewords of the next level.
-
-    Args:
-        points: (n, D).
-        prefixes: (n, level) int32, the values before.
-
-    Returns:
-        (n, values) float32; infinite for a value that no code has there.
-    """
-    level = prefixes.shape[1]
-    if isinstance(codec, TransformedCodec):
-        return level_distances(codec.inner, codec.transform(points), prefixes)
-    if isinstance(codec, TreeCodec):
-        return tree_distances(codec, points, prefixes)
-    padded = np.pad(prefixes, ((0, 0), (0, len(codec.positions) - level)))
-    return cast(LevelledCodec, codec).distances(points, padded, level)
-
-
-def tree_distances(codec: TreeCodec, points: NDArray[np.float32], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
-    """`level_distances` to the children of the nodes that paths lead to; where there is none, the path goes on with 0."""
-    distances = np.full((len(points), codec.sizes[prefixes.shape[1]]), np.inf, dtype=np.float32)
-    nodes = np.zeros(len(points), dtype=np.int64)
-    for column in prefixes.T:
-        nodes = np.where(codec.children[nodes] > 0, codec.first_child[nodes] + column, nodes)
-    for row, (point, node) in enumerate(zip(points, nodes.tolist(), strict=True)):
-        first, children = codec.first_child[node], codec.children[node]
-        distances[row, :children] = np.square(codec.centres[first : first + children] - point).sum(axis=1)
-        if not children:
-            distances[row, 0] = 0
-    return distances

@@ -19,8 +19,8 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.catalogue.trie_build import WORD_BITS, bits_of, blocks, pack
 from preprocess.data.embeddings import Embeddings, RowSubset
-from preprocess.identifiers.codec import Codec
 from preprocess.identifiers.prefix_groups import PrefixGroups
+from preprocess.identifiers.schemes.scheme import Codec
 from preprocess.updating.nearest_code import nearest_codes
 
 

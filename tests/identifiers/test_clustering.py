@@ -1,11 +1,11 @@
-"""preprocess.identifiers.clustering, and the tree of clusters that the codec builds with it."""
+"""preprocess.identifiers.clustering, and the tree of clusters that is built with it."""
 
 import numpy as np
 import pytest
-from test_build_identifiers import ITEMS, points
+from building import ITEMS, points
 
-from preprocess.identifiers.clustering import assign, fit_centres
-from preprocess.identifiers.codec import TreeCodec
+from preprocess.identifiers.clustering import fit_centres, nearest_centres
+from preprocess.identifiers.schemes.tree import TreeCodec
 
 
 def test_tree_separates_distinct_items_and_decodes_to_node_centres():
@@ -30,6 +30,6 @@ def test_k_means_repeats_itself_and_assigns_the_nearest_centre_far_from_the_orig
     centres = fit_centres(embeddings, 8, method, seed=1)
     np.testing.assert_array_equal(centres, fit_centres(embeddings, 8, method, seed=1))
     distances = np.linalg.norm(embeddings[:, None].astype(np.float64) - centres[None], axis=2)
-    found = assign(embeddings, centres)
+    found = nearest_centres(embeddings, centres)
     np.testing.assert_allclose(distances[np.arange(ITEMS), found], distances.min(axis=1), rtol=1e-3)
     assert len(np.unique(found)) == 8

@@ -7,8 +7,11 @@ import torch
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.identifiers import encode
 from preprocess.identifiers.clustering import CHUNK_ROWS
-from preprocess.identifiers.codec import ResidualCodec, TransformedCodec, TreeCodec, restore_codec
+from preprocess.identifiers.codec import TransformedCodec, restore_codec
 from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
+from preprocess.identifiers.schemes.named import SCHEMES
+from preprocess.identifiers.schemes.tree import TreeCodec
 from preprocess.identifiers.transform import Transform
 
 ROWS, WIDTH, BLOCK = 70, 6, 16
@@ -36,8 +39,8 @@ def test_blocks_give_what_the_whole_gives(tmp_path, number):
     engine = local_engine(codec, embeddings, BLOCK)
     codes, error = encode_catalogue(engine, (ROWS, WIDTH), len(codec.positions), BLOCK, tmp_path)
     np.testing.assert_array_equal(codes, codec.encode(embeddings))
-    restored = restore_codec(codec.tensors(), codec.positions)
-    assert restored is not None
+    scheme = SCHEMES["hierarchical-kmeans" if number % 2 else "coarse-fine"]
+    restored = restore_codec(scheme, codec.tensors(), codec.positions)
     np.testing.assert_array_equal(restored.encode(embeddings), codes)
     # The figure, by its definition, in float64.
     target = embeddings.astype(np.float64)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_build_identifiers import CODES, SMALL, catalogue, points
+from building import CODES, build, points, write_catalogue
 from test_encode import BLOCK, residual_codec
 
-from preprocess import build_identifiers
-from preprocess.identifiers.codec import ResidualCodec
 from preprocess.identifiers.encode import encode_catalogue, local_engine
 from preprocess.identifiers.ray_engine import ray_engine
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -82,10 +81,10 @@ def test_values_are_the_local_ones_though_a_node_is_lost(tmp_path, cluster):
     np.testing.assert_array_equal(codes, expected)
     assert error == expected_error
 
-    # The command, on what is left of the cluster.
-    argv = [*catalogue(tmp_path, points()), *SMALL, "--scheme", "hierarchical-kmeans", "--block-rows", "16"]
-    build_identifiers.main([*argv, "--engine", "ray"])
-    build_identifiers.main([*argv, "--output", str(tmp_path / "local-identifiers")])
+    # The step, on what is left of the cluster.
+    write_catalogue(tmp_path, points())
+    build(tmp_path, scheme="hierarchical-kmeans", block_rows=16, engine="ray")
+    build(tmp_path, "local-identifiers", scheme="hierarchical-kmeans", block_rows=16)
     for file in CODES:
         found, wanted = ((tmp_path / name / file).read_bytes() for name in ("identifiers", "local-identifiers"))
         assert found == wanted, file

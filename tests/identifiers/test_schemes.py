@@ -1,6 +1,5 @@
 """Every scheme of build_identifiers: identifiers are unique, of one length and decodable, in degenerate catalogues too."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,33 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from building import WIDTH, build, write_catalogue
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import run_script
 from cart_fairseq.rqvae.network import RQVAE
-from preprocess import build_identifiers
-from preprocess.identifiers import fitting
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.encode import reconstruction_error
-from preprocess.identifiers.rqvae_runner import TrainingSettings
+from preprocess.identifiers.schemes import coarse_fine
+from preprocess.identifiers.schemes.named import SCHEMES
+from preprocess.identifiers.settings import SCHEME_HELP, RQVAESettings
 
-WIDTH = 6
-SMALL = ["--kmeans-clusters", "8", "--codebook-size", "8", "--latent-dim", "4", "--unique-size", "32"]
+MOVABLE = [name for name, scheme in SCHEMES.items() if scheme.movable]
 
 
 @pytest.fixture(autouse=True)
 def untrained(monkeypatch):
     """The RQ-VAE as it is before its first update, with fitted codebooks."""
 
-    def train(residuals: Path, work: Path, settings: TrainingSettings, *rest: Any) -> RQVAE:
+    def train(residuals: Path, work: Path, settings: RQVAESettings, *rest: Any) -> RQVAE:
         rows = np.load(residuals, mmap_mode="r")
         torch.manual_seed(settings.seed)
         rqvae = RQVAE(rows.shape[1], settings.latent_dim, settings.codebooks, settings.codebook_size)
         rqvae.initialise_codebooks(torch.from_numpy(rows[:5000]), settings.seed)
         return rqvae.requires_grad_(False).eval()
 
-    monkeypatch.setattr(fitting, "train_rqvae", train)
+    monkeypatch.setattr(coarse_fine, "train_rqvae", train)
 
 
 def points(count: int) -> np.ndarray:
@@ -43,15 +41,8 @@ def points(count: int) -> np.ndarray:
     return blobs.astype(np.float32)
 
 
-def build(folder: Path, embeddings: np.ndarray, *options: str) -> IdentifierBundle:
-    np.save(folder / "embeddings.npy", embeddings)
-    rows = "".join(json.dumps({"item_id": f"item {i}"}) + "\n" for i in range(len(embeddings)))
-    (folder / "items.jsonl").write_text(rows, encoding="utf-8")
-    paths = {"--embeddings": "embeddings.npy", "--items": "items.jsonl", "--output": "identifiers"}
-    build_identifiers.main(
-        [part for option, name in paths.items() for part in (option, str(folder / name))] + [*SMALL, *options]
-    )
-    return IdentifierBundle.load(folder / "identifiers")
+def make(folder: Path, embeddings: np.ndarray, **changes: Any) -> IdentifierBundle:
+    return build(write_catalogue(folder, embeddings), **changes).bundle
 
 
 def check(bundle: IdentifierBundle, embeddings: np.ndarray) -> None:
@@ -84,7 +75,7 @@ def check(bundle: IdentifierBundle, embeddings: np.ndarray) -> None:
 )
 def test_identifiers_of_the_other_schemes(tmp_path, scheme, positions):
     embeddings = points(120)
-    bundle = build(tmp_path, embeddings, "--scheme", scheme)
+    bundle = make(tmp_path, embeddings, scheme=scheme)
     check(bundle, embeddings)
     assert [(p.name, p.size) for p in bundle.positions] == positions
     report = bundle.report
@@ -104,15 +95,14 @@ DEGENERATE = {
     "fewer items than clusters": points(5),
     "100,000 on one code": np.concatenate([points(50), np.full((100_000, WIDTH), 3, dtype=np.float32)]),
 }
-RESOLVED = [(scheme, "unique") for scheme in build_identifiers.SCHEMES]
-RESOLVED += [(scheme, "nearest-free") for scheme in build_identifiers.MOVABLE]
+RESOLVED = [(scheme, "unique") for scheme in SCHEMES]
+RESOLVED += [(scheme, "nearest-free") for scheme in MOVABLE]
 
 
 @pytest.mark.parametrize("embeddings", DEGENERATE.values(), ids=DEGENERATE)
 @pytest.mark.parametrize(("scheme", "collisions"), RESOLVED)
 def test_degenerate_catalogues(tmp_path, scheme, collisions, embeddings):
-    options = ["--scheme", scheme, "--collisions", collisions, "--allow-collapse", "--unique-size", "16"]
-    bundle = build(tmp_path, embeddings, *options)
+    bundle = make(tmp_path, embeddings, scheme=scheme, collisions=collisions, allow_collapse=True, unique_size=16)
     check(bundle, embeddings)
     if len(embeddings) > 100_000 and scheme != "atomic":
         # equal items may fall on two codes, where two centres are as near as rounding can tell
@@ -122,16 +112,16 @@ def test_degenerate_catalogues(tmp_path, scheme, collisions, embeddings):
         assert bundle.length == len(load_codec(bundle).positions) + math.ceil(math.log(most, base))
 
 
-@pytest.mark.parametrize("extra", [[], ["--normalize", "--pca", "4"]], ids=["plain", "normalised, pca"])
-@pytest.mark.parametrize("scheme", build_identifiers.MOVABLE)
-def test_collisions_move_to_free_codes_and_the_cost_is_reported(tmp_path, capsys, scheme, extra):
+@pytest.mark.parametrize("extra", [{}, {"normalize": True, "pca": 4}], ids=["plain", "normalised, pca"])
+@pytest.mark.parametrize("scheme", MOVABLE)
+def test_collisions_move_to_free_codes_and_the_cost_is_reported(tmp_path, scheme, extra):
     embeddings = points(300)
-    options = ["--scheme", scheme, *extra, "--allow-collapse"]
-    unique = build(tmp_path, embeddings, *options)
+    unique = make(tmp_path, embeddings, scheme=scheme, allow_collapse=True, **extra)
     codes = np.array(unique.values[:, :3])
     before = dict(unique.report)
     assert before["collision_rate"] > 0.1
-    moved = build(tmp_path, embeddings, *options, "--collisions", "nearest-free")
+    built = build(tmp_path, scheme=scheme, allow_collapse=True, collisions="nearest-free", **extra)
+    moved = built.bundle
     check(moved, embeddings)
     after, figures = moved.report, moved.report["nearest_free"]
     assert after["collision_rate"] < before["collision_rate"] / 2
@@ -144,29 +134,41 @@ def test_collisions_move_to_free_codes_and_the_cost_is_reported(tmp_path, capsys
     # Nobody moves who had a code alone.
     _, group, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     assert (counts[group.reshape(-1)][changed] > 1).all()
-    assert f"moved to free codes   {changed.sum()} items" in capsys.readouterr().out
+    assert f"moved to free codes   {changed.sum()} items" in built.summary
 
 
 @pytest.mark.parametrize("scheme", ["hierarchical-kmeans", "atomic", "structured"])
-def test_schemes_without_free_codes_cannot_move_items(tmp_path, capsys, scheme):
-    with pytest.raises(SystemExit) as stop:
-        build(tmp_path, points(30), "--scheme", scheme, "--collisions", "nearest-free")
-    assert stop.value.code == 2
-    assert "nearest-free needs one of the schemes coarse-fine" in capsys.readouterr().err
+def test_schemes_without_free_codes_cannot_move_items(tmp_path, scheme):
+    message = "--collisions nearest-free needs one of the schemes coarse-fine, rqvae, residual-kmeans"
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, points(30), scheme=scheme, collisions="nearest-free")
 
 
 @pytest.mark.parametrize(
     ("scheme", "count", "words"),
     [("structured", 9, "9 items are too few for a tree of 10"), ("residual-kmeans", 1, "only 1 item")],
 )
-def test_too_few_items_are_refused(tmp_path, capsys, scheme, count, words):
-    def script() -> None:
-        build(tmp_path, points(count), "--scheme", scheme)
-
-    with pytest.raises(SystemExit):
-        run_script(script)
-    assert words in capsys.readouterr().err
+def test_too_few_items_are_refused(tmp_path, scheme, count, words):
+    with pytest.raises(ValueError, match=words):
+        make(tmp_path, points(count), scheme=scheme)
 
 
 def test_atomic_identifiers_need_no_clusters(tmp_path):
-    check(build(tmp_path, points(1), "--scheme", "atomic"), points(1))
+    check(make(tmp_path, points(1), scheme="atomic"), points(1))
+
+
+def test_every_scheme_of_the_command_line_is_there_under_its_name():
+    assert list(SCHEMES) == list(SCHEME_HELP)
+    assert all(scheme.name == name for name, scheme in SCHEMES.items())
+
+
+def test_a_codec_is_restored_by_the_scheme_that_its_bundle_names(tmp_path):
+    bundle = make(tmp_path, points(30), scheme="residual-kmeans")
+    for settings, message in (
+        ({}, r"codec\.json: names no scheme, so there is no codec in it; build the identifiers again"),
+        ({"scheme": "trie"}, r"codec\.json: scheme is 'trie', not one of coarse-fine, rqvae"),
+        ({"scheme": "atomic"}, r"codec\.safetensors: lacks the tensor 'atomic\.mean'"),
+    ):
+        bundle.codec_settings = settings
+        with pytest.raises(ValueError, match=message):
+            load_codec(bundle)

@@ -8,9 +8,10 @@ from test_placement import CODECS, POINTS
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json
 from preprocess import build_identifiers, update_identifiers
-from preprocess.identifiers.assigned import AtomicCodec
 from preprocess.identifiers.codec import TransformedCodec, load_codec
-from preprocess.updating.drift import RETRAIN_ERROR, RETRAIN_MOVED, advice, baseline, first_centres, fit_of, table
+from preprocess.identifiers.goodness_of_fit import baseline, fit_of
+from preprocess.identifiers.schemes.grace import AtomicCodec
+from preprocess.updating.drift import RETRAIN_ERROR, RETRAIN_MOVED, advice, drift_text
 
 SCHEMES = {**CODECS, "atomic": AtomicCodec.fit(POINTS)}
 
@@ -22,7 +23,7 @@ def test_figures_equal_a_loop_over_the_items(name):
     points, inner = POINTS, codec
     if isinstance(codec, TransformedCodec):
         points, inner = codec.transform(POINTS), codec.inner
-    centres, decoded = first_centres(inner), inner.decode(codes)
+    centres, decoded = codec.first_centres, inner.decode(codes)
     distances = [min(float(np.linalg.norm(point - centre)) for centre in centres) for point in points]
     found = fit_of(codec, POINTS, codes)
     assert found["items"] == 40
@@ -33,8 +34,8 @@ def test_figures_equal_a_loop_over_the_items(name):
 
 
 def test_the_first_level_has_as_many_centres_as_values():
-    assert [len(first_centres(SCHEMES[name])) for name in ("rqvae", "coarse-fine", "tree", "atomic")] == [1, 3, 3, 1]
-    np.testing.assert_array_equal(first_centres(SCHEMES["tree"]), SCHEMES["tree"].centres[1:4])
+    assert [len(SCHEMES[name].first_centres) for name in ("rqvae", "coarse-fine", "tree", "atomic")] == [1, 3, 3, 1]
+    np.testing.assert_array_equal(SCHEMES["tree"].first_centres, SCHEMES["tree"].centres[1:4])
 
 
 def report(error=1.0, p95=1.0, moved=0.0, added=0.1):
@@ -60,7 +61,7 @@ def report(error=1.0, p95=1.0, moved=0.0, added=0.1):
 def test_advice_follows_the_thresholds(changes, sentence):
     (line,) = advice(report(**changes))
     assert sentence in line
-    assert line in table(report(**changes))
+    assert line in drift_text(report(**changes))
 
 
 def test_without_old_items_nothing_is_claimed_about_them():
@@ -68,7 +69,7 @@ def test_without_old_items_nothing_is_claimed_about_them():
     assert advice(alone) == [
         "How the old items fit is not known: give --reference, embeddings of old items, to compare with."
     ]
-    assert "old items that share their code: 25.0%" in table(alone)
+    assert "old items that share their code: 25.0%" in drift_text(alone)
 
 
 def test_what_the_old_items_fit_is_written_when_they_are_built_and_compared_with_later(tmp_path, capsys):

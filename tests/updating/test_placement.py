@@ -7,11 +7,12 @@ import pytest
 from changing import WIDTH, embed, make_codec
 
 from cart_fairseq.catalogue.identifiers import unique_positions, unique_tokens, write_bundle
-from preprocess.identifiers.assigned import AtomicCodec
-from preprocess.identifiers.codec import ResidualCodec, TransformedCodec, TreeCodec
-from preprocess.identifiers.residual_kmeans import ResidualKMeansCodec
+from preprocess.identifiers.codec import TransformedCodec
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
+from preprocess.identifiers.schemes.grace import AtomicCodec
+from preprocess.identifiers.schemes.residual_kmeans import ResidualKMeansCodec
+from preprocess.identifiers.schemes.tree import TreeCodec
 from preprocess.identifiers.transform import Transform
-from preprocess.updating.nearest_code import level_distances
 from preprocess.updating.placement import place, rows_beginning_with
 
 POINTS = np.random.default_rng(3).standard_normal((40, WIDTH)).astype(np.float32)
@@ -39,7 +40,7 @@ def codes_of(codec):
     for code in itertools.product(*map(range, sizes)):
         inside = True
         for level in range(len(code)):
-            distances = level_distances(codec, POINTS[:1], np.array([code[:level]], dtype=np.int32).reshape(1, -1))[0]
+            distances = codec.distances(POINTS[:1], np.array([code[:level]], dtype=np.int32).reshape(1, -1))[0]
             inside &= code[level] < len(distances) and bool(np.isfinite(distances[code[level]]))
         if inside:
             found.append(code)
@@ -53,7 +54,7 @@ def greedy(codec, point, code, room):
         if options:
             for level in range(kept, len(code)):
                 prefix = np.array([options[0][:level]], dtype=np.int32).reshape(1, -1)
-                distances = level_distances(codec, point[None], prefix)[0]
+                distances = codec.distances(point[None], prefix)[0]
                 best = min({option[level] for option in options}, key=lambda value: distances[value])
                 options = [option for option in options if option[level] == best]
             return options[0]
@@ -93,7 +94,7 @@ def test_items_on_full_codes_take_the_nearest_with_room(tmp_path, name):
 def test_distances_on_the_last_level_are_those_to_the_decoded_codes(name):
     codec = CODECS[name]
     prefixes = codec.encode(POINTS)[:, :-1]
-    distances = level_distances(codec, POINTS, prefixes)
+    distances = codec.distances(POINTS, prefixes)
     points, inner = POINTS, codec
     if isinstance(codec, TransformedCodec):
         points, inner = codec.transform(POINTS), codec.inner
@@ -107,7 +108,7 @@ def test_distances_on_the_last_level_are_those_to_the_decoded_codes(name):
 def test_the_nearest_codeword_of_every_level_is_the_codec_s_own(name):
     codes = CODECS[name].encode(POINTS)
     for level in range(codes.shape[1]):
-        distances = level_distances(CODECS[name], POINTS, codes[:, :level])
+        distances = CODECS[name].distances(POINTS, codes[:, :level])
         np.testing.assert_array_equal(distances.argmin(axis=1), codes[:, level])
 
 

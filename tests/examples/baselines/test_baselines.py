@@ -12,7 +12,9 @@ import torch
 
 from cart_fairseq.catalogue.identifiers import Position, unique_tokens, write_bundle
 from cart_fairseq.rqvae.network import RQVAE
-from preprocess.identifiers.codec import ResidualCodec, TreeCodec, load_codec
+from preprocess.identifiers.codec import load_codec
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
+from preprocess.identifiers.schemes.tree import TreeCodec
 
 SCRIPT = Path(__file__).resolve().parents[3] / "examples" / "flickr8k" / "baselines.py"
 THINGS = [
@@ -64,7 +66,8 @@ def write_tree_bundle(data: Path, directory: Path, sizes: list[int]) -> TreeCode
     codec = TreeCodec.fit(embeddings, sizes, "lloyd", 1)
     codes = codec.encode(embeddings)
     positions = [*codec.positions, Position("u", 64)]
-    write_bundle(directory, np.hstack([codes, unique_tokens(codes, 64)]), positions, items, {}, codec.tensors(), {})
+    values, made_by = np.hstack([codes, unique_tokens(codes, 64)]), {"scheme": "hierarchical-kmeans"}
+    write_bundle(directory, values, positions, items, {}, codec.tensors(), made_by)
     return codec
 
 
@@ -121,7 +124,8 @@ def test_codec_of_a_bundle_decodes_as_the_one_it_was_built_with(baselines, tmp_p
     values = np.hstack([codes, unique_tokens(codes, 64)])
     items = [{"item_id": str(row)} for row in range(30)]
     positions = [*codec.positions, Position("u", 64)]
-    bundle = write_bundle(tmp_path / "identifiers", values, positions, items, {}, codec.tensors(), {})
+    made_by = {"scheme": "coarse-fine" if clusters else "rqvae"}
+    bundle = write_bundle(tmp_path / "identifiers", values, positions, items, {}, codec.tensors(), made_by)
     np.testing.assert_allclose(baselines.reconstruct(bundle), codec.decode(codes), rtol=1e-6)
 
 

@@ -11,8 +11,8 @@ from conftest import load_example
 
 from cart_fairseq.catalogue.identifiers import unique_positions, unique_tokens, write_bundle
 from cart_fairseq.rqvae.network import RQVAE
-from preprocess.identifiers.codec import ResidualCodec
-from preprocess.identifiers.residual_kmeans import ResidualKMeansCodec
+from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
+from preprocess.identifiers.schemes.residual_kmeans import ResidualKMeansCodec
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "identifiers"
 
@@ -56,7 +56,7 @@ def test_codebooks_fitted_by_k_means_are_as_good_as_faiss(scripts, tmp_path, cap
     items = [{"item_id": str(row)} for row in range(len(points))]
     positions = [*codec.positions, *unique_positions(unique.shape[1], 8)]
     write_bundle(
-        tmp_path / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, codec.tensors(), {}
+        tmp_path / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, codec.tensors(), {"scheme": "coarse-fine"}
     )
     argv = ["--identifiers", tmp_path / "identifiers", "--embeddings", tmp_path / "embeddings.npy"]
     scripts["quantisation"].main([str(part) for part in [*argv, "--json", tmp_path / "out.json"]])

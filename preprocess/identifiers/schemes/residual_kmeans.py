@@ -1,10 +1,12 @@
-"""Residual k-means: what the RQ-VAE does, without its network – k-means of what the levels before have left over.
+"""Residual k-means: k-means of what the levels before have left over, as the RQ-VAE does without its network.
 
-The scheme `residual-kmeans`; beside `codec.ResidualCodec` it shows what the autoencoder adds to plain residual
-quantisation (Juang and Gray, 1982).
+It is no scheme of the paper; beside coarse-fine it shows what the autoencoder adds to plain residual quantisation (Juang
+and Gray, 1982).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,14 +14,16 @@ from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.identifiers import Position
 from preprocess.data.embeddings import Embeddings
-from preprocess.identifiers.clustering import BLOCK_ROWS, NearestCentre, assign, chunks, fit_centres, sample_rows
+from preprocess.identifiers.clustering import NearestCentre, chunks, fit_centres, nearest_centres, sample_rows
+from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme
+from preprocess.identifiers.settings import BLOCK_ROWS, FitSettings
 
 ROWS_PER_CENTRE = 256
 """Of the sample that all levels but the first are fitted on."""
 
 
 @dataclass
-class ResidualKMeansCodec:
+class ResidualKMeansCodec(Codec):
     """Nearest centre of the embedding, then nearest centres of what is left, level after level.
 
     centres: for each level (at most its size, D) float32.
@@ -46,7 +50,7 @@ class ResidualKMeansCodec:
         centres = [fit_centres(points, sizes[0], method, seed, block_rows)]
         left = np.array(sample_rows(points, ROWS_PER_CENTRE * max(sizes), seed)[:], dtype=np.float32)
         for level, size in enumerate(sizes[1:], start=1):
-            left -= centres[-1][assign(left, centres[-1])]
+            left -= centres[-1][nearest_centres(left, centres[-1])]
             centres.append(fit_centres(left, size, "lloyd", seed + level))
         return cls(centres, list(sizes))
 
@@ -68,25 +72,52 @@ class ResidualKMeansCodec:
         return codes
 
     def decode(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        """(n, levels) int32 -> (n, D) float32, the sum of the centres."""
-        return self._sum(codes, len(self.centres))
+        """(n, l) int32, values of the first l levels -> (n, D) float32, the sum of their centres."""
+        total = np.zeros((len(codes), self.centres[0].shape[1]), dtype=np.float32)
+        for centres, column in zip(self.centres, codes.T, strict=False):
+            total += centres[column]
+        return total
 
     @property
     def codewords(self) -> list[int]:
         """Number of centres of each level, no more than its size."""
         return [len(centres) for centres in self.centres]
 
-    def distances(self, embeddings: NDArray[np.floating], codes: NDArray[np.int32], level: int) -> NDArray[np.float32]:
-        """(n, D) embeddings to the centres of a level, given (n, levels) values before it; see `reassign`."""
-        left = embeddings.astype(np.float32) - self._sum(codes, level)
-        return torch.cdist(torch.from_numpy(left), torch.from_numpy(self.centres[level])).square_().numpy()
+    @property
+    def first_centres(self) -> NDArray[np.float32]:
+        """(at most the first size, D) float32."""
+        return self.centres[0]
 
-    def _sum(self, codes: NDArray[np.int32], levels: int) -> NDArray[np.float32]:
-        total = np.zeros((len(codes), self.centres[0].shape[1]), dtype=np.float32)
-        for level in range(levels):
-            total += self.centres[level][codes[:, level]]
-        return total
+    def distances(self, embeddings: NDArray[np.floating], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(n, D) embeddings and (n, l) values -> (n, codewords) float32; see `Codec.distances`."""
+        left = embeddings.astype(np.float32) - self.decode(prefixes)
+        centres = self.centres[prefixes.shape[1]]
+        return torch.cdist(torch.from_numpy(left), torch.from_numpy(centres)).square_().numpy()
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What `codec.safetensors` holds: `levels.0`, `levels.1` …"""
         return {f"levels.{level}": centres for level, centres in enumerate(self.centres)}
+
+
+class ResidualKMeans(Scheme):
+    """`--kmeans-clusters` centres, then `--codebooks` levels of `--codebook-size` centres each."""
+
+    name = "residual-kmeans"
+    movable = True
+
+    def needed(self, settings: FitSettings) -> Needed:
+        """An item for each cluster."""
+        clusters = settings.kmeans_clusters
+        return Needed(clusters, f"--kmeans-clusters {clusters}", "use a smaller --kmeans-clusters")
+
+    def fit(
+        self, points: NDArray[np.float32], items: int, settings: FitSettings, work: Path, processes: int = 1
+    ) -> ResidualKMeansCodec:
+        """k-means level after level."""
+        sizes = [settings.kmeans_clusters] + [settings.training.codebook_size] * settings.training.codebooks
+        return ResidualKMeansCodec.fit(points, sizes, settings.kmeans, settings.training.seed, settings.block_rows)
+
+    def restore(self, tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> ResidualKMeansCodec:
+        """The inverse of `ResidualKMeansCodec.tensors`."""
+        centres = [tensors[f"levels.{level}"] for level in range(len(positions))]
+        return ResidualKMeansCodec(centres, [position.size for position in positions])

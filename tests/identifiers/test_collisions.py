@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from preprocess.identifiers.collisions import all_but_nearest, move_to_free_codes, settle
+from preprocess.identifiers.collisions import all_but_nearest, choose_greedily, move_to_free_codes
 from preprocess.identifiers.encode import reconstruction_error
 from preprocess.identifiers.report import measure
-from preprocess.identifiers.residual_kmeans import ResidualKMeansCodec
+from preprocess.identifiers.schemes.residual_kmeans import ResidualKMeansCodec
 
 
 def codec_of(*levels: list[float]) -> ResidualKMeansCodec:
@@ -97,10 +97,10 @@ def test_values_without_codewords_are_no_room():
     assert found.codes.tolist() == [[0, 0], [0, 0], [0, 1]]
 
 
-def test_settling_never_overfills_and_serves_the_cheapest_first():
+def test_a_greedy_choice_never_overfills_and_serves_the_cheapest_first():
     draw = np.random.default_rng(0)
     cost, room = draw.random((40, 6)).astype(np.float32), np.array([3, 0, 9, 2, 20, 1])
-    choice = settle(cost, room)
+    choice = choose_greedily(cost, room)
     served = choice[choice >= 0]
     np.testing.assert_array_equal(np.bincount(served, minlength=6), room)
     for item, other in itertools.product(range(40), repeat=2):

@@ -1,0 +1,240 @@
+"""The step `build_identifiers`: an identifier (k, v1..vM, u) for every item of a catalogue (CART section 3.2).
+
+k-means on the embeddings gives the coarse value, an RQ-VAE on the residuals the fine values, counting the unique one;
+other schemes have other values (`preprocess.identifiers.schemes`). A codec is fitted on a sample. It then assigns values
+to the whole catalogue in blocks, whose size sets the memory that is needed.
+"""
+
+import dataclasses
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cart_fairseq.catalogue.identifiers import (
+    IdentifierBundle,
+    Position,
+    semantic_positions,
+    unique_positions,
+    unique_tokens,
+    write_bundle,
+)
+from cart_fairseq.files import digest, sha256
+from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
+from preprocess.data.inputs import ItemsFile, match_items
+from preprocess.data.joined_folder import identifier_rows
+from preprocess.data.output import Kind, Made, Output
+from preprocess.identifiers.collisions import move_to_free_codes
+from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error
+from preprocess.identifiers.fitting import fit_codec, fit_settings
+from preprocess.identifiers.goodness_of_fit import baseline
+from preprocess.identifiers.ray_engine import ray_engine
+from preprocess.identifiers.report import measure, refuse_collapse, report_text
+from preprocess.identifiers.schemes.named import SCHEMES
+from preprocess.identifiers.schemes.scheme import Codec, Scheme
+from preprocess.identifiers.settings import FitSettings, IdentifierSettings
+
+
+@dataclass(frozen=True)
+class BuiltIdentifiers:
+    """What `build_identifiers` has done.
+
+    Attributes:
+        bundle: the identifier bundle, opened. `bundle.report` has the figures.
+        is_new: False if OUTPUT was there already, made from the same inputs and settings.
+    """
+
+    bundle: IdentifierBundle
+    is_new: bool
+
+    @property
+    def summary(self) -> str:
+        """The figures as text, for people."""
+        output = self.bundle.directory
+        if not self.is_new:
+            return f"{output}: up to date with these inputs and settings, nothing to do"
+        return f"{report_text(self.bundle.report)}\n\nwritten to {output}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What identifiers are built from.
+
+    Attributes:
+        path: where the embeddings lie.
+        embeddings: (N, D) float16 or float32.
+        items: the N items.
+        checksums: SHA-256 of the embeddings' values and of the items' file.
+    """
+
+    path: Path
+    embeddings: Embeddings
+    items: ItemsFile
+    checksums: dict[str, str]
+
+
+def build_identifiers(
+    embeddings: str | Path, items: str | Path, output: str | Path, settings: IdentifierSettings = IdentifierSettings()
+) -> BuiltIdentifiers:
+    """Build the identifier bundle of a catalogue.
+
+    A run that is killed goes on from `OUTPUT.partial/` when it is repeated. If OUTPUT was made from the same inputs and
+    settings, nothing is done.
+
+    Args:
+        embeddings: (N, D) float16 or float32: a `.npy`, Parquet or Arrow file, a folder of shards of one kind, or a folder
+            that `join_captions` wrote.
+        items: `items.jsonl`, whose line i describes embedding row i.
+        output: folder of the bundle.
+
+    Raises:
+        ValueError: an input is damaged or does not match the other; `output` holds something else, or another run is
+            building it; too few items, equal embeddings or a collapsed level, without `allow_collapse`; the scheme has
+            no free codes for `collisions="nearest-free"`.
+        OSError: the training of the RQ-VAE failed.
+    """
+    started = time.perf_counter()
+    scheme = SCHEMES[settings.scheme]
+    refuse_unmovable(settings, scheme)
+    out = Output(output, BUNDLE)
+    out.refuse_foreign()
+    source = open_source(Path(embeddings), Path(items), settings.embedding_column)
+    fit = fit_settings(settings, len(source.items))
+    made_from = {
+        "settings": dataclasses.asdict(fit),
+        "unique_size": settings.unique_size,
+        "collisions": settings.collisions,
+        "allow_collapse": settings.allow_collapse,
+        "inputs_sha256": source.checksums,
+    }
+    settings_hash = digest(made_from)
+    if out.is_current(settings_hash):
+        return BuiltIdentifiers(IdentifierBundle.load(out.path), is_new=False)
+    if not settings.allow_collapse:
+        refuse_degenerate(source, scheme, fit)
+    with out.working(digest([made_from["settings"], source.checksums["embeddings"]])) as work:
+        codec = fit_codec(source.embeddings, fit, work, settings.train_processes)
+        values, positions, report = encode(source, scheme, codec, settings, work)
+        report["seconds"] = round(time.perf_counter() - started, 3)
+        report["peak_memory_bytes"] = peak_memory()
+        record = {"scheme": scheme.name, "dimension": source.embeddings.shape[1], "settings_hash": settings_hash}
+        bundle = write_bundle(
+            out.path, values, positions, source.items, report, codec.tensors(), {**record, **made_from}
+        )
+    return BuiltIdentifiers(bundle, is_new=True)
+
+
+def read_made(path: Path) -> Made:
+    """What a bundle was made from, and the checksums of its files."""
+    bundle = IdentifierBundle.load(path)
+    files = bundle.manifest["files"]
+    checksums = {path / name: entry["sha256"] for name, entry in files.items()}
+    return Made(bundle.codec_settings.get("settings_hash"), checksums)
+
+
+BUNDLE = Kind("identifier bundle", read_made, lambda path: path / "codec.json")
+
+
+def open_source(embeddings: Path, items: Path, column: str) -> Source:
+    """Open and check the inputs; see `build_identifiers`.
+
+    Raises:
+        ValueError: one is damaged, or they differ in number.
+    """
+    path = identifier_rows(embeddings)
+    rows = open_embeddings(path, column, check=False)
+    records = ItemsFile(items)
+    match_items(rows, records, path, items)
+    return Source(path, rows, records, {"embeddings": check_embeddings(rows, path), "items": sha256(items)})
+
+
+def encode(
+    source: Source, scheme: Scheme, codec: Codec, settings: IdentifierSettings, work: Path
+) -> tuple[NDArray[np.int32], list[Position], dict[str, Any]]:
+    """Identifiers of all items.
+
+    Returns:
+        (N, J) int32; the J positions; the report, which lacks only time and memory.
+
+    Raises:
+        ValueError: a level has collapsed, and the settings do not allow it.
+    """
+    rows, count = source.embeddings, len(source.items)
+    if settings.engine == "ray":
+        engine = ray_engine(codec, source.path, settings.embedding_column, settings.block_rows)
+    else:
+        engine = local_engine(codec, rows, settings.block_rows)
+    codes, error = encode_catalogue(engine, rows.shape, len(codec.positions), settings.block_rows, work)
+    reserved = scheme.unique_symbols(count, settings.unique_size)
+    values, positions = with_unique_tokens(codes, codec, reserved)
+    semantic = semantic_positions(positions)
+    report = {"scheme": scheme.name, **measure(values[:, : len(semantic)], semantic)}
+    if not settings.allow_collapse:
+        refuse_collapse(report, scheme.tree)
+    report["reconstruction_error"] = error
+    report["fitted_on"] = min(count, settings.train_sample)
+    report["fit"] = baseline(codec, rows)
+    if settings.collisions == "nearest-free":
+        codes = resolve_collisions(codec, rows, codes, work, report)
+        values, positions = with_unique_tokens(codes, codec, reserved)
+    return values, positions, report
+
+
+def with_unique_tokens(
+    codes: NDArray[np.int32], codec: Codec, reserved: int
+) -> tuple[NDArray[np.int32], list[Position]]:
+    """Identifiers (N, J) int32 of codes (N, C), and the J positions; `reserved` symbols a digit of the unique token."""
+    unique = unique_tokens(codes, reserved)
+    return np.column_stack([codes, unique]), [*codec.positions, *unique_positions(unique.shape[1], reserved)]
+
+
+def resolve_collisions(
+    codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32], work: Path, report: dict[str, Any]
+) -> NDArray[np.int32]:
+    """Codes with items moved to free ones; `report` then has the figures after, and before under `nearest_free`."""
+    found = move_to_free_codes(codec, embeddings, codes, work)
+    before = {
+        name: report[name] for name in ("unique_codes", "collision_rate", "max_collisions", "reconstruction_error")
+    }
+    report |= measure(found.codes, codec.positions)
+    report["reconstruction_error"] = reconstruction_error(codec, embeddings, found.codes)
+    extra = report["reconstruction_error"] - before["reconstruction_error"]
+    moved = dict(zip((position.name for position in codec.positions), found.moved, strict=True))
+    report["nearest_free"] = {"moved": moved, "extra_reconstruction_error": extra, "before": before}
+    return found.codes
+
+
+def refuse_unmovable(settings: IdentifierSettings, scheme: Scheme) -> None:
+    """Raise where items are to move to free codes, and the scheme has none."""
+    if settings.collisions == "nearest-free" and not scheme.movable:
+        movable = ", ".join(name for name, other in SCHEMES.items() if other.movable)
+        raise ValueError(
+            f"--collisions nearest-free needs one of the schemes {movable}; --scheme is {scheme.name}, which has no free "
+            "codes that mean something"
+        )
+
+
+def refuse_degenerate(source: Source, scheme: Scheme, fit: FitSettings) -> None:
+    """Raise for catalogues that no clustering can tell apart: one item, fewer than the scheme needs, or all alike."""
+    needed = scheme.needed(fit)
+    if needed is None:
+        return
+    rows, anyway = len(source.embeddings), "or build anyway with --allow-collapse"
+    if rows == 1:
+        raise ValueError(f"{source.path}: only 1 item, there is nothing to cluster; give more items {anyway}")
+    if rows < needed.items:
+        raise ValueError(f"{source.path}: {rows} items are too few for {needed.by}; {needed.remedy} {anyway}")
+    first = np.asarray(source.embeddings[:1])
+    if all((np.asarray(source.embeddings[block]) == first).all() for block in blocks(*source.embeddings.shape)):
+        raise ValueError(f"{source.path}: all {rows} embeddings are identical; check how they were extracted {anyway}")
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of the larger of this process and the training process."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -1,0 +1,165 @@
+"""Coarse-fine identifiers, the paper's: k-means, then an RQ-VAE of the residuals (CART 3.2.1 and 3.2.2).
+
+The scheme `rqvae` is the same without k-means, with one more codebook instead (the paper's "w/o k-means").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.rqvae.network import RQVAE
+from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.identifiers.clustering import NearestCentre, chunks, fit_centres, nearest_centres
+from preprocess.identifiers.rqvae_runner import train_rqvae
+from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme
+from preprocess.identifiers.settings import FitSettings
+
+
+@dataclass
+class ResidualCodec(Codec):
+    """Nearest k-means centre, then the RQ-VAE's codes of the residual (CART 3.2.1 and 3.2.2).
+
+    centres: (K, D) float32. For the scheme rqvae one centre, the mean of all embeddings, which is no value of the
+        identifier: a shift of the origin changes no distance and spares the encoder from learning it.
+    clusters: size of the position k, 0 where the scheme has none. At least K.
+    rqvae: takes residual / scale.
+    scale: root mean square of all residuals, one number, so that learning rates do not depend on the embeddings' unit.
+    """
+
+    centres: NDArray[np.float32]
+    clusters: int
+    rqvae: RQVAE
+    scale: float
+
+    @property
+    def positions(self) -> list[Position]:
+        """k (unless the scheme has none), v1..vM."""
+        fine = [Position(f"v{m + 1}", len(codebook)) for m, codebook in enumerate(self.rqvae.codebooks)]
+        return ([Position("k", self.clusters)] if self.clusters else []) + fine
+
+    @torch.inference_mode()
+    def encode(self, embeddings: Embeddings) -> NDArray[np.int32]:
+        """(N, D) float16 or float32 -> (N, C) int32."""
+        find, centres = NearestCentre(self.centres), torch.from_numpy(self.centres)
+        codes = np.empty((len(embeddings), len(self.positions)), dtype=np.int32)
+        scratch: Tensor | None = None
+        for rows, chunk in chunks(embeddings):
+            scratch = torch.empty_like(chunk) if scratch is None else scratch[: len(chunk)]
+            coarse = find(chunk, scratch)
+            # Into buffers that are reused: fresh memory for every chunk costs as much as a matrix product.
+            torch.index_select(centres, 0, coarse, out=scratch)
+            if self.clusters:
+                codes[rows, 0] = coarse
+            codes[rows, bool(self.clusters) :] = self.rqvae.encode(chunk.sub_(scratch).div_(self.scale))
+        return codes
+
+    def decode(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(n, C) int32 -> (n, D) float32: centre plus the decoded residual."""
+        coarse = codes[:, 0] if self.clusters else np.zeros(len(codes), dtype=np.int32)
+        fine = codes[:, 1:] if self.clusters else codes
+        residual: NDArray[np.float32] = self.rqvae.decode(torch.from_numpy(fine.astype(np.int64))).numpy()
+        return self.centres[coarse] + np.float32(self.scale) * residual
+
+    @property
+    def codewords(self) -> list[int]:
+        """Number of codewords of each position."""
+        fine = [len(codebook) for codebook in self.rqvae.codebooks]
+        return [len(self.centres), *fine] if self.clusters else fine
+
+    @torch.inference_mode()
+    def distances(self, embeddings: NDArray[np.floating], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(n, D) embeddings and (n, l) values -> (n, codewords) float32; see `Codec.distances`."""
+        points, level, coarse = embeddings.astype(np.float32), prefixes.shape[1], bool(self.clusters)
+        if coarse and level == 0:
+            return torch.cdist(torch.from_numpy(points), torch.from_numpy(self.centres)).square_().numpy()
+        points -= self.centres[prefixes[:, 0] if coarse else np.zeros(len(prefixes), dtype=np.int32)]
+        left = self.rqvae.encoder(torch.from_numpy(points / np.float32(self.scale)))
+        for before in range(coarse, level):
+            left = left - self.rqvae.codebooks[before - coarse][torch.from_numpy(prefixes[:, before].astype(np.int64))]
+        return torch.cdist(left, self.rqvae.codebooks[level - coarse]).square_().numpy()
+
+    @property
+    def first_centres(self) -> NDArray[np.float32]:
+        """(K, D) float32, `centres`."""
+        return self.centres
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What `codec.safetensors` holds: `centres`, `scale`, and the RQ-VAE's weights as `rqvae.*`."""
+        weights = {f"rqvae.{name}": tensor.cpu().numpy() for name, tensor in self.rqvae.state_dict().items()}
+        return {"centres": self.centres, "scale": np.array([self.scale], dtype=np.float64), **weights}
+
+
+class CoarseFine(Scheme):
+    """k-means of the embeddings, then an RQ-VAE of what is left of them.
+
+    Args:
+        name: of the scheme.
+        coarse: whether the k-means centre is a value of the identifier. If not, there is one centre, the mean.
+    """
+
+    movable = True
+
+    def __init__(self, name: str, coarse: bool):
+        self.name = name
+        self.coarse = coarse
+
+    def codebooks(self, asked: int) -> int:
+        """One more codebook takes the place of the coarse level."""
+        return asked if self.coarse else asked + 1
+
+    def needed(self, settings: FitSettings) -> Needed:
+        """An item for each cluster, or each codeword."""
+        option = "--kmeans-clusters" if self.coarse else "--codebook-size"
+        items = settings.kmeans_clusters if self.coarse else settings.training.codebook_size
+        return Needed(items, f"{option} {items}", f"use a smaller {option}")
+
+    def fit(
+        self, points: NDArray[np.float32], items: int, settings: FitSettings, work: Path, processes: int = 1
+    ) -> ResidualCodec:
+        """Fit in stages; `work` receives `centres.npy`, `residuals.npy`, `scale.json` and `checkpoints/`."""
+        training, clusters = settings.training, settings.kmeans_clusters if self.coarse else 0
+        centres_path, residuals_path = work / "centres.npy", work / "residuals.npy"
+        if not centres_path.exists():
+            centres = fit_centres(points, clusters or 1, settings.kmeans, training.seed, settings.block_rows)
+            with replacing(centres_path) as new, open(new, "wb") as file:
+                np.save(file, centres)
+        centres = np.load(centres_path, allow_pickle=False)
+        if not residuals_path.exists():
+            write_residuals(residuals_path, points, centres, settings.block_rows)
+        scale = float(read_json(work / "scale.json"))
+        return ResidualCodec(centres, clusters, train_rqvae(residuals_path, work, training, processes), scale)
+
+    def restore(self, tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> ResidualCodec:
+        """The inverse of `ResidualCodec.tensors`."""
+        prefix = "rqvae."
+        weights = {
+            name.removeprefix(prefix): torch.tensor(tensors[name]) for name in tensors if name.startswith(prefix)
+        }
+        codebooks = sum(name.startswith("codebooks.") for name in weights)
+        centres, (size, latent) = tensors["centres"], tensors["rqvae.codebooks.0"].shape
+        rqvae = RQVAE(centres.shape[1], latent, codebooks, size)
+        rqvae.load_state_dict(weights)
+        rqvae.requires_grad_(False).eval()
+        return ResidualCodec(centres, positions[0].size if self.coarse else 0, rqvae, float(tensors["scale"][0]))
+
+
+def write_residuals(path: Path, points: NDArray[np.float32], centres: NDArray[np.float32], block_rows: int) -> None:
+    """Write (point - nearest centre) / scale, (n, d) float32, for every point, and the scale as scale.json beside."""
+    nearest = nearest_centres(points, centres)
+    total = 0.0
+    for block in blocks(len(points), points.shape[1], block_rows):
+        total += float(np.square(points[block] - centres[nearest[block]], dtype=np.float64).sum())
+    scale = (total / points.size) ** 0.5 or 1.0
+    write_json(path.with_name("scale.json"), scale)
+    with replacing(path) as new:
+        out = np.lib.format.open_memmap(new, mode="w+", dtype=np.float32, shape=points.shape)
+        for block in blocks(len(points), points.shape[1], block_rows):
+            out[block] = (points[block] - centres[nearest[block]]) / np.float32(scale)
+        out.flush()
