@@ -41,7 +41,7 @@ from preprocess.data.inputs import ItemsFile, match_items, read_captions
 from preprocess.data.roles import Caption, assign, hold_out, resolve
 from preprocess.data.row_store import RowStore
 from preprocess.data.working_folder import remove, remove_leftovers, working_folder
-from preprocess.encoders import weights_stamp
+from preprocess.encoders.loading import weights_stamp
 from preprocess.identifiers.settings import BLOCK_ROWS, FIT_ROWS
 from preprocess.join.alignment import Alignment
 from preprocess.join.fitting import (

@@ -30,7 +30,7 @@ from cart_fairseq.files import replacing, run_script, sha256, write_json
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
 from preprocess.data.media import load_image
-from preprocess.encoders import load_encoder, resolve_device
+from preprocess.encoders.loading import load_encoder, resolve_device
 
 TOWERS = ("zero-shot", "trained")
 SEARCH_ALONE = (

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from preprocess.captioners.captioner import Settings, Target
+from preprocess.captioners.captioner import Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
+from preprocess.captioners.settings import CaptionerSettings
 from preprocess.data.media import load_frames, load_image
 from preprocess.encoders.pretrained import load_part
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODEL_TYPES = {"blip": "blip", "blip2": "blip-2"}
-DEFAULTS = {"blip": "Salesforce/blip-image-captioning-large", "blip2": "Salesforce/blip2-opt-2.7b"}
 
 
 class PictureCaptioner:
@@ -33,7 +33,7 @@ class PictureCaptioner:
     modalities = frozenset({"image", "video"})
     batch_size = 16
 
-    def __init__(self, model: Any, processor: Any, settings: Settings):
+    def __init__(self, model: Any, processor: Any, settings: CaptionerSettings):
         self.model = model
         self.processor = processor
         self.settings = settings
@@ -41,7 +41,7 @@ class PictureCaptioner:
     def load(self, target: Target) -> "list[Image]":
         """The picture of an image; of a video, one frame a caption."""
         if target.modality == "video":
-            return load_frames(target.file, self.settings.captions)
+            return load_frames(target.file, self.settings.captions_per_item)
         return [load_image(target.file)]
 
     def caption(self, targets: Sequence[Target], loaded: "Sequence[list[Image]]") -> list[list[str]]:
@@ -55,7 +55,7 @@ class PictureCaptioner:
 
     def _caption(self, item_ids: list[str], pictures: "list[Image]") -> list[list[str]]:
         """Captions of items that have equally many pictures."""
-        count = self.settings.captions
+        count = self.settings.captions_per_item
         prompt = self.settings.prompt
         words = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
         inputs = self.processor(images=pictures, return_tensors="pt", **words).to(self.model.device, self.model.dtype)
@@ -75,7 +75,9 @@ def without_prompt(text: str, prompt: str | None) -> str:
     return text[len(start) :].strip() if text.casefold().startswith(start.casefold()) else text
 
 
-def load_blip(family: str, name: str, device: torch.device, dtype: torch.dtype, settings: Settings) -> PictureCaptioner:
+def load_blip(
+    family: str, name: str, device: torch.device, dtype: torch.dtype, settings: CaptionerSettings
+) -> PictureCaptioner:
     """A BLIP or BLIP-2 checkpoint.
 
     Args:

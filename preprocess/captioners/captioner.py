@@ -1,32 +1,9 @@
-"""What a captioner is, and what is asked of it."""
+"""What every captioner does, and what it captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What captions are asked for, and how a model draws them.
-
-    Attributes:
-        captions: captions an item.
-        temperature: divides the logits before the softmax.
-        top_p: mass of the nucleus that tokens are drawn from (Holtzman et al., 2020); 0.9, as BLIP draws its captions.
-        seed: of the draws.
-        max_new_tokens: the longest caption, in tokens of the model.
-        prompt: what the model is told; None: the family's default.
-        frames: frames of a video that a model sees at once, where it can see several.
-    """
-
-    captions: int = 5
-    temperature: float = 1.0
-    top_p: float = 0.9
-    seed: int = 1
-    max_new_tokens: int = 50
-    prompt: str | None = None
-    frames: int = 4
 
 
 @dataclass(frozen=True)
@@ -66,7 +43,7 @@ class Captioner(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Items at a time, unless told."""
+        """Items at a time, unless the settings say otherwise."""
 
     def load(self, target: Target) -> Any:
         """Read what `caption` needs of an item; called from several threads.

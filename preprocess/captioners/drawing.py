@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from preprocess.captioners.captioner import Settings
+from preprocess.captioners.settings import CaptionerSettings
 
 
 class SeededDraws:
@@ -22,7 +22,7 @@ class SeededDraws:
         settings: temperature, top_p, seed and the most steps.
     """
 
-    def __init__(self, names: Sequence[tuple[str, int]], settings: Settings):
+    def __init__(self, names: Sequence[tuple[str, int]], settings: CaptionerSettings):
         self.temperature = settings.temperature
         self.top_p = settings.top_p
         steps = settings.max_new_tokens
@@ -49,7 +49,7 @@ def random_numbers(seed: int, item_id: str, number: int, count: int) -> np.ndarr
 
 
 def draw(
-    model: Any, inputs: dict[str, Any], names: Sequence[tuple[str, int]], per_input: int, settings: Settings
+    model: Any, inputs: dict[str, Any], names: Sequence[tuple[str, int]], per_input: int, settings: CaptionerSettings
 ) -> torch.Tensor:
     """Draw token sequences.
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from preprocess.captioners.blip import PictureCaptioner
-from preprocess.captioners.captioner import Settings, Target
+from preprocess.captioners.captioner import Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
+from preprocess.captioners.settings import CaptionerSettings
 from preprocess.data.media import load_frames, load_image
 from preprocess.encoders.pretrained import load_part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-DEFAULT = "HuggingFaceTB/SmolVLM-Instruct"
 PROMPT = "Describe this {modality} in one sentence."
 
 
@@ -35,7 +35,7 @@ class ChatCaptioner:
     modalities = frozenset({"image", "video"})
     batch_size = 8
 
-    def __init__(self, model: Any, processor: Any, settings: Settings):
+    def __init__(self, model: Any, processor: Any, settings: CaptionerSettings):
         self.model = model
         self.processor = processor
         self.processor.tokenizer.padding_side = "left"  # what is generated follows the last token
@@ -49,7 +49,7 @@ class ChatCaptioner:
 
     def caption(self, targets: Sequence[Target], loaded: "Sequence[list[Image]]") -> list[list[str]]:
         """See `Captioner`."""
-        count = self.settings.captions
+        count = self.settings.captions_per_item
         messages = [self._message(target, pictures) for target, pictures in zip(targets, loaded, strict=True)]
         inputs = self.processor.apply_chat_template(
             messages,
@@ -72,7 +72,7 @@ class ChatCaptioner:
 
 
 def load_image_text_to_text(
-    name: str, device: torch.device, dtype: torch.dtype, settings: Settings
+    name: str, device: torch.device, dtype: torch.dtype, settings: CaptionerSettings
 ) -> ChatCaptioner | PictureCaptioner:
     """A checkpoint that `AutoModelForImageTextToText` knows.
 

@@ -14,10 +14,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
 from preprocess.captioners.captioner import Target
+from preprocess.captioners.settings import NEIGHBOURS
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.roles import Caption
-
-NEIGHBOURS = 40
 
 
 class NeighbourCaptioner:

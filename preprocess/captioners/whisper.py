@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from cart_fairseq.libraries import import_library
 from preprocess.captioners.blip import without_prompt
-from preprocess.captioners.captioner import Settings, Target
+from preprocess.captioners.captioner import Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
+from preprocess.captioners.settings import CaptionerSettings
 from preprocess.data.media import load_audio
 from preprocess.encoders.pretrained import load_part
 
-DEFAULT = "MU-NLPC/whisper-small-audio-captioning"
 PROMPT = "clotho > caption: "
 
 
@@ -39,7 +39,7 @@ class SoundCaptioner:
     modalities = frozenset({"audio"})
     batch_size = 16
 
-    def __init__(self, model: Any, extractor: Any, tokenizer: Any, settings: Settings):
+    def __init__(self, model: Any, extractor: Any, tokenizer: Any, settings: CaptionerSettings):
         self.model = model
         self.extractor = extractor
         self.tokenizer = tokenizer
@@ -52,7 +52,7 @@ class SoundCaptioner:
 
     def caption(self, targets: Sequence[Target], loaded: Sequence[NDArray[np.float32]]) -> list[list[str]]:
         """See `Captioner`."""
-        count = self.settings.captions
+        count = self.settings.captions_per_item
         inputs = self.extractor(
             list(loaded), sampling_rate=self.extractor.sampling_rate, return_tensors="pt", return_attention_mask=True
         ).to(self.model.device, self.model.dtype)
@@ -68,7 +68,7 @@ class SoundCaptioner:
         return torch.tensor([tokens], device=self.model.device).repeat(rows, 1)
 
 
-def load_whisper(name: str, device: torch.device, dtype: torch.dtype, settings: Settings) -> SoundCaptioner:
+def load_whisper(name: str, device: torch.device, dtype: torch.dtype, settings: CaptionerSettings) -> SoundCaptioner:
     """A Whisper checkpoint.
 
     Raises:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from preprocess.data.media import load_audio, load_frames, load_image, reading
 
-PRECISIONS = ("float32", "float16", "bfloat16")
 FRAMES = 12
 """Frames of a video for encoders of images, as CLIP4Clip takes them."""
 MASKS = ("attention_mask", "padding_mask")
@@ -32,7 +31,7 @@ class MediaSample(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class EncoderSettings:
     """How an encoder is to run.
 
     Attributes:
@@ -145,7 +144,7 @@ class Encoder(ABC):
         reader: Reader | None,
         modalities: Sequence[str],
         dimension: int,
-        settings: Settings,
+        settings: EncoderSettings,
     ):
         self.device = torch.device(settings.device)
         self.model = model.to(self.device).eval()

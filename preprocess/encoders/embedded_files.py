@@ -1,8 +1,8 @@
-"""What `preprocess.extract_embeddings` writes: rows, lists of what they belong to, and a record of what they are made from."""
+"""What `extract_embeddings` writes: rows, lists of the items or captions they belong to, and a record of the inputs."""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,57 @@ from numpy.typing import NDArray
 
 from cart_fairseq.files import read_json, sha256, write_json
 from preprocess.data.embeddings import blocks
+from preprocess.data.output import Kind, Made
 
 RECORD = "extraction.json"
-FILES = ("embeddings.npy", "items.jsonl", "captions.jsonl", "skipped.jsonl", RECORD)
+EMBEDDINGS, ITEMS, CAPTIONS, SKIPPED = "embeddings.npy", "items.jsonl", "captions.jsonl", "skipped.jsonl"
 
 
-def check_output(output: Path) -> None:
-    """Refuse to replace a folder that holds anything that was not written here."""
-    if output.is_dir():
-        foreign = sorted(child.name for child in output.iterdir() if child.name not in FILES)
-        if foreign:
-            raise ValueError(f"{output}: holds {foreign[0]!r}, which is not of this command; choose another --output")
-    elif output.exists():
-        raise ValueError(f"{output}: is a file; --output with --items is a folder, choose another")
+def folder_record(folder: Path) -> Path:
+    """The record of a folder of media's rows."""
+    return folder / RECORD
 
 
-def is_current(record: Path, made_from: dict[str, Any], on_error: str) -> bool:
-    """Whether an output is undamaged and made from the same, with nothing skipped that should be an error now."""
-    if not record.is_file():
-        return False
+def file_record(path: Path) -> Path:
+    """The record of a file of texts' rows, beside it."""
+    return Path(f"{path}.json")
+
+
+def read_record(record: Path) -> dict[str, Any]:
+    """A record.
+
+    Raises:
+        ValueError: it is of something else.
+    """
     found = read_json(record)
-    if found["made_from"] != made_from or (found["skipped"] and on_error == "fail"):
-        return False
-    files = {record.parent / name: checksum for name, checksum in found["files"].items()}
-    return all(path.is_file() and sha256(path) == checksum for path, checksum in files.items())
+    if not isinstance(found, dict) or not {"made_from", "skipped", "files"} <= found.keys():
+        raise ValueError(
+            f"{record}: not a record of preprocess.extract_embeddings; remove the output and make it again"
+        )
+    return found
 
 
-def write_record(record: Path, made_from: dict[str, Any], files: Sequence[Path], skipped: int) -> None:
-    """Write what `is_current` compares."""
+def read_made(record: Path) -> Made:
+    """What the record says the rows were made from, and the checksums of the files beside it."""
+    found = read_record(record)
+    return Made(found["made_from"], {record.parent / name: digest for name, digest in found["files"].items()})
+
+
+MEDIA_ROWS = Kind(
+    "embeddings",
+    lambda folder: read_made(folder_record(folder)),
+    folder_record,
+    names=(EMBEDDINGS, ITEMS, CAPTIONS, SKIPPED, RECORD),
+)
+TEXT_ROWS = Kind("embeddings", lambda path: read_made(file_record(path)), file_record, folder=False)
+
+
+def write_record(record: Path, made_from: Mapping[str, Any], files: Sequence[Path], skipped: int) -> None:
+    """Write what `read_made` reads.
+
+    Args:
+        skipped: how many items have no row.
+    """
     checksums = {path.name: sha256(path) for path in files}
     write_json(record, {"made_from": made_from, "skipped": skipped, "files": checksums})
 
@@ -58,7 +81,11 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def relocated(item: dict[str, Any], source: Path, folder: Path) -> dict[str, Any]:
-    """An item whose media path is relative to a folder instead of to the list it comes from; absolute paths stay."""
+    """An item with its media path relative to a folder instead of to the list it comes from; absolute paths stay.
+
+    Args:
+        source: the list.
+    """
     if os.path.isabs(item["media"]):
         return item
     return item | {"media": os.path.relpath(source.parent.resolve() / item["media"], folder.resolve())}

@@ -3,14 +3,25 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
 
 from preprocess.encoders.base import Batch, MediaSample, Reader, Tensors, collate
 
-Loaded = tuple[int, list[Batch], dict[int, str]]
-"""Number of a batch, its inputs (places are rows of the whole list), and what is wrong with rows that have none."""
+
+class Loaded(NamedTuple):
+    """A batch of files, read.
+
+    Attributes:
+        number: of the batch.
+        batches: its inputs, those that fit together in one; places are rows of the whole list.
+        problems: row -> why the file has no inputs.
+    """
+
+    number: int
+    batches: list[Batch]
+    problems: dict[int, str]
 
 
 class MediaBatches(Dataset[Loaded]):
@@ -40,7 +51,7 @@ class MediaBatches(Dataset[Loaded]):
                 prepared.append((row, modality, self.reader(modality, path)))
             except ValueError as error:
                 problems[row] = str(error)
-        return number, collate(prepared), problems
+        return Loaded(number, collate(prepared), problems)
 
 
 def load_batches(dataset: MediaBatches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
@@ -64,7 +75,7 @@ def unchanged(loaded: Any) -> Any:
 
 
 def stamp(samples: Sequence[MediaSample]) -> int:
-    """A number of 64 bits, never 0, that changes when one of the files does, by its size or time; names do not count."""
+    """A number of 64 bits, never 0, that changes with the size or time of one of the files; names do not count."""
     digest = hashlib.sha256()
     for modality, path in samples:
         try:

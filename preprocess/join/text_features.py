@@ -14,6 +14,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
+from preprocess.encoders.settings import FAMILIES
+
 LSA = "lsa"
 LSA_DIMENSION = 512
 VECTORISER = {"sublinear_tf": True, "dtype": np.float32}
@@ -96,7 +98,7 @@ class EncoderFeatures:
     batch_rows = 128
 
     def __init__(self, spec: str, device: str):
-        from preprocess.encoders import load_encoder
+        from preprocess.encoders.loading import load_encoder
 
         self.spec = spec
         self.encoder = load_encoder(spec, device)
@@ -124,6 +126,4 @@ def encoder_spec(name: str) -> str:
     >>> encoder_spec("clip:/models/clip"), encoder_spec("all-MiniLM-L6-v2")
     ('clip:/models/clip', 'sentence-transformers:all-MiniLM-L6-v2')
     """
-    from preprocess.encoders import FAMILIES
-
     return name if name.partition(":")[0] in FAMILIES else f"sentence-transformers:{name}"

@@ -18,11 +18,14 @@ from tiny_captioners import (
     save_whisper,
 )
 
-from preprocess.captioners import Settings, Target, load_model, named, source_of
+from preprocess.captioners.captioner import Target
+from preprocess.captioners.families import CaptionerName, named
+from preprocess.captioners.models import load_model
+from preprocess.captioners.settings import CaptionerSettings
 from preprocess.data.media import load_frames
 
 SAVERS = {"blip": save_blip, "blip2": save_blip2, "image-text-to-text": save_llava, "whisper": save_whisper}
-SETTINGS = Settings(captions=3, max_new_tokens=8, frames=2)
+SETTINGS = CaptionerSettings(captions_per_item=3, max_new_tokens=8, frames=2)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +43,8 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Target]]:
     return {"pictures": pictures, "sounds": sounds}
 
 
-def load(family: str, checkpoint: Path, settings: Settings = SETTINGS) -> Any:
-    return load_model(family, str(checkpoint), "cpu", "float32", settings)
+def load(family: str, checkpoint: Path, settings: CaptionerSettings = SETTINGS) -> Any:
+    return load_model(CaptionerName(family, str(checkpoint)), "cpu", "float32", settings)
 
 
 @pytest.mark.parametrize("family", SAVERS)
@@ -56,14 +59,18 @@ def test_captions_are_several_reproducible_and_their_own(family, checkpoints, me
     assert captioner.caption(targets, loaded) == texts
     # An item's captions do not depend on what shares its batch.
     assert [captioner.caption([t], [m])[0] for t, m in zip(targets, loaded)] == texts
-    other = load(family, checkpoints[family], Settings(captions=3, max_new_tokens=8, frames=2, seed=2))
+    other = load(
+        family, checkpoints[family], CaptionerSettings(captions_per_item=3, max_new_tokens=8, frames=2, seed=2)
+    )
     assert other.caption(targets, loaded) != texts
 
 
 @pytest.mark.parametrize("family", ["blip", "blip2"])
 def test_captions_are_words_without_prompt_or_marks(family, checkpoints, media):
     for prompt in (None, "a picture of"):
-        captioner = load(family, checkpoints[family], Settings(captions=8, max_new_tokens=8, prompt=prompt))
+        captioner = load(
+            family, checkpoints[family], CaptionerSettings(captions_per_item=8, max_new_tokens=8, prompt=prompt)
+        )
         targets = media["pictures"][:2]
         texts = captioner.caption(targets, [captioner.load(target) for target in targets])
         assert {word for found in texts for text in found for word in text.split()} <= set(WORDS)
@@ -129,13 +136,15 @@ def test_whisper_hears_the_first_thirty_seconds_and_resampled(checkpoints, media
 
 
 def test_whisper_without_a_style_follows_the_checkpoint(checkpoints, media):
-    silent = load("whisper", checkpoints["whisper"], Settings(captions=3, max_new_tokens=8, prompt=""))
+    silent = load(
+        "whisper", checkpoints["whisper"], CaptionerSettings(captions_per_item=3, max_new_tokens=8, prompt="")
+    )
     texts = silent.caption(media["sounds"], [silent.load(target) for target in media["sounds"]])
     assert len({text for found in texts for text in found}) > 3
 
 
 def test_half_precision_runs(checkpoints, media):
-    captioner: Any = load_model("blip", str(checkpoints["blip"]), "auto", "bfloat16", SETTINGS)
+    captioner: Any = load_model(CaptionerName("blip", str(checkpoints["blip"])), "auto", "bfloat16", SETTINGS)
     assert captioner.model.dtype == torch.bfloat16
     target = media["pictures"][0]
     assert len(captioner.caption([target], [captioner.load(target)])[0]) == 3
@@ -154,7 +163,7 @@ def test_what_cannot_be_loaded_is_named(checkpoints, tmp_path):
     with pytest.raises(ValueError, match=r"part: lacks \d+ weights of BlipForConditionalGeneration"):
         load("blip", tmp_path / "part")
     with pytest.raises(ValueError, match="device 'warp' cannot be used"):
-        load_model("blip", str(checkpoints["blip"]), "warp", "float32", SETTINGS)
+        load_model(CaptionerName("blip", str(checkpoints["blip"])), "warp", "float32", SETTINGS)
     with pytest.raises(ValueError, match="unknown family 'blob'; use one of blip, blip2"):
         named("blob:x")
     with pytest.raises(ValueError, match="neighbours has no checkpoints"):
@@ -162,6 +171,6 @@ def test_what_cannot_be_loaded_is_named(checkpoints, tmp_path):
 
 
 def test_sources_name_the_checkpoint_but_no_folders(tmp_path):
-    assert source_of("neighbours", "") == "neighbours"
-    assert source_of("blip", "Salesforce/blip-image-captioning-base") == "blip:Salesforce/blip-image-captioning-base"
-    assert source_of("blip", str(tmp_path)) == f"blip:{tmp_path.name}"
+    assert named("neighbours").source == "neighbours"
+    assert named("blip:Salesforce/blip-image-captioning-base").source == "blip:Salesforce/blip-image-captioning-base"
+    assert named(f"blip:{tmp_path}").source == f"blip:{tmp_path.name}"

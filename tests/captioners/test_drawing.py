@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.captioners.captioner import Settings
 from preprocess.captioners.drawing import SeededDraws, random_numbers
+from preprocess.captioners.settings import CaptionerSettings
 
 PROBABILITIES = torch.tensor([0.05, 0.5, 0.15, 0.3])
 
 
 def drawn(rows: int, **settings) -> torch.Tensor:
     """Tokens of a first step over `PROBABILITIES`, one a row."""
-    draws = SeededDraws([("item", number) for number in range(rows)], Settings(**settings))
+    draws = SeededDraws([("item", number) for number in range(rows)], CaptionerSettings(**settings))
     scores = draws(torch.zeros(rows, 1, dtype=torch.long), PROBABILITIES.log().repeat(rows, 1))
     assert (scores > -torch.inf).sum(-1).tolist() == [1] * rows
     return scores.argmax(-1)
@@ -33,7 +33,7 @@ def test_frequencies_are_those_of_nucleus_sampling(top_p, temperature, expected)
 
 
 def test_a_row_does_not_depend_on_the_others():
-    settings = Settings(max_new_tokens=6)
+    settings = CaptionerSettings(max_new_tokens=6)
     names = [("a", 0), ("b", 0), ("b", 1)]
     logits = torch.randn(6, 3, 11, generator=torch.Generator().manual_seed(0))
     nothing = torch.zeros(3, 1, dtype=torch.long)
@@ -43,7 +43,7 @@ def test_a_row_does_not_depend_on_the_others():
 
 
 def test_items_captions_and_steps_have_draws_of_their_own():
-    draws = SeededDraws([("a", 0), ("b", 0), ("a", 1)], Settings(max_new_tokens=20, top_p=1.0))
+    draws = SeededDraws([("a", 0), ("b", 0), ("a", 1)], CaptionerSettings(max_new_tokens=20, top_p=1.0))
     flat = torch.zeros(3, 50)
     found = torch.stack([draws(torch.zeros(3, 1, dtype=torch.long), flat).argmax(-1) for _ in range(20)])
     assert all(len(set(row)) > 10 for row in found.T.tolist())

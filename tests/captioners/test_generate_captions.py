@@ -1,7 +1,8 @@
-"""`preprocess.generate_captions` as a command: output, order, resuming, errors."""
+"""`generate_captions`: output, order, resuming, errors."""
 
 import json
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -10,11 +11,13 @@ from conftest import write_jsonl
 from tiny_captioners import save_blip, save_image, save_sound, save_video, save_whisper
 
 from cart_fairseq.files import read_json, read_jsonl
-from preprocess import captioners, generate_captions
+from preprocess.captioners import blip, generate
 from preprocess.captioners.caption_folding import folded
+from preprocess.captioners.generate import GeneratedCaptions, generate_captions
+from preprocess.captioners.settings import CaptionSettings
+from preprocess.data import output as outputs
 from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.roles import resolve
-from preprocess.generate_captions import main
 
 ITEMS = 7
 
@@ -42,14 +45,26 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def generate(world: Path, output: Path, *options: str, captioner: str | None = None, **files: Path) -> list[dict]:
-    """Run the command; the new rows of its output."""
-    given = {"items": world / "items.jsonl", "captions": world / "captions.jsonl", **files}
-    arguments = [part for name, path in given.items() for part in (f"--{name}", str(path))]
-    captioner = captioner or f"blip:{world / 'blip'}"
-    fixed = ["--captions-per-item", "3", "--max-new-tokens", "8", "--device", "cpu"]
-    main([*arguments, "--output", str(output), "--captioner", captioner, *fixed, *options])
-    return read_jsonl(output)[len(read_jsonl(given["captions"])) :]
+def call(
+    world: Path,
+    output: Path,
+    *,
+    items: Path | None = None,
+    captions: Path | None = None,
+    embeddings: Path | None = None,
+    **settings: Any,
+) -> GeneratedCaptions:
+    """Call the step with a BLIP and small sizes, unless the settings say otherwise."""
+    given = {"captioner": f"blip:{world / 'blip'}", "captions_per_item": 3, "max_new_tokens": 8, "device": "cpu"}
+    found = CaptionSettings(**{**given, **settings})
+    paths = (items or world / "items.jsonl", captions or world / "captions.jsonl")
+    return generate_captions(*paths, output, found, embeddings=embeddings)
+
+
+def new_rows(world: Path, output: Path, captions: Path | None = None, **options: Any) -> list[dict]:
+    """The new rows of the output."""
+    call(world, output, captions=captions, **options)
+    return read_jsonl(output)[len(read_jsonl(captions or world / "captions.jsonl")) :]
 
 
 class Scripted:
@@ -80,16 +95,16 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
 
     def place(*args, **options) -> Scripted:
         captioner = Scripted(*args, **options)
-        monkeypatch.setattr(captioners, "load_model", lambda *_: captioner)
+        monkeypatch.setattr(generate, "load_model", lambda *_: captioner)
         return captioner
 
     return place
 
 
-def test_new_captions_follow_the_old_ones(world, tmp_path, capsys):
+def test_new_captions_follow_the_old_ones(world, tmp_path):
     old = (world / "captions.jsonl").read_bytes()
     output = tmp_path / "new" / "captions.jsonl"
-    new = generate(world, output)
+    new = new_rows(world, output)
     assert output.read_bytes().startswith(old)
     assert [row["item_id"] for row in new] == sorted(row["item_id"] for row in new)
     assert {row["item_id"] for row in new} == {f"item {n}" for n in range(6)}  # BLIP hears nothing
@@ -104,21 +119,23 @@ def test_new_captions_follow_the_old_ones(world, tmp_path, capsys):
     assert (report["items"], report["captions"], report["of_other_modalities"]) == (6, len(new), 1)
     assert sorted(path.name for path in output.parent.iterdir()) == ["captions.jsonl", "captions.report.json"]
 
-    again = generate(world, output)
-    assert again == new
-    assert "up to date" in capsys.readouterr().out
-    other_seed = generate(world, output, "--seed", "2")
+    again = call(world, str(output), items=str(world / "items.jsonl"))
+    assert not again.is_new
+    assert "up to date" in again.summary
+    assert (again.items, again.captions, again.skipped) == (6, len(new), {})
+    assert read_jsonl(output)[ITEMS:] == new
+    other_seed = new_rows(world, output, seed=2)
     assert other_seed != new
 
 
 def test_one_captioner_after_another(world, tmp_path):
-    first = generate(world, tmp_path / "1.jsonl")
-    second = generate(
+    first = new_rows(world, tmp_path / "1.jsonl")
+    second = new_rows(
         world, tmp_path / "2.jsonl", captioner=f"whisper:{world / 'whisper'}", captions=tmp_path / "1.jsonl"
     )
     assert {row["item_id"] for row in second} == {"item 6"}
     assert {row["source"] for row in second} == {"whisper:whisper"}
-    third = generate(world, tmp_path / "3.jsonl", "--seed", "5", captions=tmp_path / "2.jsonl")
+    third = new_rows(world, tmp_path / "3.jsonl", seed=5, captions=tmp_path / "2.jsonl")
     rows = read_jsonl(tmp_path / "3.jsonl")
     assert rows[ITEMS:] == [*first, *second, *third]
     names = [row["caption_id"] for row in rows[ITEMS:]]
@@ -131,26 +148,26 @@ def test_one_captioner_after_another(world, tmp_path):
 @pytest.mark.parametrize("torn", [b"", b'[{"item_id": "item'])
 def test_a_killed_run_goes_on_to_the_same_result(world, tmp_path, scripted, stops, torn):
     whole = scripted()
-    generate(world, tmp_path / "whole.jsonl")
+    call(world, tmp_path / "whole.jsonl")
     finished = 0
     for stop_at in stops:
         killed = scripted(stop_at=stop_at)
         with pytest.raises(KeyboardInterrupt):
-            generate(world, tmp_path / "out.jsonl")
+            call(world, tmp_path / "out.jsonl")
         assert not (tmp_path / "out.jsonl").exists()
         finished += len(killed.captioned) // Scripted.batch_size * Scripted.batch_size
         with open(tmp_path / "out.jsonl.partial" / "batches.jsonl", "ab") as log:
             log.write(torn)
     resumed = scripted()
-    generate(world, tmp_path / "out.jsonl")
+    call(world, tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert resumed.captioned == whole.captioned[finished:]
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
 def test_a_killed_run_of_a_model_goes_on_to_the_same_result(world, tmp_path, monkeypatch):
-    generate(world, tmp_path / "whole.jsonl", "--batch-size", "2")
-    original, calls = captioners.blip.PictureCaptioner.caption, []
+    call(world, tmp_path / "whole.jsonl", batch_size=2)
+    original, calls = blip.PictureCaptioner.caption, []
 
     def killed(self, targets, loaded):
         calls.append(len(targets))
@@ -159,23 +176,23 @@ def test_a_killed_run_of_a_model_goes_on_to_the_same_result(world, tmp_path, mon
         return original(self, targets, loaded)
 
     with monkeypatch.context() as patch:
-        patch.setattr(captioners.blip.PictureCaptioner, "caption", killed)
+        patch.setattr(blip.PictureCaptioner, "caption", killed)
         with pytest.raises(KeyboardInterrupt):
-            generate(world, tmp_path / "out.jsonl", "--batch-size", "2")
-    generate(world, tmp_path / "out.jsonl", "--batch-size", "2")
+            call(world, tmp_path / "out.jsonl", batch_size=2)
+    call(world, tmp_path / "out.jsonl", batch_size=2)
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("place", ["write_captions", "write_json", "remove"])
+@pytest.mark.parametrize("place", [(generate, "write_captions"), (generate, "write_json"), (outputs, "remove")])
 def test_a_run_killed_at_its_end_is_finished(world, tmp_path, scripted, monkeypatch, place):
     scripted()
-    generate(world, tmp_path / "whole.jsonl")
+    call(world, tmp_path / "whole.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(generate_captions, place, Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(*place, Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            generate(world, tmp_path / "out.jsonl")
+            call(world, tmp_path / "out.jsonl")
     captioner = scripted()
-    generate(world, tmp_path / "out.jsonl")
+    call(world, tmp_path / "out.jsonl")
     assert captioner.captioned == []
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     left = {path.name for path in tmp_path.iterdir()}
@@ -185,16 +202,16 @@ def test_a_run_killed_at_its_end_is_finished(world, tmp_path, scripted, monkeypa
 def test_other_settings_do_not_go_on_from_a_killed_run(world, tmp_path, scripted):
     scripted(stop_at="item 4")
     with pytest.raises(KeyboardInterrupt):
-        generate(world, tmp_path / "out.jsonl")
+        call(world, tmp_path / "out.jsonl")
     other = scripted()
-    generate(world, tmp_path / "out.jsonl", "--top-p", "0.5")
+    call(world, tmp_path / "out.jsonl", top_p=0.5)
     assert other.captioned == [f"item {n}" for n in range(6)]
 
 
 def test_duplicates_are_folded(world, tmp_path, scripted):
     says = ["A Dog, running.", "a dog  running", "!?", "", "caption 1", "CAPTION 0!", "two\ndogs", "three", "four"]
     scripted(lambda target: says)
-    new = generate(world, tmp_path / "out.jsonl")
+    new = new_rows(world, tmp_path / "out.jsonl")
     texts = {n: [row["text"] for row in new if row["item_id"] == f"item {n}"] for n in range(6)}
     # What the item has as a training caption is not new. What it has as a query is not looked at.
     assert texts[0] == ["A Dog, running.", "caption 1", "two dogs"]
@@ -211,8 +228,8 @@ def test_unreadable_media_fail_or_are_listed(world, tmp_path, capsys):
     items[4] = {"item_id": "item 4", "modality": "image", "split": "valid"}
     given = write_jsonl(tmp_path / "items.jsonl", items)
     with pytest.raises(ValueError, match=r"bad\.png: not a readable image"):
-        generate(world, tmp_path / "out.jsonl", items=given)
-    new = generate(world, tmp_path / "out.jsonl", "--on-error", "skip", items=given)
+        call(world, tmp_path / "out.jsonl", items=given)
+    new = new_rows(world, tmp_path / "out.jsonl", on_error="skip", items=given)
     assert {row["item_id"] for row in new} == {"item 0", "item 3", "item 5"}
     skipped = read_json(tmp_path / "out.report.json")["skipped"]
     assert [item["item_id"] for item in skipped] == ["item 1", "item 2", "item 4"]
@@ -220,45 +237,47 @@ def test_unreadable_media_fail_or_are_listed(world, tmp_path, capsys):
     assert "has no media to caption" in skipped[2]["error"]
     assert "skipped 3 items" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"bad\.png: .*3 items were skipped by an earlier run"):
-        generate(world, tmp_path / "out.jsonl", items=given)
+        call(world, tmp_path / "out.jsonl", items=given)
 
 
 def test_splits_choose_items(world, tmp_path, scripted):
     captioner = scripted()
-    generate(world, tmp_path / "out.jsonl", "--splits", "valid", "test")
+    call(world, tmp_path / "out.jsonl", splits=("valid", "test"))
     assert captioner.captioned == ["item 1", "item 2", "item 4", "item 5"]
 
 
 def test_what_the_command_refuses(world, tmp_path, scripted):
     scripted()
     output = tmp_path / "out.jsonl"
-    with pytest.raises(ValueError, match="--embeddings belongs to neighbours, which cannot do without"):
-        generate(world, output, captioner="neighbours")
-    with pytest.raises(ValueError, match="--embeddings belongs to neighbours"):
-        generate(world, output, embeddings=tmp_path / "e.npy")
+    with pytest.raises(ValueError, match="--embeddings is required by, and only valid with, --captioner neighbours"):
+        call(world, output, captioner="neighbours")
+    with pytest.raises(ValueError, match="--embeddings is required by, and only valid with, --captioner neighbours"):
+        call(world, output, embeddings=tmp_path / "e.npy")
     with pytest.raises(ValueError, match="--output is --captions"):
-        generate(world, world / "captions.jsonl")
+        call(world, world / "captions.jsonl")
     with pytest.raises(ValueError, match="was not made by this command"):
-        generate(world, Path(write_jsonl(tmp_path / "mine.jsonl", [{}])))
+        call(world, Path(write_jsonl(tmp_path / "mine.jsonl", [{}])))
     only = write_jsonl(tmp_path / "items.jsonl", [{"item_id": "item 0", "media": "a.wav"}])
     one = write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "item 0", "text": "rain"}])
     with pytest.raises(ValueError, match=r"no item that blip:.* can caption"):
-        generate(world, output, items=only, captions=one)
+        call(world, output, items=only, captions=one)
     np.save(tmp_path / "one.npy", np.ones((1, 2), dtype=np.float32))
     files = {"items": only, "captions": one, "embeddings": tmp_path / "one.npy"}
     with pytest.raises(ValueError, match=r"that neighbours can caption \(split valid\); give the items their split$"):
-        generate(world, output, "--splits", "valid", captioner="neighbours", **files)
-    for options in (["--temperature", "0"], ["--top-p", "1.5"], ["--seed", "-1"], ["--captions-per-item", "0"]):
-        with pytest.raises(SystemExit):
-            generate(world, output, *options)
+        call(world, output, splits=["valid"], captioner="neighbours", **files)
+    for name, value in {"temperature": 0, "top_p": 1.5, "seed": -1, "captions_per_item": 0, "workers": 0}.items():
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is {value}"):
+            call(world, output, **{name: value})
+    with pytest.raises(ValueError, match="--splits has 'dev'"):
+        call(world, output, splits=["dev"])
     assert not output.exists()
 
 
 def test_damaged_output_is_made_again(world, tmp_path, scripted):
     scripted()
-    generate(world, tmp_path / "out.jsonl")
+    call(world, tmp_path / "out.jsonl")
     made = (tmp_path / "out.jsonl").read_bytes()
     (tmp_path / "out.jsonl").write_bytes(made[:-20])
-    generate(world, tmp_path / "out.jsonl")
+    call(world, tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_bytes() == made
     assert json.loads(made.splitlines()[-1])["caption_id"] == "item 5#blip1"

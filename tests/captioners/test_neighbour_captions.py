@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from preprocess.captioners import NeighbourCaptioner, Target
+from preprocess.captioners.captioner import Target
+from preprocess.captioners.generate import generate_captions
+from preprocess.captioners.neighbours import NeighbourCaptioner
+from preprocess.captioners.settings import CaptionSettings
 from preprocess.data.roles import Caption
-from preprocess.generate_captions import main
 
 DOGS = ["A brown dog runs on the grass.", "A dog runs over green grass", "The dog runs on grass"]
 ODD = ["Winner of the county fair", "Untitled", "My holiday"]
@@ -101,11 +103,9 @@ def test_no_query_and_no_index_caption_is_ever_borrowed(tmp_path: Path):
         captions.append({"item_id": f"i{n}", "text": f"dog runs marked too {n}", "role": "index"})
     captions.append({"item_id": "i5", "text": "dog runs marked without a split", "role": "query"})
     np.save(tmp_path / "e.npy", (1 + 0.01 * np.random.default_rng(0).normal(size=(6, 4))).astype(np.float32))
-    write_jsonl(tmp_path / "items.jsonl", items)
-    write_jsonl(tmp_path / "captions.jsonl", captions)
-    given = {"items": "items.jsonl", "captions": "captions.jsonl", "embeddings": "e.npy", "output": "new.jsonl"}
-    arguments = [part for name, file in given.items() for part in (f"--{name}", str(tmp_path / file))]
-    main([*arguments, "--captioner", "neighbours", "--captions-per-item", "20"])
+    files = (write_jsonl(tmp_path / "items.jsonl", items), write_jsonl(tmp_path / "captions.jsonl", captions))
+    settings = CaptionSettings(captioner="neighbours", captions_per_item=20)
+    generate_captions(*files, tmp_path / "new.jsonl", settings, embeddings=tmp_path / "e.npy")
     rows = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
     assert rows[: len(captions)] == captions
     new = rows[len(captions) :]

@@ -16,7 +16,8 @@ from media_samples import write_media
 from tiny_encoders import RATE, save_model
 
 from preprocess.data.media import load_audio, load_frames, load_image
-from preprocess.encoders import MediaSample, load_encoder
+from preprocess.encoders.base import MediaSample
+from preprocess.encoders.loading import load_encoder
 
 FAMILY = {"siglip2": "siglip", "clap_fused": "clap", "pe_audio": "pe-av", "pe_av": "pe-av"}
 FAMILY |= {name: name for name in ("clip", "siglip", "clap")}
@@ -290,7 +291,7 @@ def test_without_openclip_the_message_says_what_to_install():
 
 def test_families_import_their_libraries_only_when_asked_for():
     code = (
-        "import sys; before = set(sys.modules); import preprocess.encoders, preprocess.data.media;"
+        "import sys; before = set(sys.modules); import preprocess.encoders.extract, preprocess.data.media;"
         "heavy = {'transformers', 'sentence_transformers', 'PIL', 'av', 'soundfile', 'soxr', 'open_clip'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -1,10 +1,11 @@
-"""preprocess.extract_embeddings: rows, lists and reports; stopped anywhere it goes on to the same files."""
+"""`extract_embeddings`: rows, lists and reports; stopped anywhere it goes on to the same files."""
 
 import json
 import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ from processes import forked
 from tiny_encoders import save_model
 
 from cart_fairseq.files import read_jsonl
-from preprocess import extract_embeddings
+from preprocess import extract_embeddings as door
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_items
 from preprocess.data.row_store import RowStore
-from preprocess.encoders import MediaSample, load_encoder
+from preprocess.encoders import extract
+from preprocess.encoders.base import MediaSample
+from preprocess.encoders.extract import ExtractedEmbeddings, extract_embeddings, extract_text_embeddings
+from preprocess.encoders.loading import load_encoder
+from preprocess.encoders.settings import EmbeddingSettings
 
 ITEMS = 11
 SUFFIXES = (".png", ".jpg", ".mp4")
@@ -49,20 +54,24 @@ def annotations(tmp_path: Path) -> Path:
     return tmp_path / "ann"
 
 
-def run(annotations: Path, clip: str, output: Path, *more: str) -> Path:
-    arguments = ["--items", str(annotations / "items.jsonl"), "--captions", str(annotations / "captions.jsonl")]
-    arguments += ["--encoder", clip, "--output", str(output), "--workers", "0", "--frames", "2", "--batch-size", "3"]
-    extract_embeddings.main([*arguments, *more])
-    return output
+def call(annotations: Path, clip: str, output: Path, **settings: Any) -> ExtractedEmbeddings:
+    found = EmbeddingSettings(**{"encoder": clip, "workers": 0, "frames": 2, "batch_size": 3, **settings})
+    return extract_embeddings(annotations / "items.jsonl", output, found, captions=annotations / "captions.jsonl")
+
+
+def run(annotations: Path, clip: str, output: Path, **settings: Any) -> Path:
+    return call(annotations, clip, output, **settings).path
 
 
 def contents(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
-def test_rows_are_the_encoders_and_lists_fit_what_comes_next(annotations, clip, tmp_path, capsys):
-    output = run(annotations, clip, tmp_path / "deep" / "data", "--workers", "2")
-    assert "11 items of 11, 8 dimensions" in capsys.readouterr().out
+def test_rows_are_the_encoders_and_lists_fit_what_comes_next(annotations, clip, tmp_path):
+    made = call(annotations, clip, tmp_path / "deep" / "data", workers=2)
+    assert "11 items of 11, 8 dimensions" in made.summary
+    assert (made.is_new, made.rows, made.dimension, made.skipped) == (True, ITEMS, 8, {})
+    output = made.path
     items = read_items(output / "items.jsonl")
     rows = open_embeddings(output / "embeddings.npy")
     match_items(rows, items, "embeddings", "items")
@@ -75,14 +84,15 @@ def test_rows_are_the_encoders_and_lists_fit_what_comes_next(annotations, clip, 
     assert not (tmp_path / "deep" / "data.partial").exists()
 
 
-def test_a_second_run_does_nothing_and_other_inputs_make_it_again(annotations, clip, tmp_path, capsys, monkeypatch):
+def test_a_second_run_does_nothing_and_other_inputs_make_it_again(annotations, clip, tmp_path, monkeypatch):
     output = run(annotations, clip, tmp_path / "data")
     before = contents(output)
     with monkeypatch.context() as patch:
-        patch.setattr(extract_embeddings, "load_encoder", None)
+        patch.setattr(extract, "load_encoder", None)
         (tmp_path / "data.partial").mkdir()  # as if killed before it was removed
-        run(annotations, clip, output)
-    assert "up to date" in capsys.readouterr().out
+        again = call(annotations, clip, output)
+    assert "up to date" in again.summary
+    assert (again.is_new, again.rows, again.dimension) == (False, ITEMS, 8)
     assert not (tmp_path / "data.partial").exists()
     assert contents(output) == before
 
@@ -90,12 +100,12 @@ def test_a_second_run_does_nothing_and_other_inputs_make_it_again(annotations, c
     run(annotations, clip, output)
     rows = np.load(output / "embeddings.npy")
     np.testing.assert_allclose(rows[0], rows[3], atol=1e-6)
-    run(annotations, clip, output, "--dtype", "float16")
+    run(annotations, clip, output, dtype="float16")
     half = np.load(output / "embeddings.npy")
     assert half.dtype == np.float16
     np.testing.assert_allclose(half, rows, atol=1e-3)
     (output / "items.jsonl").write_text("damaged")
-    run(annotations, clip, output, "--dtype", "float16")
+    run(annotations, clip, output, dtype="float16")
     assert len(read_items(output / "items.jsonl")) == ITEMS
 
 
@@ -144,10 +154,12 @@ def test_media_that_cannot_be_read_fail_or_are_skipped(annotations, clip, tmp_pa
     broken.write_bytes(good[:40])
     (tmp_path / "media" / "9.png").unlink()
     with pytest.raises(ValueError, match=r"row 5: .*4.jpg: not a readable image .*--on-error skip"):
-        run(annotations, clip, tmp_path / "data", "--workers", "2")
+        run(annotations, clip, tmp_path / "data", workers=2)
     assert not (tmp_path / "data").exists()
-    output = run(annotations, clip, tmp_path / "data", "--on-error", "skip")  # goes on with the first batch done
+    made = call(annotations, clip, tmp_path / "data", on_error="skip")  # goes on with the first batch done
+    output = made.path
     assert "skipped 2 items" in capsys.readouterr().err
+    assert (made.rows, [*made.skipped]) == (9, ["item 4", "item 9"])
     kept = [f"item {number}" for number in range(ITEMS) if number not in (4, 9)]
     assert [item["item_id"] for item in read_items(output / "items.jsonl")] == kept
     assert {row["item_id"] for row in read_jsonl(output / "captions.jsonl")} == set(kept)
@@ -159,7 +171,7 @@ def test_media_that_cannot_be_read_fail_or_are_skipped(annotations, clip, tmp_pa
     with pytest.raises(ValueError, match=r"row 5: "):  # what was skipped is an error where errors are asked for
         run(annotations, clip, output)
     broken.write_bytes(good)
-    run(annotations, clip, output, "--on-error", "skip")
+    run(annotations, clip, output, on_error="skip")
     repaired = np.load(output / "embeddings.npy")
     assert [row["item_id"] for row in read_jsonl(output / "skipped.jsonl")] == ["item 9"]
     np.testing.assert_allclose(np.delete(repaired, 4, axis=0), rows, atol=1e-6)
@@ -168,15 +180,15 @@ def test_media_that_cannot_be_read_fail_or_are_skipped(annotations, clip, tmp_pa
 def test_a_batch_without_a_single_good_file(annotations, clip, tmp_path):
     for number in (3, 4, 5):
         (tmp_path / "media" / f"{number}{SUFFIXES[number % 3]}").unlink()
-    output = run(annotations, clip, tmp_path / "data", "--on-error", "skip")
+    output = run(annotations, clip, tmp_path / "data", on_error="skip")
     assert np.load(output / "embeddings.npy").shape == (8, 8)
     shutil.rmtree(tmp_path / "media")
     with pytest.raises(ValueError, match="no item could be embedded"):
-        run(annotations, clip, tmp_path / "none", "--on-error", "skip")
+        run(annotations, clip, tmp_path / "none", on_error="skip")
 
 
 def test_rows_that_are_no_numbers_are_problems_of_their_items(annotations, clip, tmp_path, monkeypatch):
-    load = extract_embeddings.load_encoder
+    load = extract.load_encoder
 
     def spoiled(*arguments):
         encoder = load(*arguments)
@@ -190,31 +202,39 @@ def test_rows_that_are_no_numbers_are_problems_of_their_items(annotations, clip,
         monkeypatch.setattr(encoder, "embed_batch", embed_batch)
         return encoder
 
-    monkeypatch.setattr(extract_embeddings, "load_encoder", spoiled)
+    monkeypatch.setattr(extract, "load_encoder", spoiled)
     with pytest.raises(ValueError, match=r"row 7: .*6.png: the encoder gave no finite values; try --precision"):
         run(annotations, clip, tmp_path / "data")
-    assert len(np.load(run(annotations, clip, tmp_path / "data", "--on-error", "skip") / "embeddings.npy")) == 10
+    assert len(np.load(run(annotations, clip, tmp_path / "data", on_error="skip") / "embeddings.npy")) == 10
 
 
-def test_texts_get_a_row_each(annotations, clip, tmp_path, capsys, monkeypatch):
-    captions = annotations / "captions.jsonl"
-    output = tmp_path / "texts.npy"
-    arguments = ["--texts", str(captions), "--encoder", clip, "--output", str(output), "--batch-size", "5"]
+def test_texts_get_a_row_each(annotations, clip, tmp_path, monkeypatch):
+    captions, output = annotations / "captions.jsonl", tmp_path / "texts.npy"
+
+    def embed() -> ExtractedEmbeddings:
+        return extract_text_embeddings(captions, output, EmbeddingSettings(clip, batch_size=5))
+
     keep = RowStore.keep
     with monkeypatch.context() as patch:
         patch.setattr(RowStore, "keep", lambda self, n, *rest: keep(self, n, *rest) if n < 2 else interrupt())
         with pytest.raises(KeyboardInterrupt):
-            extract_embeddings.main(arguments)
-    extract_embeddings.main(arguments)
+            embed()
+    embed()
     rows = np.load(output)
     texts = [row["text"] for row in read_jsonl(captions)]
     np.testing.assert_allclose(rows, load_encoder(clip).embed_text(texts), atol=1e-6)
-    monkeypatch.setattr(extract_embeddings, "load_encoder", None)
-    extract_embeddings.main(arguments)
-    assert "up to date" in capsys.readouterr().out
+    monkeypatch.setattr(extract, "load_encoder", None)
+    again = embed()
+    assert "up to date" in again.summary
+    assert (again.is_new, again.rows, again.dimension) == (False, len(texts), 8)
+    (tmp_path / "texts.npy.json").unlink()
+    with pytest.raises(ValueError, match=r"texts.npy: exists and was not made by this command"):
+        embed()
     write_jsonl(captions, [{"text": "a"}, {"text": " "}])
     with pytest.raises(ValueError, match="row 2: text is ' '"):
-        extract_embeddings.main(arguments)
+        embed()
+    with pytest.raises(ValueError, match="rows must end in .npy"):
+        extract_text_embeddings(captions, tmp_path / "rows", EmbeddingSettings(clip))
 
 
 def interrupt():
@@ -222,19 +242,19 @@ def interrupt():
 
 
 def test_what_cannot_be_embedded_is_refused(annotations, clip, tmp_path):
-    def refused(message: str, *more: str, change=None, output: str = "data") -> None:
+    def refused(message: str, change=None, output: str = "data", modality: str | None = None) -> None:
         items = read_jsonl(annotations / "items.jsonl")
         if change:
             items[1] |= change
         write_jsonl(tmp_path / "other.jsonl", items)
-        arguments = ["--items", str(tmp_path / "other.jsonl"), "--encoder", clip, "--output", str(tmp_path / output)]
+        settings = EmbeddingSettings(clip, workers=0, modality=modality)
         with pytest.raises(ValueError, match=message):
-            extract_embeddings.main([*arguments, "--workers", "0", *more])
+            extract_embeddings(tmp_path / "other.jsonl", tmp_path / output, settings)
 
     refused("row 2: item 'item 1' has no media", change={"media": None})
     refused("row 2: item 'item 1' has no modality; add it, or give --modality", change={"modality": None})
     refused("takes image, text, video, not audio", change={"modality": "audio"})
-    refused("takes image, text, video, not audio", "--modality", "audio", change={"modality": None})
+    refused("takes image, text, video, not audio", change={"modality": None}, modality="audio")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     refused("holds 'thesis.txt', which is not of this command", output="mine")
@@ -244,18 +264,17 @@ def test_what_cannot_be_embedded_is_refused(annotations, clip, tmp_path):
 def test_the_command_line_says_what_is_wrong(capsys):
     for arguments, message in (
         (["--encoder", "clip", "--output", "x"], "one of the arguments --items --texts is required"),
-        (["--texts", "a", "--encoder", "clip", "--output", "x"], "must end in .npy"),
         (["--texts", "a", "--captions", "b", "--encoder", "clip", "--output", "x.npy"], "goes with --items"),
         (["--items", "a", "--encoder", "clip", "--output", "x", "--workers", "-1"], "not a whole number"),
     ):
         with pytest.raises(SystemExit):
-            extract_embeddings.main(arguments)
+            door.main(arguments)
         assert message in capsys.readouterr().err
 
 
 def test_help_documents_use_without_a_network(capsys):
     with pytest.raises(SystemExit):
-        extract_embeddings.main(["--help"])
+        door.main(["--help"])
     assert "HF_HUB_OFFLINE=1" in capsys.readouterr().out
 
 

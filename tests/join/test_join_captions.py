@@ -29,7 +29,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json
 from preprocess import build_identifiers, join_captions
 from preprocess.data.roles import assign, hold_out, resolve
-from preprocess.encoders import load_encoder
+from preprocess.encoders.loading import load_encoder
 
 
 def reference(use_index: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

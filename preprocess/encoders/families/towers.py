@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from preprocess.encoders.base import ClipReader, Encoder, Reader, Settings, Tensors
+from preprocess.encoders.base import ClipReader, Encoder, EncoderSettings, Reader, Tensors
 
 
 class Towers(Encoder):
@@ -27,7 +27,7 @@ class Towers(Encoder):
         reader: Reader,
         dimension: int,
         max_tokens: int,
-        settings: Settings,
+        settings: EncoderSettings,
         pad_to_max: bool = False,
     ):
         pictures: tuple[str, ...] = () if reader.image_processor is None else ("image", "video")

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from preprocess.data.media import load_audio, load_frames_at, load_image, reading, video_seconds
-from preprocess.encoders.base import Encoder, Reader, Settings, Tensors
+from preprocess.encoders.base import Encoder, EncoderSettings, Reader, Tensors
 from preprocess.encoders.pretrained import loading
 
 RATE, MEL_BINS, MEL_FRAMES = 16000, 128, 204
@@ -102,7 +102,7 @@ def normalised(pixels: NDArray[np.uint8]) -> torch.Tensor:
 class ImageBindEncoder(Encoder):
     """The model takes all its modalities by name."""
 
-    def __init__(self, model: Any, settings: Settings):
+    def __init__(self, model: Any, settings: EncoderSettings):
         dimension = model.modality_heads["vision"][-1].out_features
         super().__init__(model, ImageBindReader(), ("text", "image", "audio", "video"), dimension, settings)
 
@@ -118,7 +118,7 @@ class ImageBindEncoder(Encoder):
         return self.model({"text": load_and_transform_text(texts, self.device)})["text"]
 
 
-def load(name: str, settings: Settings) -> ImageBindEncoder:
+def load(name: str, settings: EncoderSettings) -> ImageBindEncoder:
     """ImageBind-Huge, see the module's docstring.
 
     Raises:

@@ -2,9 +2,9 @@
 
 import torch
 
-from preprocess.encoders.base import FRAMES, Reader, Settings
+from preprocess.encoders.base import FRAMES, EncoderSettings, Reader
+from preprocess.encoders.families.towers import Towers
 from preprocess.encoders.pretrained import load_model, load_part, require_family
-from preprocess.encoders.towers import Towers
 
 DEFAULT = "google/siglip2-so400m-patch14-384"
 
@@ -17,7 +17,7 @@ class SiglipTowers(Towers):
         return super().text_features([text.lower() for text in texts], searched)
 
 
-def load(name: str, settings: Settings) -> SiglipTowers:
+def load(name: str, settings: EncoderSettings) -> SiglipTowers:
     """A SigLIP or SigLIP 2 model by its name on the hub or its folder."""
     name = name or DEFAULT
     model, _ = load_model(name)

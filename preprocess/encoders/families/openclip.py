@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from preprocess.encoders.base import FRAMES, Encoder, Reader, Settings, Tensors
+from preprocess.encoders.base import FRAMES, Encoder, EncoderSettings, Reader, Tensors
 from preprocess.encoders.pretrained import loading
 
 DEFAULT = "ViT-H-14@laion2b_s32b_b79k"
@@ -29,7 +29,7 @@ class OpenClipReader(Reader):
 class OpenClipEncoder(Encoder):
     """Videos go through the image tower frame by frame."""
 
-    def __init__(self, model: Any, tokenizer: Any, reader: Reader, settings: Settings):
+    def __init__(self, model: Any, tokenizer: Any, reader: Reader, settings: EncoderSettings):
         super().__init__(model, reader, ("text", "image", "video"), 0, settings)
         self.towers = model
         self.tokenizer = tokenizer
@@ -45,7 +45,7 @@ class OpenClipEncoder(Encoder):
         return self.towers.encode_text(self.tokenizer(texts).to(self.device))
 
 
-def load(name: str, settings: Settings) -> OpenClipEncoder:
+def load(name: str, settings: EncoderSettings) -> OpenClipEncoder:
     """An OpenCLIP model, see the module's docstring.
 
     Raises:

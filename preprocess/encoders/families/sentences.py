@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from cart_fairseq.libraries import import_library
-from preprocess.encoders.base import Encoder, Settings, Tensors
+from preprocess.encoders.base import Encoder, EncoderSettings, Tensors
 from preprocess.encoders.pretrained import loading
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -14,7 +14,7 @@ DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 class SentenceEncoder(Encoder):
     """Captions and queries as a model trained on sentences sees them."""
 
-    def __init__(self, model: Any, settings: Settings):
+    def __init__(self, model: Any, settings: EncoderSettings):
         super().__init__(model, None, ("text",), model.encode(["a"], show_progress_bar=False).shape[1], settings)
         self.sentences = model
 
@@ -29,7 +29,7 @@ class SentenceEncoder(Encoder):
         )
 
 
-def load(name: str, settings: Settings) -> SentenceEncoder:
+def load(name: str, settings: EncoderSettings) -> SentenceEncoder:
     """A sentence-transformers model by its name on the hub or its folder."""
     library = import_library("sentence_transformers")
     name = name or DEFAULT

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from preprocess.encoders.base import FRAMES, ClipReader, Encoder, Reader, Settings, Tensors
+from preprocess.encoders.base import FRAMES, ClipReader, Encoder, EncoderSettings, Reader, Tensors
+from preprocess.encoders.families.towers import Towers
 from preprocess.encoders.pretrained import load_model, load_part
-from preprocess.encoders.towers import Towers
 
 MAX_TOKENS = 512
 """Where neither tokenizer nor model says."""
@@ -39,7 +39,7 @@ class SingleTower(Encoder):
         modalities: tuple[str, ...],
         max_tokens: int,
         use_pooler: bool,
-        settings: Settings,
+        settings: EncoderSettings,
     ):
         tower = model.get_encoder() if model.config.is_encoder_decoder else model
         super().__init__(tower, reader, modalities, 0, settings)
@@ -77,7 +77,7 @@ def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def load(name: str, settings: Settings) -> Encoder:
+def load(name: str, settings: EncoderSettings) -> Encoder:
     """A model by its name on the hub or its folder.
 
     Raises:
@@ -95,7 +95,7 @@ def load(name: str, settings: Settings) -> Encoder:
     return encoder
 
 
-def towers(name: str, model: Any, settings: Settings) -> Towers:
+def towers(name: str, model: Any, settings: EncoderSettings) -> Towers:
     """A dual tower."""
     clips = hasattr(model, "get_video_features")
     pictures = clips or hasattr(model, "get_image_features")
@@ -107,7 +107,7 @@ def towers(name: str, model: Any, settings: Settings) -> Towers:
     return Towers(model, tokenizer, reader, 0, max_tokens(model.config, tokenizer), settings)
 
 
-def single(name: str, model: Any, use_pooler: bool, settings: Settings) -> SingleTower:
+def single(name: str, model: Any, use_pooler: bool, settings: EncoderSettings) -> SingleTower:
     """A model of one modality."""
     modality = MODALITY_OF_INPUT.get(model.main_input_name)
     frames = frames_of(model.config, settings)
@@ -129,7 +129,7 @@ def single(name: str, model: Any, use_pooler: bool, settings: Settings) -> Singl
     )
 
 
-def frames_of(config: Any, settings: Settings) -> int:
+def frames_of(config: Any, settings: EncoderSettings) -> int:
     """Frames of a video: those asked for, or those the model is made for."""
     own = getattr(config, "num_frames", None) or getattr(getattr(config, "vision_config", None), "num_frames", None)
     return settings.frames or own or FRAMES

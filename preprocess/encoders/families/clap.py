@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from preprocess.encoders.base import Reader, Settings, Tensors
+from preprocess.encoders.base import EncoderSettings, Reader, Tensors
+from preprocess.encoders.families.towers import Towers
 from preprocess.encoders.pretrained import load_model, load_part, require_family
-from preprocess.encoders.towers import Towers
 
 DEFAULT = "laion/clap-htsat-unfused"
 
@@ -30,7 +30,7 @@ class ClapReader(Reader):
         return inputs
 
 
-def load(name: str, settings: Settings) -> Towers:
+def load(name: str, settings: EncoderSettings) -> Towers:
     """A CLAP model by its name on the hub or its folder."""
     name = name or DEFAULT
     model, _ = load_model(name)

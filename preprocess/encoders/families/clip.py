@@ -1,13 +1,13 @@
 """CLIP (Radford et al., 2021) through `transformers`: images, videos by their frames, texts."""
 
-from preprocess.encoders.base import FRAMES, Reader, Settings
+from preprocess.encoders.base import FRAMES, EncoderSettings, Reader
+from preprocess.encoders.families.towers import Towers
 from preprocess.encoders.pretrained import load_model, load_part, require_family
-from preprocess.encoders.towers import Towers
 
 DEFAULT = "openai/clip-vit-large-patch14"
 
 
-def load(name: str, settings: Settings) -> Towers:
+def load(name: str, settings: EncoderSettings) -> Towers:
     """A CLIP model by its name on the hub or its folder."""
     name = name or DEFAULT
     model, _ = load_model(name)

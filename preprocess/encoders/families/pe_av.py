@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from preprocess.encoders.base import Encoder, Reader, Settings, Tensors
+from preprocess.encoders.base import Encoder, EncoderSettings, Reader, Tensors
 from preprocess.encoders.pretrained import OFFLINE, load_model, load_part, require_family
 
 DEFAULT = "facebook/pe-av-large"
@@ -35,7 +35,7 @@ class PeReader(Reader):
 class PerceptionEncoder(Encoder):
     """Texts have a tower for each modality they search: one for sounds, one for images and videos."""
 
-    def __init__(self, model: Any, tokenizer: Any, reader: Reader, settings: Settings):
+    def __init__(self, model: Any, tokenizer: Any, reader: Reader, settings: EncoderSettings):
         config = model.config
         modalities = ("text", *TYPES[config.model_type])
         super().__init__(model, reader, modalities, config.text_config.hidden_size, settings)
@@ -62,7 +62,7 @@ class PerceptionEncoder(Encoder):
         return self.audio.text_audio_head(first) if searched == "audio" else self.video.text_video_head(first)
 
 
-def load(name: str, settings: Settings) -> PerceptionEncoder:
+def load(name: str, settings: EncoderSettings) -> PerceptionEncoder:
     """A PE-AV model by its name on the hub or its folder."""
     name = name or DEFAULT
     config = load_part("AutoConfig", name)

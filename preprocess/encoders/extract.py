@@ -1,0 +1,258 @@
+"""The step `extract_embeddings`: media, or texts, through a frozen encoder, one row of length 1 each.
+
+Worker processes read the media. What is written is what `build_identifiers` and `examples/own_data` take. A run that is
+killed goes on from `OUTPUT.partial/` when it is repeated.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cart_fairseq.files import digest, read_jsonl, sha256
+from cart_fairseq.progress import Progress, track
+from preprocess.data.embeddings import open_array
+from preprocess.data.inputs import read_captions, read_items
+from preprocess.data.output import Output
+from preprocess.data.row_store import RowStore
+from preprocess.encoders import embedded_files as written
+from preprocess.encoders.base import Encoder, MediaSample
+from preprocess.encoders.loading import load_encoder, weights_stamp
+from preprocess.encoders.media_loading import MediaBatches, load_batches, stamp
+from preprocess.encoders.settings import EmbeddingSettings
+
+
+@dataclass(frozen=True)
+class ExtractedEmbeddings:
+    """What `extract_embeddings` or `extract_text_embeddings` has done.
+
+    Attributes:
+        path: the folder or file.
+        is_new: False if it was there already, made from the same files with the same settings.
+        rows, dimension: the shape of the embeddings.
+        skipped: item id -> why the item has no row.
+        summary: the result as text, for people.
+    """
+
+    path: Path
+    is_new: bool
+    rows: int
+    dimension: int
+    skipped: Mapping[str, str]
+    summary: str
+
+
+def extract_embeddings(
+    items: str | Path, output: str | Path, settings: EmbeddingSettings, *, captions: str | Path | None = None
+) -> ExtractedEmbeddings:
+    """Embed the media of items. If `output` was made from the same media and settings, nothing is done.
+
+    Args:
+        items: `items.jsonl`, whose media are relative to it.
+        output: a folder, for `embeddings.npy`, the lists of the items that have a row, and `skipped.jsonl`.
+        captions: `captions.jsonl` of the items. Those of items that have a row are written too.
+
+    Raises:
+        ValueError: an input is wrong; media cannot be read and `on_error` is `fail`, or none can be; the encoder cannot be
+            loaded or does not take such media; `output` holds something else, or another run is writing it.
+    """
+    source, out = Path(items), Output(output, written.MEDIA_ROWS)
+    rows = read_items(source)
+    texts = read_captions(captions, rows) if captions else None
+    samples = media_of(rows, source, settings.modality)
+    out.refuse_foreign()
+    stamps = batch_stamps(samples, settings.batch_size)
+    rows_from = rows_made_from(settings, source)
+    made_from = rows_from | {
+        "captions": sha256(captions) if captions else None,
+        "media": hashlib.sha256(stamps.tobytes()).hexdigest(),
+        "dtype": settings.dtype,
+        "location": os.path.relpath(source.parent.resolve(), out.path.resolve()),
+    }
+    if not must_not_skip(out, settings) and out.is_current(made_from):
+        return of_folder(out.path, False, f"{out.path}: up to date with these media and settings, nothing to do")
+    with out.working(digest(rows_from)) as work:
+        encoder = announce(settings, {sample.modality for sample in samples})
+        store = RowStore(work, len(rows), encoder.dimension, stamps, settings.batch_size)
+        embed_media(encoder, samples, store, settings, source)
+        if len(store.problems) == len(rows):
+            raise ValueError(f"{source}: no item could be embedded; the first: {store.problems[0]}")
+        with out.replacing() as new:
+            write_folder(new, out.path, source, rows, texts, store, settings.dtype)
+            written.write_record(written.folder_record(new), made_from, sorted(new.iterdir()), len(store.problems))
+    if store.problems:
+        skipped = out.path / written.SKIPPED
+        print(f"skipped {len(store.problems)} items, see {skipped}; the first:", file=sys.stderr)
+        print(f"  {store.problems[min(store.problems)]}", file=sys.stderr)
+    kept = len(rows) - len(store.problems)
+    text = f"{out.path}: {kept} items of {len(rows)}, {encoder.dimension} dimensions, {settings.dtype}"
+    return of_folder(out.path, True, text)
+
+
+def extract_text_embeddings(texts: str | Path, output: str | Path, settings: EmbeddingSettings) -> ExtractedEmbeddings:
+    """Embed the texts of a file. If `output` was made from the same texts and settings, nothing is done.
+
+    Args:
+        texts: `captions.jsonl`, or other objects with a `text`, one a line.
+        output: a `.npy` file, row i of which belongs to line i. Its record, `OUTPUT.json`, lies beside it.
+        settings: `modality` is that of the media that the texts are to find (image if None).
+
+    Raises:
+        ValueError: a text is missing or empty; the encoder cannot be loaded or takes no texts; `output` has another name,
+            was not written by this step, or is being written by another run.
+    """
+    source, out = Path(texts), Output(output, written.TEXT_ROWS)
+    if out.path.suffix != ".npy":
+        raise ValueError(f"--output {out.path} must end in .npy; the rows of texts are one file")
+    rows = read_jsonl(source)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("text"), str) or not row["text"].strip():
+            raise ValueError(f"{source}, row {number}: text is {row.get('text')!r}; write a text or drop the row")
+    if not rows:
+        raise ValueError(f"{source}: no texts; write one object a line")
+    rows_from = rows_made_from(settings, source)
+    made_from = rows_from | {"dtype": settings.dtype}
+    if out.is_current(made_from):
+        shape = open_array(out.path).shape
+        text = f"{out.path}: up to date with these texts and settings, nothing to do"
+        return ExtractedEmbeddings(out.path, False, *shape, {}, text)
+    with out.working(digest(rows_from)) as work:
+        encoder = announce(settings, {"text"})
+        count = -(-len(rows) // settings.batch_size)
+        store = RowStore(work, len(rows), encoder.dimension, np.ones(count, dtype=np.uint64), settings.batch_size)
+        for number in track(store.pending(), "embedding", "batches"):
+            places = store.rows_of(number)
+            values = encoder.embed_text([rows[row]["text"] for row in places], settings.modality or "image")
+            store.keep(number, places, values, {})
+        with out.replacing() as new:
+            written.save_rows(new, store.values, np.arange(len(rows)), settings.dtype)
+            written.write_record(out.record, made_from, [new], 0)  # first: a file without a record is not ours
+    text = f"{out.path}: {len(rows)} texts, {encoder.dimension} dimensions, {settings.dtype}"
+    return ExtractedEmbeddings(out.path, True, len(rows), encoder.dimension, {}, text)
+
+
+def of_folder(folder: Path, is_new: bool, summary: str) -> ExtractedEmbeddings:
+    """What a folder of media's rows holds."""
+    rows, dimension = open_array(folder / written.EMBEDDINGS).shape
+    skipped = {row["item_id"]: row["reason"] for row in read_jsonl(folder / written.SKIPPED)}
+    return ExtractedEmbeddings(folder, is_new, rows, dimension, skipped, summary)
+
+
+def must_not_skip(out: Output, settings: EmbeddingSettings) -> bool:
+    """Whether `out` lacks items that an earlier run skipped, where that is an error now."""
+    return settings.on_error == "fail" and out.record.is_file() and written.read_record(out.record)["skipped"] > 0
+
+
+def write_folder(
+    new: Path,
+    output: Path,
+    source: Path,
+    items: Sequence[dict[str, Any]],
+    captions: Sequence[dict[str, Any]] | None,
+    store: RowStore,
+    dtype: str,
+) -> None:
+    """Write the rows and the lists of the items that have one, and of those that have none.
+
+    Args:
+        new: the folder.
+        output: where it will lie; media paths are relative to that.
+        source: items.jsonl.
+    """
+    problems = store.problems
+    kept = np.setdiff1d(np.arange(len(items)), list(problems))
+    written.save_rows(new / written.EMBEDDINGS, store.values, kept, dtype)
+    written.write_rows(new / written.ITEMS, [written.relocated(items[row], source, output) for row in kept])
+    if captions is not None:
+        names = {items[row]["item_id"] for row in kept}
+        written.write_rows(new / written.CAPTIONS, [row for row in captions if row["item_id"] in names])
+    skipped = [{"item_id": items[row]["item_id"], "reason": problems[row]} for row in sorted(problems)]
+    written.write_rows(new / written.SKIPPED, skipped)
+
+
+def media_of(items: Sequence[dict[str, Any]], path: Path, modality: str | None) -> list[MediaSample]:
+    """The file of each item, relative to the list's folder."""
+    samples = []
+    for number, item in enumerate(items, start=1):
+        where = f"{path}, row {number}"
+        if not item.get("media"):
+            raise ValueError(
+                f"{where}: item {item['item_id']!r} has no media to embed; name its file, or drop the item"
+            )
+        kind = item.get("modality") or modality
+        if kind is None:
+            raise ValueError(
+                f"{where}: item {item['item_id']!r} has no modality; add it, or give --modality for all such"
+            )
+        samples.append(MediaSample(kind, str(path.parent / item["media"])))
+    return samples
+
+
+def batch_stamps(samples: Sequence[MediaSample], batch_size: int) -> NDArray[np.uint64]:
+    """`stamp` of each batch."""
+    starts = range(0, len(samples), batch_size)
+    return np.array([stamp(samples[start : start + batch_size]) for start in starts], dtype=np.uint64)
+
+
+def rows_made_from(settings: EmbeddingSettings, source: Path) -> dict[str, Any]:
+    """Everything that the rows depend on, apart from the content of media."""
+    return {
+        "encoder": settings.encoder,
+        "weights": weights_stamp(settings.encoder),
+        "source": sha256(source) if source.is_file() else None,
+        "modality": settings.modality,
+        "frames": settings.frames,
+        "batch_size": settings.batch_size,
+        "precision": settings.precision,
+    }
+
+
+def announce(settings: EmbeddingSettings, modalities: set[str]) -> Encoder:
+    """Load the encoder, refuse modalities that it does not take, and say what runs."""
+    encoder = load_encoder(settings.encoder, settings.device, settings.precision, settings.frames)
+    for modality in sorted(modalities):
+        encoder.check(modality)
+    print(f"{settings.encoder}: {encoder.dimension} dimensions, on {encoder.device}, {settings.precision}")
+    return encoder
+
+
+def embed_media(
+    encoder: Encoder, samples: Sequence[MediaSample], store: RowStore, settings: EmbeddingSettings, source: Path
+) -> None:
+    """Fill the store. With `on_error` = `fail`, the first file that cannot be embedded ends it.
+
+    Args:
+        source: items.jsonl, for messages.
+    """
+
+    def fail_or_go_on(problems: dict[int, str]) -> None:
+        if problems and settings.on_error == "fail":
+            row = min(problems)
+            raise ValueError(f"{source}, row {row + 1}: {problems[row]}; --on-error skip goes on without such items")
+
+    assert encoder.reader is not None
+    pending = store.pending()
+    fail_or_go_on({row: why for row, why in store.problems.items() if row // settings.batch_size not in set(pending)})
+    dataset = MediaBatches(encoder.reader, samples, [(number, store.rows_of(number)) for number in pending])
+    ahead = sum(len(rows) for _, rows in dataset.batches)
+    with Progress(len(samples), "embedding", "items", done=len(samples) - ahead) as progress:
+        for loaded in load_batches(dataset, settings.workers, encoder.device.type == "cuda"):
+            places: list[int] = []
+            parts = [np.empty((0, encoder.dimension), dtype=np.float32)]
+            problems = dict(loaded.problems)
+            for batch in loaded.batches:
+                values = encoder.embed_batch(batch)
+                good = np.isfinite(values).all(axis=1) & values.any(axis=1)
+                for row in np.asarray(batch.places)[~good].tolist():
+                    problems[row] = f"{samples[row].path}: the encoder gave no finite values; try --precision float32"
+                places += np.asarray(batch.places)[good].tolist()
+                parts.append(values[good])
+            fail_or_go_on(problems)
+            store.keep(loaded.number, places, np.concatenate(parts), problems)
+            progress.update(len(store.rows_of(loaded.number)))

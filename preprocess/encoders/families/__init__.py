@@ -1,0 +1,1 @@
+"""One module a family of encoders, which `preprocess.encoders.loading` imports when the family is asked for."""

@@ -1,0 +1,66 @@
+"""Encoders by name: `load_encoder("clip:openai/clip-vit-base-patch32")`.
+
+A family is a module of `preprocess.encoders.families`; it is imported, with the libraries it needs, when it is asked for.
+"""
+
+import importlib
+from pathlib import Path
+
+import torch
+
+from cart_fairseq.files import digest
+from preprocess.encoders.base import Encoder, EncoderSettings
+from preprocess.encoders.settings import FAMILIES, PRECISIONS
+
+
+def load_encoder(spec: str, device: str = "auto", precision: str = "float32", frames: int | None = None) -> Encoder:
+    """Load an encoder with its weights.
+
+    Args:
+        spec: FAMILY or FAMILY:NAME_OR_PATH, where NAME is one on the hub and PATH a folder of `save_pretrained` (other
+            forms of openclip and imagebind: see their modules).
+        device: auto (cuda where there is one), cpu, cuda, or what else torch calls it.
+        precision: float32, float16 or bfloat16, by autocast.
+        frames: of a video; None for the family's own number.
+
+    Raises:
+        ValueError: unknown family, device or precision; a library that is missing; weights that cannot be loaded.
+    """
+    family, _, name = spec.partition(":")
+    if family not in FAMILIES:
+        raise ValueError(f"encoder {spec!r}: no family {family!r}; choose FAMILY:NAME_OR_PATH of {', '.join(FAMILIES)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    settings = EncoderSettings(resolve_device(device), precision, frames)
+    try:
+        module = importlib.import_module(f"preprocess.encoders.families.{FAMILIES[family]}")
+        encoder: Encoder = module.load(name, settings)
+    except ImportError as error:
+        raise ValueError(
+            f"encoder {spec!r}: the library {error.name or str(error).strip().splitlines()[0]} is missing; pip install 'cart-fairseq[encoders]'"
+        ) from None
+    return encoder
+
+
+def resolve_device(device: str) -> str:
+    """`auto` as cuda where there is one, else cpu; refuses devices this machine has not."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    # torch says that a device is unknown or missing in several ways
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used ({reason}); choose auto, cpu or cuda") from None
+    return device
+
+
+def weights_stamp(spec: str) -> str | None:
+    """What a local model is made of, so that a folder with new weights counts as another encoder; None for the hub."""
+    name = spec.partition(":")[2].removeprefix("local-dir:")
+    for path in (Path(part) for part in (name, name.partition("@")[2]) if part):
+        if path.exists():
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            states = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            return digest(states)
+    return None
