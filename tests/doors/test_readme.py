@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import ENVIRONMENT
-from conftest import WORDS, write_jsonl
+from conftest import WORDS, load_example, write_jsonl
 from documented import PAGES, README, ROOT, Command, commands, fences
 from fairseq import options
 
@@ -60,7 +60,10 @@ def check_recipe(script: Path, arguments: list[str], variables: dict[str, str]) 
     assert script.is_file()
     flags = [word for word in arguments if word.startswith("--")]
     if script.suffix == ".sh":
+        recipe = load_example("recipes", "run").COMMANDS[str(script.relative_to(ROOT / "examples").with_suffix(""))]
         first = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
+        assert first == len(recipe.arguments), recipe.arguments
+        assert recipe.flags or not flags
         parse_fairseq("fairseq-train", ["data-bin", *PLUGIN, *arguments[first:]])
     else:
         source = "".join(path.read_text(encoding="utf-8") for path in script.parent.glob("*.py"))
@@ -85,6 +88,7 @@ def test_commands_are_understood(command, monkeypatch):
         "python -m preprocess.binarize --identifiers identifiers --captions c.jsonl --output data-bin --no-such-flag",
         "python -m preprocess.no_such_step --output x",
         "bash examples/own_data/run.sh DATA OUT --no-such-flag",
+        "bash examples/own_data/run.sh DATA",
         "python examples/efficiency/benchmark.py --no-such-flag",
         "NO_SUCH_VARIABLE=1 bash examples/own_data/run.sh DATA OUT",
         "bash examples/no_such_recipe.sh DATA OUT",
