@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.measuring.metrics import RECALL_CUTOFFS
+from cart_fairseq.measuring.labels import RECALL_CUTOFFS
 from cart_fairseq.measuring.results import (
     Query,
     Ranking,

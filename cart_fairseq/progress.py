@@ -39,9 +39,9 @@ class Progress:
 
     def __init__(self, total: int | None, step: str, units: str, done: int = 0):
         self.total, self.step, self.units, self.done = total, step, units, done
-        self._initial, self._note, self._lines = done, "", 0
-        self._began = time.monotonic()
-        self._due = self._began + FIRST_LINE
+        self._note, self._lines = "", 0
+        self._began = self._shown = time.monotonic()
+        self._shown_done, self._due = done, self._began + FIRST_LINE
         self._bar: Any = None
         if sys.stderr.isatty():
             scale = total is None or total >= 100_000
@@ -66,10 +66,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(count)
         elif (now := time.monotonic()) >= self._due:
+            rate = (self.done - self._shown_done) / (now - self._shown)
+            print(f"{self.step}: {self._state(rate)}", file=sys.stderr, flush=True)
             elapsed = now - self._began
+            self._shown, self._shown_done, self._lines = now, self.done, self._lines + 1
             self._due = now + max(FIRST_LINE, min(elapsed, USUAL_GAP), elapsed * LARGEST_SHARE)
-            self._lines += 1
-            print(f"{self.step}: {self._state(elapsed)}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Show `text` with the count from now on."""
@@ -77,9 +78,8 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
 
-    def _state(self, elapsed: float) -> str:
-        """Count, share, rate, expected time left and note, as far as they are known."""
-        rate = (self.done - self._initial) / elapsed
+    def _state(self, rate: float) -> str:
+        """Count, share, units a second since the last line, expected time left and note, as far as they are known."""
         parts = [f"{self.done:,} {self.units}"]
         if self.total:
             parts = [f"{self.done:,} of {self.total:,} {self.units} ({self.done / self.total:.0%})"]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
-from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts, ranks_of
+from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.progress import Progress
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches

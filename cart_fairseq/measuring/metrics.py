@@ -16,9 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-RECALL_CUTOFFS = (1, 5, 10)
-MRR_CUTOFF = 10
-METRIC_NAMES = (*(f"recall_at_{k}" for k in RECALL_CUTOFFS), f"mrr_at_{MRR_CUTOFF}")
+from cart_fairseq.measuring.labels import METRIC_NAMES, MRR_CUTOFF, RECALL_CUTOFFS
+
 QUERIES = "queries"
 
 
@@ -44,33 +43,6 @@ def ranks_of(retrieved: Tensor, targets: Tensor) -> Tensor:
     matches = retrieved == targets.unsqueeze(1)
     first = matches.int().argmax(dim=1)
     return torch.where(matches.any(dim=1), first + 1, 0)
-
-
-def recall_at_k(ranks: Tensor, k: int) -> float:
-    """Percentage of queries whose item is among the first k.
-
-    Args:
-        ranks: (Q,) int64, 1-based, 0 = not found.
-        k: cutoff, at least 1.
-
-    Raises:
-        ValueError: no queries, a rank that is negative or not int64, a cutoff below 1.
-
-    >>> recall_at_k(torch.tensor([1, 3, 0, 7]), 5)
-    50.0
-    """
-    return 100.0 * _hits(ranks, k) / _number_of(ranks)
-
-
-def mrr_at_k(ranks: Tensor, k: int) -> float:
-    """Mean reciprocal rank in percent, where ranks beyond k count as not found.
-
-    Arguments and errors as for `recall_at_k`.
-
-    >>> mrr_at_k(torch.tensor([1, 4, 0, 11]), 10)
-    31.25
-    """
-    return 100.0 * _reciprocal_sum(ranks, k) / _number_of(ranks)
 
 
 def metric_counts(ranks: Tensor) -> dict[str, float]:
@@ -111,15 +83,7 @@ def _checked(ranks: Tensor) -> Tensor:
     return ranks
 
 
-def _number_of(ranks: Tensor) -> int:
-    if ranks.numel() == 0:
-        raise ValueError("there are no queries to measure")
-    return ranks.numel()
-
-
 def _within(ranks: Tensor, k: int) -> Tensor:
-    if k < 1:
-        raise ValueError(f"a cutoff is at least 1, found {k}")
     ranks = _checked(ranks)
     return ranks[(ranks >= 1) & (ranks <= k)]
 

@@ -10,6 +10,7 @@ import torch
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import read_jsonl
+from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 
 
@@ -179,8 +180,9 @@ def metric_table(result: Mapping[str, Any]) -> str:
     Args:
         result: as `python -m cart_fairseq.evaluate --json` writes it.
     """
-    names = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
     candidates = f"{result['candidates']:,} ({result['candidate_set']})"
-    head = "".join(f"{name:>8}" for name in names.values()) + f"{'queries':>10}  {'candidates':<18}index captions"
-    row = "".join(f"{result[key]:8.2f}" for key in names)
+    head = (
+        "".join(f"{name:>8}" for name in METRIC_LABELS.values()) + f"{'queries':>10}  {'candidates':<18}index captions"
+    )
+    row = "".join(f"{result[key]:8.2f}" for key in METRIC_LABELS)
     return f"{head}\n{row}{result['queries']:>10,}  {candidates:<18}{result['index_captions']}"

@@ -17,7 +17,8 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
-from cart_fairseq.measuring.metrics import METRIC_NAMES, QUERIES, metric_counts, metrics_from_counts
+from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.generator import IdentifierGenerator

@@ -19,7 +19,10 @@ from cart_fairseq.training.companions import Companions
 
 BLOCK = 65536
 NEAREST = 256
+"""Items, the best for each query, that share its probability."""
 UPDATES = 50
+"""Updates that the items' vectors serve before they are made anew. An epoch begins with new ones, so that training that was
+stopped after one goes on as if it had not been."""
 
 
 class SoftTargets:
@@ -31,9 +34,6 @@ class SoftTargets:
         rows: (N,) int64, those that are in the catalogue.
         identifiers: (N, J) int64, their symbols in the target dictionary.
         symbols: V, size of the target dictionary.
-        nearest: how many items, the best for each query, share its probability.
-        updates: how many updates the items' vectors serve before they are made anew; an epoch begins with new ones, so that
-            training that was stopped after one goes on as if it had not been.
     """
 
     def __init__(
@@ -43,16 +43,12 @@ class SoftTargets:
         rows: NDArray[np.int64],
         identifiers: Tensor,
         symbols: int,
-        nearest: int = NEAREST,
-        updates: int = UPDATES,
     ):
         self.items = items
         self.companions = companions
         self.rows = rows
         self.identifiers = identifiers
         self.symbols = symbols
-        self.nearest = min(nearest, len(identifiers))
-        self.updates = updates
         self.epoch, self.served, self.renewed = -1, 0, 0
         self.vectors: Tensor | None = None
 
@@ -72,7 +68,7 @@ class SoftTargets:
         head.eval()
         scores = head.text(states) @ self._vectors(head, epoch, states.device).T
         head.train(learning)
-        best = scores.float().topk(self.nearest, dim=1)
+        best = scores.float().topk(min(NEAREST, len(self.identifiers)), dim=1)
         share = (best.values * head.scale().float()).softmax(1)
         found = self.identifiers.to(target.device)[best.indices]  # (B, K, J)
         same = found == target.unsqueeze(1)
@@ -86,7 +82,7 @@ class SoftTargets:
 
     def _vectors(self, head: DenseHead, epoch: int, device: torch.device) -> Tensor:
         """(N, D) vectors of all items, not too old."""
-        if self.vectors is None or epoch != self.epoch or self.served >= self.updates:
+        if self.vectors is None or epoch != self.epoch or self.served >= UPDATES:
             self.renewed = self.renewed + 1 if epoch == self.epoch else 0
             draw = np.random.default_rng((epoch, self.renewed))
             parts = []

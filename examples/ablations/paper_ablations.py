@@ -10,8 +10,8 @@ from settings import Settings, from_environment
 from steps import copy_parts, train_and_evaluate
 
 from cart_fairseq.files import read_json
+from cart_fairseq.measuring.labels import METRIC_LABELS
 
-METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
 SIZES = ("--kmeans-clusters", "128", "--codebook-size", "128")  # whatever few items would get: some tables name them
 
 
@@ -49,7 +49,7 @@ def settings_of(line: Line, settings: Settings) -> Settings:
 
 def written(table: Table, out: Path, subset: str) -> str:
     """The table, with the share of distinct codes among the identifiers of each line; "–" where a run is missing."""
-    heads = [*table.heads, *METRICS.values(), "distinct codes", f"paper, {table.data}, test"]
+    heads = [*table.heads, *METRIC_LABELS.values(), "distinct codes", f"paper, {table.data}, test"]
     rows = [f"{table.title}: {subset} queries, in percent", "", row(heads), "|" + " --- |" * len(heads)]
     return "\n".join(rows + [row([*line.labels, *found(line, out, subset), paper(line)]) for line in table.lines])
 
@@ -62,13 +62,13 @@ def found(line: Line, out: Path, subset: str) -> list[str]:
     """
     path = out / line.folder / "metrics.json"
     if not path.is_file():
-        return ["–"] * (len(METRICS) + 1)
+        return ["–"] * (len(METRIC_LABELS) + 1)
     measured = read_json(path)
     if subset not in measured:
         has = ", ".join(measured) or "none"
         raise ValueError(f"{path}: has no {subset} queries, only: {has}; choose another SUBSET")
     report = read_json(out / line.folder / "identifiers" / "report.json")
-    figures = [f"{measured[subset][metric]:.1f}" for metric in METRICS]
+    figures = [f"{measured[subset][metric]:.1f}" for metric in METRIC_LABELS]
     return [*figures, f"{100 * report['unique_codes'] / report['items']:.1f} %"]
 
 

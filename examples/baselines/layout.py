@@ -6,8 +6,9 @@ from typing import Any
 from published import FIGURES, TITLES, Published
 from systems import WHOLE
 
-METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
-HEAD = ("System", "candidates", *METRICS.values(), "queries/s")
+from cart_fairseq.measuring.labels import METRIC_LABELS
+
+HEAD = ("System", "candidates", *METRIC_LABELS.values(), "queries/s")
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -27,7 +28,7 @@ def table(title: str, ours: Sequence[dict[str, Any]], theirs: Sequence[Published
     lines = [f"### {title}: {asked}", "", "| " + " | ".join(HEAD) + " |", "| --- | --- |" + " ---: |" * 5]
     for row in ours:
         competing = f"{row['candidates']:,} ({'of the split' if row['competing'] == 'split' else 'all items'})"
-        figures = [f"{row[metric]:.1f}" for metric in METRICS]
+        figures = [f"{row[metric]:.1f}" for metric in METRIC_LABELS]
         lines.append(f"| {' | '.join([row['system'], competing, *figures, speed(row)])} |")
     for each in theirs:
         figures = [percent(value) for value in each[1:5]]

@@ -10,7 +10,7 @@ from collection import Collection
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import read_json, write_json
-from cart_fairseq.measuring.metrics import METRIC_NAMES, MRR_CUTOFF
+from cart_fairseq.measuring.labels import METRIC_NAMES, MRR_CUTOFF
 from cart_fairseq.measuring.results import Query, subset_queries
 from cart_fairseq.retriever import CartRetriever
 

@@ -14,7 +14,7 @@ import torch
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.measuring.metrics import METRIC_NAMES
+from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.results import Ranking, measure, subset_queries
 from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever

@@ -26,6 +26,7 @@ from sklearn.preprocessing import normalize
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import run_script, write_json
+from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
@@ -39,7 +40,6 @@ NAMES = {
     "ridge": "TF-IDF, ridge, embeddings",
     "ridge_quantised": "the same, quantised",
 }
-COLUMNS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
 
 
 def worst_ranks(scores: np.ndarray, targets: np.ndarray) -> torch.Tensor:
@@ -196,9 +196,9 @@ def predict(known: csr_matrix, trained: Sequence[Caption], placed: np.ndarray, a
 def table(result: dict[str, Any], notes: Sequence[str]) -> str:
     """The figures for people."""
     lines = [f"{result['split']}: {result['queries']:,} queries, {result['candidates']:,} candidates, in percent"]
-    lines.append(f"{'':<30}" + "".join(f"{name:>8}" for name in COLUMNS.values()))
+    lines.append(f"{'':<30}" + "".join(f"{name:>8}" for name in METRIC_LABELS.values()))
     for system, metrics in result["systems"].items():
-        lines.append(f"{NAMES[system]:<30}" + "".join(f"{metrics[key]:8.1f}" for key in COLUMNS))
+        lines.append(f"{NAMES[system]:<30}" + "".join(f"{metrics[key]:8.1f}" for key in METRIC_LABELS))
     return "\n".join([*lines, *notes])
 
 

@@ -24,7 +24,8 @@ from collection import open_collection
 from sklearn.decomposition import PCA
 
 from cart_fairseq.files import read_json, run_script, write_json
-from cart_fairseq.measuring.metrics import METRIC_NAMES, metric_counts, metrics_from_counts
+from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import open_embeddings
 from preprocess.join.alignment import Alignment
@@ -38,7 +39,7 @@ RUNS = {
     "pretrained": "CART, recommended",
     "borrowed": "CART, recommended",
 }
-HEADS = ("R@1", "R@5", "R@10", "MRR@10")
+HEADS = (*METRIC_LABELS.values(),)
 RIDGE_SHARE = 2.0  # of the sum with TF-IDF, the weaker of the two on its own
 Figures = dict[str, dict[str, dict[str, float]]]
 

@@ -16,8 +16,8 @@ from plan import MEASURED
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json, write_json
+from cart_fairseq.measuring.labels import METRIC_LABELS
 
-METRICS = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
 SHOWN_QUERIES, SHOWN_ITEMS, SEED = 5, 3, 1
 
 
@@ -32,13 +32,15 @@ def collect(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 def table(found: dict[str, dict[str, dict[str, Any]]], manifest: dict[str, Any], paper: Sequence[float] = ()) -> str:
     """The metric table; every figure names the items that competed; last, the paper's figures."""
-    lines = ["".join([f"{'subset':<8}{'queries':>9}  {'candidates':<20}", *(f"{m:>8}" for m in METRICS.values())])]
+    lines = [
+        "".join([f"{'subset':<8}{'queries':>9}  {'candidates':<20}", *(f"{m:>8}" for m in METRIC_LABELS.values())])
+    ]
     for subset in MEASURED:
         for chosen, measured in found.items():
             if subset in measured:
                 row = measured[subset]
                 competing = f"{row['candidates']:,} ({'of the split' if chosen == 'split' else 'all items'})"
-                figures = "".join(f"{row[metric]:>8.1f}" for metric in METRICS)
+                figures = "".join(f"{row[metric]:>8.1f}" for metric in METRIC_LABELS)
                 lines.append(f"{subset:<8}{row['queries']:>9,}  {competing:<20}{figures}")
     if len(lines) == 1:
         return "no queries to measure on: give captions the role 'query', or several captions to each item"
@@ -79,7 +81,7 @@ def weighing(out: Path) -> str:
     discount = tuned.get("discount", 1.0)  # of runs of before there is none
     lines = [f"valid queries, beam {tuned['beam']}, discount {discount:g} a level, weight of the dense scores:"]
     for weight in dict.fromkeys((0.0, tuned["best"])):
-        figures = "".join(f"{rows[weight][metric]:>8.1f}" for metric in METRICS)
+        figures = "".join(f"{rows[weight][metric]:>8.1f}" for metric in METRIC_LABELS)
         lines.append(f"{'identifiers alone' if weight == 0 else f'weight {weight:g}, kept':<39}{figures}")
     return "\n".join(lines)
 

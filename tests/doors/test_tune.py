@@ -12,7 +12,7 @@ from conftest import ITEMS, make_captions, setup_task
 from cart_fairseq import tune, tuning
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.files import run_script
-from cart_fairseq.measuring.metrics import METRIC_NAMES
+from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data_bin.build import binarize
 

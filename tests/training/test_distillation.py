@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from cart_fairseq.training import distillation
 from cart_fairseq.training.companions import Companions
 from cart_fairseq.training.distillation import SoftTargets
 
@@ -43,11 +44,11 @@ class Items:
         return self.vectors[torch.from_numpy(rows)]
 
 
-def soft_targets(items, **options):
+def soft_targets(items):
     rows = np.array([0, 1, 2, 4, 5])  # that of row 3 was removed
     owners = np.array([1, 0, 0, 0, 0, 4, 5, 1])
     companions = Companions(owners, np.arange(8) != 6)  # nothing is known of the caption of row 5
-    return SoftTargets(items, companions, rows, IDENTIFIERS, SYMBOLS, **options), rows
+    return SoftTargets(items, companions, rows, IDENTIFIERS, SYMBOLS), rows
 
 
 def test_a_symbol_gets_what_the_items_get_that_go_on_with_it():
@@ -66,9 +67,10 @@ def test_a_symbol_gets_what_the_items_get_that_go_on_with_it():
             torch.testing.assert_close(found[query, position], expected / expected.sum())
 
 
-def test_only_the_nearest_items_count_and_the_right_symbol_where_none_of_them_fits():
+def test_only_the_nearest_items_count_and_the_right_symbol_where_none_of_them_fits(monkeypatch):
+    monkeypatch.setattr(distillation, "NEAREST", 1)
     items = Items()
-    teacher, rows = soft_targets(items, nearest=1)
+    teacher, rows = soft_targets(items)
     states = 5 * items.vectors[torch.from_numpy(rows[[1]])]
     best = int((states @ items.vectors[torch.from_numpy(rows)].T).argmax())
     other = 3 if best < 3 else 0  # begins differently
@@ -82,17 +84,19 @@ def test_only_the_nearest_items_count_and_the_right_symbol_where_none_of_them_fi
 
 
 @pytest.mark.parametrize(("epochs", "asked"), [([1] * 6, 2), ([1, 1, 2, 2, 2, 3], 3)])
-def test_vectors_of_items_are_made_anew_after_some_updates_and_in_a_new_epoch(epochs, asked):
-    teacher, _ = soft_targets(Items(), updates=4)
+def test_vectors_of_items_are_made_anew_after_some_updates_and_in_a_new_epoch(epochs, asked, monkeypatch):
+    monkeypatch.setattr(distillation, "UPDATES", 4)
+    teacher, _ = soft_targets(Items())
     head = Head()
     for epoch in epochs:
         teacher(head, torch.randn(1, 4), IDENTIFIERS[:1], epoch)
     assert head.asked == asked
 
 
-def test_items_are_seen_with_one_caption_each_drawn_anew_with_their_vectors():
+def test_items_are_seen_with_one_caption_each_drawn_anew_with_their_vectors(monkeypatch):
+    monkeypatch.setattr(distillation, "UPDATES", 1)
     items = Items()
-    teacher, _ = soft_targets(items, updates=1)
+    teacher, _ = soft_targets(items)
     for epoch in (1, 1, 1, 2, 2, 3, 3):
         teacher(Head(), torch.randn(1, 4), IDENTIFIERS[:1], epoch)
     first, second = (np.array(items.seen)[:, place] for place in (0, 1))
@@ -101,7 +105,7 @@ def test_items_are_seen_with_one_caption_each_drawn_anew_with_their_vectors():
     assert set(second) == {0, 7}
     assert {tuple(rest) for rest in np.array(items.seen)[:, 2:].tolist()} == {(-1, 5, -1)}
     again = Items()
-    teacher, _ = soft_targets(again, updates=1)
+    teacher, _ = soft_targets(again)
     for _ in range(2):  # as training that goes on after an epoch
         teacher(Head(), torch.randn(1, 4), IDENTIFIERS[:1], 2)
     assert again.seen == items.seen[3:5]
