@@ -24,7 +24,7 @@ from collection import open_collection
 from sklearn.decomposition import PCA
 
 from cart_fairseq.files import read_json, run_script, write_json
-from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.measuring.labels import METRIC_LABELS, METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import open_embeddings
