@@ -124,4 +124,7 @@ def test_the_site_loads_nothing_from_elsewhere(tmp_path):
     for page in (tmp_path / "site").rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="((?:https?:)?//[^"]+)', page.read_text("utf-8"))
         assert not loaded, (page, loaded)
-    assert "from_pretrained" in (tmp_path / "site" / "api.html").read_text("utf-8")
+    api = (tmp_path / "site" / "api.html").read_text("utf-8")
+    for name in ("build_identifiers", "binarize", "IdentifierSettings"):
+        assert f'id="preprocess.api.{name}"' in api
+    assert 'id="cart_fairseq.CartRetriever.search"' in api
