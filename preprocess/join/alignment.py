@@ -99,15 +99,15 @@ class Alignment:
             head.train()
             optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * batches)
-            for _ in track(range(epochs), "aligning", "epochs"):
-                for batch in np.array_split(draw.permutation(count), batches):
-                    vectors = head.item(pairs.items(batch, companions.draw(batch, draw)))
-                    found = head.text(torch.from_numpy(pairs.captions[batch]))
-                    loss = info_nce(found, vectors, torch.from_numpy(pairs.owners[batch]), head.scale()) / len(batch)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    schedule.step()
+            drawn = (batch for _ in range(epochs) for batch in np.array_split(draw.permutation(count), batches))
+            for batch in track(drawn, "aligning", "updates", total=epochs * batches):
+                vectors = head.item(pairs.items(batch, companions.draw(batch, draw)))
+                found = head.text(torch.from_numpy(pairs.captions[batch]))
+                loss = info_nce(found, vectors, torch.from_numpy(pairs.owners[batch]), head.scale()) / len(batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
         head.eval()
         return towers
 

@@ -150,6 +150,15 @@ def test_what_an_earlier_run_did_counts_but_not_for_the_rate(seconds, capsys):
     assert capsys.readouterr().err.splitlines()[0] == "embedding: 901 of 1,000 items (90%), 6 a minute, 16:30 left"
 
 
+def test_the_rate_is_that_since_the_last_line(seconds, capsys):
+    with Progress(500, "RQ-VAE", "epochs") as bar:
+        for epoch in (300, 310, 320):  # resumed at epoch 300
+            seconds[0] += 5
+            bar.update(epoch - bar.done)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "RQ-VAE: 310 of 500 epochs (62%), 2 a second, 1:35 left"
+
+
 def test_a_step_of_unknown_length_says_how_far_it_is(seconds, capsys):
     with Progress(None, "looking for media", "files") as bar:
         seconds[0] += 2
