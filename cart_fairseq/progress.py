@@ -129,7 +129,7 @@ def clock(seconds: float) -> str:
 @functools.cache
 def tqdm_class() -> Any:
     """tqdm, imported when the first bar is drawn, with a lock that belongs to this process."""
-    from tqdm import tqdm
+    from tqdm import tqdm  # noqa: TID251
 
     renew_lock()
     return tqdm

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-import tqdm
-import tqdm.auto
+import tqdm  # noqa: TID251
+import tqdm.auto  # noqa: TID251
 from processes import forked, needs_fork
 
 from cart_fairseq import progress
