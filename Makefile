@@ -27,7 +27,7 @@ demo: setup
 	PYTHON=$(CURDIR)/$(BIN)/python bash examples/demo/run.sh demo
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
