@@ -101,6 +101,15 @@ def test_the_guide_names_every_ablation():
     assert sorted(set(named)) == sorted(load_example("ablations", "paper_tables").TABLES)
 
 
+def test_every_file_of_a_data_bin_is_described():
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    made = ROOT / "tests" / "compatibility"
+    for path in [*(made / "dense" / "data-bin").rglob("*"), *(made / "joined").iterdir()]:
+        name = re.sub(r"\b(train|valid|test)\b", "SUBSET", path.name)
+        name = re.sub(r"candidates\.\w+", "candidates.NAME", name).replace(".idx", ".bin")
+        assert path.is_dir() or f"`{name}`" in text, path
+
+
 def test_every_page_is_in_the_navigation():
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(listed) == sorted(page.name for page in PAGES if page.name != "README.md")
