@@ -12,7 +12,6 @@ from preprocess.data_bin.build import binarize
 from preprocess.identifiers.report import measure
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 from preprocess.identifiers.schemes.scheme import Codec
-from preprocess.update_identifiers import main
 
 WIDTH = 6
 
@@ -53,17 +52,11 @@ def make_data_bin(folder: Path) -> Path:
     return folder / "data-bin"
 
 
-def new_items(folder: Path, count: int = 7, seed: int = 5, first: int = 0) -> list[str]:
-    """Files of items that are not in the catalogue, as flags of `add`."""
+def new_items(folder: Path, count: int = 7, seed: int = 5, first: int = 0) -> tuple[Path, Path]:
+    """Write embeddings and `items.jsonl` of items that are not in the catalogue; return their paths."""
     folder.mkdir(exist_ok=True)
     np.save(folder / "embeddings.npy", embed(count, seed))
     splits = ["test", "valid", None, "train"]
     rows = [{"item_id": f"new {first + i}", "n": i, "split": splits[i % 4]} for i in range(count)]
     write_jsonl(folder / "items.jsonl", [{k: v for k, v in row.items() if v is not None} for row in rows])
-    return ["--embeddings", str(folder / "embeddings.npy"), "--items", str(folder / "items.jsonl")]
-
-
-def update(command: str, path: Path, *flags: str) -> None:
-    """Run the command on a bundle or a data-bin."""
-    target = "--data-bin" if (path / "identifiers").is_dir() else "--identifiers"
-    main([command, target, str(path), *flags])
+    return folder / "embeddings.npy", folder / "items.jsonl"

@@ -1,7 +1,7 @@
 """Changes of an identifier bundle on disk, each of which leaves the old bundle or the new one, whenever it is killed.
 
 New files are written beside the old ones, and `manifest.json`, which names the files that count, is replaced last, by
-one rename (:mod:`cart_fairseq.catalogue.segments`). `settle` removes what that leaves over.
+one rename (:mod:`cart_fairseq.catalogue.segments`). `finish_bundle` removes what is left over.
 """
 
 import fcntl
@@ -96,18 +96,18 @@ def remove_rows(bundle: IdentifierBundle, rows: np.ndarray) -> dict[str, Any]:
 
 
 def merge_segments(bundle: IdentifierBundle) -> dict[str, Any]:
-    """Write all rows that are left into one segment, which `settle` makes the bundle's own files; returns its manifest.
+    """Write all rows that are left into one segment, which `finish_bundle` makes the bundle's own files; returns its manifest.
 
     Its report is that of the build with new figures for what follows from the identifiers.
     """
     manifest = next_manifest(bundle)
     folder = segment_name(manifest["revision"])
-    codes = sum(not position.name.startswith("u") for position in bundle.positions)
+    semantic = bundle.semantic_positions
     with replacing(bundle.directory / folder, directory=True) as new:
         kept = bundle.values[bundle.kept]
         np.save(new / segments.IDENTIFIERS, kept, allow_pickle=False)
         copy_items(bundle, new / segments.ITEMS)
-        write_json(new / REPORT, {**bundle.report, **measure(kept[:, :codes], bundle.positions[:codes])})
+        write_json(new / REPORT, {**bundle.report, **measure(kept[:, : len(semantic)], semantic)})
     gone = [part.folder + name for part in bundle.parts for name in PART_FILES]
     for name in (*gone, manifest.pop("removed", None)):
         manifest["files"].pop(name, None)
@@ -144,7 +144,7 @@ def link_over(source: Path, target: Path) -> None:
             shutil.copyfile(source, new)
 
 
-def settle(directory: Path) -> None:
+def finish_bundle(directory: Path) -> None:
     """Bring a bundle into its plain form and remove what no manifest names. May be killed and repeated at any time."""
     manifest = segments.read_manifest(directory)
     parts = segments.parts_of(manifest)

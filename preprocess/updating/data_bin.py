@@ -1,9 +1,8 @@
 """Carries an update of a data-bin's identifier bundle to the files that follow from it.
 
 Those are the trie, the candidate sets, the subsets where items were removed or renumbered, a dense head's embeddings, and
-the manifest. All of them
-are written into one folder (:mod:`cart_fairseq.catalogue.data_bin`), which is the data-bin from the moment on when the bundle's new
-manifest is in place; `settle_data_bin` moves them up.
+the manifest. All of them are written into one folder (:mod:`cart_fairseq.catalogue.data_bin`). The folder is the data-bin
+from the moment when the bundle's new manifest is in place; `finish_data_bin` moves its files up.
 """
 
 import shutil
@@ -31,7 +30,7 @@ def write_pending(
     """Write the files of a data-bin that go with its bundle as it is about to be.
 
     Args:
-        data: the settled data-bin.
+        data: the data-bin, without a pending update.
         after: its bundle after the update.
         new_row: (N,) int64, each item's new row, -1 for an item that is no more; None where rows stay as they are.
         added: (n, D) embeddings of the items that join.
@@ -95,7 +94,7 @@ def candidate_sets(data: DataBin, after: IdentifierBundle, new_row: np.ndarray |
     return sets
 
 
-def settle_data_bin(root: Path) -> None:
+def finish_data_bin(root: Path) -> None:
     """Move the files of a complete update up and remove what is left over. May be killed and repeated at any time."""
     data = DataBin(root)
     remove_scratch(root)

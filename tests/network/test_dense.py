@@ -15,7 +15,7 @@ from cart_fairseq.training.companions import Companions
 from preprocess.data.joined_folder import texts_digest, write_record
 from preprocess.data_bin.build import binarize
 from preprocess.data_bin.settings import DataBinSettings
-from preprocess.update_identifiers import main as update
+from preprocess.updating.steps import add, compact, remove
 
 WIDTH = 6
 
@@ -319,16 +319,16 @@ def test_a_join_of_other_captions_or_damaged_is_refused(tmp_path, joined):
 
 def test_updates_of_the_catalogue_carry_the_embeddings(dense_bin, tmp_path):
     before, captions = (np.load(dense_bin / name) for name in (EMBEDDINGS, CAPTIONS))
-    flags = new_items(tmp_path / "new", 5)
+    new = new_items(tmp_path / "new", 5)
     added = np.load(tmp_path / "new" / "embeddings.npy")
-    update(["add", "--data-bin", str(dense_bin), *flags])
+    add(dense_bin, *new)
     np.testing.assert_array_equal(np.load(dense_bin / EMBEDDINGS), np.concatenate([before, added.astype(np.float16)]))
-    update(["remove", "--data-bin", str(dense_bin), "--item-ids", "item 0", "item 1", "new 2"])
+    remove(dense_bin, ["item 0", "item 1", "new 2"])
     assert len(np.load(dense_bin / EMBEDDINGS)) == ITEMS + 5
     kept = np.ones(len(captions), dtype=bool)
     kept[:5] = False  # item 0 is trained with four captions, item 1 with one
     np.testing.assert_array_equal(np.load(dense_bin / CAPTIONS), captions[kept])
-    update(["compact", "--data-bin", str(dense_bin)])
+    compact(dense_bin)
     whole = np.concatenate([before[2:], added[[0, 1, 3, 4]].astype(np.float16)])
     np.testing.assert_array_equal(np.load(dense_bin / EMBEDDINGS), whole)
     task = setup_task(dense_bin)
@@ -337,4 +337,4 @@ def test_updates_of_the_catalogue_carry_the_embeddings(dense_bin, tmp_path):
     np.save(tmp_path / "new" / "embeddings.npy", embed(5, 5)[:, :3])
     write_jsonl(tmp_path / "new" / "items.jsonl", [{"item_id": f"other {row}"} for row in range(5)])
     with pytest.raises(ValueError, match="width 3"):
-        update(["add", "--data-bin", str(dense_bin), *flags])
+        add(dense_bin, *new)

@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_text_encoders as tiny
 import torch
-from changing import update
 from commands import TASK, generate, logged, run, train_flags, validate
 from conftest import make_model
 
@@ -15,6 +14,7 @@ from cart_fairseq.catalogue.text_encoder import TextEncoder
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data_bin.build import binarize
 from preprocess.data_bin.settings import DataBinSettings
+from preprocess.updating.steps import remove
 
 PREFIX = "encoder.transformer."
 
@@ -100,7 +100,7 @@ def test_vocabulary_from_brings_the_encoder_along(bert_bin, trained, tmp_path):
 
 def test_an_updated_catalogue_keeps_the_encoder(bert_bin, trained, tmp_path):
     shutil.copytree(bert_bin, tmp_path / "data")
-    update("remove", tmp_path / "data", "--item-ids", "item 3")
+    remove(tmp_path / "data", ["item 3"])
     retriever = CartRetriever.from_pretrained(trained, tmp_path / "data")
     assert "item 3" not in {hit.item_id for hit in retriever.search(["red dog"], k=30)[0]}
     assert TextEncoder.of(DataBin(tmp_path / "data")) is not None

@@ -5,13 +5,14 @@ import pytest
 from conftest import write_jsonl
 from test_placement import CODECS, POINTS
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json
-from preprocess import build_identifiers, update_identifiers
+from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.codec import TransformedCodec, load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of
 from preprocess.identifiers.schemes.grace import AtomicCodec
+from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.updating.drift import RETRAIN_ERROR, RETRAIN_MOVED, advice, drift_text
+from preprocess.updating.steps import add
 
 SCHEMES = {**CODECS, "atomic": AtomicCodec.fit(POINTS)}
 
@@ -72,21 +73,16 @@ def test_without_old_items_nothing_is_claimed_about_them():
     assert "old items that share their code: 25.0%" in drift_text(alone)
 
 
-def test_what_the_old_items_fit_is_written_when_they_are_built_and_compared_with_later(tmp_path, capsys):
+def test_what_the_old_items_fit_is_written_when_they_are_built_and_compared_with_later(tmp_path):
     for name, count, seed in (("old", 60, 1), ("new", 5, 2)):
         rows = np.random.default_rng(seed).standard_normal((count, 6)).astype(np.float32)
         np.save(tmp_path / f"{name}.npy", rows)
         write_jsonl(tmp_path / f"{name}.jsonl", [{"item_id": f"{name} {row}"} for row in range(count)])
-    inputs = {
-        name: ["--embeddings", str(tmp_path / f"{name}.npy"), "--items", str(tmp_path / f"{name}.jsonl")]
-        for name in ("old", "new")
-    }
-    sizes = ["--scheme", "residual-kmeans", "--kmeans-clusters", "8", "--codebook-size", "8"]
-    build_identifiers.main([*inputs["old"], *sizes, "--output", str(tmp_path / "ids")])
-    bundle = IdentifierBundle.load(tmp_path / "ids")
+    settings = IdentifierSettings(scheme="residual-kmeans", kmeans_clusters=8, codebook_size=8)
+    bundle = build_identifiers(tmp_path / "old.npy", tmp_path / "old.jsonl", tmp_path / "ids", settings).bundle
     old = np.load(tmp_path / "old.npy")
     assert bundle.report["fit"] == baseline(load_codec(bundle), old)
-    update_identifiers.main(["add", "--identifiers", str(tmp_path / "ids"), *inputs["new"]])
-    assert "How the old items fit is not known" not in capsys.readouterr().out
+    updated = add(tmp_path / "ids", tmp_path / "new.npy", tmp_path / "new.jsonl")
+    assert "How the old items fit is not known" not in updated.summary
     added = read_json(tmp_path / "ids/segments/000001/report.json")
     assert added["old"] == bundle.report["fit"]

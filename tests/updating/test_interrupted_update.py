@@ -9,13 +9,14 @@ import sys
 
 import numpy as np
 import pytest
-from changing import make_data_bin, new_items, update
+from changing import make_data_bin, new_items
 from conftest import ITEMS
 from processes import forked
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, sha256
 from preprocess.updating.bundle import locked
+from preprocess.updating.steps import add, compact, remove
 
 POINTS = 8  # kills per operation, drawn by chance but the same in every run
 EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
@@ -63,26 +64,25 @@ def worlds(tmp_path_factory):
     """A data-bin before each of the operations, and the operation."""
     root = tmp_path_factory.mktemp("worlds")
     current = make_data_bin(root)
-    flags = new_items(root / "new")
+    new = new_items(root / "new")
     found = {}
     for name, operation in {
-        "add": ["add", *flags],
-        "remove": ["remove", "--item-ids", *(f"item {i}" for i in range(1, ITEMS, 3))],
-        "compact": ["compact"],
+        "add": lambda target: add(target, *new),
+        "remove": lambda target: remove(target, [f"item {i}" for i in range(1, ITEMS, 3)]),
+        "compact": compact,
     }.items():
         shutil.copytree(current, root / name)
         found[name] = root / name, operation
-        command, *rest = operation
-        update(command, current, *rest)
+        operation(current)
     return found
 
 
 @pytest.mark.parametrize("name", ["add", "remove", "compact"])
 def test_a_killed_update_leaves_the_old_state_or_the_new_and_is_finished_by_the_next(worlds, name, tmp_path):
-    before, (command, *flags) = worlds[name]
+    before, operation = worlds[name]
     unbroken = tmp_path / "unbroken" / "data-bin"
     shutil.copytree(before, unbroken)
-    code, changes = in_a_child(lambda: update(command, unbroken, *flags))
+    code, changes = in_a_child(lambda: operation(unbroken))
     assert code == 0
     assert changes > 50
     states = opened(before), opened(unbroken)
@@ -93,24 +93,24 @@ def test_a_killed_update_leaves_the_old_state_or_the_new_and_is_finished_by_the_
     for point in sorted(points):
         shutil.rmtree(killed.parent, ignore_errors=True)
         shutil.copytree(before, killed)
-        code, _ = in_a_child(lambda: update(command, killed, *flags), kill_at=point)
+        code, _ = in_a_child(lambda: operation(killed), kill_at=point)
         assert code == -signal.SIGKILL
         assert opened(killed) in states, point
-        code, _ = in_a_child(lambda: update(command, killed, *flags))
+        code, _ = in_a_child(lambda: operation(killed))
         assert code == 0, point
         assert contents(killed) == expected, point
 
 
 def test_of_two_updates_at_once_one_is_told(worlds, tmp_path, capsys):
-    before, (command, *flags) = worlds["add"]
+    before, operation = worlds["add"]
     path = tmp_path / "data-bin"
     shutil.copytree(before, path)
     unchanged = contents(path)
     with locked(path / "identifiers"), pytest.raises(SystemExit) as stopped:
-        run_script(lambda: update(command, path, *flags))
+        run_script(lambda: operation(path))
     assert stopped.value.code == 2
     assert "another process is updating it; wait for that one and try again" in capsys.readouterr().err
     (path / "identifiers" / "update.lock").unlink()
     assert contents(path) == unchanged
-    update(command, path, *flags)
+    operation(path)
     assert len(DataBin(path).bundle) > ITEMS

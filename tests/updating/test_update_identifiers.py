@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from changing import build, embed, make_codec, make_data_bin, new_items, update
-from conftest import ITEMS, make_captions, make_model, setup_task
+from changing import build, embed, make_codec, make_data_bin, new_items
+from conftest import ITEMS, make_captions, make_model, setup_task, write_jsonl
 from fairseq.data import data_utils
 
 from cart_fairseq.catalogue.data_bin import DataBin
@@ -17,7 +17,12 @@ from cart_fairseq.files import sha256
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data.roles import candidate_rows
 from preprocess.data_bin.build import binarize
-from preprocess.update_identifiers import read_ids
+from preprocess.identifiers.build import build_identifiers
+from preprocess.identifiers.settings import IdentifierSettings
+from preprocess.update_identifiers import main
+from preprocess.updating.item_ids import read_ids
+from preprocess.updating.settings import AddSettings
+from preprocess.updating.steps import add, compact, remove
 
 NEW = 7
 
@@ -43,7 +48,7 @@ def files(path):
 
 def test_added_items_get_the_next_numbers_of_their_codes(bundle, tmp_path):
     before, codec = files(bundle.directory), make_codec()
-    update("add", bundle.directory, *new_items(tmp_path / "new", NEW))
+    add(bundle.directory, *new_items(tmp_path / "new", NEW))
     after = IdentifierBundle.load(bundle.directory)
     after.verify()
     counter = collections.Counter(tuple(code) for code in bundle.values[:, :3].tolist())
@@ -65,11 +70,11 @@ def test_added_items_get_the_next_numbers_of_their_codes(bundle, tmp_path):
 def test_several_additions_number_on_and_compact_keeps_every_identifier(bundle, tmp_path):
     path = bundle.directory
     for part in range(3):
-        update("add", path, *new_items(tmp_path / str(part), NEW, seed=5, first=part * NEW))
+        add(path, *new_items(tmp_path / str(part), NEW, seed=5, first=part * NEW))
     added = IdentifierBundle.load(path)
     assert len(np.unique(added.values, axis=0)) == len(added) == ITEMS + 3 * NEW
     expected = named(added), added.item_ids, added.splits
-    update("compact", path)
+    compact(path)
     with pytest.raises(ValueError, match="was updated since it was opened; open it again"):
         added.record(0)
     compacted = IdentifierBundle.load(path)
@@ -85,35 +90,35 @@ def test_several_additions_number_on_and_compact_keeps_every_identifier(bundle, 
 
 
 def test_an_item_in_the_catalogue_is_refused(bundle, tmp_path):
-    flags = new_items(tmp_path / "new")
-    update("add", bundle.directory, *flags)
+    new = new_items(tmp_path / "new")
+    add(bundle.directory, *new)
     before = files(bundle.directory)
     with pytest.raises(ValueError, match=r"items\.jsonl, row 1: item_id 'new 0' is already in the catalogue \(7 of 7"):
-        update("add", bundle.directory, *flags)
+        add(bundle.directory, *new)
     assert files(bundle.directory) == before
 
 
 def test_identifiers_of_removed_items_are_reserved_until_compact(bundle, tmp_path):
-    path, flags, built = bundle.directory, new_items(tmp_path / "new"), named(bundle)
-    update("add", path, *flags)
+    path, new, built = bundle.directory, new_items(tmp_path / "new"), named(bundle)
+    add(path, *new)
     first = named(IdentifierBundle.load(path))
     gone = [f"new {i}" for i in range(NEW)]
-    update("remove", path, "--item-ids", *gone)
+    remove(path, gone)
     removed = IdentifierBundle.load(path)
     removed.verify()
     assert named(removed) == {item: values for item, values in first.items() if item not in gone}
     assert removed.fingerprint == bundle.fingerprint
     with pytest.raises(ValueError, match="item 'new 2' was removed from the catalogue"):
-        update("remove", path, "--item-ids", "item 1", "new 2")
-    update("add", path, *flags)  # the same items come back
+        remove(path, ["item 1", "new 2"])
+    add(path, *new)  # the same items come back
     again = named(IdentifierBundle.load(path))
     assert not {again[item] for item in gone} & set(first.values())
     assert IdentifierBundle.load(path).rows_of(["new 0"]).tolist() == [ITEMS + NEW]
     assert IdentifierBundle.load(path).row_of["new 0"] == ITEMS + NEW
-    update("remove", path, "--item-ids", *gone)
-    update("compact", path)
+    remove(path, gone)
+    compact(path)
     assert named(IdentifierBundle.load(path)) == built
-    update("add", path, *flags)
+    add(path, *new)
     assert named(IdentifierBundle.load(path)) == first
 
 
@@ -121,24 +126,24 @@ def test_freed_numbers_in_the_middle_are_used_first(bundle, tmp_path):
     path = bundle.directory
     code = tuple(make_codec().encode(embed(1, 0))[0].tolist())
     sharing = [item for item, values in named(bundle).items() if values[:3] == code]
-    update("remove", path, "--item-ids", sharing[1], sharing[3])
-    update("compact", path)
+    remove(path, [sharing[1], sharing[3]])
+    compact(path)
     folder = tmp_path / "new"
-    flags = new_items(folder, 4)
+    new = new_items(folder, 4)
     np.save(folder / "embeddings.npy", np.repeat(embed(1, 0), 4, axis=0))
-    update("add", path, *flags)
+    add(path, *new)
     found = named(IdentifierBundle.load(path))
     assert [found[f"new {i}"][3] for i in range(4)] == [1, 3, len(sharing), len(sharing) + 1]
 
 
-def test_a_full_code_sends_items_to_the_nearest_with_room(tmp_path, capsys):
+def test_a_full_code_sends_items_to_the_nearest_with_room(tmp_path):
     codec = make_codec()
     bundle = build(tmp_path / "b", codec, unique_size=11, items=24)
     folder = tmp_path / "new"
-    flags = new_items(folder, 12)
+    new = new_items(folder, 12)
     embeddings = np.repeat(embed(1, 0), 12, axis=0)  # of the code that 11 items have already
     np.save(folder / "embeddings.npy", embeddings)
-    update("add", bundle.directory, *flags)
+    updated = add(bundle.directory, *new)
     after = IdentifierBundle.load(bundle.directory)
     values = after.values[24:]
     code = codec.encode(embeddings)[0]
@@ -155,27 +160,25 @@ def test_a_full_code_sends_items_to_the_nearest_with_room(tmp_path, capsys):
     report = json.loads((bundle.directory / "segments/000001/report.json").read_text())
     assert report["moved"] == 1.0
     assert report["moves"][0] == {"item_id": "new 0", "from": code.tolist(), "to": values[0].tolist()}
-    printed = capsys.readouterr().out
-    assert f"new 0: code {code.tolist()} is full" in printed
-    assert "100.0% of them found their code full" in printed
+    assert f"new 0: code {code.tolist()} is full" in updated.summary
+    assert "100.0% of them found their code full" in updated.summary
 
 
 def test_without_room_anywhere_nothing_is_added(tmp_path):
     bundle = build(tmp_path / "b", make_codec(size=1), unique_size=16)  # 3 codes of 16
     with pytest.raises(ValueError, match="no code has room for another item; build the identifiers again"):
-        update("add", bundle.directory, *new_items(tmp_path / "new", 25))
+        add(bundle.directory, *new_items(tmp_path / "new", 25))
     assert IdentifierBundle.load(bundle.directory).revision == 0
-    update("add", bundle.directory, *new_items(tmp_path / "new", 24))
+    add(bundle.directory, *new_items(tmp_path / "new", 24))
     assert len(np.unique(IdentifierBundle.load(bundle.directory).values, axis=0)) == 48
 
 
-def test_the_report_compares_new_items_with_old_ones(bundle, tmp_path, capsys):
+def test_the_report_compares_new_items_with_old_ones(bundle, tmp_path):
     np.save(tmp_path / "old.npy", embed(ITEMS, 0))
-    flags = new_items(tmp_path / "new", 9)
+    new = new_items(tmp_path / "new", 9)
     np.save(tmp_path / "new" / "embeddings.npy", 10 * embed(9, 5))
-    update("add", bundle.directory, *flags, "--reference", str(tmp_path / "old.npy"))
-    printed = capsys.readouterr().out
-    assert "Build the identifiers again and train: their squared error is" in printed
+    updated = add(bundle.directory, *new, AddSettings(reference=tmp_path / "old.npy"))
+    assert "Build the identifiers again and train: their squared error is" in updated.summary
     report = json.loads((bundle.directory / "segments/000001/report.json").read_text())
     codes = set(map(tuple, bundle.values[:, :3].tolist()))
     shared = [tuple(code) in codes for code in make_codec().encode(10 * embed(9, 5)).tolist()]
@@ -185,14 +188,14 @@ def test_the_report_compares_new_items_with_old_ones(bundle, tmp_path, capsys):
 
 def test_wrong_input_changes_nothing(bundle, tmp_path):
     path, before = bundle.directory, files(bundle.directory)
-    flags = new_items(tmp_path / "new")
+    new = new_items(tmp_path / "new")
     np.save(tmp_path / "narrow.npy", embed(NEW, 5)[:, :3])
     with pytest.raises(ValueError, match=r"narrow\.npy: width 3, but the identifiers in .* width 6"):
-        update("add", path, "--embeddings", str(tmp_path / "narrow.npy"), *flags[2:])
+        add(path, tmp_path / "narrow.npy", new[1])
     with pytest.raises(ValueError, match="item 'nobody' is not in the catalogue"):
-        update("remove", path, "--item-ids", "nobody")
+        remove(path, ["nobody"])
     with pytest.raises(ValueError, match="no item would be left"):
-        update("remove", path, "--item-ids", *bundle.item_ids)
+        remove(path, bundle.item_ids)
     assert {name: entry for name, entry in files(path).items() if name != "update.lock"} == before
 
 
@@ -209,9 +212,38 @@ def test_ids_come_from_the_command_line_or_a_file(tmp_path):
         read_ids([str(tmp_path / "bad.jsonl")])
 
 
-def test_nothing_to_compact(bundle, capsys):
-    update("compact", bundle.directory)
+def test_the_command_runs_the_steps(bundle, tmp_path, capsys):
+    target = ["--identifiers", str(bundle.directory)]
+    embeddings, items = map(str, new_items(tmp_path / "new"))
+    main(["add", *target, "--embeddings", embeddings, "--items", items])
+    assert "added 7 items, 31 in the catalogue (revision 1)" in capsys.readouterr().out
+    main(["remove", *target, "--item-ids", "new 1", "item 2"])
+    assert "removed 2 items, 29 in the catalogue (revision 2)" in capsys.readouterr().out
+    main(["compact", *target])
+    assert "29 items in one part, 2 identifiers freed (revision 3)" in capsys.readouterr().out
+    main(["compact", *target])
     assert "nothing to compact" in capsys.readouterr().out
+
+
+def test_compact_reports_of_atomic_identifiers_what_the_build_reported(tmp_path):
+    """Atomic identifiers are nothing but the unique token, which is what is measured."""
+    np.save(tmp_path / "old.npy", embed(ITEMS, 0))
+    items = write_jsonl(tmp_path / "old.jsonl", [{"item_id": f"item {i}"} for i in range(ITEMS)])
+    settings = IdentifierSettings(scheme="atomic")
+    built = build_identifiers(tmp_path / "old.npy", items, tmp_path / "b", settings).bundle.report
+    assert (built["unique_codes"], built["collision_rate"]) == (ITEMS, 0)
+    add(tmp_path / "b", *new_items(tmp_path / "new", NEW))
+    remove(tmp_path / "b", [f"new {i}" for i in range(NEW)])
+    assert compact(tmp_path / "b").bundle.report == built
+    add(tmp_path / "b", *new_items(tmp_path / "new", NEW))
+    report = compact(tmp_path / "b").bundle.report
+    assert (report["items"], report["unique_codes"], report["collision_rate"]) == (ITEMS + NEW, ITEMS + NEW, 0)
+
+
+def test_nothing_to_compact(bundle):
+    updated = compact(bundle.directory)
+    assert not updated.changed
+    assert "nothing to compact" in updated.summary
     assert IdentifierBundle.load(bundle.directory).revision == 0
 
 
@@ -245,9 +277,9 @@ def check(path):
 def test_a_data_bin_follows_and_its_checkpoint_goes_on(data, tmp_path):
     model = make_model(setup_task(data))
     texts = ["red dog", "old tree"]
-    update("add", data, *new_items(tmp_path / "new"))
+    add(data, *new_items(tmp_path / "new"))
     check(data)
-    update("remove", data, "--item-ids", "item 4", "item 5", "new 1")
+    remove(data, ["item 4", "item 5", "new 1"])
     after = check(data)
     assert np.load(data / "candidates.mine.npy").tolist() == [1, 9]
     task = setup_task(data)
@@ -273,10 +305,10 @@ def test_a_data_bin_follows_and_its_checkpoint_goes_on(data, tmp_path):
 def test_queries_of_removed_items_leave_the_subsets_and_rows_follow_compact(data, tmp_path):
     wanted = {subset: table_of(data, subset) for subset in ("train", "valid", "test")}
     gone = ["item 0", "item 7", "item 8"]
-    update("add", data, *new_items(tmp_path / "new"))
-    update("remove", data, "--item-ids", *gone)
+    add(data, *new_items(tmp_path / "new"))
+    remove(data, gone)
     check(data)
-    update("compact", data)
+    compact(data)
     after = check(data)
     assert len(after.bundle) == ITEMS + NEW - 3
     assert np.load(data / "candidates.mine.npy").tolist() == [0, 4, 6]
@@ -291,7 +323,7 @@ def table_of(path, subset):
 
 
 def test_a_subset_without_queries_goes(data):
-    update("remove", data, "--item-ids", *(f"item {i}" for i in range(1, ITEMS, 3)))
+    remove(data, [f"item {i}" for i in range(1, ITEMS, 3)])
     assert set(DataBin(data).manifest["counts"]) == {"train", "test"}
     assert not list(data.glob("valid.*"))
     assert not (data / "queries.valid.parquet").exists()
@@ -299,12 +331,12 @@ def test_a_subset_without_queries_goes(data):
 
 def test_the_bundle_of_a_data_bin_is_updated_through_the_data_bin(data, tmp_path):
     with pytest.raises(ValueError, match=r"belongs to the data-bin .* update that with --data-bin"):
-        update("compact", data / "identifiers")
+        compact(data / "identifiers")
 
 
 def test_binarize_reads_an_updated_bundle_and_another_data_bins_vocabulary(data, tmp_path):
-    update("add", data, *new_items(tmp_path / "new"))
-    update("remove", data, "--item-ids", "item 4")
+    add(data, *new_items(tmp_path / "new"))
+    remove(data, ["item 4"])
     captions = make_captions(tmp_path / "more.jsonl")
     rows = [{"item_id": "new 0", "text": "entirely unseen words", "role": "index"}]
     captions.write_text(captions.read_text() + "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,132 @@
+"""The steps `add`, `remove` and `compact`: changes of a catalogue that leave every other identifier as it is.
+
+A trained checkpoint therefore goes on. The trie, candidate sets and subsets of a data-bin follow its bundle. An update
+that is killed at any moment leaves the old state or the new one, and the same call finishes it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.files import digest
+from preprocess.identifiers.codec import load_codec
+from preprocess.identifiers.goodness_of_fit import baseline, fit_of
+from preprocess.updating.bundle import REPORT, add_segment, merge_segments, remove_rows, segment_name
+from preprocess.updating.change import Change, Target, Updated, apply_change
+from preprocess.updating.drift import drift_text
+from preprocess.updating.new_items import NewItems, refuse_known
+from preprocess.updating.placement import place
+from preprocess.updating.settings import AddSettings
+
+SHOWN = 3
+"""Items on full codes that the summary names."""
+
+
+def add(
+    target: str | Path, embeddings: str | Path, items: str | Path, settings: AddSettings = AddSettings()
+) -> Updated:
+    """Give new items identifiers: their codes by the codec of the catalogue, and the next free unique tokens.
+
+    Args:
+        target: a data-bin or an identifier bundle.
+        embeddings: of the new items, as `build_identifiers` takes them; for a catalogue that was built from a join, a
+            join made with `like`.
+        items: `items.jsonl` of the new items.
+
+    Returns:
+        The bundle and a summary that compares the new items with the old ones. The report of the new rows lies beside
+        them in the bundle, in `segments/`.
+
+    Raises:
+        ValueError: an item is already in the catalogue, the embeddings have another width, no code has room for an
+            item, a file is damaged, or another process is updating the target.
+    """
+    place_of = Target.at(Path(target))
+    new = NewItems.read(IdentifierBundle.load(place_of.identifiers), Path(embeddings), Path(items), settings)
+    return apply_change(place_of, new.key, lambda bundle: add_items(bundle, new))
+
+
+def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:
+    """Take items out of the catalogue. Their identifiers stay reserved until `compact`.
+
+    Args:
+        target: a data-bin or an identifier bundle.
+
+    Raises:
+        ValueError: an item is not in the catalogue, none would be left, or another process is updating the target.
+    """
+    ids = list(item_ids)
+    key = digest(["remove", ids])
+    return apply_change(Target.at(Path(target)), key, lambda bundle: remove_items(bundle, ids))
+
+
+def compact(target: str | Path) -> Updated:
+    """Merge what was added with the rest, forget removed items, and free their identifiers.
+
+    Args:
+        target: a data-bin or an identifier bundle.
+
+    Raises:
+        ValueError: another process is updating the target.
+    """
+    return apply_change(Target.at(Path(target)), digest(["compact"]), merge)
+
+
+def add_items(bundle: IdentifierBundle, new: NewItems) -> Change:
+    """The operation of `add`."""
+    refuse_known(bundle, new.items)
+    codec = load_codec(bundle)
+    codes = codec.encode(new.embeddings)
+    placement = place(bundle, codec, new.embeddings, codes)
+    in_catalogue = len(bundle) - len(bundle.removed) + len(new.items)
+    added = len(bundle) - bundle.parts[0].items + len(new.items)
+    report: dict[str, Any] = {
+        "new": fit_of(codec, new.embeddings, codes),
+        "shared": float(placement.shared.mean()),
+        "moved": float(placement.moved.mean()),
+        "added_share": min(1.0, added / in_catalogue),
+        "old_collision_rate": bundle.report.get("collision_rate"),
+        "moves": [
+            {"item_id": new.items[row]["item_id"], "from": codes[row].tolist(), "to": placement.values[row].tolist()}
+            for row in np.flatnonzero(placement.moved).tolist()
+        ],
+    }
+    old = baseline(codec, new.reference) if new.reference is not None else bundle.report.get("fit")
+    if old is not None:
+        report["old"] = old
+    manifest = add_segment(bundle, placement.values, new.items, report)
+    revision, moves = manifest["revision"], report["moves"]
+    lines = [drift_text(report), ""]
+    lines += [f"{move['item_id']}: code {move['from']} is full, took {move['to']}" for move in moves[:SHOWN]]
+    if len(moves) > SHOWN:
+        lines.append(f"… {len(moves)} in all, see {segment_name(revision)}{REPORT}")
+    lines.append(f"added {len(new.items):,} items, {in_catalogue:,} in the catalogue (revision {revision})")
+    return Change(manifest, None, "\n".join(lines), new.dense)
+
+
+def remove_items(bundle: IdentifierBundle, item_ids: Sequence[str]) -> Change:
+    """The operation of `remove`."""
+    rows = bundle.rows_of(item_ids)
+    left = len(bundle) - len(bundle.removed) - len(rows)
+    if not left:
+        raise ValueError(f"{bundle.directory}: no item would be left; delete the folder instead")
+    manifest = remove_rows(bundle, rows)
+    new_row = np.arange(len(bundle))
+    new_row[np.union1d(bundle.removed, rows)] = -1
+    summary = f"removed {len(rows):,} items, {left:,} in the catalogue (revision {manifest['revision']})"
+    return Change(manifest, new_row, summary)
+
+
+def merge(bundle: IdentifierBundle) -> Change | None:
+    """The operation of `compact`."""
+    if len(bundle.parts) == 1 and not len(bundle.removed):
+        return None
+    new_row = np.full(len(bundle), -1)
+    new_row[bundle.kept] = np.arange(len(bundle.kept))
+    manifest = merge_segments(bundle)
+    freed, revision = len(bundle.removed), manifest["revision"]
+    summary = f"{len(bundle.kept):,} items in one part, {freed:,} identifiers freed (revision {revision})"
+    return Change(manifest, new_row, summary)
