@@ -7,7 +7,7 @@ import numpy as np
 
 def count_differences(found: np.ndarray, new: np.ndarray) -> np.ndarray:
     """In how many attributes each earlier scene differs: (N, A) and (A,) integers to (N,)."""
-    return (found != new).sum(1)
+    return (found != new).sum(1, dtype=np.int8)
 
 
 def draw_distinct(
@@ -31,13 +31,16 @@ def draw_distinct(
     """
     generator = np.random.default_rng(seed)
     names = [list(table) for table in tables]
-    found = np.empty((0, len(names)), dtype=np.int64)
+    sizes = [len(table) for table in names]
+    found = np.empty((count, len(names)), dtype=np.int64, order="F")  # comparisons go attribute by attribute
+    drawn = 0
     for _ in range(200 * count):
-        if len(found) == count:
+        if drawn == count:
             break
-        new = np.array([generator.integers(len(table)) for table in names])
-        if settle(new) and (distance(found, new) >= differences).all():
-            found = np.vstack([found, new])
-    if len(found) < count:
-        raise ValueError(f"--items is {count}; this world has room for about {len(found)} scenes that differ enough")
+        new = generator.integers(sizes)
+        if settle(new) and (distance(found[:drawn], new) >= differences).all():
+            found[drawn] = new
+            drawn += 1
+    if drawn < count:
+        raise ValueError(f"--items is {count}; this world has room for about {drawn} scenes that differ enough")
     return [[table[value] for table, value in zip(names, row, strict=True)] for row in found]

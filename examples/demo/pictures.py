@@ -72,5 +72,5 @@ def save(scene: Scene, path: Path, generator: np.random.Generator) -> np.ndarray
         its features.
     """
     picture = render(scene, generator)
-    picture.save(path, optimize=True)
+    picture.save(path)
     return features(picture)
