@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import baselines
+import comparison
 from settings import Settings, from_environment
 from steps import step, train_and_evaluate
 
@@ -17,8 +18,6 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
 
 def compare(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Train into ``out/scratch``, ``out/paper`` and, with a text encoder, ``out/pretrained`` and ``out/borrowed``."""
-    import comparison
-
     settings = from_environment()
     plain = dataclasses.replace(settings, text_encoder="", index_captions="")
     recipes = {

@@ -16,6 +16,7 @@ from defaults import SEED, Machine, index_repeats, train_flags, user_options
 from schedules import RECIPES
 
 from cart_fairseq.files import read_json, sha256, write_json
+from cart_fairseq.settings import BEAM, RERANKED_BEAM
 
 MEASURED = ("valid", "test")
 # may change between two calls for one OUT: how long, on what machine, and how it reports
@@ -141,8 +142,6 @@ def plan_measuring(out: Path, machine: Machine) -> Measuring:
     Raises:
         ValueError: training is not complete, or its checkpoint is gone.
     """
-    from cart_fairseq.retriever import BEAM, RERANKED_BEAM
-
     path = out / "checkpoints" / "plan.json"
     plan: dict[str, Any] = read_json(path) if path.is_file() else {"complete": None}
     if plan["complete"] is None:
