@@ -74,8 +74,11 @@ def test_initialisation_is_xavier_uniform(task):
     weight = model.decoder.layers[0].fc1.weight
     bound = (6 / sum(weight.shape)) ** 0.5
     assert 0.9 * bound < weight.abs().max() <= bound
-    gate = model.decoder.layers[0].fusion.gate_context
-    assert gate.abs().max() <= (6 / (3 * gate.size(-1))) ** 0.5
+    fusion = model.decoder.layers[0].fusion
+    bound = (6 / (3 * 16)) ** 0.5  # each W_i maps 2 C to C, and is kept in two halves
+    for half in (fusion.gate_context, fusion.gate_query.weight):
+        assert 0.9 * bound < half.abs().max() <= bound
+    assert not fusion.gate_query.bias.any()
 
 
 @pytest.mark.parametrize("option", [{"encoder_layers": 0}, {"decoder_layers": 0}, {"decoder_attention_heads": 5}])

@@ -13,6 +13,8 @@ import torch
 from conftest import make_model
 from torch import Tensor
 
+from cart_fairseq.network.dropout import Dropout
+
 PAD, EOS = 1, 2
 POSITIONS, QUERY_LENGTHS = 4, (6, 2, 9)
 FUSION_OPTIONS: list[dict[str, str]] = [
@@ -38,10 +40,11 @@ class Reference:
         self.weights = {name: tensor.detach().double() for name, tensor in weights.items()}
         self.options = options
         self.states = options["encoder_layers"]
+        self.kept = {"dropout": 1.0, "attention_dropout": 1.0, "activation_dropout": 1.0}
+        """What dropout multiplies the elements with that it keeps; here it keeps all of them."""
 
-    def linear(self, name: str, x: Tensor) -> Tensor:
-        bias = self.weights.get(f"{name}.bias")
-        return x @ self.weights[f"{name}.weight"].T + (0 if bias is None else bias)
+    def linear(self, name: str, x: Tensor, bias: bool = True) -> Tensor:
+        return x @ self.weights[f"{name}.weight"].T + (self.weights[f"{name}.bias"] if bias else 0)
 
     def layer_norm(self, name: str, x: Tensor) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
@@ -50,8 +53,8 @@ class Reference:
 
     def attention(self, name: str, heads: int, y: Tensor, memory: Tensor, causal: bool = False) -> Tensor:
         """softmax(Q Kᵀ / √d) V for each head of width d: y (L, C), memory (T, D) -> (L, C)."""
-        query = self.linear(f"{name}.query", y)
-        key, value = (self.linear(f"{name}.{part}", memory) for part in ("key", "value"))
+        query, key = self.linear(f"{name}.query", y), self.linear(f"{name}.key", memory, bias=False)
+        value = self.linear(f"{name}.value", memory)
         width = query.size(1) // heads
         mixed = []
         for head in range(heads):
@@ -60,7 +63,7 @@ class Reference:
             for at in range(len(y)):
                 seen = at + 1 if causal else len(memory)
                 scores = key[:seen, own] @ query[at, own] / math.sqrt(width)
-                share = scores.exp() / scores.exp().sum()
+                share = scores.exp() / scores.exp().sum() * self.kept["attention_dropout"]
                 rows.append(share @ value[:seen, own])
             mixed.append(torch.stack(rows))
         return self.linear(f"{name}.output", torch.cat(mixed, 1))
@@ -76,7 +79,7 @@ class Reference:
             rates = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width // 2 - 1))
             angles = numbers[:, None] * rates
             positions = torch.cat([angles.sin(), angles.cos()], 1)
-        return math.sqrt(width) * symbols[tokens] + positions
+        return (math.sqrt(width) * symbols[tokens] + positions) * self.kept["dropout"]
 
     def feed_forward(self, name: str, x: Tensor) -> Tensor:
         hidden = self.linear(f"{name}.fc1", x)
@@ -84,23 +87,23 @@ class Reference:
             hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
         else:
             hidden = hidden.clamp(min=0)
-        return self.linear(f"{name}.fc2", hidden)
+        return self.linear(f"{name}.fc2", hidden * self.kept["activation_dropout"])
 
     def encode(self, tokens: Tensor) -> list[Tensor]:
         """E_1 … E_S, each (T, D); normalised where the layers normalise their inputs."""
         x, states = self.embed("encoder", tokens), []
-        heads = self.options["encoder_attention_heads"]
+        heads, kept = self.options["encoder_attention_heads"], self.kept["dropout"]
         for layer in range(self.states):
             name = f"encoder.layers.{layer}"
             if self.options["encoder_normalize_before"]:
                 y = self.layer_norm(f"{name}.self_attn_layer_norm", x)
-                x = x + self.attention(f"{name}.self_attn", heads, y, y)
-                x = x + self.feed_forward(name, self.layer_norm(f"{name}.final_layer_norm", x))
+                x = x + kept * self.attention(f"{name}.self_attn", heads, y, y)
+                x = x + kept * self.feed_forward(name, self.layer_norm(f"{name}.final_layer_norm", x))
                 states.append(self.layer_norm("encoder.layer_norm", x))
             else:
-                x = x + self.attention(f"{name}.self_attn", heads, x, x)
+                x = x + kept * self.attention(f"{name}.self_attn", heads, x, x)
                 x = self.layer_norm(f"{name}.self_attn_layer_norm", x)
-                x = self.layer_norm(f"{name}.final_layer_norm", x + self.feed_forward(name, x))
+                x = self.layer_norm(f"{name}.final_layer_norm", x + kept * self.feed_forward(name, x))
                 states.append(x)
         return states
 
@@ -136,19 +139,19 @@ class Reference:
     def decode(self, tokens: Tensor, states: list[Tensor]) -> Tensor:
         """Logits (L, V) of an identifier's symbols after each of ``tokens`` (L,)."""
         x = self.embed("decoder", tokens)
-        heads = self.options["decoder_attention_heads"]
+        heads, kept = self.options["decoder_attention_heads"], self.kept["dropout"]
         for layer in range(self.options["decoder_layers"]):
             name = f"decoder.layers.{layer}"
             if self.options["decoder_normalize_before"]:
                 y = self.layer_norm(f"{name}.self_attn_layer_norm", x)
-                x = x + self.attention(f"{name}.self_attn", heads, y, y, causal=True)
-                x = x + self.fuse(f"{name}.fusion", self.layer_norm(f"{name}.fusion_layer_norm", x), states)
-                x = x + self.feed_forward(name, self.layer_norm(f"{name}.final_layer_norm", x))
+                x = x + kept * self.attention(f"{name}.self_attn", heads, y, y, causal=True)
+                x = x + kept * self.fuse(f"{name}.fusion", self.layer_norm(f"{name}.fusion_layer_norm", x), states)
+                x = x + kept * self.feed_forward(name, self.layer_norm(f"{name}.final_layer_norm", x))
             else:
-                x = x + self.attention(f"{name}.self_attn", heads, x, x, causal=True)
+                x = x + kept * self.attention(f"{name}.self_attn", heads, x, x, causal=True)
                 y = self.layer_norm(f"{name}.self_attn_layer_norm", x)
-                y = self.layer_norm(f"{name}.fusion_layer_norm", y + self.fuse(f"{name}.fusion", y, states))
-                x = self.layer_norm(f"{name}.final_layer_norm", y + self.feed_forward(name, y))
+                y = self.layer_norm(f"{name}.fusion_layer_norm", y + kept * self.fuse(f"{name}.fusion", y, states))
+                x = self.layer_norm(f"{name}.final_layer_norm", y + kept * self.feed_forward(name, y))
         if self.options["decoder_normalize_before"]:
             x = self.layer_norm("decoder.layer_norm", x)
         shared = self.options["share_decoder_input_output_embed"]
@@ -341,3 +344,21 @@ def test_encoder_states_are_e_1_to_e_s(task):
             assert found["encoder_padding_mask"][0][row].tolist() == [False] * length + [True] * (9 - length)
             for state, wanted in zip(found["encoder_states"], reference.encode(source[row, :length]), strict=True):
                 assert_equal(state[:length, row], wanted)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_dropout_is_where_the_transformer_has_it(task, monkeypatch, before):
+    """Embeddings, every residual branch, attention weights and the feed-forward's hidden layer, each with its own rate.
+
+    Dropout is replaced by a factor that tells its rate, so that the result shows where it was applied.
+    """
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: x * (1 + self.p))
+    rates = {"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3}
+    norms = {"encoder_normalize_before": before, "decoder_normalize_before": before}
+    model, reference = build(task, **rates, **norms)
+    reference.kept = {name: 1 + rate for name, rate in rates.items()}
+    for lengths in ((2, 1), QUERY_LENGTHS):  # attention has two ways, one for short queries
+        source, prefix = queries(task, lengths)
+        wanted = expected(reference, source, prefix)
+        assert_equal(full(model, source, prefix), wanted)
+        assert_equal(incremental(model, source, prefix), wanted)
