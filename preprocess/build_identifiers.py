@@ -1,6 +1,6 @@
 """Give every item its identifier (k, v1..vM, u): `python -m preprocess.build_identifiers --help` (CART section 3.2).
 
-From Python: `preprocess.identifiers.build.build_identifiers`. A run that is killed goes on from `OUTPUT.partial/` when the
+From Python: `preprocess.api.build_identifiers`. A run that is killed goes on from `OUTPUT.partial/` when the
 command is repeated. If OUTPUT was made from the same inputs and settings, the command does nothing.
 """
 

@@ -4,7 +4,7 @@
     remove   take items out of the catalogue; their identifiers stay reserved
     compact  merge what was added, forget what was removed, free its identifiers
 
-From Python: `add`, `remove` and `compact` of `preprocess.updating.steps`. No other identifier changes, so a trained
+From Python: `add`, `remove` and `compact` of `preprocess.api`. No other identifier changes, so a trained
 checkpoint goes on. The trie, candidate sets and subsets of a data-bin follow. An update that is killed at any moment
 leaves the old state or the new one, and the same command finishes it.
 """

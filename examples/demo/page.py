@@ -8,7 +8,6 @@ failures included. Pictures, sounds and clips become part of the page; their alt
 """
 
 import argparse
-import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,33 +18,13 @@ from urllib.parse import unquote
 import numpy as np
 
 from cart_fairseq.files import read_json, read_jsonl, replacing, run_script
+from preprocess.inspection.html import data_uri, document, medium, tiles
 
 METRICS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr_at_10": "MRR@10"}
-MEDIA_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".svg": "image/svg+xml",
-    ".webp": "image/webp",
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-}
 NAMES = {"image": "picture", "audio": "sound", "video": "clip"}
 STYLE = """
-:root { color-scheme: light dark; --page: #f6f5f2; --card: #fff; --ink: #1d1d22; --soft: #6a6a75; --line: #dedcd6;
-  --good: #157a3d; --good-soft: #dff3e5; }
-@media (prefers-color-scheme: dark) { :root { --page: #141418; --card: #1e1e24; --ink: #ececf0; --soft: #a2a2ae;
-  --line: #34343d; --good: #5fd38a; --good-soft: #163523; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
-p { margin: 0 0 1rem; max-width: 44rem; }
-.soft, figcaption { color: var(--soft); }
-dl { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
-dl div { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: .6rem 1.1rem; }
-dt { font-size: .8rem; color: var(--soft); }
-dd { margin: 0; font-size: 1.5rem; font-weight: 650; font-variant-numeric: tabular-nums; }
+main { max-width: 60rem; }
+p { max-width: 44rem; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .9rem; padding: 1rem 1.25rem 1.1rem;
   margin-bottom: 1rem; }
 h2 { font-size: 1.45rem; margin: 0; }
@@ -59,10 +38,12 @@ figure { margin: 0; width: 8.6rem; padding: .35rem; border: 2px solid transparen
 figure.right { border-color: var(--good); background: var(--good-soft); }
 figure.sound { width: 16.5rem; }
 audio { display: block; width: 100%; height: 2.5rem; }
-img { display: block; width: 100%; height: auto; border-radius: .4rem; border: 1px solid var(--line); }
+img, video { display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; border-radius: .4rem;
+  border: 1px solid var(--line); }
 figcaption { font-size: .8rem; padding-top: .3rem; }
 .right figcaption { color: var(--good); font-weight: 650; }
 """
+"""After `preprocess.inspection.html.STYLE`."""
 
 
 @dataclass(frozen=True)
@@ -110,32 +91,14 @@ def read_results(data: Path, out: Path, subset: str) -> list[Shown]:
     return shown
 
 
-def data_uri(path: Path) -> str:
-    """A file's bytes as an address.
-
-    Raises:
-        ValueError: the file is missing or of a kind that browsers do not show or play.
-    """
-    kind = MEDIA_TYPES.get(path.suffix.lower())
-    if kind is None:
-        raise ValueError(f"{path}: not one of {', '.join(MEDIA_TYPES)}; only these can be shown or played")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file, though items.jsonl names it; make the world again")
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def figure(uri: str, description: str, caption: str, right: bool) -> str:
     """One picture, clip or sound; the right one is marked by a frame and in words, and a sound says what one hears."""
-    text = html.escape(description)
     classes = ["right"] * right
     if uri.startswith("data:audio"):
         classes.append("sound")
-        medium = f'<audio controls preload="metadata" src="{uri}" aria-label="{text}"></audio>'
         caption += f": {description}"
-    else:
-        medium = f'<img src="{uri}" alt="{text}" width="128" height="128">'
     mark = f' class="{" ".join(classes)}"' if classes else ""
-    return f"<figure{mark}>{medium}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    return f"<figure{mark}>{medium(uri, description)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def article(shown: Shown, best: int, uris: dict[str, str], descriptions: dict[str, str]) -> str:
@@ -189,13 +152,11 @@ def section(data: Path, out: Path, subset: str, queries: int, best: int, seed: i
     kind = kinds.pop() if len(kinds) == 1 else "item"
     uris = {name: data_uri(data / items[name]["media"]) for name in needed}
     described = {name: descriptions.get(name, name) for name in needed}
-    tiles = "".join(
-        f"<div><dt>{label}</dt><dd>{metrics[key]:.1f} %</dd></div>" for key, label in METRICS.items() if key in metrics
-    )
+    figures = {label: f"{metrics[key]:.1f} %" for key, label in METRICS.items() if key in metrics}
     articles = "\n".join(article(shown, best, uris, described) for shown in chosen)
     text = f"""<section id="{kind}s">
 <h2>{kind.capitalize()}s</h2>
-<dl>{tiles}</dl>
+{tiles(figures)}
 <p class="soft">Measured on {len(results):,} queries, {metrics.get("candidates", len(items)):,} {kind}s competing. Below,
 {len(chosen)} of these queries, drawn by chance, with the best {best} {kind}s each, best first.</p>
 {articles}
@@ -209,26 +170,12 @@ def page(sections: Sequence[Section]) -> str:
     title = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])).capitalize() + " found by text"
     links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in names)
     parts = "\n".join(part.text for part in sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>CART: {title[0].lower() + title[1:]}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
+    body = f"""<h1>{title}</h1>
 <p>The model reads a query and writes the identifier of an item, one symbol after the other; it never compares the query
 with items. It has seen every item described, but none of the phrasings asked here.</p>
 <nav>{links}</nav>
-{parts}
-</main>
-</body>
-</html>
-"""
+{parts}"""
+    return document(f"CART: {title[0].lower() + title[1:]}", STYLE, body)
 
 
 def table(sections: Sequence[Section]) -> str:

@@ -1,22 +1,13 @@
 """What identifiers say about the items behind them: who shares a prefix, and whether neighbours do (CART 4.4)."""
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import Position
 from cart_fairseq.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
-
-
-def semantic_positions(positions: Sequence[Position]) -> list[Position]:
-    """The positions that come before the unique token; all of them where there is nothing else (scheme atomic)."""
-    semantic = [position for position in positions if not re.fullmatch(r"u\d*", position.name)]
-    return semantic or list(positions)
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,10 @@
 """Pictures, sounds and videos as parts of an HTML page, up to a bound on its size."""
 
-import base64
 import html
 from pathlib import Path
 from typing import Any
 
-MEDIA_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".svg": "image/svg+xml",
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".ogg": "audio/ogg",
-    ".flac": "audio/flac",
-    ".m4a": "audio/mp4",
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-}
-
-
-def data_uri(media_type: str, content: bytes) -> str:
-    """Bytes as an address that holds them."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+from preprocess.inspection.html import MEDIA_TYPES, data_uri, medium
 
 
 class MediaShelf:
@@ -56,21 +36,17 @@ class MediaShelf:
         return self._shown[media]
 
     def _read(self, path: Path, description: str) -> str:
-        media_type = MEDIA_TYPES.get(path.suffix.lower())
-        if media_type is None:
+        name = html.escape(path.name)
+        if path.suffix.lower() not in MEDIA_TYPES:
             self.left_out += 1
-            return f'<p class="note">{html.escape(path.name)}: browsers do not show this kind</p>'
+            return f'<p class="note">{name}: browsers do not show this kind</p>'
         if not path.is_file():
             self.missing += 1
-            return f'<p class="note">{html.escape(path.name)}: not found</p>'
+            return f'<p class="note">{name}: not found</p>'
         size = path.stat().st_size
         if size > min(self.file_bytes, self.room):
             self.left_out += 1
-            return f'<p class="note">{html.escape(path.name)}: {size / 2**20:.1f} MiB, left out</p>'
+            return f'<p class="note">{name}: {size / 2**20:.1f} MiB, left out</p>'
         self.room -= size
         self.embedded += 1
-        uri, name = data_uri(media_type, path.read_bytes()), html.escape(description, quote=True)
-        kind = media_type.partition("/")[0]
-        if kind == "image":
-            return f'<img src="{uri}" alt="{name}">'
-        return f'<{kind} controls preload="metadata" src="{uri}" aria-label="{name}"></{kind}>'
+        return medium(data_uri(path), description)

@@ -1,165 +1,195 @@
-"""The inspection report as one HTML page that needs nothing else: its sections and their style."""
+"""The step `inspect_identifiers`: a report on the identifiers of a catalogue as one HTML file (CART 4.4 and Figure 5)."""
 
 import html
-from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.files import read_jsonl, replacing
+from preprocess.data.embeddings import Embeddings, RowSubset, open_embeddings
 from preprocess.identifiers.prefix_groups import PrefixGroups
-from preprocess.inspection.agreement import Agreement
-from preprocess.inspection.media import data_uri
-
-STYLE = """
-:root { color-scheme: light dark; --page: #f6f5f2; --card: #fff; --ink: #1d1d22; --soft: #64646f; --line: #dedcd6;
-  --mark: #0b5c8f; }
-@media (prefers-color-scheme: dark) { :root { --page: #141418; --card: #1e1e24; --ink: #ececf0; --soft: #a2a2ae;
-  --line: #34343d; --mark: #7cc4ef; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.3rem; margin: 2.75rem 0 .5rem; }
-h3 { font-size: 1rem; font-weight: 600; margin: 0 0 .6rem; }
-p { margin: 0 0 1rem; max-width: 48rem; }
-code { color: var(--mark); font-size: .92em; overflow-wrap: anywhere; }
-.soft, .note, figcaption { color: var(--soft); }
-.note { font-size: .8rem; margin: 0; overflow-wrap: anywhere; }
-dl { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.5rem 0; }
-dl div, .group { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: .6rem 1.1rem; }
-dt { font-size: .8rem; color: var(--soft); }
-dd { margin: 0; font-size: 1.4rem; font-weight: 650; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem; }
-.plot { margin: 0; background: #fff; border: 1px solid var(--line); border-radius: .75rem; padding: .6rem; max-width: 100%; }
-.plot img { display: block; max-width: 100%; height: auto; }
-.plots .plot img { width: 21rem; }
-.plot figcaption { color: #55555f; font-size: .85rem; }
-.group { padding-top: .9rem; padding-bottom: 1rem; margin-bottom: 1rem; }
-.items { display: flex; flex-wrap: wrap; gap: .75rem; list-style: none; margin: 0; padding: 0; }
-.items li { width: 9.5rem; font-size: .8rem; overflow-wrap: anywhere; }
-.items img, .items video { display: block; width: 100%; max-height: 9.5rem; object-fit: contain; background: #fff;
-  border: 1px solid var(--line); border-radius: .4rem; margin-bottom: .3rem; }
-.items audio { width: 100%; margin-bottom: .3rem; }
-"""
+from preprocess.identifiers.report import measure
+from preprocess.inspection import sections
+from preprocess.inspection.agreement import neighbour_agreement
+from preprocess.inspection.html import document
+from preprocess.inspection.media import MediaShelf
+from preprocess.inspection.plots import COLOURS, tsne_plot, utilisation_plot
+from preprocess.inspection.settings import InspectionSettings
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of plain texts."""
-    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect_identifiers` has written.
+
+    Attributes:
+        path: the HTML file.
+        size: in bytes.
+        shelf: counts of the media that are part of it, that were left out, and that were not found.
+    """
+
+    path: Path
+    size: int
+    shelf: MediaShelf
+
+    @property
+    def summary(self) -> str:
+        """The same as text, for people."""
+        lines = [f"{self.path}: {self.size / 2**20:.1f} MiB; open it in a browser"]
+        if self.shelf.folder is not None:
+            found = self.shelf
+            lines.append(f"media: {found.embedded} shown, {found.left_out} left out, {found.missing} not found")
+        return "\n".join(lines)
 
 
-def plot(png: bytes, description: str, caption: str = "") -> str:
-    """A picture of a plot with its caption."""
-    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    uri = data_uri("image/png", png)
-    return f'<figure class="plot"><img src="{uri}" alt="{html.escape(description, quote=True)}">{below}</figure>'
+def inspect_identifiers(
+    bundle: str | Path, output: str | Path, settings: InspectionSettings = InspectionSettings()
+) -> Inspection:
+    """Write an HTML report: use of every level, collisions, items that share a prefix, neighbours and t-SNE.
+
+    Args:
+        bundle: the folder of an identifier bundle.
+        output: the HTML file to write.
+
+    Raises:
+        ValueError: a file is missing or damaged, or the embeddings are not those of the bundle; matplotlib is not
+            installed.
+    """
+    media = Path(settings.media) if settings.media is not None else None
+    if media is not None and not media.is_dir():
+        raise ValueError(f"{media}: no such folder; --media is the folder of items.jsonl")
+    shelf = MediaShelf(media, settings.file_mib << 20, settings.total_mib << 20)
+    report = Report(IdentifierBundle.load(bundle), shelf, settings)
+    text = document(report.title, sections.STYLE, "\n".join(report.sections()))
+    with replacing(output) as new:
+        new.write_text(text, encoding="utf-8")
+    return Inspection(Path(output), len(text.encode()), shelf)
 
 
-def prefix_name(positions: Sequence[Position], values: NDArray[np.int32]) -> str:
-    """A prefix as the dictionary spells it: `<k_17> <v1_3>`."""
-    return " ".join(position.symbol(int(value)) for position, value in zip(positions, values, strict=False))
+class Report:
+    """The report on a bundle.
 
+    Args:
+        shelf: hands out the media of items.
 
-def overview(measured: dict[str, Any], report: dict[str, Any]) -> str:
-    """The figures that fit on tiles."""
-    tiles = {
-        "scheme": str(report.get("scheme", "unknown")),
-        "items": f"{measured['items']:,}",
-        "distinct codes": f"{measured['unique_codes']:,}",
-        "items sharing a code": f"{measured['collision_rate']:.1%}",
-        "most items on a code": f"{measured['max_collisions']:,}",
-    }
-    if isinstance(report.get("reconstruction_error"), (int, float)):
-        tiles["reconstruction error"] = f"{report['reconstruction_error']:.3f} of the variance"
-    cells = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in tiles.items())
-    return f"<dl>{cells}</dl>"
+    Attributes:
+        positions: the C positions that carry meaning.
+        codes: (n, C) int32, the values of the items that are in the catalogue.
+        groups: for each prefix length 1 … C, the items by their prefixes.
+    """
 
+    def __init__(self, bundle: IdentifierBundle, shelf: MediaShelf, settings: InspectionSettings):
+        self.bundle, self.shelf, self.settings = bundle, shelf, settings
+        self.title = f"Identifiers of {len(bundle.kept):,} items"
+        self.positions = bundle.semantic_positions
+        self.codes: NDArray[np.int32] = np.asarray(bundle.values[bundle.kept, : len(self.positions)])
+        self.groups = [PrefixGroups.of(self.codes[:, : length + 1]) for length in range(len(self.positions))]
+        self.embeddings = embeddings_of(bundle, Path(settings.embeddings)) if settings.embeddings else None
+        self.captions = first_captions(Path(settings.captions)) if settings.captions else {}
 
-def levels(measured: dict[str, Any], plots: Sequence[bytes]) -> str:
-    """Utilisation of every level, as a table and as histograms."""
-    rows = [
-        [
-            level["name"],
-            f"{level['size']:,}",
-            f"{level['used']:,}",
-            f"{level['utilisation']:.1%}",
-            f"{level['perplexity']:.1f}",
-            f"{level['prefix_perplexity']:.1f}",
+    def sections(self) -> list[str]:
+        """HTML of all sections, in order."""
+        measured = measure(self.codes, self.positions)
+        counts = [
+            np.bincount(column, minlength=position.size)
+            for column, position in zip(self.codes.T, self.positions, strict=True)
         ]
-        for level in measured["levels"]
-    ]
-    figures = "".join(
-        plot(png, f"Bars: items of each value of level {row[0]}", f"{row[0]}: {row[2]} of {row[1]} values used")
-        for row, png in zip(rows, plots, strict=True)
-    )
-    head = ["level", "size", "used", "utilisation", "perplexity", "perplexity of the prefix"]
-    return (
-        "<h2>Utilisation of every level</h2>\n<p>Perplexity is the number of equally frequent values that would be as "
-        "spread. A level whose perplexity is far below its size hardly tells items apart.</p>"
-        f'{table(head, rows)}<div class="plots">{figures}</div>'
-    )
+        last = len(self.groups) - 1
+        names = " ".join(position.name for position in self.bundle.positions)
+        return [
+            f"<h1>{self.title}</h1>",
+            f'<p class="soft">{html.escape(self.bundle.directory.name)}: {html.escape(names)}</p>',
+            sections.overview(measured, self.bundle.report),
+            sections.levels(measured, [utilisation_plot(count) for count in counts]),
+            sections.collisions(self.groups[last], self.show(last, self.groups[last].largest(self.settings.groups))),
+            *self.near(),
+            *self.prefixes(),
+        ]
+
+    def near(self) -> list[str]:
+        """Neighbour agreement and t-SNE."""
+        embeddings, settings = self.embeddings, self.settings
+        if embeddings is None:
+            return ['<p class="soft">Neighbours and t-SNE need the embeddings: give --embeddings.</p>']
+        if len(embeddings) == 1:
+            return ['<p class="soft">One item has no neighbours.</p>']
+        found = neighbour_agreement(embeddings, self.codes, settings.neighbours, settings.sample, settings.seed)
+        neighbours, sample = min(settings.neighbours, len(embeddings) - 1), min(settings.sample, len(embeddings))
+        parts = [sections.agreement(found, neighbours, sample)]
+        # One and two tokens, as longer prefixes hold too few items to see.
+        groups = self.groups[:2]
+        names = [[self.name(n, group) for group in grouped.largest(len(COLOURS))] for n, grouped in enumerate(groups)]
+        plotted = tsne_plot(embeddings, groups, names, settings.sample, settings.seed)
+        heading = "<h2>Items with the same prefix, by t-SNE</h2>\n"
+        if plotted is None:
+            return [*parts, f'{heading}<p class="soft">Too few items, or all alike: nothing to see.</p>']
+        text = (
+            f"<p>{sample:,} embeddings; those of the largest prefixes of one token and of two in colour, all others "
+            "grey. Good identifiers give patches of one colour.</p>"
+        )
+        description = "Scatter plot of item embeddings, coloured by prefix"
+        return [*parts, heading + text + sections.plot(plotted, description)]
+
+    def prefixes(self) -> list[str]:
+        """Items that share a prefix, side by side."""
+        parts = ["<h2>Items that share a prefix</h2>\n<p>Prefixes of items drawn by chance.</p>"]
+        for length, grouped in enumerate(self.groups):
+            chosen = grouped.drawn(self.settings.groups, self.settings.seed)
+            if chosen:
+                title = "the first token" if length == 0 else f"the first {length + 1} tokens"
+                parts.append(f"<h3>Sharing {title}</h3>{self.show(length, chosen)}")
+        return parts
+
+    def show(self, length: int, chosen: list[int]) -> str:
+        """Some groups of items that share a prefix of `length` + 1 tokens."""
+        grouped, most = self.groups[length], self.settings.items
+        return "".join(
+            sections.group(self.name(length, group), grouped.rows(group), most, self.card) for group in chosen
+        )
+
+    def name(self, length: int, group: int) -> str:
+        """The prefix of a group, as the dictionary spells it."""
+        row = self.groups[length].rows(group)[0]
+        return sections.prefix_name(self.positions, self.codes[row, : length + 1])
+
+    def card(self, place: int) -> str:
+        """One item, given its place among those in the catalogue: picture or player, id, caption, identifier."""
+        row = int(self.bundle.kept[place])
+        item = self.bundle.record(row)
+        caption = self.captions.get(item["item_id"], "")
+        parts = [self.shelf.show(item, caption or item["item_id"]), html.escape(item["item_id"])]
+        if caption:
+            parts.append(f'<br><span class="soft">{html.escape(caption)}</span>')
+        name = sections.prefix_name(self.bundle.positions, self.bundle.values[row])
+        return "".join([*parts, f"<br><code>{html.escape(name)}</code>"])
 
 
-def collisions(groups: PrefixGroups, shown: str) -> str:
-    """How many codes are shared by how many items, and the most crowded ones."""
-    numbers, codes = np.unique(groups.sizes, return_counts=True)
-    total = len(groups.order)
-    rows = [[f"{n:,}", f"{c:,}", f"{n * c / total:.1%}"] for n, c in zip(numbers.tolist(), codes.tolist(), strict=True)]
-    more = ""
-    if len(rows) > 12:
-        more = f'<p class="soft">… and {len(rows) - 12} more, up to {rows[-1][0]} items on one code.</p>'
-    return (
-        "<h2>Collisions</h2>\n<p>Items on one code differ in nothing but the unique token, which is counted and means "
-        "nothing: the model can only learn it by heart.</p>"
-        f"{table(['items on a code', 'such codes', 'share of all items'], rows[:12])}{more}{shown}"
-    )
+def embeddings_of(bundle: IdentifierBundle, path: Path) -> Embeddings:
+    """The embeddings at `path`, one row for each of the bundle's items; those of removed items are skipped.
+
+    Raises:
+        ValueError: their number or width is not the bundle's.
+    """
+    embeddings = open_embeddings(path)
+    if len(embeddings) != len(bundle):
+        raise ValueError(
+            f"{path}: {len(embeddings)} rows, but {bundle.directory} has {len(bundle)} items, removed ones included; "
+            "give the embeddings it was built from and, after them, those of items added later"
+        )
+    dimension = bundle.codec_settings.get("dimension", embeddings.shape[1])
+    if embeddings.shape[1] != dimension:
+        raise ValueError(
+            f"{path}: width {embeddings.shape[1]}, but {bundle.directory} was built from width {dimension}"
+        )
+    return RowSubset(embeddings, bundle.kept) if len(bundle.removed) else embeddings
 
 
-def agreement(found: Sequence[Agreement], neighbours: int, looked_at: int) -> str:
-    """How often the nearest neighbours share a prefix, beside what chance would give."""
-    rows = [[f"first {a.length}" if a.length > 1 else "first", f"{a.share:.1%}", f"{a.chance:.2%}"] for a in found]
-    return (
-        f"<h2>Nearest neighbours</h2>\n<p>Share of an item's {neighbours} nearest neighbours (Euclidean, among all "
-        f"items) that have the same first tokens; a mean over {looked_at:,} items drawn by chance.</p>"
-        f"{table(['same tokens', 'neighbours', 'any two items'], rows)}"
-    )
-
-
-def group(title: str, rows: NDArray[np.int64], most: int, card: Callable[[int], str]) -> str:
-    """Items side by side, at most `most` of them."""
-    cards = "".join(f"<li>{card(int(row))}</li>" for row in rows[:most])
-    left = f", {most} of them shown" if len(rows) > most else ""
-    return (
-        f'<section class="group"><h3><code>{html.escape(title)}</code> <span class="soft">{len(rows):,} items{left}'
-        f'</span></h3><ol class="items">{cards}</ol></section>'
-    )
-
-
-def page(title: str, sections: Sequence[str]) -> str:
-    """The whole page."""
-    body = "\n".join(sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{html.escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+def first_captions(path: Path) -> dict[str, str]:
+    """Item id -> its first caption that is not a held-out query."""
+    found: dict[str, str] = {}
+    for row in read_jsonl(path):
+        if row.get("role") != "query":
+            found.setdefault(str(row.get("item_id")), str(row.get("text", "")))
+    return found

@@ -8,7 +8,14 @@ import pytest
 from conftest import make_bundle
 from fairseq.data import Dictionary
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.catalogue.identifiers import (
+    IdentifierBundle,
+    Position,
+    semantic_positions,
+    unique_positions,
+    unique_tokens,
+    write_bundle,
+)
 
 
 @pytest.mark.parametrize(("items", "size"), [(1, 2), (50, 3), (500, 4)])
@@ -110,3 +117,10 @@ def test_damage_is_noticed(tmp_path):
     (path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
         IdentifierBundle.load(path)
+
+
+def test_semantic_positions_end_before_the_unique_token_and_are_the_token_where_there_is_nothing_else(tmp_path):
+    names = ["k", "v1", "v2", "u1", "u2"]
+    assert [p.name for p in semantic_positions([Position(name, 4) for name in names])] == ["k", "v1", "v2"]
+    assert [p.name for p in semantic_positions([Position("u", 4)])] == ["u"]
+    assert [p.name for p in make_bundle(tmp_path / "b").semantic_positions] == ["k", "v1", "v2"]

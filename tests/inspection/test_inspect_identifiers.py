@@ -5,16 +5,18 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, unique_positions, unique_tokens, write_bundle
-from cart_fairseq.files import run_script
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.inspect_identifiers import main
 from preprocess.inspection.media import MediaShelf
+from preprocess.inspection.page import inspect_identifiers
 from preprocess.inspection.plots import tsne_rows
+from preprocess.inspection.settings import InspectionSettings
 
 pytest.importorskip("matplotlib")
 ITEMS = 60
@@ -89,15 +91,17 @@ def catalogue(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def inspect(folder: Path, *options: object) -> Page:
-    arguments = ["--identifiers", folder / "identifiers", "--output", folder / "report.html", *options]
-    main([str(argument) for argument in arguments])
+def inspect(folder: Path, **settings: Any) -> Page:
+    inspect_identifiers(folder / "identifiers", folder / "report.html", InspectionSettings(**settings))
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_the_report_has_everything_and_needs_nothing(catalogue, capsys):
-    options = ["--embeddings", catalogue / "embeddings.npy", "--media", catalogue, "--sample", 40, "--items", 20]
-    page = inspect(catalogue, *options, "--captions", catalogue / "captions.jsonl")
+    flags = {"--media": "", "--embeddings": "embeddings.npy", "--captions": "captions.jsonl"}
+    flags |= {"--identifiers": "identifiers", "--output": "report.html"}
+    options = [str(part) for flag, name in flags.items() for part in (flag, catalogue / name)]
+    main([*options, "--sample", "40", "--items", "20"])
+    page = Page((catalogue / "report.html").read_text(encoding="utf-8"))
     for words in (
         "Identifiers of 60 items",
         "Utilisation of every level",
@@ -142,8 +146,8 @@ def test_figures_are_those_of_the_identifiers(tmp_path):
 
 
 def test_the_same_report_twice(catalogue):
-    first = inspect(catalogue, "--embeddings", catalogue / "embeddings.npy")
-    second = inspect(catalogue, "--embeddings", catalogue / "embeddings.npy")
+    first = inspect(catalogue, embeddings=catalogue / "embeddings.npy")
+    second = inspect(catalogue, embeddings=catalogue / "embeddings.npy")
     assert first.tags == second.tags
 
 
@@ -156,7 +160,7 @@ def test_degenerate_bundles_have_a_report_too(tmp_path, count, spread, names):
     bundle(tmp_path, codes, names)
     points = 1 + spread * np.random.default_rng(0).standard_normal((count, 6))
     np.save(tmp_path / "embeddings.npy", points.astype(np.float32))
-    page = inspect(tmp_path, "--embeddings", tmp_path / "embeddings.npy")
+    page = inspect(tmp_path, embeddings=tmp_path / "embeddings.npy")
     assert f"Identifiers of {count} items" in page.words
     assert ("nothing to see" in page.words) == (count > 1)
 
@@ -202,24 +206,18 @@ def test_plotted_rows_favour_the_coloured_prefixes():
         (lambda f: (f / "media").rename(f / "moved"), "no such folder"),
     ],
 )
-def test_bad_inputs_end_with_one_line_and_exit_code_2(catalogue, capsys, change, message):
+def test_bad_inputs_leave_no_report(catalogue, change, message):
     change(catalogue)
-    options = ["--embeddings", catalogue / "embeddings.npy", "--captions", catalogue / "captions.jsonl"]
-
-    def script() -> None:
-        inspect(catalogue, *options, "--media", catalogue / "media")
-
-    with pytest.raises(SystemExit) as stop:
-        run_script(script)
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    files = {"embeddings": catalogue / "embeddings.npy", "captions": catalogue / "captions.jsonl"}
+    with pytest.raises(ValueError, match=message):
+        inspect(catalogue, **files, media=catalogue / "media")
     assert not (catalogue / "report.html").exists()
 
 
 @pytest.mark.parametrize("option", ["--sample", "--neighbours", "--groups", "--items", "--file-mib", "--total-mib"])
 def test_numbers_below_one_are_refused(tmp_path, capsys, option):
     with pytest.raises(SystemExit) as stop:
-        inspect(tmp_path, option, "0")
+        main(["--identifiers", str(tmp_path), "--output", str(tmp_path / "report.html"), option, "0"])
     assert stop.value.code == 2
     assert "not a whole number of at least 1" in capsys.readouterr().err
 
@@ -229,9 +227,16 @@ def test_removed_items_are_not_shown(catalogue):
     np.save(folder / "removed.npy", np.arange(1, ITEMS, 2))
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "removed": "removed.npy"}))
-    page = inspect(catalogue, "--embeddings", catalogue / "embeddings.npy", "--items", 60)
+    page = inspect(catalogue, embeddings=catalogue / "embeddings.npy", items=60)
     assert f"Identifiers of {ITEMS // 2} items" in page.words
     assert "<item & 0>" in page.words
     assert "<item & 1>" not in page.words
     # Rows 0, 2, 4 …: the clusters 0 and 2 of four.
     assert "k: 2 of 4 values used" in page.words
+
+
+def test_settings_out_of_range_are_refused_where_they_are_made():
+    with pytest.raises(ValueError, match="--file-mib is 0; it must be a whole number of at least 1"):
+        InspectionSettings(file_mib=0)
+    with pytest.raises(ValueError, match="--seed is -1"):
+        InspectionSettings(seed=-1)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from cart_fairseq.catalogue.identifiers import Position
 from preprocess.identifiers.prefix_groups import PrefixGroups
-from preprocess.inspection.agreement import nearest_rows, neighbour_agreement, semantic_positions
+from preprocess.inspection.agreement import nearest_rows, neighbour_agreement
 
 
 def test_groups_by_hand():
@@ -19,12 +18,6 @@ def test_groups_by_hand():
     assert len(groups.drawn(1, seed=1)) == 1
     empty = PrefixGroups.of(np.empty((3, 0), dtype=np.int32))
     assert empty.rows(0).tolist() == [0, 1, 2]
-
-
-def test_semantic_positions_end_before_the_unique_token():
-    names = ["k", "v1", "v2", "u1", "u2"]
-    assert [p.name for p in semantic_positions([Position(name, 4) for name in names])] == ["k", "v1", "v2"]
-    assert [p.name for p in semantic_positions([Position("u", 4)])] == ["u"]
 
 
 @pytest.mark.parametrize("block_bytes", [400, 1 << 20])

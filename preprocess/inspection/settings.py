@@ -1,0 +1,42 @@
+"""Settings of `inspect_identifiers`, with the default of every flag of its command. Imports the standard library only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocess.data.arguments import check_numbers
+
+
+@dataclass(frozen=True)
+class InspectionSettings:
+    """Settings of `inspect_identifiers`. Every field is also a flag of the command.
+
+    Attributes:
+        embeddings: what the bundle was built from. None: no neighbours and no t-SNE.
+        media: the folder that the items' media paths are relative to. None: no pictures and players.
+        captions: captions.jsonl; the first caption of an item is shown with it.
+        sample: items in the t-SNE plot, and items whose neighbours are searched.
+        neighbours: nearest neighbours of an item that are looked at.
+        groups: prefixes of each length to show.
+        items: items of each prefix to show.
+        file_mib: larger media files are left out.
+        total_mib: bound on the size of all media files together.
+        seed: of every sample.
+
+    Raises:
+        ValueError: a value is out of range; the message names its flag.
+    """
+
+    embeddings: str | Path | None = None
+    media: str | Path | None = None
+    captions: str | Path | None = None
+    sample: int = 2000
+    neighbours: int = 10
+    groups: int = 4
+    items: int = 8
+    file_mib: int = 4
+    total_mib: int = 32
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "sample", "neighbours", "groups", "items", "file_mib", "total_mib")
+        check_numbers(self, "seed", at_least=0)
