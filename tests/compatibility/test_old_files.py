@@ -16,6 +16,7 @@ from cart_fairseq import CartRetriever
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position
 from preprocess import join_captions, update_identifiers
 from preprocess.identifiers.codec import restore_codec
+from preprocess.identifiers.schemes.named import SCHEMES
 
 HERE = Path(__file__).resolve().parent
 RECORDED: dict[str, list[list[tuple[str, float]]]] = json.loads((HERE / "hits.json").read_text())
@@ -51,8 +52,7 @@ def test_old_bundles_are_whole_and_have_the_fingerprint_that_checkpoints_remembe
 
 def test_a_codec_of_old_tensors_gives_the_old_codes_and_the_same_tensors():
     tensors = formula_codec()
-    codec = restore_codec(tensors, [Position("k", 4), Position("v1", 5), Position("v2", 5)])
-    assert codec is not None
+    codec = restore_codec(SCHEMES["coarse-fine"], tensors, [Position("k", 4), Position("v1", 5), Position("v2", 5)])
     np.testing.assert_array_equal(codec.encode(embeddings()), FACTS["formula_codes"])
     again = codec.tensors()
     assert again.keys() == tensors.keys()
