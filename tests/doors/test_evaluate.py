@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import commands
 import numpy as np
 import pytest
 
@@ -23,7 +23,6 @@ ITEMS = [f"t{i}.png" for i in range(8)] + ["v0.png", "v1.png", *TEST_ITEMS, "fre
 SPLITS = ["train"] * 8 + ["valid"] * 2 + ["test"] * 3 + [None]
 # the four test queries, in order: query id, item
 TEST = [(f"{item}#1", item) for item in TEST_ITEMS] + [("q43", TEST_ITEMS[0])]
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def captions() -> list[dict[str, str]]:
@@ -230,7 +229,7 @@ def test_contradicting_arguments_exit_with_2(arguments, folder, capsys):
 def test_the_command_exits_with_2_and_one_line(folder, tmp_path):
     out = generation(tmp_path / "generate-test.txt", broken(_1=[(-1.0, "gone.png")]))
     command = [sys.executable, "-m", "cart_fairseq.evaluate", str(out), "--data", str(folder / "data-bin")]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=commands.REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith(f"error: {out}, line ")
@@ -275,21 +274,16 @@ def test_bad_new_queries_are_refused(folder, tmp_path, rows, message):
 @pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Path:
     """Two updates of a tiny model: what it finds does not matter, that both ways agree does."""
-    command = f"""{sys.executable} -m fairseq_cli.train {folder}/data-bin --user-dir {REPOSITORY}/cart_fairseq --cpu
-        --task cart_retrieval --arch cart_tiny --criterion cart_rdrop --optimizer adam --lr 0.01 --batch-size 8
-        --max-update 2 --save-dir {folder}/checkpoints --disable-validation --seed 1"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command.split(), capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    flags = "--cpu --arch cart_tiny --criterion cart_rdrop --optimizer adam --lr 0.01 --batch-size 8 --max-update 2"
+    save = ["--save-dir", folder / "checkpoints", "--disable-validation", "--seed", 1]
+    commands.run(folder / "data-bin", *commands.TASK, *flags.split(), *save)
     return folder / "checkpoints" / "checkpoint_last.pt"
 
 
 def test_new_queries_on_a_checkpoint_equal_generation(folder, checkpoint, tmp_path):
     data = folder / "data-bin"
-    command = f"""{sys.executable} -m fairseq_cli.generate {data} --user-dir {REPOSITORY}/cart_fairseq --cpu
-        --task cart_retrieval --path {checkpoint} --gen-subset test --beam 30 --nbest 10 --results-path {tmp_path}"""
-    done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    flags = ["--cpu", "--path", checkpoint, "--gen-subset", "test", "--beam", 30, "--nbest", 10]
+    commands.run(data, *commands.TASK, *flags, "--results-path", tmp_path, module="fairseq_cli.generate")
     generated, searched, catalogue = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "c.json"
     run(tmp_path / "generate-test.txt", "--data", data, "--json", generated, "--trec-run", tmp_path / "a.trec")
     again = ["--queries", folder / "captions.jsonl", "--subset", "test", "--path", checkpoint, "--data", data]
