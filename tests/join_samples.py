@@ -1,16 +1,16 @@
-"""A small catalogue for the tests of `preprocess.join_captions`, and what is read of its join."""
+"""A small catalogue for the tests of `join_captions`, and what is read of its join."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 from conftest import WORDS, write_jsonl
 
-from cart_fairseq.files import run_script
-from preprocess import join_captions
+from preprocess.join.build import JoinedCaptions, join_captions
+from preprocess.join.settings import JoinSettings
 
 ITEMS, WIDTH, TEXT = 60, 12, 6
-SMALL = ["--text-dim", str(TEXT), "--pca", "5", "--ridge", "2"]
+SMALL: dict[str, Any] = {"text_dim": TEXT, "pca": 5, "ridge": 2.0}
 BARE = 8
 """A valid item without captions but queries."""
 
@@ -39,24 +39,37 @@ def embeddings_of_items() -> np.ndarray:
     )
 
 
-def world(folder: Path, captions: list[dict] | None = None, splits: bool = True) -> list[str]:
-    """Files of a small catalogue; the arguments that join them into FOLDER/joined."""
+class World(NamedTuple):
+    """Files of a small catalogue, as the first arguments of `join_captions`, and the folder to join them into."""
+
+    embeddings: Path
+    items: Path
+    captions: Path
+    output: Path
+
+
+def write_world(folder: Path, captions: list[dict] | None = None, splits: bool = True) -> World:
+    """Files of a small catalogue; its join is to be FOLDER/joined."""
     folder.mkdir(exist_ok=True, parents=True)
     np.save(folder / "embeddings.npy", embeddings_of_items())
     items = [{"item_id": f"i{item}", **({"split": split_of(item)} if splits else {})} for item in range(ITEMS)]
     write_jsonl(folder / "items.jsonl", items)
     write_jsonl(folder / "captions.jsonl", captions or captions_of_items())
-    names = {"embeddings": "embeddings.npy", "items": "items.jsonl", "captions": "captions.jsonl", "output": "joined"}
-    return [text for name, file in names.items() for text in (f"--{name}", str(folder / file))]
+    return World(*(folder / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl", "joined")))
+
+
+def join(files: World, *, like: Path | None = None, **settings: Any) -> JoinedCaptions:
+    """Join a small catalogue."""
+    return join_captions(*files, JoinSettings(**settings), like=like)
+
+
+def world(folder: Path, captions: list[dict] | None = None, splits: bool = True) -> list[str]:
+    """Files of a small catalogue; the arguments of the command that joins them into FOLDER/joined."""
+    files = write_world(folder, captions, splits)
+    return [text for name, path in files._asdict().items() for text in (f"--{name}", str(path))]
 
 
 def result(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.load(folder / "joined" / name).astype(np.float32) for name in ("embeddings.npy", "captions.npy"))
-
-
-def refusal(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
-    with pytest.raises(SystemExit):
-        run_script(lambda: join_captions.main(argv))
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert "error: " in message
-    return message
+    """Rows of items and of captions of the join FOLDER/joined."""
+    items, captions = (np.load(folder / "joined" / name) for name in ("embeddings.npy", "captions.npy"))
+    return items.astype(np.float32), captions.astype(np.float32)

@@ -1,26 +1,25 @@
-"""What `preprocess.join_captions` fits, on samples: text features, their centre, and the way from embeddings to them."""
+"""What `join_captions` fits on samples: text features, their centre, and the map from embeddings to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from cart_fairseq.files import write_json
 from preprocess.data.embeddings import Embeddings, RowSubset
-from preprocess.data.joined_folder import PARTS, VOCABULARY
+from preprocess.data.joined_folder import PARTS, VOCABULARY, SavedParts
 from preprocess.identifiers.clustering import sample_rows
-from preprocess.identifiers.fitting import write_tensors
 from preprocess.join.alignment import Alignment, TowerPairs
+from preprocess.join.settings import JoinSettings
 from preprocess.join.standardise import Standardised
-from preprocess.join.text_features import LSA, EncoderFeatures, LsaFeatures
+from preprocess.join.text_features import EncoderFeatures, LsaFeatures
 from preprocess.join.text_space import ItemTexts, TextMap, centred
 
 COMPONENTS = 256
 """Principal components of the embeddings, where there are so many."""
-
 Features = LsaFeatures | EncoderFeatures
 
 
@@ -47,39 +46,42 @@ class Parts:
         return [len(self.centre)] * 2 + ([len(self.kept.mean)] if self.kept else [])
 
     def write(self, folder: Path) -> None:
-        """Write them."""
+        """Write them to a folder."""
         tensors = self.text_map.tensors() | {"text.centre": self.centre}
         for more in (self.kept, self.alignment):
             tensors |= more.tensors() if more else {}
         if isinstance(self.features, LsaFeatures):
             tensors |= self.features.tensors()
             write_json(folder / VOCABULARY, self.features.vocabulary)
-        write_tensors(folder / PARTS, tensors)
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / PARTS)
 
 
-def drawn(rows: NDArray[np.int64], settings: dict[str, Any]) -> NDArray[np.int64]:
-    """A seeded sample of `train_sample` of some rows, in their order, or all where they are no more."""
-    count = settings["train_sample"]
+def drawn(rows: NDArray[np.int64], settings: JoinSettings) -> NDArray[np.int64]:
+    """A seeded sample of `train_sample` rows, in their order; all of them where they are no more."""
+    count = settings.train_sample
     if len(rows) <= count:
         return rows
-    return np.sort(np.random.default_rng(settings["seed"]).choice(rows, count, replace=False))
+    return np.sort(np.random.default_rng(settings.seed).choice(rows, count, replace=False))
 
 
-def fit_features(texts: Sequence[str], settings: dict[str, Any], device: str, source: Path) -> Features:
-    """lsa fitted on a sample of the texts of the file `source`, or the encoder, which needs no fitting."""
-    if settings["text_features"] != LSA:
-        return EncoderFeatures(settings["text_features"], device)
+def fit_features(texts: Sequence[str], settings: JoinSettings, source: Path) -> Features:
+    """Text features: lsa fitted on a sample of the texts of the file `source`, or the encoder, which needs no fitting."""
+    if settings.encoder:
+        return EncoderFeatures(settings.encoder, settings.device)
     sample = [texts[i] for i in drawn(np.arange(len(texts)), settings)]
-    return LsaFeatures.fit(sample, settings["text_dim"], settings["seed"], source)
+    return LsaFeatures.fit(sample, settings.text_dim, settings.seed, source)
 
 
-def restore_features(
-    settings: dict[str, Any], tensors: dict[str, np.ndarray], vocabulary: Sequence[str], device: str
-) -> Features:
-    """lsa as an earlier join fitted it, or the encoder."""
-    if settings["text_features"] != LSA:
-        return EncoderFeatures(settings["text_features"], device)
-    return LsaFeatures.load(tensors, vocabulary)
+def restore_parts(saved: SavedParts, settings: JoinSettings) -> Parts:
+    """The parts as an earlier join fitted them."""
+    tensors = saved.tensors
+    features: Features
+    if settings.encoder:
+        features = EncoderFeatures(settings.encoder, settings.device)
+    else:
+        features = LsaFeatures.load(tensors, saved.vocabulary)
+    text_map, kept = TextMap.load(tensors), Standardised.load(tensors)
+    return Parts(features, text_map, tensors["text.centre"], kept, Alignment.load(tensors))
 
 
 def fit_map(
@@ -87,11 +89,11 @@ def fit_map(
     texts: ItemTexts,
     centre: NDArray[np.float32],
     known: NDArray[np.bool_],
-    settings: dict[str, Any],
+    settings: JoinSettings,
     embeddings_path: Path,
     captions_path: Path,
 ) -> TextMap:
-    """The way from embeddings to text features: components of a sample of all items, regression on known ones.
+    """The map from embeddings to text features: components of a sample of all items, regression on known ones.
 
     Args:
         known: (N,), the training items with text.
@@ -105,22 +107,22 @@ def fit_map(
             f"{captions_path}: no training item has a caption with a known word, there is nothing to map embeddings to; give captions of "
             "items whose split is train, or that have none"
         )
-    sample = sample_rows(embeddings, settings["train_sample"], settings["seed"])
+    sample = sample_rows(embeddings, settings.train_sample, settings.seed)
     rows = drawn(np.flatnonzero(known), settings)
     targets = centred(texts.means(rows), centre)
-    pca = settings["pca"] or min(COMPONENTS, *sample.shape)
+    pca = settings.pca or min(COMPONENTS, *sample.shape)
     known_rows = RowSubset(embeddings, rows)
     try:
-        return TextMap.fit(sample, known_rows, targets, pca, settings["ridge"], settings["block_rows"])
+        return TextMap.fit(sample, known_rows, targets, pca, settings.ridge, settings.block_rows)
     except ValueError as error:
         raise ValueError(f"{embeddings_path}: {error}") from None
 
 
-def fit_kept(embeddings: Embeddings, settings: dict[str, Any]) -> Standardised | None:
+def fit_kept(embeddings: Embeddings, settings: JoinSettings) -> Standardised | None:
     """How joined rows keep embeddings, from a sample of all items; None where they do not."""
-    if not settings["keep_embedding"]:
+    if not settings.keep_embedding:
         return None
-    return Standardised.fit(sample_rows(embeddings, settings["train_sample"], settings["seed"]), settings["block_rows"])
+    return Standardised.fit(sample_rows(embeddings, settings.train_sample, settings.seed), settings.block_rows)
 
 
 def fit_alignment(
@@ -128,7 +130,7 @@ def fit_alignment(
     captions: NDArray[np.float32],
     owners: NDArray[np.int64],
     parts: Parts,
-    settings: dict[str, Any],
+    settings: JoinSettings,
     source: Path,
 ) -> Alignment | None:
     """The towers, trained on a sample of the captions; None where no alignment is wanted.
@@ -142,15 +144,15 @@ def fit_alignment(
     Raises:
         ValueError: the captions are of fewer than two items.
     """
-    if not settings["align"]:
+    if not settings.align:
         return None
     sample = drawn(np.flatnonzero(captions.any(axis=1)), settings)
     rows, places = np.unique(owners[sample], return_inverse=True)
     items = RowSubset(embeddings, rows)
     mapped, kept = parts.text_map(items), parts.kept(items) if parts.kept else None
     said = centred(captions[sample], parts.centre)
-    pairs = TowerPairs(said, places, mapped, settings["index_captions"] == "include", kept)
+    pairs = TowerPairs(said, places, mapped, settings.index_captions == "include", kept)
     try:
-        return Alignment.fit(pairs, settings["align"], settings["seed"])
+        return Alignment.fit(pairs, settings.align, settings.seed)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None

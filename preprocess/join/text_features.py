@@ -14,9 +14,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from preprocess.encoders.settings import FAMILIES
-
-LSA = "lsa"
 LSA_DIMENSION = 512
 VECTORISER = {"sublinear_tf": True, "dtype": np.float32}
 
@@ -118,12 +115,3 @@ class EncoderFeatures:
                 f"--text-features {self.spec}: no finite values for {texts[int(good.argmin())]!r}; choose another encoder"
             )
         return rows
-
-
-def encoder_spec(name: str) -> str:
-    """FAMILY:NAME_OR_PATH as it stands, any other name or path as one of sentence-transformers.
-
-    >>> encoder_spec("clip:/models/clip"), encoder_spec("all-MiniLM-L6-v2")
-    ('clip:/models/clip', 'sentence-transformers:all-MiniLM-L6-v2')
-    """
-    return name if name.partition(":")[0] in FAMILIES else f"sentence-transformers:{name}"

@@ -1,19 +1,26 @@
-"""preprocess.join.alignment: rows that captions find, made by join_captions --align and read by what comes after it."""
+"""preprocess.join.alignment: rows that captions find, made by `join_captions` and read by the next steps."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from changing import make_codec
 from conftest import write_jsonl
-from join_samples import ITEMS, SMALL, TEXT, captions_of_items, embeddings_of_items, refusal, world
+from join_samples import ITEMS, SMALL, TEXT, World, captions_of_items, embeddings_of_items, join, write_world
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json
-from preprocess import binarize, build_identifiers, join_captions, update_identifiers
+from preprocess import update_identifiers
 from preprocess.data.joined_folder import dense_rows, identifier_rows
+from preprocess.data_bin.build import binarize
+from preprocess.data_bin.settings import DataBinSettings
+from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.codec import load_codec
+from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.join.alignment import Alignment, TowerPairs
 
-ALIGN = ["--align", "8"]
+ALIGN = {**SMALL, "align": 8}
+TINY = IdentifierSettings("residual-kmeans", kmeans_clusters=4, codebook_size=4, allow_collapse=True)
 
 
 def aligned(folder):
@@ -79,64 +86,50 @@ def test_kept_embeddings_are_part_of_what_the_towers_see():
 
 
 def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alike(tmp_path):
-    join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
+    files = write_world(tmp_path / "first")
+    join(files, **ALIGN)
     rows = aligned(tmp_path / "first")
     assert rows.shape == (ITEMS, TEXT + 8)
     assert rows.dtype == np.float16
     assert read_json(tmp_path / "first/joined/join.json")["settings"]["align"] == 8
-    join_captions.main([*world(tmp_path / "like"), "--like", str(tmp_path / "first" / "joined")])
+    join(write_world(tmp_path / "like"), like=files.output)
     np.testing.assert_allclose(aligned(tmp_path / "like").astype(float), rows.astype(float), atol=2e-3)
     before = (tmp_path / "first" / "joined" / "aligned.npy").stat().st_mtime_ns
-    join_captions.main([*world(tmp_path / "first"), *SMALL, *ALIGN])
+    join(files, **ALIGN)
     assert (tmp_path / "first" / "joined" / "aligned.npy").stat().st_mtime_ns == before
-    join_captions.main([*world(tmp_path / "first"), *SMALL])
+    join(files, **SMALL)
     assert not (tmp_path / "first" / "joined" / "aligned.npy").exists()
 
 
 def test_a_join_stands_for_its_rows(tmp_path):
-    join_captions.main([*world(tmp_path), *SMALL, *ALIGN])
-    joined = tmp_path / "joined"
+    files = write_world(tmp_path)
+    joined = join(files, **ALIGN).directory
     assert identifier_rows(joined) == joined / "aligned.npy"
     assert dense_rows(joined) == joined / "embeddings.npy"
     assert identifier_rows(tmp_path) == dense_rows(tmp_path) == tmp_path
-    flags = ["--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans", "--allow-collapse"]
-    flags += ["--kmeans-clusters", 4, "--codebook-size", 4]
-    for given, output in ((joined, "folder"), (joined / "aligned.npy", "file")):
-        build_identifiers.main([str(each) for each in ("--embeddings", given, "--output", tmp_path / output, *flags)])
-    folder, file = (IdentifierBundle.load(tmp_path / name) for name in ("folder", "file"))
+    folder, file = (
+        build_identifiers(given, files.items, tmp_path / output, TINY).bundle
+        for given, output in ((joined, "folder"), (joined / "aligned.npy", "file"))
+    )
     assert folder.codec_settings["dimension"] == TEXT + 8
     np.testing.assert_array_equal(np.asarray(folder.values), np.asarray(file.values))
-    join_captions.main([*world(tmp_path), *SMALL])
+    join(files, **SMALL)
     assert identifier_rows(joined) == joined / "embeddings.npy"
 
 
 def test_new_items_of_a_like_join_enter_identifiers_and_dense_head(tmp_path):
-    argv = world(tmp_path)
-    join_captions.main([*argv, *SMALL, *ALIGN])
-    flags = ["--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans", "--allow-collapse"]
-    flags += ["--kmeans-clusters", 4, "--codebook-size", 4, "--output", tmp_path / "identifiers"]
-    build_identifiers.main([str(each) for each in ("--embeddings", tmp_path / "joined", *flags)])
-    flags = ["--identifiers", tmp_path / "identifiers", "--captions", tmp_path / "captions.jsonl", "--vocab-size", 60]
-    flags += ["--embeddings", tmp_path / "joined", "--output", tmp_path / "data-bin"]
-    binarize.main(list(map(str, flags)))
+    files = write_world(tmp_path)
+    joined = join(files, **ALIGN).directory
+    build_identifiers(joined, files.items, tmp_path / "identifiers", TINY)
+    settings = DataBinSettings(vocab_size=60)
+    binarize(tmp_path / "identifiers", files.captions, tmp_path / "data-bin", settings, embeddings=joined)
     new = tmp_path / "new"
     new.mkdir()
     np.save(new / "embeddings.npy", embeddings_of_items()[:3])
-    write_jsonl(new / "items.jsonl", [{"item_id": f"new{i}", "split": "valid"} for i in range(3)])
+    items = write_jsonl(new / "items.jsonl", [{"item_id": f"new{i}", "split": "valid"} for i in range(3)])
     said = [{"item_id": f"new{i}", "text": "red cat", "role": "index"} for i in range(2)]
-    write_jsonl(new / "captions.jsonl", said)
-    flags = [
-        "--embeddings",
-        "embeddings.npy",
-        "--items",
-        "items.jsonl",
-        "--captions",
-        "captions.jsonl",
-        "--output",
-        "joined",
-    ]
-    argv = [flag if flag.startswith("--") else str(new / flag) for flag in flags]
-    join_captions.main([*argv, "--like", str(tmp_path / "joined")])
+    captions = write_jsonl(new / "captions.jsonl", said)
+    join(World(new / "embeddings.npy", items, captions, new / "joined"), like=joined)
     argv = ["add", "--data-bin", tmp_path / "data-bin", "--embeddings", new / "joined", "--items", new / "items.jsonl"]
     update_identifiers.main(list(map(str, argv)))
     dense = np.load(tmp_path / "data-bin" / "dense.embeddings.npy")
@@ -147,13 +140,11 @@ def test_new_items_of_a_like_join_enter_identifiers_and_dense_head(tmp_path):
     np.testing.assert_array_equal(np.asarray(bundle.values)[ITEMS:, :3], codes)
 
 
-def test_captions_of_one_item_have_nothing_to_tell_apart(tmp_path, capsys):
-    argv = world(tmp_path)
+def test_captions_of_one_item_have_nothing_to_tell_apart(tmp_path):
     texts = ("red cat", "red dog", "blue cat dog", "blue dog", "cat")
-    write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "i0", "text": text} for text in texts])
-    message = refusal(capsys, [*argv, "--text-dim", "2", "--pca", "2", *ALIGN])
-    assert "captions.jsonl: captions of fewer than 2 items" in message
-    assert "leave --align out" in message
+    files = write_world(tmp_path, [{"item_id": "i0", "text": text} for text in texts])
+    with pytest.raises(ValueError, match=r"captions.jsonl: captions of fewer than 2 items.*leave --align out"):
+        join(files, text_dim=2, pca=2, align=8)
     assert not (tmp_path / "joined").exists()
 
 
@@ -163,14 +154,12 @@ def test_a_codec_is_no_alignment():
 
 def test_captions_held_out_must_be_those_of_the_join(tmp_path):
     rows = [{"item_id": row["item_id"], "text": row["text"]} for row in captions_of_items()]
-    join_captions.main([*world(tmp_path, rows, splits=False), *SMALL, "--seed", "5", "--valid-size", "7"])
-    flags = ["--embeddings", tmp_path / "joined", "--items", tmp_path / "items.jsonl", "--scheme", "residual-kmeans"]
-    flags += ["--allow-collapse", "--kmeans-clusters", 4, "--codebook-size", 4, "--output", tmp_path / "identifiers"]
-    build_identifiers.main(list(map(str, flags)))
-    flags = ["--identifiers", tmp_path / "identifiers", "--captions", tmp_path / "captions.jsonl", "--vocab-size", 60]
-    flags += ["--embeddings", tmp_path / "joined", "--output", tmp_path / "data-bin", "--valid-size", 7]
+    files = write_world(tmp_path, rows, splits=False)
+    joined = join(files, **SMALL, seed=5, valid_size=7).directory
+    build_identifiers(joined, files.items, tmp_path / "identifiers", TINY)
+    given = (tmp_path / "identifiers", files.captions, tmp_path / "data-bin")
+    settings = DataBinSettings(vocab_size=60, valid_size=7, seed=6)
     with pytest.raises(ValueError, match=r"joined: was joined with the caption of row \d+, which is held out"):
-        binarize.main(list(map(str, [*flags, "--seed", 6])))
+        binarize(*given, settings, embeddings=joined)
     assert not (tmp_path / "data-bin").exists()
-    binarize.main(list(map(str, [*flags, "--seed", 5])))
-    assert read_json(tmp_path / "data-bin" / "manifest.json")["valid_held_out"]
+    assert binarize(*given, replace(settings, seed=5), embeddings=joined).valid_held_out

@@ -1,4 +1,4 @@
-"""preprocess.join_captions: the definition against plain scikit-learn, and what may have influence."""
+"""`join_captions`: the definition against plain scikit-learn, and what may have influence."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,10 @@ from join_samples import (
     WORDS,
     captions_of_items,
     embeddings_of_items,
+    join,
     result,
     split_of,
-    world,
+    write_world,
 )
 from safetensors.numpy import load_file
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -27,9 +28,10 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json
-from preprocess import build_identifiers, join_captions
 from preprocess.data.roles import assign, hold_out, resolve
 from preprocess.encoders.loading import load_encoder
+from preprocess.identifiers.build import build_identifiers
+from preprocess.identifiers.settings import IdentifierSettings
 
 
 def reference(use_index: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,7 +57,7 @@ def reference(use_index: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("index", ["include", "exclude"])
 def test_halves_are_what_scikit_learn_gives(tmp_path, index):
-    join_captions.main([*world(tmp_path), *SMALL, "--index-captions", index])
+    made = join(write_world(tmp_path), **SMALL, index_captions=index)
     joined, captions = result(tmp_path)
     mapped, texts, of_captions = reference(index == "include")
     has_text = np.any(texts, axis=1)
@@ -70,8 +72,9 @@ def test_halves_are_what_scikit_learn_gives(tmp_path, index):
     assert np.load(tmp_path / "joined" / "captions.npy").dtype == np.float16
     record = read_json(tmp_path / "joined" / "join.json")
     assert record["parts"] == [TEXT, TEXT]
-    assert record["items_with_text"] == has_text.sum()
-    assert record["captions_used"] == of_captions.any(axis=1).sum()
+    assert record["items_with_text"] == made.items_with_text == has_text.sum()
+    assert record["captions_used"] == made.captions_used == of_captions.any(axis=1).sum()
+    assert (made.is_new, made.items, made.dimension) == (True, ITEMS, 2 * TEXT)
 
 
 @pytest.mark.parametrize("rectified", [False, True])
@@ -80,11 +83,15 @@ def test_kept_embeddings_are_standardised_and_an_earlier_join_keeps_others_alike
     embeddings[:, 3] = 2.0  # tells nothing
     if rectified:
         embeddings = np.maximum(embeddings, 0)
-    for name in ("two", "three", "like"):
-        argv = world(tmp_path / name)
-        np.save(tmp_path / name / "embeddings.npy", embeddings)
-        more = {"two": SMALL, "three": [*SMALL, "--keep-embedding", "--align", "8"]}
-        join_captions.main([*argv, *more.get(name, ["--like", str(tmp_path / "three" / "joined")])])
+    options = {
+        "two": SMALL,
+        "three": {**SMALL, "keep_embedding": True, "align": 8},
+        "like": {"like": tmp_path / "three" / "joined"},
+    }
+    for name, given in options.items():
+        files = write_world(tmp_path / name)
+        np.save(files.embeddings, embeddings)
+        join(files, **given)
     joined, _ = result(tmp_path / "three")
     values = StandardScaler().fit_transform(np.sqrt(embeddings) if rectified else embeddings)
     np.testing.assert_array_equal(joined[:, : 2 * TEXT], result(tmp_path / "two")[0])
@@ -103,7 +110,7 @@ def test_captions_that_measure_leave_no_trace(tmp_path, index, roles):
         if row["role"] in roles:
             row["text"] = "xylophone marker " + row["text"].replace("red", "dog dog dog")
     for name, captions in (("plain", captions_of_items()), ("marked", marked)):
-        join_captions.main([*world(tmp_path / name, captions), *SMALL, "--align", "8", "--index-captions", index])
+        join(write_world(tmp_path / name, captions), **SMALL, align=8, index_captions=index)
     for name in ("embeddings.npy", "captions.npy", "aligned.npy", "join.safetensors", "vocabulary.json"):
         plain, other = (tmp_path / folder / "joined" / name for folder in ("plain", "marked"))
         assert plain.read_bytes() == other.read_bytes(), name
@@ -120,14 +127,13 @@ def test_a_training_caption_does_leave_one(tmp_path):
     for row in marked:
         if row["role"] == "train":
             row["text"] += " xylophone"
-    join_captions.main([*world(tmp_path, marked), *SMALL])
+    join(write_world(tmp_path, marked), **SMALL)
     assert "xylophone" in read_json(tmp_path / "joined" / "vocabulary.json")
 
 
 def test_captions_that_binarize_holds_out_are_left_out(tmp_path):
     rows = [{"item_id": row["item_id"], "text": row["text"]} for row in captions_of_items()]
-    options = ["--valid-size", "7", "--seed", "5"]
-    join_captions.main([*world(tmp_path, rows, splits=False), *SMALL, *options])
+    join(write_world(tmp_path, rows, splits=False), **SMALL, valid_size=7, seed=5)
     resolved = resolve(rows, {f"i{item}": item for item in range(ITEMS)}, [None] * ITEMS, "captions.jsonl")
     _, held = hold_out(assign(resolved, "include")["train"], 7, 5)
     _, captions = result(tmp_path)
@@ -136,21 +142,20 @@ def test_captions_that_binarize_holds_out_are_left_out(tmp_path):
 
 
 def test_blocks_and_shards_give_the_same(tmp_path):
-    options = [*SMALL, "--pca", str(WIDTH)]  # all components: fewer are an approximation that depends on the blocks
-    join_captions.main([*world(tmp_path / "whole"), *options])
-    argv = world(tmp_path / "blocks")
+    options = {**SMALL, "pca": WIDTH}  # all components: fewer are an approximation that depends on the blocks
+    join(write_world(tmp_path / "whole"), **options)
+    files = write_world(tmp_path / "blocks")
     shards = tmp_path / "blocks" / "shards"
     shards.mkdir()
     for number, part in enumerate(np.split(embeddings_of_items(), [25, 41])):
         np.save(shards / f"{number}.npy", part)
-    argv[1] = str(shards)
-    join_captions.main([*argv, *options, "--block-rows", "17"])
+    join(files._replace(embeddings=shards), **options, block_rows=17)
     for whole, blocks in zip(result(tmp_path / "whole"), result(tmp_path / "blocks"), strict=True):
         np.testing.assert_allclose(blocks, whole, atol=2e-3)
 
 
 def test_fitted_on_a_sample_every_item_has_a_row(tmp_path):
-    join_captions.main([*world(tmp_path), *SMALL, "--train-sample", "20"])
+    join(write_world(tmp_path), **SMALL, train_sample=20)
     joined, _ = result(tmp_path)
     halves = joined.reshape(ITEMS, 2, TEXT)
     np.testing.assert_allclose(np.linalg.norm(halves, axis=2), 1, atol=2e-3)
@@ -164,7 +169,7 @@ def test_captions_without_a_known_word_say_nothing(tmp_path):
     for row in rows:
         if row["item_id"] == "i0":
             row["text"] = f"unheard{rows.index(row)}"
-    join_captions.main([*world(tmp_path, rows), *SMALL])
+    join(write_world(tmp_path, rows), **SMALL)
     joined, captions = result(tmp_path)
     np.testing.assert_array_equal(joined[0, :TEXT], joined[0, TEXT:])
     assert not captions[:3].any()
@@ -196,7 +201,8 @@ def test_a_sentence_encoder_by_its_folder(tmp_path):
     pytest.importorskip("sentence_transformers")
     bert = save_bert(tmp_path / "bert", WORDS)
     rows = captions_of_items()
-    join_captions.main([*world(tmp_path), "--text-features", bert, "--device", "cpu"])
+    files = write_world(tmp_path)
+    join(files, text_features=bert, device="cpu")
     joined, captions = result(tmp_path)
     encoder = load_encoder(f"sentence-transformers:{bert}", "cpu")
     centre = load_file(tmp_path / "joined" / "join.safetensors")["text.centre"]
@@ -204,17 +210,15 @@ def test_a_sentence_encoder_by_its_folder(tmp_path):
     expected = normalize(encoder.embed_text([rows[i]["text"] for i in used]) - centre)
     np.testing.assert_allclose(captions[used], expected, atol=2e-3)
     assert joined.shape == (ITEMS, 2 * encoder.dimension)
-    argv = [*world(tmp_path), "--like", str(tmp_path / "joined"), "--device", "cpu"]
-    argv[7] = str(tmp_path / "like")
-    join_captions.main(argv)
+    join(files._replace(output=tmp_path / "like"), like=files.output, device="cpu")
     np.testing.assert_array_equal(np.load(tmp_path / "like" / "embeddings.npy").astype(np.float32), joined)
 
 
 def test_identifiers_can_be_built_from_it(tmp_path):
-    join_captions.main([*world(tmp_path), *SMALL])
-    argv = ["--embeddings", str(tmp_path / "joined" / "embeddings.npy"), "--items", str(tmp_path / "items.jsonl")]
-    options = ["--scheme", "residual-kmeans", "--kmeans-clusters", "7", "--codebook-size", "3"]
-    build_identifiers.main([*argv, "--output", str(tmp_path / "identifiers"), *options])
+    files = write_world(tmp_path)
+    join(files, **SMALL)
+    settings = IdentifierSettings(scheme="residual-kmeans", kmeans_clusters=7, codebook_size=3)
+    build_identifiers(files.output / "embeddings.npy", files.items, tmp_path / "identifiers", settings)
     bundle = IdentifierBundle.load(tmp_path / "identifiers")
     assert bundle.codec_settings["dimension"] == 2 * TEXT
     assert json.loads((tmp_path / "joined" / "join.json").read_text())["parts"] == [TEXT, TEXT]
