@@ -16,7 +16,7 @@ from steps import call, train
 
 from cart_fairseq import tune
 from cart_fairseq.files import read_json, write_json
-from cart_fairseq.tune import DISCOUNTS
+from cart_fairseq.settings import TuningSettings
 
 MODEL = ("--max-update", "660", "--fusion", "none", "--consistency-weight", "0", "--decoder-layers", "2")
 SEARCH = ("--dry-run", "--beam", "30", "--discounts", "1")
@@ -93,7 +93,7 @@ LINES = (
     Line(name="beam-10", says="beam 10", search=("--beam", "10")),
     Line(name="beam-100", says="beam 100", search=("--beam", "100")),
     Line(name="beam-200", says="beam 200", search=("--beam", "200")),
-    Line(name="discount", says="later symbols count less", search=("--discounts", *map(str, DISCOUNTS))),
+    Line(name="discount", says="later symbols count less", search=("--discounts", *map(str, TuningSettings.discounts))),
     Line(name="excluded", says="no index captions", captions="exclude"),
     Line(name="borrowed", says="no index captions, but five of near training items", captions="borrowed"),
 )

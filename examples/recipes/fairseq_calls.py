@@ -79,6 +79,7 @@ def search(arguments: Sequence[str], log: Path) -> None:
     Raises:
         FairseqFailed: it ended with an error.
     """
+    from cart_fairseq.tasks import plugin  # noqa: F401, I001 (before fairseq, which would have much to say)
     from fairseq import options
     from fairseq_cli import generate
 

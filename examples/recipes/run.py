@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_sets import DATA_SETS
+
 EXAMPLES = Path(__file__).resolve().parents[1]
-FOLDERS = {"DATA", "OUT", "RAW"}
+EXISTING = {"DATA": "DATA: an existing folder", "RAW": "RAW: the folder with the annotations and the media"}
+FOLDERS = ("OUT", *EXISTING)
 TRAIN_FLAGS = "[fairseq-train flags ...]"
 
 
@@ -23,11 +26,11 @@ class Command:
     """One command that people type.
 
     Attributes:
-        arguments: names of those that are read by their place; DATA, OUT and RAW are folders.
+        arguments: names of those that are read by their place; DATA, RAW and OUT are folders, and the first two must be there.
         function: FOLDER/MODULE:FUNCTION below ``examples/``; it is called with the arguments, and with the list of flags.
         flags: whether flags of ``fairseq-train`` may follow.
-        needs: files or folders that must be there, with the argument they are in (``DATA``, ``OUT/data``).
-        note: what the usage says about them.
+        needs: what must be in the folder OUT.
+        note: what else the usage says.
         before: arguments of the function that come before those of the command line.
     """
 
@@ -41,55 +44,39 @@ class Command:
     def usage(self, name: str) -> str:
         """The line that says how to call."""
         parts = ["usage: bash", f"examples/{name}.sh", *self.arguments, *([TRAIN_FLAGS] if self.flags else [])]
-        return " ".join(parts) + (f"   ({self.note})" if self.note else "")
+        notes = [*(EXISTING[place] for place in self.arguments if place in EXISTING), *filter(None, [self.note])]
+        return " ".join(parts) + (f"   ({'; '.join(notes)})" if notes else "")
 
 
-EXISTING = {"needs": "DATA", "note": "DATA: an existing folder"}
 COMMANDS = {
-    "own_data/run": Command(("DATA", "OUT"), "recipes/recipes:own_data", **EXISTING),
+    "own_data/run": Command(("DATA", "OUT"), "recipes/recipes:own_data"),
     "demo/run": Command(("OUT",), "demo/demo:run"),
-    "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", **EXISTING),
-    "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run", **EXISTING),
-    "changing_catalogue/run": Command(("DATA", "OUT"), "changing_catalogue/growing:run", **EXISTING),
-    "flickr8k/run": Command(("DATA", "OUT"), "flickr8k/flickr8k:run", **EXISTING),
+    "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run"),
+    "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run"),
+    "changing_catalogue/run": Command(("DATA", "OUT"), "changing_catalogue/growing:run"),
+    "flickr8k/run": Command(("DATA", "OUT"), "flickr8k/flickr8k:run"),
     "flickr8k/compare": Command(
-        ("DATA", "OUT"),
-        "flickr8k/flickr8k:compare",
-        needs="DATA",
-        note="DATA: an existing folder; TEXT_ENCODER=PATH for the pretrained runs",
+        ("DATA", "OUT"), "flickr8k/flickr8k:compare", note="TEXT_ENCODER=PATH for the pretrained runs"
     ),
-    "flickr8k/ablations": Command(("DATA", "OUT"), "flickr8k/ablations:run", **EXISTING),
+    "flickr8k/ablations": Command(("DATA", "OUT"), "flickr8k/ablations:run"),
 }
 
 
 def of_data_set(name: str) -> dict[str, Command]:
     """The three commands of a data set."""
+    place = "recipes/recipes:"
+    made_by = "OUT: what {}.sh made"
     found = {
-        "prepare": Command(
-            ("RAW", "OUT"),
-            "recipes/recipes:prepare_data_set",
-            flags=False,
-            needs="RAW",
-            note="RAW: the folder with the annotations and the media",
-        ),
-        "train": Command(
-            ("OUT",),
-            "recipes/recipes:train_data_set",
-            needs="OUT/data/items.jsonl",
-            note="OUT: what prepare.sh made",
-        ),
+        "prepare": Command(("RAW", "OUT"), f"{place}prepare_data_set", flags=False),
+        "train": Command(("OUT",), f"{place}train_data_set", needs="data/items.jsonl", note=made_by.format("prepare")),
         "evaluate": Command(
-            ("OUT",),
-            "recipes/recipes:evaluate_data_set",
-            flags=False,
-            needs="OUT/checkpoints",
-            note="OUT: what train.sh made",
+            ("OUT",), f"{place}evaluate_data_set", flags=False, needs="checkpoints", note=made_by.format("train")
         ),
     }
     return {f"{name}/{step}": dataclasses.replace(command, before=(name,)) for step, command in found.items()}
 
 
-for data_set in ("mscoco", "flickr30k", "clotho", "audiocaps", "msrvtt", "msvd"):
+for data_set in DATA_SETS:
     COMMANDS |= of_data_set(data_set)
 
 
@@ -102,23 +89,21 @@ def parse(name: str, command: Command, given: Sequence[str]) -> list[Any]:
     if given[:1] in (["-h"], ["--help"]):
         print(help_of(name, command))
         raise SystemExit(0)
-    places = len(command.arguments)
+    usage, places = command.usage(name), len(command.arguments)
     if len(given) < places or (len(given) > places and not command.flags):
-        refuse(command.usage(name))
-    values: dict[str, Any] = {}
-    for place, text in zip(command.arguments, given):
-        if place in FOLDERS:
-            if not text:
-                refuse(f"{command.usage(name)}\nerror: {place} is empty; name a folder")
-            if text.startswith("--") and not os.path.isdir(text):
-                refuse(f"{command.usage(name)}\nerror: {place} is {text!r}, a flag; a folder of this name is ./{text}")
-            values[place] = Path(os.path.abspath(text))
-        else:
-            values[place] = text
-    if command.needs:
-        place, _, below = command.needs.partition("/")
-        if not ((values[place] / below).is_dir() or (below and (values[place] / below).exists())):
-            refuse(f"{command.usage(name)}\nerror: {values[place] / below}: not there")
+        refuse(usage)
+    values: dict[str, Any] = dict(zip(command.arguments, given))
+    for place in filter(values.__contains__, FOLDERS):
+        text = values[place]
+        if not text:
+            refuse(f"{usage}\nerror: {place} is empty; name a folder")
+        if text.startswith("--") and not os.path.isdir(text):
+            refuse(f"{usage}\nerror: {place} is {text!r}, a flag; a folder of this name is ./{text}")
+        values[place] = Path(os.path.abspath(text))
+        if place in EXISTING and not values[place].is_dir():
+            refuse(f"{usage}\nerror: {values[place]}: no such folder")
+    if command.needs and not (values["OUT"] / command.needs).exists():
+        refuse(f"{usage}\nerror: {values['OUT'] / command.needs}: not there")
     return [*command.before, *values.values(), *([list(given[places:])] if command.flags else [])]
 
 

@@ -226,7 +226,7 @@ def test_calls_that_make_no_sense(flags, message, capsys):
 
 def test_a_mistake_is_one_line(tmp_path):
     command = [sys.executable, str(FOLDER / "compare.py"), "--data", str(tmp_path), "--runs", "x", "--output", "y"]
-    environment = {"PYTHONPATH": str(FOLDER.parents[3]), "PATH": ""}
+    environment = {"PYTHONPATH": str(FOLDER.parents[1]), "PATH": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'items.jsonl'}: cannot be read")

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import subprocess
 import wave
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +12,11 @@ import numpy as np
 import pytest
 from conftest import load_example
 from PIL import Image, ImageSequence
+from recipe_calls import call, training_here
 
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 
-FOLDER = Path(__file__).resolve().parents[3] / "examples" / "demo"
 KINDS = {"pictures": "image", "sounds": "audio", "clips": "video"}
 ITEMS = {"pictures": 60, "sounds": 40, "clips": 25}
 world = load_example("demo", "world")
@@ -165,26 +163,29 @@ def test_query_phrasings_are_new_but_their_words_are_not(data, kind):
     assert vocabulary(phrasings.VALID) | vocabulary(phrasings.TEST) <= vocabulary(phrasings.TRAIN)
 
 
-def test_run_sh_makes_every_kind_and_one_page(warm, data):
-    root = data["pictures"].parents[3]
+def test_run_sh_makes_every_kind_and_one_page(data, monkeypatch):
+    root = data["pictures"].parents[1]
     tiny = ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16", "--encoder-layers", "1"]
     tiny += ["--decoder-layers", "1", "--max-epoch", "1", "--batch-size", "256"]
-    environment = {**os.environ, "PYTHON": str(warm.python), "IDENTIFIER_FLAGS": "--epochs 2"}
-    command = ["bash", str(FOLDER / "run.sh"), str(root), *tiny]
-    warm.commands()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    trained = [c for c in warm.commands() if c.startswith("fairseq_cli.train")]
-    assert [c.split()[1] for c in trained] == [f"{root}/{kind}/run/data-bin" for kind in KINDS]
-    assert all(c.endswith(" ".join(tiny)) for c in trained)
+    with training_here() as trainings:
+        printed = call("demo/run", root, *tiny, IDENTIFIER_FLAGS="--scheme residual-kmeans")
+    assert [path for path, _ in trainings.calls] == [root / kind / "run" / "data-bin" for kind in KINDS]
+    assert all(flags[-len(tiny) :] == tiny for _, flags in trainings.calls)
     text = (root / "index.html").read_text(encoding="utf-8")
     for kind, address in zip(KINDS, ("image/png", "audio/wav", "image/webp"), strict=True):
         assert f'<section id="{kind}">' in text
         assert f'src="data:{address};base64,' in text
-        assert re.search(rf"^{kind} +\d+ +{ITEMS[kind]}( +\d+\.\d){{4}}$", done.stdout, re.MULTILINE)
+        assert re.search(rf"^{kind} +\d+ +{ITEMS[kind]}( +\d+\.\d){{4}}$", printed, re.MULTILINE)
     # again, and only one kind: nothing is made or trained anew
-    again = subprocess.run(command, capture_output=True, text=True, env={**environment, "KINDS": "sounds"}, check=False)
-    assert again.returncode == 0, again.stderr
-    assert not [c for c in warm.commands() if c.startswith(("fairseq_cli", str(FOLDER / "world.py")))]
-    assert "sounds/data: made already, nothing to do" in again.stdout
+    monkeypatch.delattr(world, "make_world")
+    with training_here() as trainings:
+        again = call("demo/run", root, *tiny, IDENTIFIER_FLAGS="--scheme residual-kmeans", KINDS="sounds")
+    assert not trainings.calls
+    assert "sounds/data: made already, nothing to do" in again
     assert '<section id="pictures">' not in (root / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_kind_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="KINDS names 'smells'; use some of pictures, sounds, clips"):
+        call("demo/run", tmp_path / "out", KINDS="sounds smells")
+    assert not (tmp_path / "out").exists()

@@ -302,13 +302,13 @@ def test_without_the_extra_ours_and_fairseq_are_measured(capsys):
     )
     arguments = ["--items", "50", "--sizes", "4", "4", "8", "--beam", "2", "--contenders", "masked", "fairseq"]
     command = [sys.executable, "-c", program, *arguments, *SMALL]
-    printed = subprocess.run(command, cwd=FOLDER.parents[3], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, cwd=FOLDER.parents[1], capture_output=True, text=True, check=True).stdout
     assert "masked, times the speed of fairseq, at 50 items:" in printed
 
 
 def test_a_mistake_is_one_line():
     command = [sys.executable, str(FOLDER / "benchmark.py"), "--items", "100", "--sizes", "2", "2", "2"]
-    environment = {"PYTHONPATH": str(FOLDER.parents[3]), "PATH": ""}
+    environment = {"PYTHONPATH": str(FOLDER.parents[1]), "PATH": ""}
     done = subprocess.run(
         [*command, "--contenders", "masked"], env=environment, capture_output=True, text=True, check=False
     )

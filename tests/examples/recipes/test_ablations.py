@@ -1,7 +1,5 @@
 """The ablation tables: what each line runs, that its flags exist, and that the table holds what the runs measured."""
 
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +8,16 @@ import pytest
 from conftest import load_example, write_jsonl
 from fairseq import options
 from media_samples import describe
+from recipe_calls import Stopped, call, training_here
 
 from cart_fairseq.files import read_json, sha256, write_json
 from preprocess import build_identifiers
+from preprocess.data.arguments import settings_from
+from preprocess.identifiers.fitting import fit_settings
+from preprocess.identifiers.settings import IdentifierSettings
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "examples" / "ablations"
-paper_tables, table = load_example("ablations", "paper_tables"), load_example("ablations", "table")
+paper_tables, table = load_example("ablations", "paper_tables"), load_example("ablations", "paper_ablations")
 TABLES = paper_tables.TABLES
 LINES = {line.folder: line for found in TABLES.values() for line in found.lines}
 
@@ -36,9 +37,10 @@ def test_a_folder_is_one_run_in_all_tables_and_its_flags_are_understood(folder):
     same = [other for found in TABLES.values() for other in found.lines if other.folder == folder]
     assert {(other.identifiers, other.train) for other in same} == {(line.identifiers, line.train)}
     needed = ["--embeddings", "e.npy", "--items", "i.jsonl", "--output", "o"]
-    settings = build_identifiers.settings_of(build_identifiers.parse([*needed, *line.identifiers.split()]), 9000)
+    flags = build_identifiers.parser().parse_args([*needed, *line.identifiers])
+    settings = fit_settings(settings_from(IdentifierSettings, flags), 9000)
     train = ["data-bin", "--user-dir", str(ROOT / "cart_fairseq"), "--task", "cart_retrieval", "--arch", "cart"]
-    train += ["--criterion", "cart_rdrop", *line.train.split()]
+    train += ["--criterion", "cart_rdrop", *line.train]
     args = options.parse_args_and_arch(options.get_training_parser(), input_args=train)
     found = {
         "k": settings.kmeans_clusters,
@@ -78,9 +80,9 @@ def test_a_folder_is_one_run_in_all_tables_and_its_flags_are_understood(folder):
 
 def test_the_full_model_runs_first():
     for name in TABLES:
-        lines = table.runs(TABLES[name]).splitlines()
-        assert lines[0] == "cart||"
-        assert sorted(line.partition("|")[0] for line in lines) == sorted(line.folder for line in TABLES[name].lines)
+        lines = table.runs(TABLES[name])
+        assert (lines[0].folder, lines[0].identifiers, lines[0].train) == ("cart", (), ())
+        assert sorted(line.folder for line in lines) == sorted(line.folder for line in TABLES[name].lines)
 
 
 def make_run(folder: Path, figure: float, codes: int) -> None:
@@ -130,52 +132,37 @@ def data(tmp_path):
     return folder
 
 
-def run(warm, *arguments, **variables: str) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "PYTHON": str(warm.python),
-        "IDENTIFIER_FLAGS": "--scheme residual-kmeans --kmeans-clusters 3 --codebook-size 3 --allow-collapse",
-        "BINARIZE_FLAGS": "--valid-size 0",
-        "SUBSET": "test",
-        **variables,
-    }
-    command = ["bash", str(FOLDER / "run.sh"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+VARIABLES = {
+    "IDENTIFIER_FLAGS": "--scheme residual-kmeans --kmeans-clusters 3 --codebook-size 3 --allow-collapse",
+    "BINARIZE_FLAGS": "--valid-size 0",
+    "SUBSET": "test",
+}
 
 
-def test_tables_share_runs_and_a_stopped_one_goes_on(warm, data, tmp_path):
+def test_tables_share_runs_and_a_stopped_one_goes_on(data, tmp_path):
     out, tiny = tmp_path / "out", ["--arch", "cart_tiny", "--batch-size", "16", "--max-epoch", "1"]
-    stopped = run(warm, 7, data, out, *tiny, WARM_STOP_BEFORE=f"{out}/codebooks-3/checkpoints")
-    assert stopped.returncode != 0
-    warm.commands()
-    done = run(warm, 7, data, out, *tiny)
-    assert done.returncode == 0, done.stdout + done.stderr
-    trained = [command for command in warm.commands() if command.startswith("fairseq_cli.train")]
-    assert len(trained) == 2  # cart is there
-    shown = done.stdout[done.stdout.index("Table 7:") :].splitlines()
+    with training_here() as trainings:
+        trainings.stop_at = out / "codebooks-3" / "checkpoints"
+        with pytest.raises(Stopped):
+            call("ablations/run", 7, data, out, *tiny, **VARIABLES)
+        trainings.stop_at = None
+        printed = call("ablations/run", 7, data, out, *tiny, **VARIABLES)
+        assert [path.parent.name for path, _ in trainings.calls] == ["cart", "codebooks-3", "codebooks-4"]
+    shown = printed[printed.index("Table 7:") :].splitlines()
     assert [line.split(" | ")[0] for line in shown[4:]] == ["| 4", "| 5", "| 6"]
     for line, folder, length in zip(shown[4:], ("cart", "codebooks-3", "codebooks-4"), (4, 5, 6), strict=True):
         metrics = read_json(out / folder / "metrics.json")["test"]
         assert f"| {metrics['recall_at_1']:.1f} | {metrics['recall_at_5']:.1f} |" in line
         assert np.load(out / folder / "identifiers" / "identifiers.npy").shape == (20, length)
 
-    stopped = run(warm, 10, data, out, *tiny, WARM_STOP_BEFORE=f"{out}/decoder-layers-1/checkpoints")
-    assert stopped.returncode != 0
-    assert "--decoder-layers 1" in stopped.stdout
-    assert not [command for command in warm.commands() if command.startswith("fairseq_cli.train")]
+    with training_here(stop_at=out / "decoder-layers-1" / "checkpoints"), pytest.raises(Stopped):
+        call("ablations/run", 10, data, out, *tiny, **VARIABLES)
+    assert read_json(out / "decoder-layers-1" / "checkpoints" / "plan.json")["flags"][-2:] == ["--decoder-layers", "1"]
     manifests = [sha256(out / folder / "data-bin" / "manifest.json") for folder in ("cart", "decoder-layers-1")]
     assert manifests[0] == manifests[1]
 
 
-@pytest.mark.parametrize("arguments", [[], ["4"], ["4", "no-such-folder", "out"]])
-def test_wrong_calls_say_how_to_call(warm, arguments):
-    done = run(warm, *arguments)
-    assert done.returncode == 2
-    assert "usage:" in done.stderr
-
-
-def test_an_unknown_table_is_refused(warm, data, tmp_path):
-    done = run(warm, 8, data, tmp_path / "out")
-    assert done.returncode == 2
-    assert "8: no such table of ablations in the paper; use one of 4, 5, 6, 7, 8-clotho" in done.stderr
+def test_an_unknown_table_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="8: no such table of ablations in the paper; use one of 4, 5, 6, 7, 8-clotho"):
+        call("ablations/run", 8, data, tmp_path / "out")
     assert not (tmp_path / "out").exists()

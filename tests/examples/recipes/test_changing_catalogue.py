@@ -1,30 +1,17 @@
 """examples/changing_catalogue: nobody learns what is measured, and the table holds what was measured."""
 
-import importlib.util
 import json
-import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import load_example, write_jsonl
+from media_samples import describe
+from recipe_calls import call, training_here, value_after
 
 from preprocess.data.inputs import read_captions, read_items
 
-FOLDER = Path(__file__).resolve().parents[3] / "examples" / "changing_catalogue"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"changing_catalogue_{name}", FOLDER / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-split, table = load("split"), load("table")
+split, table = load_example("changing_catalogue", "split"), load_example("changing_catalogue", "catalogue_table")
 
 
 @pytest.fixture
@@ -98,8 +85,35 @@ def test_the_table_holds_what_was_measured(tmp_path):
     assert len(lines) == 8
 
 
-@pytest.mark.parametrize("arguments", [[], ["only-data"], ["no-such-folder", "out"]])
-def test_wrong_calls_say_how_to_call(arguments):
-    done = subprocess.run(["bash", str(FOLDER / "run.sh"), *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "usage:" in done.stderr
+def test_the_whole_recipe_and_again(tmp_path):
+    """Forty items in two dimensions; what is found is of no interest."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    np.save(data / "embeddings.npy", np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32))
+    splits = ["valid" if number % 4 == 3 else "train" for number in range(40)]
+    write_jsonl(data / "items.jsonl", [{"item_id": f"i{n}", "split": split} for n, split in enumerate(splits)])
+    roles = {"train": ["train"] * 4, "valid": ["index", "query", "query"]}
+    rows = [
+        {"item_id": f"i{n}", "text": text, "role": role}
+        for n, split in enumerate(splits)
+        for text, role in zip(describe(n), roles[split])
+    ]
+    write_jsonl(data / "captions.jsonl", rows)
+    tiny = ["--arch", "cart_tiny", "--batch-size", "32"]
+    variables = {
+        "IDENTIFIER_FLAGS": "--scheme residual-kmeans --kmeans-clusters 3 --codebook-size 3 --allow-collapse",
+        "SPLIT_FLAGS": "--old-queries 5",
+        "FINE_TUNE_FLAGS": "--max-epoch 1",
+    }
+    with training_here() as trainings:
+        printed = call("changing_catalogue/run", data, out, *tiny, "--max-update", 2, **variables)
+        assert [path.parent.name for path, _ in trainings.calls] == ["old", "fine-tune", "all"]
+        fine_tuned = trainings.calls[1][1]
+        assert Path(value_after(fine_tuned, "--finetune-from-model")).parent == out / "old" / "checkpoints"
+        assert value_after(fine_tuned, "--max-epoch") == "1"
+        again = call("changing_catalogue/run", data, out, *tiny, "--max-update", 2, **variables)
+        assert len(trainings.calls) == 3
+    lines = printed[printed.index("==== figures") :].splitlines()
+    assert lines[1].startswith("| | old items: 5 queries, 40 candidates | new items: 20 queries, 40 candidates")
+    assert lines == again[again.index("==== figures") :].splitlines()
+    assert len(np.load(out / "fine-tune" / "identifiers" / "identifiers.npy")) == 30

@@ -1,7 +1,5 @@
 """The tables of examples/flickr8k: references beside runs (comparison.py), and what carries the recipe (ablations.py)."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,26 +109,22 @@ def test_the_table_has_what_is_there(data, tmp_path, capsys):
     }
 
 
-def ablations(*argv):
-    script = ROOT / "examples/flickr8k/ablations.py"
-    done = subprocess.run(
-        [sys.executable, str(script), *map(str, argv)], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    return done.stdout
-
-
 def test_ablations_name_their_runs_and_average_seeds(tmp_path):
-    runs = [line.split("|") for line in ablations("lines").splitlines()]
-    assert all(len(run) == 6 for run in runs)
-    assert len({(run[0], run[1]) for run in runs}) == len(runs)
-    assert [run[1] for run in runs if run[0] == "full"] == ["1", "2", "3"]
-    assert runs[0] == ["full", "1", "", "", "", ""]
-    changed = {run[0]: run[2:] for run in runs if run[1] == "1"}
-    assert changed["borrowed"] == ["borrowed", "", "", ""]
-    assert changed["two-levels"] == ["", "--codebooks 1", "", ""]
-    assert changed["dropout-0.1"] == ["", "", "--dropout 0.1", ""]
-    assert changed["beam-10"] == ["", "", "", "--beam 10"]
-    assert [captions for captions, *_ in changed.values() if captions] == ["exclude", "borrowed"]
+    runs = carried.runs()
+    assert len({run.name for run in runs}) == len(runs)
+    assert [run.seed for run in runs if run.line.name == "full"] == [1, 2, 3]
+    assert runs[0].name == "full-1"
+    changed = {run.line.name: run.line for run in runs if run.seed == 1}
+    assert changed["borrowed"] == carried.Line(
+        name="borrowed", says="no index captions, but five of near training items", captions="borrowed"
+    )
+    assert changed["two-levels"].identifiers == ("--codebooks", "1")
+    assert changed["dropout-0.1"].train == ("--dropout", "0.1")
+    assert changed["beam-10"].search == ("--beam", "10")
+    assert [line.captions for line in changed.values() if line.captions] == ["exclude", "borrowed"]
+    assert {run.line.name for run in carried.runs(["rdrop", "beam-10"])} == {"rdrop", "beam-10"}
+    with pytest.raises(ValueError, match=r"no line 'rdrop-7'; there are full, "):
+        carried.runs(["rdrop-7"])
     record: dict[str, Any] = {
         "commit": "abc",
         "minutes": 1.5,
@@ -143,55 +137,24 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
             tmp_path / f"full-{seed}.json",
             record | {"tuned": {"best": 5.0, "beam": 30, "weights": weights}, "seed": seed},
         )
-    assert {line.partition("|")[0] for line in ablations("lines", "rdrop", "beam-10").splitlines()} == {
-        "rdrop",
-        "beam-10",
-    }
-    with pytest.raises(subprocess.CalledProcessError) as refused:
-        ablations("lines", "rdrop-7")
-    assert "no line 'rdrop-7'; there are full, " in refused.value.stderr
-    lines = ablations("print", tmp_path).splitlines()
+    found = carried.collect(tmp_path)
+    lines = carried.table(found).splitlines()
     assert lines[2] == "| the recipe, small | 32.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 | 37.0 ± 2.0 | 3 |"
     assert len(lines) == 3  # lines without a run are left out
-    runs = read_json(tmp_path / "ablations.json")["full"]
-    assert [run["seed"] for run in runs] == [1, 2, 3]
-    assert runs[0]["alone"]["recall_at_1"] == 30.0
-    assert runs[0]["together"]["recall_at_1"] == 35.0
-    assert {name: runs[0][name] for name in record} == record | {"train_flags": "--lr 1"}
+    full = found["full"]
+    assert [one["seed"] for one in full] == [1, 2, 3]
+    assert full[0]["alone"]["recall_at_1"] == 30.0
+    assert full[0]["together"]["recall_at_1"] == 35.0
+    assert {name: full[0][name] for name in record} == record | {"train_flags": "--lr 1"}
 
 
-def cells(line):
-    return [cell.strip().strip("*") for cell in line.strip("|").split("|")]
-
-
-def test_readme_shows_what_was_recorded(tmp_path):
+def test_the_comparison_holds_the_figures_of_its_runs(tmp_path):
     runs = ROOT / "examples/flickr8k/runs"
     sections = read_json(runs / "comparison.json")
     scratch, pretrained, borrowed = (
         next(title for title in sections if title.startswith(start)) for start in ("nothing", "pretrained", "without")
     )
-    both, alone = "CART, recommended: identifiers and dense head", "CART, recommended: identifiers alone"
-    paper = "CART as in the paper: identifiers"
-    systems = [
-        *((scratch, system) for system in (both, alone, both, "dual tower", "dual tower", "ridge", "TF-IDF")),
-        *((scratch, system) for system in ("TF-IDF + 2 x ridge", paper, paper)),
-        *((pretrained, system) for system in (both, alone, both, "dual tower", "dual tower")),
-        *((pretrained, system) for system in ("sentence encoder + ridge", "sentence encoder")),
-        *((borrowed, system) for system in (both, alone, both, "dual tower", "dual tower", "ridge")),
-    ]
-    text = (ROOT / "README.md").read_text().partition("\n## Flickr8k\n")[2].partition("\n### ")[0]
-    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")][2:]
-    for row, (section, system) in zip(rows, systems, strict=True):
-        figures = sections[section][system]["all" if "8,000" in row[1] else "split"]
-        assert row[2:] == [f"{figures[metric]:.1f}" for metric in compare.METRIC_NAMES], row
     for name, section in {"scratch": scratch, "paper": scratch, "pretrained": pretrained, "borrowed": borrowed}.items():
         write_json(tmp_path / "run.json", read_json(runs / f"{name}.json"))
         for system, figures in compare.of_run(tmp_path).items():
             assert sections[section][f"{compare.RUNS[name]}: {system}"] == figures
-
-
-def test_the_ablation_table_shows_what_was_recorded():
-    folder = ROOT / "examples/flickr8k"
-    shown = (folder / "README.md").read_text().splitlines()
-    for line in carried.table(read_json(folder / "runs/ablations.json")).splitlines():
-        assert line in shown

@@ -1,37 +1,22 @@
 """The recipe `joined` from end to end on a small catalogue, and that captions which measure leave no trace in it."""
 
 import itertools
-import os
-import subprocess
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_text_encoders as tiny
-import warm_python
 from conftest import load_example
 from join_samples import ITEMS, captions_of_items, world
+from recipe_calls import Stopped, call, training_here
 
 from cart_fairseq.files import read_json
 from cart_fairseq.retriever import CartRetriever
 from preprocess import binarize, build_identifiers, generate_captions, join_captions
 
-ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--arch", "cart_tiny", "--batch-size", "16", "--max-epoch", "2", "--lr", "0.01")
-
-
-def run(warm: warm_python.WarmPython, script: str, *arguments: object, **variables: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.endswith("_FLAGS")}
-    environment |= {
-        "PYTHON": str(warm.python),
-        "OMP_NUM_THREADS": "1",
-        "JOIN_FLAGS": "--text-dim 6 --pca 5",
-        **variables,
-    }
-    command = ["bash", str(ROOT / "examples" / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+JOIN = "--text-dim 6 --pca 5"
 
 
 @pytest.fixture
@@ -40,9 +25,10 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_the_recipe_from_data_to_figures_and_again(warm, data, tmp_path):
+def test_the_recipe_from_data_to_figures_and_again(data, tmp_path):
     out = tmp_path / "out"
-    said = run(warm, "own_data/run.sh", data, out, *SMALL, RECIPE="joined")
+    with training_here():
+        said = call("own_data/run", data, out, *SMALL, RECIPE="joined", JOIN_FLAGS=JOIN)
     assert "identifiers alone" in said
     tuned, record, metrics = (read_json(out / name) for name in ("tuned.json", "run.json", "metrics.json"))
     assert record["metrics"]["split"] == metrics
@@ -54,17 +40,22 @@ def test_the_recipe_from_data_to_figures_and_again(warm, data, tmp_path):
     kept = next(row for row in tuned["weights"] if row["weight"] == tuned["best"])
     assert metrics["valid"]["recall_at_1"] == pytest.approx(kept["recall_at_1"], abs=1e-3)
     best = out / "checkpoints" / "checkpoint_best.pt"
-    assert float(CartRetriever.from_pretrained(best, data=out / "data-bin").models[0].dense.weight) == tuned["best"]
+    dense = CartRetriever.from_pretrained(best, data=out / "data-bin").models[0].dense
+    assert dense is not None
+    assert float(dense.weight) == tuned["best"]
     times = {path: path.stat().st_mtime_ns for path in (best, out / "tuned.json", out / "joined" / "join.json")}
-    assert "nothing to do" in run(warm, "own_data/run.sh", data, out, *SMALL, RECIPE="joined")
+    with training_here() as trainings:
+        assert "nothing to do" in call("own_data/run", data, out, *SMALL, RECIPE="joined", JOIN_FLAGS=JOIN)
+    assert not trainings.calls
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_without_index_captions_and_with_a_pretrained_encoder(warm, data, tmp_path):
+def test_without_index_captions_and_with_a_pretrained_encoder(data, tmp_path):
     encoder = tiny.save(tmp_path / "model", "bert")
     out = tmp_path / "out"
     flags = {"RECIPE": "joined", "INDEX_CAPTIONS": "borrowed", "TEXT_ENCODER": str(encoder), "JOIN_FLAGS": "--pca 5"}
-    run(warm, "flickr8k/run.sh", data, out, *SMALL, **flags)
+    with training_here():
+        call("flickr8k/run", data, out, *SMALL, **flags)
     record = read_json(out / "run.json")
     assert record["index_captions"] == "borrowed"
     assert record["text_encoder"].endswith("model")
@@ -138,15 +129,22 @@ def test_captions_that_measure_leave_no_trace(tmp_path, borrowed, encoder):
 
 
 def test_what_only_this_recipe_reads_is_refused_elsewhere(data, tmp_path):
-    command = ["bash", str(ROOT / "examples/own_data/run.sh"), str(data), str(tmp_path / "out")]
-    environment = {**os.environ, "INDEX_CAPTIONS": "borrowed", "RECIPE": "cpu"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2
-    assert "TEXT_ENCODER and INDEX_CAPTIONS are for RECIPE=joined" in done.stderr
+    with pytest.raises(ValueError, match="TEXT_ENCODER and INDEX_CAPTIONS are for RECIPE=joined"):
+        call("own_data/run", data, tmp_path / "out", INDEX_CAPTIONS="borrowed", RECIPE="cpu")
+
+
+def test_flags_of_a_join_may_hold_names_of_any_kind(data, tmp_path):
+    named = tmp_path / "it's [a] $(join)"
+    (data / "captions.jsonl").rename(named)
+    (data / "captions.jsonl").write_text("")
+    joined = f"{JOIN} --captions {shlex.quote(str(named))}"
+    captions = f"--captions {shlex.quote(str(named))}"
+    with training_here(stop_at=tmp_path / "out" / "checkpoints"), pytest.raises(Stopped):
+        call("own_data/run", data, tmp_path / "out", RECIPE="joined", JOIN_FLAGS=joined, BINARIZE_FLAGS=captions)
 
 
 def test_the_schedule_counts_what_is_repeated():
-    plan = load_example("recipes", "plan")
+    defaults = load_example("recipes", "defaults")
     manifest = {
         "counts": {"train": {"queries": 2560}},
         "files": {"train.query-id.query.bin": {"bytes": 2560 * 40}},
@@ -154,17 +152,19 @@ def test_the_schedule_counts_what_is_repeated():
     }
 
     def period(repeated: int, **more: str) -> int:
-        flags = plan.train_flags({**manifest, **more}, "joined", "cpu", 0, ["--max-epoch", "10"], repeated)
+        flags = defaults.train_flags(
+            {**manifest, **more}, "joined", defaults.Machine("cpu"), ["--max-epoch", "10"], repeated
+        )
         return int(flags[flags.index("--lr-period-updates") + 1]) + int(flags[flags.index("--warmup-updates") + 1])
 
     assert period(0) == 400
     assert period(2560 * 9) == 1000
     for items, clusters in ((60, "2"), (1_776, "59"), (8_000, "128"), (10**6, "128")):
-        found = plan.identifier_flags(items, "joined")
+        found = defaults.identifier_flags(items, "joined")
         assert found[1] == found[3] == clusters
         assert ("--allow-collapse" in found) == (clusters != "128")
     for known, repeats, dropout in (("include", "6", None), ("borrowed", "1", "0.4")):
-        flags = plan.train_flags({**manifest, "index_captions": known}, "joined", "cpu", 0, [])
+        flags = defaults.train_flags({**manifest, "index_captions": known}, "joined", defaults.Machine("cpu"), [])
         assert flags[flags.index("--index-repeats") + 1] == repeats
         assert flags[flags.index("--distillation-weight") + 1] == "0.7"
         assert dict(itertools.pairwise(flags)).get("--dense-dropout") == dropout

@@ -56,7 +56,13 @@ def test_codebooks_fitted_by_k_means_are_as_good_as_faiss(scripts, tmp_path, cap
     items = [{"item_id": str(row)} for row in range(len(points))]
     positions = [*codec.positions, *unique_positions(unique.shape[1], 8)]
     write_bundle(
-        tmp_path / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, codec.tensors(), {"scheme": "coarse-fine"}
+        tmp_path / "identifiers",
+        np.concatenate([codes, unique], 1),
+        positions,
+        items,
+        {},
+        codec.tensors(),
+        {"scheme": "coarse-fine"},
     )
     argv = ["--identifiers", tmp_path / "identifiers", "--embeddings", tmp_path / "embeddings.npy"]
     scripts["quantisation"].main([str(part) for part in [*argv, "--json", tmp_path / "out.json"]])

@@ -1,0 +1,27 @@
+"""The end of a recipe: its table and its records."""
+
+from conftest import load_example
+
+from cart_fairseq.files import write_json
+
+report = load_example("recipes", "report")
+
+
+def test_table_names_what_competed():
+    row = {"recall_at_1": 12.345, "recall_at_5": 20.0, "recall_at_10": 30.0, "mrr_at_10": 15.0, "queries": 4000}
+    found = {"split": {"valid": {**row, "candidates": 1000}}, "all": {"valid": {**row, "candidates": 8000}}}
+    lines = report.table(found, {"index_captions": "include", "valid_held_out": False}).splitlines()
+    assert lines[1].split() == ["valid", "4,000", "1,000", "(of", "the", "split)", "12.3", "20.0", "30.0", "15.0"]
+    assert lines[2].split() == ["valid", "4,000", "8,000", "(all", "items)", "12.3", "20.0", "30.0", "15.0"]
+    assert lines[3].endswith("in training: include")
+    assert len(lines) == 4
+    beside = report.table(found, {"index_captions": "include", "valid_held_out": False}, [81.8, 96.1, 98.4, 88.0])
+    assert beside.splitlines()[3].split() == ["test", "(the", "paper)", "81.8", "96.1", "98.4", "88.0"]
+    assert len(beside.splitlines()[3]) == len(lines[2])
+    assert "no queries to measure on" in report.table({"split": {}, "all": {}}, {})
+
+
+def test_metrics_json_is_empty_where_nothing_is_measured(tmp_path):
+    assert report.collect(tmp_path) == {"split": {}, "all": {}}
+    write_json(tmp_path / "results/split/metrics.test.json", {"recall_at_1": 1.0})
+    assert report.collect(tmp_path)["split"] == {"test": {"recall_at_1": 1.0}}
