@@ -119,7 +119,7 @@ def build_identifiers(
         refuse_degenerate(source, scheme, fit)
     with out.working(digest([made_from["settings"], source.checksums["embeddings"]])) as work:
         codec = fit_codec(source.embeddings, fit, work, settings.train_processes)
-        values, positions, report = encode(source, scheme, codec, settings, work)
+        values, positions, report = identify(source, scheme, codec, settings, work)
         report["seconds"] = round(time.perf_counter() - started, 3)
         report["peak_memory_bytes"] = peak_memory()
         record = {"scheme": scheme.name, "dimension": source.embeddings.shape[1], "settings_hash": settings_hash}
@@ -153,7 +153,7 @@ def open_source(embeddings: Path, items: Path, column: str) -> Source:
     return Source(path, rows, records, {"embeddings": check_embeddings(rows, path), "items": sha256(items)})
 
 
-def encode(
+def identify(
     source: Source, scheme: Scheme, codec: Codec, settings: IdentifierSettings, work: Path
 ) -> tuple[NDArray[np.int32], list[Position], dict[str, Any]]:
     """Identifiers of all items.
@@ -196,7 +196,13 @@ def with_unique_tokens(
 def resolve_collisions(
     codec: Codec, embeddings: Embeddings, codes: NDArray[np.int32], work: Path, report: dict[str, Any]
 ) -> NDArray[np.int32]:
-    """Codes with items moved to free ones; `report` then has the figures after, and before under `nearest_free`."""
+    """Move items that share a code to free codes.
+
+    `report` receives the figures after the moves, and under `nearest_free` those before.
+
+    Returns:
+        (N, C) int32, the codes after the moves.
+    """
     found = move_to_free_codes(codec, embeddings, codes, work)
     before = {
         name: report[name] for name in ("unique_codes", "collision_rate", "max_collisions", "reconstruction_error")

@@ -17,7 +17,7 @@ from preprocess.data.embeddings import Embeddings, RowSubset
 from preprocess.identifiers.settings import BLOCK_ROWS
 
 CHUNK_ROWS = 2_048
-"""Rows that go through the matrix products at once: their intermediate results stay in the processor's cache."""
+"""Rows of one matrix product, few enough that its results stay in the processor's cache."""
 BATCH_ROWS_PER_CENTRE = 32
 PASSES = 10
 """Of `partial_fit` over the points."""

@@ -1,4 +1,4 @@
-"""The codec of a bundle: that of its scheme, behind normalisation and PCA where there are any."""
+"""The codec of a bundle: that of its scheme, with normalisation and PCA before it if there are any."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from preprocess.identifiers.transform import Transform
 
 @dataclass
 class TransformedCodec(Codec):
-    """A codec for what a transform makes of the embeddings."""
+    """A codec of transformed embeddings."""
 
     transform: Transform
     inner: Codec
@@ -38,7 +38,7 @@ class TransformedCodec(Codec):
         return self.transform.inverse(self.inner.decode(codes))
 
     def distances(self, embeddings: NDArray[np.floating], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Those of the inner codec, for what the transform makes of (n, D) embeddings."""
+        """Those of the inner codec, of (n, D) embeddings after the transform."""
         return self.inner.distances(self.transform(embeddings), prefixes)
 
     @property
@@ -52,7 +52,7 @@ class TransformedCodec(Codec):
         return self.inner.first_centres
 
     def transformed(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(n, D) -> (n, d) float32, what the transform makes of them."""
+        """(n, D) -> (n, d) float32, by the transform."""
         return self.transform(embeddings)
 
     def decode_transformed(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""Collisions resolved by moving items to free codes near by, instead of by the unique token alone.
+"""Resolves collisions by moving items to free codes near by, instead of by the unique token alone.
 
-Of the items on one code the nearest keeps it; the others move to free codes of the same prefix on the last level. Where a
-prefix is full, its items move to the nearest prefixes with room, which differ on the last level but one, and so on; the
-first value is never changed. Moves are chosen greedily: an item goes to the nearest value with room; where too many
-want the same, those for whom it costs least. What finds no room stays where it is, told apart by the unique token.
+The nearest item of each code keeps it. The others move to free codes with the same prefix, on the last level. If a prefix
+is full, its items move to the nearest prefixes with room, which differ on the last level but one, and so on. The first
+value never changes. Moves are chosen greedily: an item takes the nearest value with room. If too many items want the same
+value, those get it that lose least. An item without room keeps its code; the unique token tells it apart.
 """
 
 import math
@@ -20,7 +20,7 @@ from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.identifiers.schemes.scheme import Codec
 
 CONSIDERED = 1024
-"""So many items of a prefix may move, or four for every place that is free; of more, the first in row order."""
+"""Most items of a prefix that may move, or four for each free place if that is more: the first in row order."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Reassignment:
     """Codes after the moves.
 
     codes: (N, C) int32.
-    moved: for each of the C levels, how many items moved to another value there and at most there and below.
+    moved: for each of the C levels, how many items changed their value on it, and no value before it.
     """
 
     codes: NDArray[np.int32]
@@ -41,7 +41,7 @@ def move_to_free_codes(
     """Move items that share a code to free ones.
 
     Args:
-        codec: of a movable scheme, whose every combination of codewords is a code; what `codes` come from.
+        codec: gave the codes. Its scheme is movable: every combination of codewords is a code.
         embeddings: (N, D) float16 or float32, read in blocks, at most once for each pair of levels.
         codes: (N, C) int32; not changed.
         folder: where a temporary file of float32 distances may lie, one row for each item that shares its code.
@@ -74,12 +74,12 @@ def choose_values(
     """Values of some items on one level, given those before, such that every value has room for them.
 
     Args:
-        codes: (N, C) int32, all items'; on and below `level` those of `rows` count only if they `leave` a code.
-        rows: (n,) int64, ascending: items that share a code and may leave it, or are on their way to another.
-        leave: which of the two.
+        codes: (N, C) int32 of all items. If not `leave`, the values of `rows` on and below `level` do not count.
+        rows: (n,) int64, ascending: items that share a code.
+        leave: True: the items are still on their codes and may leave them; False: they left on a level before.
 
     Returns:
-        (n,) int32; -1: stays where it is.
+        (n,) int32; -1 for an item that keeps its code.
     """
     groups = PrefixGroups.of(codes[:, :level])
     of_row = groups.of_row()

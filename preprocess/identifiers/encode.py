@@ -1,7 +1,7 @@
-"""Values of a whole catalogue, block by block, with what they cost; taken up again where a killed run stopped.
+"""Encodes a whole catalogue block by block, and measures the reconstruction error; goes on where a killed run stopped.
 
-`BlockEncoder` is all that is computed; an engine only decides where it runs: here, or in `preprocess.identifiers.ray_engine` on many
-machines.
+`BlockEncoder` does all the computing. An engine decides where it runs: in this process, or on many machines
+(`preprocess.identifiers.ray_engine`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from preprocess.identifiers.clustering import chunks
 from preprocess.identifiers.schemes.scheme import Codec
 
 CHECKPOINT_BLOCKS = 16
-"""Finished blocks between two times that results are put safely on disk."""
+"""Finished blocks after which results are flushed to disk."""
 
 Result = tuple[int, NDArray[np.int32], NDArray[np.float64]]
 """Number of a block, codes of its rows, and their statistics."""

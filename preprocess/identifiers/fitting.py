@@ -1,8 +1,7 @@
 """Fits the codec of a scheme on a sample of the catalogue, in stages that a killed run does not repeat.
 
-The stages leave in the working folder: `transform.safetensors`; `points.npy`, the transformed sample; `centres.npy`;
-`residuals.npy` and `scale.json`; `checkpoints/`; `positions.json` and `codec.safetensors`, after which none of the
-others is looked at again.
+The stages write to the working folder: `transform.safetensors`; `points.npy`, the transformed sample; files of the scheme;
+`positions.json` and `codec.safetensors`. Once these last two are there, the others are not read again.
 """
 
 import dataclasses
@@ -49,7 +48,7 @@ def fit_settings(settings: IdentifierSettings, items: int) -> FitSettings:
 
 
 def fit_codec(embeddings: Embeddings, settings: FitSettings, work: Path, train_processes: int = 1) -> Codec:
-    """Fit the codec, reusing from `work` what an interrupted run with the same embeddings and settings left there."""
+    """Fit the codec; what an interrupted run with the same embeddings and settings left in `work` is used again."""
     saved, scheme = work / "codec.safetensors", SCHEMES[settings.scheme]
     if not saved.exists():
         points, transform = transformed_sample(embeddings, settings, work)
@@ -66,7 +65,11 @@ def fit_codec(embeddings: Embeddings, settings: FitSettings, work: Path, train_p
 def transformed_sample(
     embeddings: Embeddings, settings: FitSettings, work: Path
 ) -> tuple[NDArray[np.float32], Transform]:
-    """`points.npy` in `work`, (n, d) float32, memory-mapped: at most `train_sample` rows; and what was done to them."""
+    """The sample, at most `train_sample` rows, transformed, and the transform.
+
+    Returns:
+        `points.npy` in `work`, (n, d) float32, memory-mapped; the transform.
+    """
     sample = sample_rows(embeddings, settings.train_sample, settings.training.seed)
     transform_path, path = work / "transform.safetensors", work / "points.npy"
     if not transform_path.exists():

@@ -1,4 +1,4 @@
-"""How well a codec describes items: their distances to its centres, and what quantisation loses.
+"""How well a codec describes items: their distances to its centres, and the error of quantisation.
 
 The build measures it on items of the catalogue, so that an update can compare new items with them (`updating.drift`).
 """

@@ -1,7 +1,7 @@
 """Encodes blocks on the machines of a Ray cluster, with the same `BlockEncoder` as here (`--engine ray`).
 
-Block numbers go out and values come back; every machine opens the embeddings by their path, which must lie on a file
-system that all of them see. Ray starts work that was lost with a machine again on another.
+Block numbers go out and values come back. Every machine opens the embeddings by their path, so the path must lie on a
+file system that all of them see. When a machine is lost, Ray repeats its work on another.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from preprocess.identifiers.schemes.scheme import Codec
 
 
 class RayEncoder:
-    """The worker: a `BlockEncoder`, the embeddings it reads, and as many threads as the local engine has.
+    """A worker: a `BlockEncoder` and the embeddings that it reads.
 
-    The same number of threads, because a matrix product split otherwise may round otherwise.
+    It has as many threads as the local engine, because a matrix product that is split differently may round differently.
     """
 
     def __init__(self, codec: Codec, path: Path, column: str, block_rows: int, threads: int):

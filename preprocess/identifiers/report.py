@@ -1,4 +1,4 @@
-"""What a set of semantic values is worth: collisions, utilisation and perplexity per level, and whether one collapsed."""
+"""Figures on a set of semantic values: collisions, utilisation and perplexity of every level, collapsed levels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,11 +54,10 @@ def perplexity(counts: NDArray[np.int64]) -> float:
 
 
 def refuse_collapse(report: dict[str, Any], tree: bool) -> None:
-    """Raise where a level's perplexity is under a quarter of what it could be.
+    """Raise where the perplexity of a level is under a quarter of its bound, min(size, items).
 
-    What it could be is min(size, items). In a tree, values below the first level number the children of one node
-    and mean nothing across nodes: there the perplexity of the whole path is compared with min(number of possible
-    paths, items).
+    In a tree, values below the first level number the children of one node and mean nothing across nodes. There the
+    perplexity of the path up to the level is compared with min(number of possible paths, items).
 
     Raises:
         ValueError: naming every collapsed level.

@@ -130,3 +130,8 @@ class FitSettings:
     train_sample: int
     block_rows: int
     version: int = PIPELINE_VERSION
+
+    @property
+    def level_sizes(self) -> list[int]:
+        """Size of the coarse level and of each lower one."""
+        return [self.kmeans_clusters] + [self.training.codebook_size] * self.training.codebooks

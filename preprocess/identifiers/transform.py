@@ -1,4 +1,4 @@
-"""What is done to an embedding before it is quantised: scaling to length 1, and principal components.
+"""The transform of an embedding before it is quantised: scaling to length 1, then principal components.
 
 Both are off by default; the paper has neither. Their parameters are part of the codec.
 """

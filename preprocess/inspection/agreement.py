@@ -1,4 +1,4 @@
-"""What identifiers say about the items behind them: who shares a prefix, and whether neighbours do (CART 4.4)."""
+"""How often neighbours among the items share a prefix of their identifiers (CART 4.4)."""
 
 from dataclasses import dataclass
 

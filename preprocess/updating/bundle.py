@@ -1,7 +1,7 @@
-"""Changes of an identifier bundle on disk, each of which leaves the old bundle or the new one, whenever it is killed.
+"""Changes of an identifier bundle on disk. A change that is killed at any moment leaves the old bundle or the new one.
 
-New files are written beside the old ones, and `manifest.json`, which names the files that count, is replaced last, by
-one rename (:mod:`cart_fairseq.catalogue.segments`). `finish_bundle` removes what is left over.
+New files are written beside the old ones. `manifest.json`, which names the files that count, is replaced last, by one
+rename (:mod:`cart_fairseq.catalogue.segments`). `finish_bundle` removes what is left over.
 """
 
 import fcntl
@@ -145,7 +145,7 @@ def link_over(source: Path, target: Path) -> None:
 
 
 def finish_bundle(directory: Path) -> None:
-    """Bring a bundle into its plain form and remove what no manifest names. May be killed and repeated at any time."""
+    """Make a single segment the bundle's own files, and remove what no manifest names. May be killed and repeated."""
     manifest = segments.read_manifest(directory)
     parts = segments.parts_of(manifest)
     if len(parts) == 1 and parts[0].folder:

@@ -95,7 +95,7 @@ def candidate_sets(data: DataBin, after: IdentifierBundle, new_row: np.ndarray |
 
 
 def finish_data_bin(root: Path) -> None:
-    """Move the files of a complete update up and remove what is left over. May be killed and repeated at any time."""
+    """Move the files of a complete update up, and remove what is left over. May be killed and repeated."""
     data = DataBin(root)
     remove_scratch(root)
     if data.directory != root:

@@ -1,4 +1,4 @@
-"""Whether a frozen codec still fits: how far new items lie from what it was fitted on, beside the old ones.
+"""Whether a frozen codec still fits new items, compared with the old ones.
 
 A codec describes the catalogue that it was fitted on. Items of another kind lie further from its centres, lose more in
 quantisation, and crowd on the same codes, where only their unique token tells them apart.
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 RETRAIN_ERROR = 1.25
-"""Times the old items' mean squared error, or 95th percentile of distances, from which new ones call for a new codec."""
+"""A new codec is advised above this ratio of new to old mean squared error, or 95th percentile of distances."""
 RETRAIN_MOVED = 0.01
-"""Share of items on full codes from which identifiers say less than they could."""
+"""A new codec is advised if more than this share of the new items found their code full."""
 RETRAIN_GROWTH = 0.5
-"""Share of added items in the catalogue from which the codec describes a minority."""
+"""A new codec is advised if more than this share of the catalogue was added since the build."""
 
 
 def advice(report: dict[str, Any]) -> list[str]:
-    """Plain sentences: why to build the identifiers again and train, or that there is no reason to.
+    """Sentences that say whether, and why, to build the identifiers again and train.
 
     Args:
         report: with `new` and perhaps `old` as `fit_of` measures them, `shared`, `old_collision_rate` and `moved`,

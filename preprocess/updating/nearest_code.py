@@ -1,7 +1,7 @@
 """The nearest code with room, for items whose own code is full.
 
-Another value on the last level is taken, the nearest first; where no value there has room, another one on the level
-before, and below it again the nearest; and so on.
+Such an item takes another value on the last level, the nearest that has room. If none has, it takes another value on the
+level before, and below that again the nearest, and so on.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ def nearest_codes(
     Args:
         embeddings: (n, D).
         codes: (n, C) int32, the items' own, which are full.
-        room: from the first C - 1 values of codes, and the number of values that may follow, to how many items each of
-            these codes can take: (values,) int64. Asked once for each prefix.
+        room: a function of the first C - 1 values of codes and the number of values that may follow. It returns how many
+            more items each of these codes can take: (values,) int64. It is called once for each prefix.
 
     Returns:
         (n, C) int32.
@@ -48,7 +48,7 @@ def nearest_codes(
 
 
 def no_room() -> ValueError:
-    """What there is to say when all codes are full."""
+    """The error when all codes are full."""
     return ValueError(
         "the symbols reserved for the unique token are used up, and no code has room for another item; build the "
         "identifiers again with a larger --unique-size"
@@ -72,7 +72,7 @@ class NearestCode:
         self.full: set[Prefix] = set()
 
     def take(self, embedding: NDArray[np.float32], code: list[int], distances: NDArray[np.float32]) -> Prefix:
-        """A place for an item (1, D) with a prefix of `code` as long as can be.
+        """A place for an item (1, D) that shares the longest possible prefix with `code`.
 
         Args:
             distances: (values,) to the codewords of the last level, given the values of `code` before.

@@ -1,8 +1,7 @@
-"""Identifiers for items that join a catalogue: their code, and the next number that is free on it (CART 3.2.3).
+"""Identifiers for items that join a catalogue: their code, and the next free number on it (CART 3.2.3).
 
-Numbers of removed items count as taken. Where a code is full, because all symbols reserved for the unique token are
-used up, an item takes the nearest code with room: another value on the last level, the nearest first; where no value
-there has room, another one on the level before, and so on.
+Numbers of removed items count as taken. A code is full when all symbols reserved for the unique token are used up. An item
+of a full code takes the nearest code with room (`preprocess.updating.nearest_code`).
 """
 
 import math
@@ -25,10 +24,10 @@ from preprocess.updating.nearest_code import nearest_codes
 
 
 class Placement(NamedTuple):
-    """Where new items go.
+    """Identifiers of new items.
 
     Attributes:
-        values: (n, J) int32, identifiers that nobody has or had.
+        values: (n, J) int32, identifiers that no item has or had.
         shared: (n,) bool, whether the code the codec gave is that of an item which was there before.
         moved: (n,) bool, whether that code was full, so that another one was taken.
     """
@@ -39,12 +38,12 @@ class Placement(NamedTuple):
 
 
 class Taken:
-    """The identifiers that a bundle has given away, as far as they begin in certain ways.
+    """The identifiers of a bundle that are taken, as far as they begin with certain prefixes.
 
     Args:
         bundle: with its removed items.
         width: C, how many positions the code has.
-        prefixes: (m, w) int32, w from 0 to C: nothing is known of identifiers that begin otherwise.
+        prefixes: (m, w) int32, w from 0 to C. Identifiers with other prefixes are not looked at.
     """
 
     def __init__(self, bundle: IdentifierBundle, width: int, prefixes: NDArray[np.int32]):
@@ -70,7 +69,7 @@ class Taken:
         return end - begin
 
     def free_numbers(self, codes: NDArray[np.int32], wanted: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """The smallest numbers that are free on each of (n, C) codes, as many as (n,) wanted, ascending."""
+        """The smallest free numbers of each of (n, C) codes, as many as (n,) wanted, ascending."""
         begin, end = self._leaves(codes)
         count = end - begin
         free = [np.arange(first, first + more) for first, more in zip(count, wanted, strict=True)]
@@ -81,7 +80,7 @@ class Taken:
         return free
 
     def numbers(self, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What the unique tokens at some leaves spell: (n,) int64."""
+        """The numbers that the unique tokens at some leaves spell: (n,) int64."""
         if self.trie is None:
             return leaves
         digits = np.asarray(self.values[self.trie.rows[torch.from_numpy(leaves)].numpy()], dtype=np.int64)
@@ -133,7 +132,7 @@ class Room:
     Args:
         bundle: whose codes they are.
         codes, counts: (m, C) codes and how many new items (m,) have them already.
-        first: (n, w) int32, how the codes begin that are most likely asked for.
+        first: (n, w) int32, prefixes of the codes that are most likely asked for.
     """
 
     def __init__(

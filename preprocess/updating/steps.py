@@ -44,9 +44,9 @@ def add(
         ValueError: an item is already in the catalogue, the embeddings have another width, no code has room for an
             item, a file is damaged, or another process is updating the target.
     """
-    place_of = Target.at(Path(target))
-    new = NewItems.read(IdentifierBundle.load(place_of.identifiers), Path(embeddings), Path(items), settings)
-    return apply_change(place_of, new.key, lambda bundle: add_items(bundle, new))
+    opened = Target.at(Path(target))
+    new = NewItems.read(IdentifierBundle.load(opened.identifiers), Path(embeddings), Path(items), settings)
+    return apply_change(opened, new.key, lambda bundle: add_items(bundle, new))
 
 
 def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:

@@ -177,7 +177,7 @@ def test_the_report_compares_new_items_with_old_ones(bundle, tmp_path):
     np.save(tmp_path / "old.npy", embed(ITEMS, 0))
     new = new_items(tmp_path / "new", 9)
     np.save(tmp_path / "new" / "embeddings.npy", 10 * embed(9, 5))
-    updated = add(bundle.directory, *new, settings=AddSettings(reference=tmp_path / "old.npy"))
+    updated = add(bundle.directory, new[0], new[1], AddSettings(reference=tmp_path / "old.npy"))
     assert "Build the identifiers again and train: their squared error is" in updated.summary
     report = json.loads((bundle.directory / "segments/000001/report.json").read_text())
     codes = set(map(tuple, bundle.values[:, :3].tolist()))

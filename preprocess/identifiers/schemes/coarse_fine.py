@@ -27,7 +27,7 @@ class ResidualCodec(Codec):
     """Nearest k-means centre, then the RQ-VAE's codes of the residual (CART 3.2.1 and 3.2.2).
 
     centres: (K, D) float32. For the scheme rqvae one centre, the mean of all embeddings, which is no value of the
-        identifier: a shift of the origin changes no distance and spares the encoder from learning it.
+        identifier. A shift of the origin changes no distance, and the encoder need not learn it.
     clusters: size of the position k, 0 where the scheme has none. At least K.
     rqvae: takes residual / scale.
     scale: root mean square of all residuals, one number, so that learning rates do not depend on the embeddings' unit.
@@ -97,7 +97,7 @@ class ResidualCodec(Codec):
 
 
 class CoarseFine(Scheme):
-    """k-means of the embeddings, then an RQ-VAE of what is left of them.
+    """k-means of the embeddings, then an RQ-VAE of the residuals.
 
     Args:
         name: of the scheme.
@@ -114,11 +114,12 @@ class CoarseFine(Scheme):
         """One more codebook takes the place of the coarse level."""
         return asked if self.coarse else asked + 1
 
-    def needed(self, settings: FitSettings) -> Needed:
-        """An item for each cluster, or each codeword."""
-        option = "--kmeans-clusters" if self.coarse else "--codebook-size"
-        items = settings.kmeans_clusters if self.coarse else settings.training.codebook_size
-        return Needed(items, f"{option} {items}", f"use a smaller {option}")
+    def needed(self, settings: FitSettings) -> Needed | None:
+        """Without clusters, an item for each codeword."""
+        if self.coarse:
+            return super().needed(settings)
+        size = settings.training.codebook_size
+        return Needed(size, f"--codebook-size {size}", "use a smaller --codebook-size")
 
     def fit(
         self, points: NDArray[np.float32], items: int, settings: FitSettings, work: Path, processes: int = 1

@@ -1,6 +1,6 @@
-"""Residual k-means: k-means of what the levels before have left over, as the RQ-VAE does without its network.
+"""Residual k-means: each level is k-means of the residuals of the levels before, as in an RQ-VAE without its network.
 
-It is no scheme of the paper; beside coarse-fine it shows what the autoencoder adds to plain residual quantisation (Juang
+It is no scheme of the paper. Beside coarse-fine it shows what the autoencoder adds to plain residual quantisation (Juang
 and Gray, 1982).
 """
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.identifiers import Position
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.clustering import NearestCentre, chunks, fit_centres, nearest_centres, sample_rows
-from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme
+from preprocess.identifiers.schemes.scheme import Codec, Scheme
 from preprocess.identifiers.settings import BLOCK_ROWS, FitSettings
 
 ROWS_PER_CENTRE = 256
-"""Of the sample that all levels but the first are fitted on."""
+"""Size of the sample that all levels but the first are fitted on."""
 
 
 @dataclass
 class ResidualKMeansCodec(Codec):
-    """Nearest centre of the embedding, then nearest centres of what is left, level after level.
+    """Nearest centre of the embedding, then nearest centre of the residual, level after level.
 
     centres: for each level (at most its size, D) float32.
     sizes: how many values each level may have.
@@ -42,8 +42,8 @@ class ResidualKMeansCodec(Codec):
         Args:
             points: (n, D) float16 or float32.
             sizes: of the levels.
-            method: of the first level, "minibatch" or "lloyd". The others are Lloyd's on a sample: in what is left by
-                the first, mini-batches give most points to a few centres.
+            method: of the first level, "minibatch" or "lloyd". The others are fitted by "lloyd" on a sample: with
+                mini-batches, most residuals fall to a few centres.
             seed: of the samples and of every k-means.
             block_rows: rows of a mini-batch.
         """
@@ -105,17 +105,12 @@ class ResidualKMeans(Scheme):
     name = "residual-kmeans"
     movable = True
 
-    def needed(self, settings: FitSettings) -> Needed:
-        """An item for each cluster."""
-        clusters = settings.kmeans_clusters
-        return Needed(clusters, f"--kmeans-clusters {clusters}", "use a smaller --kmeans-clusters")
-
     def fit(
         self, points: NDArray[np.float32], items: int, settings: FitSettings, work: Path, processes: int = 1
     ) -> ResidualKMeansCodec:
         """k-means level after level."""
-        sizes = [settings.kmeans_clusters] + [settings.training.codebook_size] * settings.training.codebooks
-        return ResidualKMeansCodec.fit(points, sizes, settings.kmeans, settings.training.seed, settings.block_rows)
+        seed = settings.training.seed
+        return ResidualKMeansCodec.fit(points, settings.level_sizes, settings.kmeans, seed, settings.block_rows)
 
     def restore(self, tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> ResidualKMeansCodec:
         """The inverse of `ResidualKMeansCodec.tensors`."""

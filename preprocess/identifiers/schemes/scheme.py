@@ -50,7 +50,7 @@ class Codec(ABC):
 
     @abstractmethod
     def distances(self, embeddings: NDArray[np.floating], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Squared distances of what the values so far leave of each row to the codewords of the next level.
+        """Squared distances of each row's residual, after the values so far, to the codewords of the next level.
 
         Args:
             embeddings: (n, D).
@@ -114,9 +114,10 @@ class Scheme(ABC):
         """Symbols of each digit of the unique token where `--unique-size` reserves so many."""
         return reserved
 
-    @abstractmethod
     def needed(self, settings: FitSettings) -> Needed | None:
-        """What the catalogue must have; None where nothing is clustered and any catalogue will do."""
+        """An item for each cluster; None where nothing is clustered and any catalogue will do."""
+        clusters = settings.kmeans_clusters
+        return Needed(clusters, f"--kmeans-clusters {clusters}", "use a smaller --kmeans-clusters")
 
     @abstractmethod
     def fit(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.identifiers import Position
 from preprocess.data.embeddings import Embeddings, RowSubset
 from preprocess.identifiers.clustering import fit_centres, nearest_centres
-from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme
+from preprocess.identifiers.schemes.scheme import Codec, Scheme
 from preprocess.identifiers.settings import BLOCK_ROWS, FitSettings
 
 
@@ -35,7 +35,7 @@ class TreeCodec(Codec):
     def fit(
         cls, embeddings: Embeddings, sizes: list[int], method: str, seed: int, block_rows: int = BLOCK_ROWS
     ) -> "TreeCodec":
-        """Split every node by k-means, level by level; a node of no more points than children separates them all."""
+        """Split every node by k-means, level by level; a node with no more points than children separates them all."""
         centres = [np.asarray(embeddings[:1], dtype=np.float32)]
         first_child, children = [0], [0]
         nodes = np.zeros(len(embeddings), dtype=np.int64)
@@ -79,7 +79,10 @@ class TreeCodec(Codec):
         return self.centres[self._nodes(codes)]
 
     def distances(self, embeddings: NDArray[np.floating], prefixes: NDArray[np.int32]) -> NDArray[np.float32]:
-        """To the children of the nodes that paths lead to; a path that has ended goes on with 0, at no distance."""
+        """(n, D) embeddings and (n, l) paths -> (n, codewords) float32, to the children of the nodes at their ends.
+
+        A path that ends before goes on with zeros, at distance 0.
+        """
         points = np.asarray(embeddings, dtype=np.float32)
         distances = np.full((len(points), self.sizes[prefixes.shape[1]]), np.inf, dtype=np.float32)
         for row, (point, node) in enumerate(zip(points, self._nodes(prefixes).tolist(), strict=True)):
@@ -120,12 +123,7 @@ class HierarchicalKMeans(Scheme):
 
     def level_sizes(self, items: int, settings: FitSettings) -> list[int]:
         """The most children of a node on each level."""
-        return [settings.kmeans_clusters] + [settings.training.codebook_size] * settings.training.codebooks
-
-    def needed(self, settings: FitSettings) -> Needed:
-        """An item for each child of the root."""
-        clusters = settings.kmeans_clusters
-        return Needed(clusters, f"--kmeans-clusters {clusters}", "use a smaller --kmeans-clusters")
+        return settings.level_sizes
 
     def fit(
         self, points: NDArray[np.float32], items: int, settings: FitSettings, work: Path, processes: int = 1
