@@ -28,9 +28,8 @@ from cart_fairseq.measuring.labels import METRIC_LABELS, METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import open_embeddings
-from preprocess.join.alignment import Alignment
-from preprocess.join.fitting import restore_features
-from preprocess.join.text_features import LSA
+from preprocess.join.fitting import restore_parts
+from preprocess.join.settings import JoinSettings
 from preprocess.join.text_space import centred
 
 RUNS = {
@@ -80,15 +79,13 @@ class References:
     def of_join(self, joined: Path) -> Any:
         """A function like `plain`, of a join's text features and towers."""
         record = joined_folder.read_record(joined)
-        tensors, vocabulary = joined_folder.read_parts(joined, record)
-        features = restore_features(record["settings"], tensors, vocabulary, "cpu")
-        sentences = record["settings"]["text_features"] != LSA
-        known = embedded(features, self.texts) if sentences else None
-        asked = embedded(features, self.asked)
-        towers = Alignment.load(tensors)
-        if towers is None:
+        settings = JoinSettings(device="cpu").following(record["settings"])
+        parts = restore_parts(joined_folder.read_parts(joined, record), settings)
+        if parts.alignment is None:
             raise ValueError(f"{joined}: has no towers; make it with --align")
-        placed = towers.queries(centred(asked, tensors["text.centre"]))
+        known = embedded(parts.features, self.texts) if settings.encoder else None
+        asked = embedded(parts.features, self.asked)
+        placed = parts.alignment.queries(centred(asked, parts.centre))
         items = np.load(joined / joined_folder.ALIGNED, mmap_mode="r")
 
         def scores(rows: np.ndarray) -> dict[str, np.ndarray]:
