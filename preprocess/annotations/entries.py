@@ -1,4 +1,4 @@
-"""What every annotation reader gives: one entry an item, and the counts to compare with."""
+"""What every annotation reader returns: one entry an item, and the counts to compare with."""
 
 import dataclasses
 from collections.abc import Mapping

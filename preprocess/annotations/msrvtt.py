@@ -25,15 +25,21 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.annotations.entries import Entry, Published, Reading, Seen, check_name, check_text
+from preprocess.annotations.settings import AnnotationSettings
 from preprocess.annotations.sources import read_array, read_json, read_table
 
-VALID_SIZE = 497
 SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")
 COUNTS = {"train": 9000, "test": 1000}
 PUBLISHED = Published("msrvtt", COUNTS, COUNTS, "the valid set is a seeded sample of the 9,000 videos to train on")
 
 
-def read(annotations: Path, train_list: Path, test_list: Path, valid_size: int = VALID_SIZE, seed: int = 1) -> Reading:
+def read(
+    annotations: Path,
+    train_list: Path,
+    test_list: Path,
+    valid_size: int = AnnotationSettings.valid_size,
+    seed: int = AnnotationSettings.seed,
+) -> Reading:
     """Read the files.
 
     Args:

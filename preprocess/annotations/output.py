@@ -5,23 +5,31 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cart_fairseq.files import replacing
 from preprocess.annotations.entries import Entry, Published
 from preprocess.annotations.media import MediaFolder
 from preprocess.data.fields import SPLITS
 
-POLICIES = ("skip", "keep", "fail")
+
+class Located(NamedTuple):
+    """Where media files are.
+
+    Attributes:
+        paths: item id -> path below the folder, of the entries that stay.
+        missing: the entries whose file is missing.
+    """
+
+    paths: dict[str, str]
+    missing: list[Entry]
 
 
-def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> tuple[dict[str, str], list[Entry]]:
+def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> Located:
     """Find the media files of entries.
 
     Args:
         policy: what a missing file does: `skip` the entry, `keep` it with the path where its file belongs, or `fail`.
-
-    Returns:
-        Item id -> path below the folder, of the entries that stay; and the entries whose file is missing.
 
     Raises:
         ValueError: files are missing that may not be, all are missing and skipped, or files are ambiguous.
@@ -37,7 +45,7 @@ def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> tuple[
     kept = {item_id: path for item_id, path in found.items() if path is not None}
     if policy == "keep":
         kept |= {entry.item_id: entry.files[0] for entry in missing}
-    return kept, missing
+    return Located(kept, missing)
 
 
 def write(output: Path, entries: Sequence[Entry], media: Path | None, paths: Mapping[str, str]) -> None:

@@ -20,7 +20,6 @@ from preprocess.data.tables import TableRows
 LARGEST_VALUE = 1e15
 """Squared distances of larger float32 embeddings overflow."""
 BLOCK_BYTES = 64 << 20
-COLUMN = EMBEDDING_COLUMN
 
 
 class ShardedRows:

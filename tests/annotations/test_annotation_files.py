@@ -16,8 +16,9 @@ from annotation_samples import (
 
 from cart_fairseq.files import read_jsonl
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
-from preprocess.annotations.__main__ import main
+from preprocess.annotations.build import WrittenAnnotations, read_annotations
 from preprocess.annotations.media import MediaFolder
+from preprocess.annotations.settings import AnnotationSettings
 
 FLICKR, DEVELOPMENT = "dataset_flickr30k.json", "clotho_captions_development.csv"
 DATA, NINE, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
@@ -159,30 +160,30 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def run_flickr(tmp_path: Path, *options: str) -> None:
-    words = ["karpathy", "--annotations", str(tmp_path / FLICKR), "--output", str(tmp_path / "out")]
-    main([*words, "--media", str(tmp_path / "media"), *options])
+def read_flickr(tmp_path: Path, missing_media: str = "skip") -> WrittenAnnotations:
+    files, settings = {"annotations": tmp_path / FLICKR}, AnnotationSettings(missing_media=missing_media)
+    return read_annotations("karpathy", files, tmp_path / "out", settings, media=tmp_path / "media")
 
 
 def test_missing_media_are_listed_and_left_out(tmp_path, capsys):
     media = write_flickr30k(tmp_path, make_samples())
     touch(tmp_path / "media", *media[1:-1])
-    run_flickr(tmp_path)
+    written = read_flickr(tmp_path)
     items = read_jsonl(tmp_path / "out" / "items.jsonl")
     assert [item["item_id"] for item in items] == media[1:-1]
     assert {caption["item_id"] for caption in read_jsonl(tmp_path / "out" / "captions.jsonl")} == set(media[1:-1])
     listed = [line.split("\t") for line in (tmp_path / "out" / "missing.txt").read_text().splitlines()]
     assert listed == [["train", media[0], media[0]], ["test", media[-1], media[-1]]]
-    printed = capsys.readouterr()
-    assert "2 of 8 media files are missing, their items left out" in printed.err
-    rows = [line.split()[:4] for line in printed.out.splitlines()[1:4]]
+    assert "2 of 8 media files are missing, their items left out" in capsys.readouterr().err
+    assert written.missing == (media[0], media[-1])
+    rows = [line.split()[:4] for line in written.summary.splitlines()[1:4]]
     assert rows == [["train", "3", "15", "1"], ["valid", "2", "10", "0"], ["test", "1", "5", "1"]]
 
 
 def test_missing_media_are_kept_where_they_belong(tmp_path, capsys):
     media = write_flickr30k(tmp_path, make_samples())
     touch(tmp_path / "media", *media[1:])
-    run_flickr(tmp_path, "--missing-media", "keep")
+    read_flickr(tmp_path, "keep")
     items = read_jsonl(tmp_path / "out" / "items.jsonl")
     assert [item["media"] for item in items] == [f"../media/{name}" for name in media]
     assert (tmp_path / "out" / "missing.txt").read_text() == f"train\t{media[0]}\t{media[0]}\n"
@@ -193,17 +194,17 @@ def test_missing_media_may_be_refused(tmp_path):
     media = write_flickr30k(tmp_path, make_samples())
     touch(tmp_path / "media", *media[1:])
     with pytest.raises(ValueError, match=rf"media: 1 of 8 media files are missing, for instance '{media[0]}'"):
-        run_flickr(tmp_path, "--missing-media", "fail")
+        read_flickr(tmp_path, "fail")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_media_folder_is_refused(tmp_path):
     write_flickr30k(tmp_path, make_samples())
     with pytest.raises(ValueError, match="media: no such folder; check --media"):
-        run_flickr(tmp_path)
+        read_flickr(tmp_path)
     touch(tmp_path / "media", "something-else.jpg")
     with pytest.raises(ValueError, match=r"8 of 8 media files are missing.*check --media"):
-        run_flickr(tmp_path)
+        read_flickr(tmp_path)
 
 
 @pytest.mark.parametrize(

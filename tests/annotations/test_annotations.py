@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 from cart_fairseq.files import read_jsonl
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
 from preprocess.annotations.__main__ import main
+from preprocess.annotations.build import WrittenAnnotations, read_annotations
+from preprocess.annotations.settings import AnnotationSettings
 from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.roles import assign, resolve
 
@@ -40,23 +42,34 @@ WRITERS = {
     "msrvtt": write_msrvtt,
     "msvd": write_msvd,
 }
-LISTS = "--train-list {0}/train_list.txt --valid-list {0}/val_list.txt --test-list {0}/test_list.txt"
-COMMANDS = {
-    "flickr30k": "karpathy --annotations {0}/dataset_flickr30k.json",
-    "coco": "karpathy --annotations {0}/dataset_coco.json",
-    "clotho": "clotho --train {0}/clotho_captions_development.csv --valid {0}/clotho_captions_validation.csv "
-    "--test {0}/clotho_captions_evaluation.csv",
-    "audiocaps": "audiocaps --train {0}/train.csv --valid {0}/val.csv --test {0}/test.csv",
-    "msrvtt": "msrvtt --annotations {0}/MSRVTT_data.json --train-list {0}/MSRVTT_train.9k.csv "
-    "--test-list {0}/MSRVTT_JSFUSION_test.csv --valid-size 2",
-    "msvd": "msvd --captions {0}/AllVideoDescriptions.txt " + LISTS,
+LISTS = {"train_list": "train_list.txt", "valid_list": "val_list.txt", "test_list": "test_list.txt"}
+CLOTHO = {split: f"clotho_captions_{name}.csv" for split, name in clotho.FOLDERS.items()}
+FILES: dict[str, dict[str, str]] = {
+    "flickr30k": {"annotations": "dataset_flickr30k.json"},
+    "coco": {"annotations": "dataset_coco.json"},
+    "clotho": CLOTHO,
+    "audiocaps": {"train": "train.csv", "valid": "val.csv", "test": "test.csv"},
+    "msrvtt": {
+        "annotations": "MSRVTT_data.json",
+        "train_list": "MSRVTT_train.9k.csv",
+        "test_list": "MSRVTT_JSFUSION_test.csv",
+    },
+    "msvd": {"captions": "AllVideoDescriptions.txt", **LISTS},
 }
+READERS = {"flickr30k": "karpathy", "coco": "karpathy"}
 MODALITIES = dict(zip(WRITERS, ("image", "image", "audio", "audio", "video", "video")))
 
 
-def command(name: str, raw: Path, output: Path, *options: object) -> list[str]:
-    words = [part.format(raw) for part in COMMANDS[name].split()]
-    return [*words, "--output", str(output), *(str(option) for option in options)]
+def read(name: str, raw: Path, output: Path, media: Path | None = None) -> WrittenAnnotations:
+    """Read miniature files."""
+    files = {what: raw / file for what, file in FILES[name].items()}
+    return read_annotations(READERS.get(name, name), files, output, AnnotationSettings(valid_size=2), media=media)
+
+
+def command(name: str, raw: Path, output: Path) -> list[str]:
+    """The words of the command that reads them."""
+    files = [word for what, file in FILES[name].items() for word in (f"--{what.replace('_', '-')}", str(raw / file))]
+    return [READERS.get(name, name), *files, "--output", str(output)]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -66,7 +79,7 @@ def test_every_format_gives_items_and_captions(tmp_path, name):
     for path in media:
         (tmp_path / "media" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "media" / path).touch()
-    main(command(name, tmp_path / "raw", tmp_path / "out" / "ann", "--media", tmp_path / "media"))
+    written = read(name, tmp_path / "raw", tmp_path / "out" / "ann", tmp_path / "media")
 
     items = read_items(tmp_path / "out" / "ann" / "items.jsonl")
     captions = read_captions(tmp_path / "out" / "ann" / "captions.jsonl", items)
@@ -85,6 +98,8 @@ def test_every_format_gives_items_and_captions(tmp_path, name):
     assert all(caption["role"] == ("train" if caption["item_id"] in trained else "query") for caption in captions)
     assert Counter(item["split"] for item in items) == {"train": 4, "valid": 2, "test": 2}
     assert (tmp_path / "out" / "ann" / "missing.txt").read_text() == ""
+    assert (written.directory, written.items, written.captions) == (tmp_path / "out" / "ann", 8, len(captions))
+    assert written.missing == ()
 
     rows = {item["item_id"]: row for row, item in enumerate(items)}
     subsets = assign(resolve(captions, rows, [item["split"] for item in items], "captions.jsonl"), "include")
@@ -96,9 +111,9 @@ def test_restval_is_trained_on(tmp_path):
     media = write_mscoco(tmp_path, make_samples())
     content = json.loads((tmp_path / "dataset_coco.json").read_text())
     assert [image["split"] for image in content["images"]][:4] == ["train", "restval", "train", "restval"]
-    read = karpathy.read(tmp_path / "dataset_coco.json")
-    assert [entry.split for entry in read.entries] == ["train"] * 4 + ["valid"] * 2 + ["test"] * 2
-    assert [entry.files[0] for entry in read.entries] == media
+    entries = karpathy.read(tmp_path / "dataset_coco.json").entries
+    assert [entry.split for entry in entries] == ["train"] * 4 + ["valid"] * 2 + ["test"] * 2
+    assert [entry.files[0] for entry in entries] == media
     assert media[1].startswith("val2014/")
 
 
@@ -111,7 +126,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_character
 def test_any_caption_survives_but_for_its_white_space(tmp_path_factory, name, texts):
     raw = tmp_path_factory.mktemp("raw")
     WRITERS[name](raw, [Sample("train", texts), Sample("valid", texts), Sample("test", texts)])
-    main(command(name, raw, raw / "out"))
+    read(name, raw, raw / "out")
     captions = read_jsonl(raw / "out" / "captions.jsonl")
     assert [caption["text"] for caption in captions] == [" ".join(text.split()) for text in texts] * 3
 
@@ -136,7 +151,7 @@ def test_msrvtt_valid_videos_are_chosen_by_the_seed_whatever_the_order(tmp_path)
     assert chosen(valid_size=0) == set()
     with pytest.raises(ValueError, match=r"9k\.csv: 40 videos, of which 40 cannot validate; lower --valid-size"):
         chosen(valid_size=40)
-    with pytest.raises(ValueError, match="497 cannot validate"):
+    with pytest.raises(ValueError, match="497 cannot validate"):  # the default
         chosen()
 
 
@@ -191,22 +206,22 @@ def test_the_paper_s_counts_are_those_of_its_appendix():
 
 
 @needs_real_files
-def test_real_audiocaps(tmp_path, capsys):
-    files = ["--valid", str(REAL / "audiocaps_val.csv"), "--test", str(REAL / "audiocaps_test.csv")]
-    main(["audiocaps", *files, "--output", str(tmp_path)])
+def test_real_audiocaps(tmp_path):
+    files = {"valid": REAL / "audiocaps_val.csv", "test": REAL / "audiocaps_test.csv"}
+    written = read_annotations("audiocaps", files, tmp_path)
     items = read_items(tmp_path / "items.jsonl")
     captions = read_captions(tmp_path / "captions.jsonl", items)
     assert Counter(item["split"] for item in items) == {"valid": 495, "test": 975}
     assert len(captions) == 2475 + 4875
     assert set(Counter(caption["item_id"] for caption in captions).values()) == {5}
-    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = [line.split() for line in written.summary.splitlines()]
     assert table[2] == ["valid", "495", "2,475", "0", "495", "384"]
     assert table[3] == ["test", "975", "4,875", "0", "975", "737"]
 
 
 @needs_real_files
 def test_real_clotho(tmp_path):
-    main(["clotho", "--test", str(REAL / "clotho_captions_evaluation.csv"), "--output", str(tmp_path)])
+    read_annotations("clotho", {"test": REAL / "clotho_captions_evaluation.csv"}, tmp_path)
     items = read_items(tmp_path / "items.jsonl")
     captions = read_captions(tmp_path / "captions.jsonl", items)
     assert (len(items), len(captions)) == (1045, 5225)
@@ -219,15 +234,27 @@ def test_real_clotho(tmp_path):
     [
         (["clotho"], "give at least one of --train, --valid and --test"),
         (["audiocaps"], "give at least one of --train, --valid and --test"),
-        ([*COMMANDS["msrvtt"].split(), "--seed", "-1"], "argument --seed: -1 is negative"),
-        ([*COMMANDS["msrvtt"].split()[:-1], "-2"], "argument --valid-size: -2 is negative"),
+        ([*command("msrvtt", Path(), Path()), "--seed", "-1"], "--seed is -1"),
+        ([*command("msrvtt", Path(), Path()), "--valid-size", "-2"], "--valid-size is -2"),
     ],
 )
-def test_bad_arguments_are_refused(tmp_path, capsys, words, message):
-    with pytest.raises(SystemExit) as stopped:
+def test_bad_arguments_are_refused(tmp_path, words, message):
+    with pytest.raises(ValueError, match=message):
         main([*words, "--output", str(tmp_path / "out")])
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("reader", "files", "message"),
+    [
+        ("imagenet", {}, "no reader 'imagenet' of annotations; use one of karpathy"),
+        ("msvd", LISTS, "msvd: needs AllVideoDescriptions.txt, .* as well; give it as 'captions'"),
+        ("karpathy", {"annotations": "a", "train": "b"}, "karpathy has no file 'train'; its files are annotations"),
+    ],
+)
+def test_files_that_a_reader_has_not_or_lacks_are_named(tmp_path, reader, files, message):
+    with pytest.raises(ValueError, match=message):
+        read_annotations(reader, files, tmp_path / "out")
 
 
 def test_as_a_command(tmp_path):

@@ -1,0 +1,86 @@
+"""The published formats and the settings of `read_annotations`. Imports the standard library only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from preprocess.data.arguments import check_choice, check_numbers
+
+POLICIES = ("skip", "keep", "fail")
+"""What becomes of an item without its media file: left out, written all the same, or refused."""
+
+
+class Format(NamedTuple):
+    """A published format.
+
+    Attributes:
+        about: the data set and its files in a line.
+        files: what a file is for -> its published name. The command has a flag for each.
+        optional: whether one file is enough; otherwise all are needed.
+    """
+
+    about: str
+    files: Mapping[str, str]
+    optional: bool = False
+
+
+FORMATS = {
+    "karpathy": Format(
+        "Flickr30k or MS-COCO: Karpathy's dataset_flickr30k.json or dataset_coco.json; restval counts as train",
+        {"annotations": "dataset_flickr30k.json or dataset_coco.json"},
+    ),
+    "clotho": Format(
+        "Clotho: the csv files of development, validation and evaluation, at least one",
+        {
+            "train": "clotho_captions_development.csv",
+            "valid": "clotho_captions_validation.csv",
+            "test": "clotho_captions_evaluation.csv",
+        },
+        optional=True,
+    ),
+    "audiocaps": Format(
+        "AudioCaps: train.csv, val.csv and test.csv, at least one",
+        {"train": "train.csv", "valid": "val.csv", "test": "test.csv"},
+        optional=True,
+    ),
+    "msrvtt": Format(
+        "MSR-VTT, the 1k-A split: 9,000 videos to train on, of which some validate, and 1,000 to test on",
+        {
+            "annotations": "MSRVTT_data.json",
+            "train_list": "MSRVTT_train.9k.csv",
+            "test_list": "MSRVTT_JSFUSION_test.csv",
+        },
+    ),
+    "msvd": Format(
+        "MSVD: AllVideoDescriptions.txt with the lists of 1,200, 100 and 670 videos",
+        {
+            "captions": "AllVideoDescriptions.txt, or a .json of video -> captions",
+            "train_list": "train_list.txt",
+            "valid_list": "val_list.txt",
+            "test_list": "test_list.txt",
+        },
+    ),
+}
+"""Name of a reader -> its format."""
+
+
+@dataclass(frozen=True)
+class AnnotationSettings:
+    """Settings of `read_annotations`. Every field is also a flag of the command.
+
+    Attributes:
+        missing_media: what becomes of items without their media file, one of `POLICIES`.
+        valid_size: MSR-VTT: videos of the training list that validate, 0 for none; 497 as in the original split.
+        seed: MSR-VTT: chooses the videos that validate.
+
+    Raises:
+        ValueError: a value is out of range; the message names its flag.
+    """
+
+    missing_media: str = "skip"
+    valid_size: int = 497
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice(self, "missing_media", POLICIES)
+        check_numbers(self, "valid_size", "seed", at_least=0)
