@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cart_fairseq.files import read_json
+from cart_fairseq.measuring.labels import METRIC_LABELS
 
 STATES = {
     "before": "before the new items came",
@@ -11,7 +12,7 @@ STATES = {
     "retrained": "(c) made anew with all",
 }
 MEASURED = {"old.all": "old items", "new.all": "new items", "new.test": "new items, among themselves"}
-METRICS = {"recall_at_1": "R@1", "recall_at_10": "R@10", "mrr_at_10": "MRR@10"}
+METRICS = {name: METRIC_LABELS[name] for name in ("recall_at_1", "recall_at_10", "mrr_at_10")}
 
 
 def table(results: Path) -> str:

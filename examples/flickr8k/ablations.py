@@ -10,12 +10,12 @@ from typing import Any
 import report
 from defaults import this_machine
 from plan import plan_measuring
-from report import METRICS
 from settings import Settings, from_environment, words
 from steps import call, train
 
 from cart_fairseq import tune
 from cart_fairseq.files import read_json, write_json
+from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.settings import TuningSettings
 
 MODEL = ("--max-update", "660", "--fusion", "none", "--consistency-weight", "0", "--decoder-layers", "2")
@@ -191,7 +191,7 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
         found[line.name] = []
         for record in records(out, line):
             tuned = record["tuned"]
-            figures = {row["weight"]: {name: row[name] for name in METRICS} for row in tuned["weights"]}
+            figures = {row["weight"]: {name: row[name] for name in METRIC_LABELS} for row in tuned["weights"]}
             reached = {"alone": figures[0.0], "together": figures[tuned["best"]]}
             more = {
                 "beam": tuned["beam"],
@@ -205,7 +205,7 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """The lines that have runs, with what these reached: mean and, of several seeds, standard deviation."""
-    names = [METRICS[metric] for metric in ("recall_at_1", "recall_at_10")]
+    names = [METRIC_LABELS[metric] for metric in ("recall_at_1", "recall_at_10")]
     heads = [
         "",
         *(f"{which} {name}" for which in ("identifiers alone,", "with the dense head,") for name in names),
