@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,13 +119,11 @@ def build_identifiers(
         refuse_degenerate(source, scheme, fit)
     with out.working(digest([made_from["settings"], source.checksums["embeddings"]])) as work:
         codec = fit_codec(source.embeddings, fit, work, settings.train_processes)
-        values, positions, report = identify(source, scheme, codec, settings, work)
+        found, report = identify(source, scheme, codec, settings, work)
         report["seconds"] = round(time.perf_counter() - started, 3)
         report["peak_memory_bytes"] = peak_memory()
         record = {"scheme": scheme.name, "dimension": source.embeddings.shape[1], "settings_hash": settings_hash}
-        bundle = write_bundle(
-            out.path, values, positions, source.items, report, codec.tensors(), {**record, **made_from}
-        )
+        bundle = write_bundle(out.path, *found, source.items, report, codec.tensors(), {**record, **made_from})
     return BuiltIdentifiers(bundle, is_new=True)
 
 
@@ -153,13 +151,22 @@ def open_source(embeddings: Path, items: Path, column: str) -> Source:
     return Source(path, rows, records, {"embeddings": check_embeddings(rows, path), "items": sha256(items)})
 
 
-def identify(
-    source: Source, scheme: Scheme, codec: Codec, settings: IdentifierSettings, work: Path
-) -> tuple[NDArray[np.int32], list[Position], dict[str, Any]]:
+class Identifiers(NamedTuple):
     """Identifiers of all items.
 
-    Returns:
-        (N, J) int32; the J positions; the report, which lacks only time and memory.
+    Attributes:
+        values: (N, J) int32.
+        positions: the J positions.
+    """
+
+    values: NDArray[np.int32]
+    positions: list[Position]
+
+
+def identify(
+    source: Source, scheme: Scheme, codec: Codec, settings: IdentifierSettings, work: Path
+) -> tuple[Identifiers, dict[str, Any]]:
+    """Identifiers of all items, and the report, which lacks only time and memory.
 
     Raises:
         ValueError: a level has collapsed, and the settings do not allow it.
@@ -171,9 +178,9 @@ def identify(
         engine = local_engine(codec, rows, settings.block_rows)
     codes, error = encode_catalogue(engine, rows.shape, len(codec.positions), settings.block_rows, work)
     reserved = scheme.unique_symbols(count, settings.unique_size)
-    values, positions = with_unique_tokens(codes, codec, reserved)
-    semantic = semantic_positions(positions)
-    report = {"scheme": scheme.name, **measure(values[:, : len(semantic)], semantic)}
+    found = with_unique_tokens(codes, codec, reserved)
+    semantic = semantic_positions(found.positions)
+    report = {"scheme": scheme.name, **measure(found.values[:, : len(semantic)], semantic)}
     if not settings.allow_collapse:
         refuse_collapse(report, scheme.tree)
     report["reconstruction_error"] = error
@@ -181,16 +188,15 @@ def identify(
     report["fit"] = baseline(codec, rows)
     if settings.collisions == "nearest-free":
         codes = resolve_collisions(codec, rows, codes, work, report)
-        values, positions = with_unique_tokens(codes, codec, reserved)
-    return values, positions, report
+        found = with_unique_tokens(codes, codec, reserved)
+    return found, report
 
 
-def with_unique_tokens(
-    codes: NDArray[np.int32], codec: Codec, reserved: int
-) -> tuple[NDArray[np.int32], list[Position]]:
-    """Identifiers (N, J) int32 of codes (N, C), and the J positions; `reserved` symbols a digit of the unique token."""
+def with_unique_tokens(codes: NDArray[np.int32], codec: Codec, reserved: int) -> Identifiers:
+    """Codes (N, C) int32 followed by the unique token, which has `reserved` symbols for each digit."""
     unique = unique_tokens(codes, reserved)
-    return np.column_stack([codes, unique]), [*codec.positions, *unique_positions(unique.shape[1], reserved)]
+    positions = [*codec.positions, *unique_positions(unique.shape[1], reserved)]
+    return Identifiers(np.column_stack([codes, unique]), positions)
 
 
 def resolve_collisions(

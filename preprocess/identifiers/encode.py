@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,21 @@ from preprocess.identifiers.schemes.scheme import Codec
 CHECKPOINT_BLOCKS = 16
 """Finished blocks after which results are flushed to disk."""
 
-Result = tuple[int, NDArray[np.int32], NDArray[np.float64]]
-"""Number of a block, codes of its rows, and their statistics."""
+
+class Result(NamedTuple):
+    """The result of a block.
+
+    Attributes:
+        number: of the block.
+        codes: (n, C) int32 of its rows.
+        statistics: (D + 3,) float64, see `BlockEncoder.statistics`.
+    """
+
+    number: int
+    codes: NDArray[np.int32]
+    statistics: NDArray[np.float64]
+
+
 Engine = Callable[[NDArray[np.int64]], Iterator[Result]]
 """Computes the results of the blocks of the given numbers, in any order."""
 
@@ -79,7 +93,7 @@ def local_engine(codec: Codec, embeddings: Embeddings, block_rows: int) -> Engin
 
     def results(pending: NDArray[np.int64]) -> Iterator[Result]:
         for number in pending.tolist():
-            yield number, *encoder(np.asarray(embeddings[number * block_rows : (number + 1) * block_rows]))
+            yield Result(number, *encoder(np.asarray(embeddings[number * block_rows : (number + 1) * block_rows])))
 
     return results
 
@@ -121,11 +135,11 @@ def encode_catalogue(
 
     pending = np.flatnonzero(~done)
     with Progress(rows, "assigning", "rows", done=min(rows, int(done.sum()) * block_rows)) as progress:
-        for number, block_codes, block_statistics in engine(pending) if len(pending) else ():
-            codes[number * block_rows : (number + 1) * block_rows] = block_codes
-            statistics[number] = block_statistics
-            finished.append(number)
-            progress.update(len(block_codes))
+        for block in engine(pending) if len(pending) else ():
+            codes[block.number * block_rows : (block.number + 1) * block_rows] = block.codes
+            statistics[block.number] = block.statistics
+            finished.append(block.number)
+            progress.update(len(block.codes))
             if len(finished) == CHECKPOINT_BLOCKS:
                 keep()
     keep()

@@ -70,6 +70,6 @@ def ray_engine(codec: Codec, path: Path, column: str, block_rows: int) -> Engine
         )
         for row in encoded.iter_rows():
             codes = np.frombuffer(row["codes"], dtype=np.int32).reshape(-1, values)
-            yield row["block"], codes, np.frombuffer(row["statistics"], dtype=np.float64)
+            yield Result(row["block"], codes, np.frombuffer(row["statistics"], dtype=np.float64))
 
     return results
