@@ -1,1 +1,1 @@
-"""What a data-bin knows of its items: identifiers, trie, candidate sets, records. No network, no fairseq."""
+"""The items of a data-bin: identifiers, trie, candidate sets, records. No network, no fairseq."""

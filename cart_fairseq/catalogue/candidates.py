@@ -1,7 +1,7 @@
-"""Sub-catalogues: the items that a query may find, as leaves of the whole catalogue's trie.
+"""Candidate sets: the items that a query may find, as leaves of the catalogue's trie.
 
-Nothing is rebuilt for them. The leaves below a node are a range, so a node leads to a candidate where a sorted list of
-the candidates' leaves has an entry in that range; a batch may hold a different list for every query.
+No trie is rebuilt. The leaves below a node are a contiguous range, so a node leads to a candidate if a sorted list of
+the candidates' leaves has an entry in that range. Each query of a batch may have its own list.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from cart_fairseq.catalogue.trie import IdentifierTrie
 
 
 class CandidateSet:
-    """Some items of a catalogue.
+    """A subset of a catalogue's items.
 
     Attributes:
-        leaves: (n,) int64, their leaves in the trie, ascending and each once.
+        leaves: (n,) int64, the items' leaves in the trie, ascending and distinct.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the set is empty.
     """
 
     def __init__(self, leaves: Tensor):
         if len(leaves) == 0:
-            raise ValueError("no candidate to search: the candidate set is empty")
+            raise ValueError("no candidate to search: the candidate set is empty; give at least one item")
         self.leaves = leaves.long().unique()
 
     def __len__(self) -> int:
@@ -32,16 +32,20 @@ class CandidateSet:
 
 
 class BatchCandidates:
-    """What each query of a batch may find.
+    """The candidate sets of a batch of queries.
 
     Args:
-        trie: the catalogue.
-        sets: one set for all queries, or one a query; None stands for the whole catalogue.
+        trie: the catalogue's trie.
+        sets: one set for all queries, or a sequence of one set per query; None means the whole catalogue.
         batch: B, the number of queries.
-        device: where the search runs.
+        device: the device of the search.
+
+    Attributes:
+        whole: whether every query may find every item.
+        largest: the number of items in the largest set.
 
     Raises:
-        ValueError: there are neither one nor B sets.
+        ValueError: ``sets`` is a sequence whose length is not B.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class BatchCandidates:
         if self.whole:
             return
         group = {key: number for number, key in enumerate(distinct)}
-        # set g's leaf l stands as g * N + l in one sorted list
+        # one sorted list for all sets: leaf l of set g is stored as g * N + l
         leaves = [each.leaves + number * len(trie) for number, each in enumerate(distinct.values())]
         self.keys = torch.cat(leaves).to(device)
         number = torch.tensor([-1 if each is None else group[id(each)] for each in sets], device=device)
@@ -70,7 +74,7 @@ class BatchCandidates:
         self.start = number.clamp(min=0).unsqueeze(1) * len(trie)
 
     def count(self, depth: int, nodes: Tensor) -> Tensor:
-        """How many items that the query may find are below each node of ``depth``: (B, K) -> (B, K) int64."""
+        """Count each query's candidates below each node of ``depth``: (B, K) nodes -> (B, K) int64."""
         begin, end = self.trie.leaves(depth, nodes)
         if self.whole:
             return end - begin

@@ -1,7 +1,7 @@
-"""A data-bin as ``preprocess.binarize`` leaves it: manifest, identifier bundle, candidate sets.
+"""A data-bin, as ``preprocess.binarize`` writes it: manifest, identifier bundle, candidate sets.
 
-An update writes all files that follow from the bundle into a folder named after the bundle's state to be, replaces the
-bundle's manifest, and then moves the files up. Until they have arrived, that folder is the data-bin.
+An update has three steps. It writes the files that depend on the bundle into a folder named after the bundle's new
+state, replaces the bundle's manifest, and moves the files up. Until the third step ends, that folder is read.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ from cart_fairseq.files import read_json
 REMEDY = "make it again with python -m preprocess.binarize"
 TRIE = "trie.safetensors"
 QUERIES = "queries.{}.parquet"
-"""Name of the table of a subset's queries: ``query_id``, ``item_row``, ``text``, ``role``; row i is fairseq's example i."""
+"""File name of a subset's query table: ``query_id``, ``item_row``, ``text``, ``role``; row i is fairseq's example i."""
 
 
 class SearchSpace(NamedTuple):
-    """What a search may find.
+    """The items that a search may find.
 
     Attributes:
-        trie: of the whole catalogue.
-        candidates: the items that compete; None for all.
+        trie: the trie of the whole catalogue.
+        candidates: the items that compete, or None for all.
     """
 
     trie: IdentifierTrie
@@ -43,19 +43,24 @@ class DataBin:
     """An opened data-bin.
 
     Args:
-        directory: the data-bin.
+        directory: the data-bin's folder.
+
+    Attributes:
+        bundle: the identifier bundle.
+        directory: the folder that holds the current files; see the module's docstring.
+        manifest: the parsed ``manifest.json``.
 
     Raises:
-        ValueError: something is missing, truncated, of another schema, or made for another identifier bundle.
+        ValueError: a file is missing, truncated, of another schema, or made for another identifier bundle.
     """
 
     def __init__(self, directory: str | Path):
         root = Path(directory)
         if not (root / "manifest.json").is_file():
-            raise ValueError(f"{root}: no manifest.json, so not a data-bin; {REMEDY}")
+            raise ValueError(f"{root}: no manifest.json, so this is not a data-bin; {REMEDY}")
         manifest = read_json(root / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
-            raise ValueError(f"{root}/manifest.json: does not describe a data-bin; {REMEDY}")
+            raise ValueError(f"{root}/manifest.json: it does not describe a data-bin; {REMEDY}")
         if manifest.get("schema_version") != SCHEMA_VERSION:
             found = manifest.get("schema_version")
             raise ValueError(
@@ -67,30 +72,31 @@ class DataBin:
         self.manifest = read_json(self.directory / "manifest.json")
         check_sizes(self.directory, self.manifest, REMEDY)
         if self.bundle.fingerprint != self.manifest["fingerprint"]:
-            raise ValueError(f"{root}: its identifiers are not those it was binarised with; {REMEDY}")
+            raise ValueError(f"{root}: its identifiers differ from those it was binarised with; {REMEDY}")
         if self.bundle.state != self.manifest.get("identifiers", self.bundle.state):
-            raise ValueError(f"{root}: its identifiers were updated apart from it; {REMEDY}")
+            raise ValueError(f"{root}: its identifiers were updated without the data-bin; {REMEDY}")
         self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
 
     @cached_property
     def fingerprint(self) -> bytes:
-        """32 bytes that a checkpoint remembers: 16 of the identifiers and their items, 16 of the query vocabulary."""
+        """The 32 bytes that a checkpoint stores: 16 for the identifiers and items, 16 for the query vocabulary."""
         vocabulary = self.manifest["files"]["dict.query.txt"]["sha256"]
         halves = self.bundle.fingerprint
         return bytes.fromhex(halves[:16] + halves[32:48] + vocabulary[:32])
 
     @property
     def subsets(self) -> list[str]:
-        """Names of the subsets that have queries."""
+        """The names of the subsets that have queries, sorted."""
         before, after = QUERIES.split("{}")
         names = [path.name for path in self.directory.iterdir()]
         return sorted(n[len(before) : -len(after)] for n in names if n.startswith(before) and n.endswith(after))
 
     def queries(self, subset: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The queries of a subset, in the order of fairseq's examples.
+        """Read the queries of a subset, in the order of fairseq's examples.
 
         Args:
-            columns: of :data:`QUERIES`; all unless given.
+            subset: the subset's name.
+            columns: the columns to read, see :data:`QUERIES`; None for all.
 
         Raises:
             ValueError: the data-bin has no such subset, or the table is damaged.
@@ -99,7 +105,7 @@ class DataBin:
         if not path.is_file():
             known = ", ".join(self.subsets) or "none"
             raise ValueError(
-                f"{self.directory}: no {subset} queries (there are: {known}); give captions that measure it"
+                f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
             )
         try:
             return pq.read_table(path, columns=None if columns is None else [*columns])
@@ -107,25 +113,25 @@ class DataBin:
             raise ValueError(f"{path}: cannot be read ({error}); {REMEDY}") from None
 
     def candidates(self, name: str) -> np.ndarray | None:
-        """Item rows of a candidate set, sorted int64; None stands for every item.
+        """Item rows of a candidate set, sorted int64, or None for every item.
 
         Raises:
-            ValueError: there is no such set.
+            ValueError: the data-bin has no candidate set of this name.
         """
         if name == "all" and not len(self.bundle.removed):
             return None
         path = self.directory / f"candidates.{name}.npy"
         if not path.is_file():
             known = ", ".join(sorted(p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy")))
-            raise ValueError(f"{self.directory}: no candidate set {name!r}; there are: {known}")
+            raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     @cached_property
     def trie(self) -> IdentifierTrie:
-        """The trie of the whole catalogue, memory-mapped; built where the data-bin holds none.
+        """The trie of the whole catalogue: memory-mapped if the data-bin holds one, else built in memory.
 
         Raises:
-            ValueError: the saved one is damaged or belongs to other identifiers.
+            ValueError: the saved trie is damaged or belongs to other identifiers.
         """
         if TRIE in self.manifest["files"]:
             return IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
@@ -133,16 +139,19 @@ class DataBin:
 
     @cached_property
     def dense_items(self) -> DenseItems | None:
-        """Features of the items for a dense head; None where it was binarised without."""
+        """The item features for a dense head, or None if the data-bin was made without embeddings."""
         if EMBEDDINGS not in self.manifest["files"]:
             return None
         return DenseItems(self.directory, self.manifest["index_captions"] == "include")
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
-        """The items of these rows as a set that can be searched.
+        """Make a candidate set of item rows.
+
+        Args:
+            rows: (n,) int64 item rows.
 
         Raises:
-            ValueError: there is none, or one was removed.
+            ValueError: ``rows`` is empty, or one of the items was removed.
         """
         values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
         leaves = self.trie.find(values)
@@ -152,10 +161,10 @@ class DataBin:
         return CandidateSet(leaves)
 
     def search_space(self, name: str) -> SearchSpace:
-        """The trie and a named candidate set.
+        """Return the trie and the candidate set of this name.
 
         Raises:
-            ValueError: there is no such set.
+            ValueError: the data-bin has no candidate set of this name.
         """
         if name not in self._candidate_sets:
             rows = self.candidates(name)
@@ -166,7 +175,7 @@ class DataBin:
 
 
 def queries_file(subset: str) -> str:
-    """The name of a subset's table of queries: a row for each example of the indexed data sets.
+    """Return the file name of a subset's query table, which has a row for each example of the indexed data sets.
 
     >>> queries_file("train")
     'queries.train.parquet'
@@ -175,12 +184,12 @@ def queries_file(subset: str) -> str:
 
 
 def pending_folder(root: Path, state: str) -> Path:
-    """Where the files lie that a data-bin has from a state of its bundle on."""
+    """Return the folder into which an update writes the files that belong to this state of the bundle."""
     return root / f"next.{state[:16]}"
 
 
 def build_trie(bundle: IdentifierBundle) -> IdentifierTrie:
-    """The trie of a bundle's identifiers, those of removed items left out."""
+    """Build the trie of a bundle's identifiers, without those of removed items."""
     sizes, offsets = [position.size for position in bundle.positions], bundle.offsets.tolist()
     if not len(bundle.removed):
         return IdentifierTrie.build(bundle.values, sizes, offsets)

@@ -1,4 +1,4 @@
-"""Features of a data-bin's items and training captions, which a dense head reads beside the identifiers."""
+"""Features of a data-bin's items and training captions, the inputs of a dense head."""
 
 from pathlib import Path
 
@@ -13,19 +13,19 @@ BLOCK = 65536
 
 
 class DenseItems:
-    """What a data-bin knows of its items beside their identifiers.
+    """Item and caption features of a data-bin.
 
-    Rows of embeddings joined with captions (``preprocess.join_captions``) begin with two parts of the captions' width, the
-    embedding mapped into the captions' space and the captions themselves. Where index captions are excluded, the first
-    stands for both.
+    A row of joined embeddings (``preprocess.join_captions``) begins with two parts of width T: the item's embedding
+    mapped into the captions' space, and the mean of its captions' features. If index captions are excluded, the first
+    part replaces the second.
 
     Args:
-        directory: the data-bin's.
-        texts: whether the second part may be looked at; False where index captions are excluded.
+        directory: the data-bin's folder.
+        texts: whether the second part may be used; False if index captions are excluded.
 
     Attributes:
-        width: D, of an item's features.
-        text_dim: T, of the captions' features; 0 where there are none.
+        width: D, the width of an item's features.
+        text_dim: T, the width of a caption's features; 0 if the data-bin has none.
     """
 
     def __init__(self, directory: Path, texts: bool):
@@ -37,23 +37,23 @@ class DenseItems:
         self.text_dim: int = 0 if self.captions is None else self.captions.shape[1]
 
     def features(self, rows: NDArray[np.int64]) -> Tensor:
-        """(n,) item rows -> (n, D) float32."""
+        """Features of items: (n,) int64 item rows -> (n, D) float32."""
         return self._with_texts(np.asarray(self.embeddings[rows], dtype=np.float32), None)
 
     def known_captions(self, pairs: int) -> NDArray[np.bool_]:
-        """(pairs,) which training captions have features."""
+        """Which of the first ``pairs`` training captions have features: (pairs,) bool."""
         if self.captions is None:
             return np.zeros(pairs, dtype=bool)
         return np.concatenate([self.captions[at : at + BLOCK].any(axis=1) for at in range(0, pairs, BLOCK)])
 
     def training_features(self, rows: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
-        """Features of items as they would be if one caption were all that is known beside the embedding.
+        """Features of items with the caption part replaced by one other caption of the item.
 
-        An item whose captions it is trained with would otherwise be recognised by the query itself.
+        The stored caption part includes the training query itself, which would make the item trivial to recognise.
 
         Args:
-            rows: (n,) item rows.
-            companions: (n,) rows of the training set, each another caption of the item; -1 where there is none.
+            rows: (n,) int64 item rows.
+            companions: (n,) int64 rows of the training set, each another caption of the item, or -1 if it has none.
 
         Returns:
             (n, D) float32.
@@ -66,6 +66,7 @@ class DenseItems:
         return self._with_texts(found, texts)
 
     def _with_texts(self, rows: NDArray[np.float32], texts: NDArray[np.float32] | None) -> Tensor:
+        """Replace the caption part of rows (n, D) by ``texts`` (n, T), or by the mapped part if empty, in place."""
         if self.captions is not None:
             width = self.captions.shape[1]
             mapped, said = rows[:, :width], rows[:, width : 2 * width]

@@ -1,4 +1,4 @@
-"""fairseq's dictionary files, read without fairseq: one word and its count a line, after four special symbols."""
+"""Reads fairseq's dictionary files without fairseq: a word and its count a line, after four special symbols."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ BOS, PAD, EOS, UNK = range(len(SPECIALS))
 
 
 def read_words(path: Path) -> dict[str, int]:
-    """Word -> symbol, the special symbols included.
+    """Read a mapping of word to symbol, including the special symbols.
 
     Raises:
-        ValueError: the file cannot be read, or a line is no word and count.
+        ValueError: the file cannot be read, or a line is not a word and its count.
     """
     words = {word: symbol for symbol, word in enumerate(SPECIALS)}
     try:

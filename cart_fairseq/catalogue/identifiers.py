@@ -1,7 +1,7 @@
-"""The identifier bundle: what every item is called, from arrays to dictionary symbols and back (CART 3.2).
+"""The identifier bundle: the identifiers of all items, as arrays and as dictionary symbols (CART 3.2).
 
-An identifier is one value per position, for the default scheme (k, v1..vM, u). Values become symbols of the target
-dictionary by position, ``<k_17> <v1_3> <v2_90> <u_0>``, so that each position has a range of its own.
+An identifier has one value per position, (k, v1..vM, u) in the default scheme. The target dictionary has one symbol for
+each position and value, as in ``<k_17> <v1_3> <v2_90> <u_0>``, so each position has its own range of symbols.
 """
 
 import dataclasses
@@ -28,33 +28,36 @@ FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensor
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """One position of every identifier: its name (``k``, ``v1`` … ``u``) and how many values it can take."""
+    """One position of every identifier: its name (``k``, ``v1`` … ``u``) and its number of possible values."""
 
     name: str
     size: int
 
     def symbol(self, value: int) -> str:
-        """The dictionary's word for a value, e.g. ``<v1_3>``."""
+        """Return the dictionary's word for a value, e.g. ``<v1_3>``."""
         return f"<{self.name}_{value}>"
 
 
 def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
-    """Count, in row order and from 0, the items that share a code: the unique token u (CART 3.2.3).
+    """Number the items that share a code, in row order from 0: the unique token u (CART 3.2.3).
 
     Args:
         codes: (N, C) integers, the semantic part of each identifier.
         unique_size: symbols reserved per digit of u, at least 2.
 
     Returns:
-        (N, digits) int32; one digit unless a code is shared by more than ``unique_size`` items, in which case every
-        count is spelled with as many digits as the largest needs, most significant first.
+        (N, digits) int32. There is one digit unless more than ``unique_size`` items share a code. Then every number is
+        written in base ``unique_size`` with as many digits as the largest needs, most significant first.
+
+    Raises:
+        ValueError: ``unique_size`` is below 2.
     """
     if unique_size < 2:
         raise ValueError(f"--unique-size is {unique_size}; reserve at least 2 symbols for the unique token")
     rows = len(codes)
     order, columns = sort_rows(codes, [int(most) + 1 for most in codes.max(axis=0)] if rows else [1] * codes.shape[1])
     first = np.ones(rows, dtype=bool)
-    for block in blocks(rows - 1):  # each sorted code beside the next
+    for block in blocks(rows - 1):  # compare each sorted code with the next
         part = columns(slice(block.start, block.stop + 1))
         first[block.start + 1 : block.stop + 1] = np.any([column[1:] != column[:-1] for column in part], axis=0)
     places = np.arange(rows)
@@ -68,14 +71,14 @@ def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
 
 
 def unique_positions(digits: int, unique_size: int) -> list[Position]:
-    """The positions that spell the unique token: ``u``, or ``u1`` … where one digit is not enough."""
+    """Positions of the unique token: ``u``, or ``u1`` … if it has several digits."""
     return [Position("u" if digits == 1 else f"u{i + 1}", unique_size) for i in range(digits)]
 
 
 def semantic_positions(positions: Sequence[Position]) -> tuple[Position, ...]:
-    """The first positions, those that carry meaning: all before the unique token ``u``, or ``u1`` ….
+    """The positions that carry meaning: all before the unique token ``u``, or ``u1`` ….
 
-    Where an identifier is nothing but the unique token (scheme atomic), that is what counts, and all are returned.
+    In scheme ``atomic`` an identifier has only the unique token; then all positions are returned.
     """
     semantic = tuple(position for position in positions if not re.fullmatch(r"u\d*", position.name))
     return semantic or tuple(positions)
@@ -93,19 +96,26 @@ def write_bundle(
     """Write a complete identifier bundle, atomically, and open it.
 
     Args:
+        directory: the bundle's folder, which is created or replaced.
         values: (N, J) integers, one value per item and position; rows must be distinct.
         positions: the J positions.
         items: the N objects of ``items.jsonl``, in the same order.
+        report: the content of ``report.json``.
+        codec_tensors: the arrays of ``codec.safetensors``.
+        codec_settings: the content of ``codec.json``.
 
     Raises:
-        ValueError: shapes disagree, a value lies outside its position, or two identifiers are equal.
+        ValueError: shapes disagree, a value is out of its position's range, or two identifiers are equal.
     """
     if values.ndim != 2 or values.shape != (len(items), len(positions)):
         raise ValueError(f"identifiers have shape {values.shape}, expected ({len(items)}, {len(positions)})")
     sizes = np.array([position.size for position in positions])
     if len(values) and ((values < 0) | (values >= sizes)).any():
         row, column = np.argwhere((values < 0) | (values >= sizes))[0]
-        raise ValueError(f"item row {row}: {positions[column].symbol(values[row, column])} of {sizes[column]} values")
+        raise ValueError(
+            f"item row {row}, position {positions[column].name}: value {values[row, column]} is not between 0 and "
+            f"{sizes[column] - 1}; build the identifiers again"
+        )
     build_levels(values, sizes.tolist())  # refuses equal identifiers
     with replacing(directory, directory=True) as new:
         segments.write_part(new, values, items)
@@ -131,11 +141,11 @@ class IdentifierBundle:
     """An identifier bundle on disk, opened by :meth:`load`.
 
     Attributes:
-        directory: where it lies.
-        parts: the folders its rows lie in (:mod:`cart_fairseq.catalogue.segments`).
+        directory: the bundle's folder.
+        parts: the folders that hold its rows (:mod:`cart_fairseq.catalogue.segments`).
         positions: the J positions with their names and sizes.
-        removed: (R,) int64, ascending: rows of items that are no longer in the catalogue, though their identifiers
-            stay reserved.
+        removed: (R,) int64, ascending rows of removed items. They are not in the catalogue, but their identifiers stay
+            reserved.
         manifest: the parsed ``manifest.json``.
     """
 
@@ -155,14 +165,14 @@ class IdentifierBundle:
 
     @classmethod
     def load(cls, directory: str | Path, manifest: dict[str, Any] | None = None) -> "IdentifierBundle":
-        """Open a bundle, checking schema, sizes and headers (:meth:`verify` hashes everything).
+        """Open a bundle and check its schema, file sizes and headers; :meth:`verify` also checks hashes.
 
         Args:
-            directory: where it lies.
-            manifest: to be used instead of the one in ``manifest.json``, for an update that is not yet complete.
+            directory: the bundle's folder.
+            manifest: used instead of ``manifest.json`` while an update is not yet complete.
 
         Raises:
-            ValueError: something is missing, truncated or of another schema; the message names the file.
+            ValueError: a file is missing, truncated or of another schema; the message names the file.
         """
         directory = Path(directory)
         manifest = manifest or segments.read_manifest(directory)
@@ -170,7 +180,7 @@ class IdentifierBundle:
         return cls(directory, manifest)
 
     def verify(self) -> None:
-        """Hash every file against the manifest.
+        """Compare the SHA-256 of every file with the manifest.
 
         Raises:
             ValueError: a checksum differs; the message names the file.
@@ -184,22 +194,22 @@ class IdentifierBundle:
                 )
 
     def __len__(self) -> int:
-        """N, removed items included."""
+        """N, the number of items, including removed ones."""
         return int(self.manifest["items"])
 
     @cached_property
     def values(self) -> np.ndarray:
-        """(N, J) int32 in row order; memory-mapped unless items were added."""
+        """(N, J) int32 identifiers in row order; memory-mapped unless items were added."""
         return self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays)
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """(N - R,) int64, ascending: rows of the items that are in the catalogue."""
+        """(N - R,) int64, ascending rows of the items that were not removed."""
         return np.delete(np.arange(len(self)), self.removed)
 
     @property
     def semantic_positions(self) -> tuple[Position, ...]:
-        """The first of the J positions, those that carry meaning; see :func:`semantic_positions`."""
+        """The positions that carry meaning, which come first; see :func:`semantic_positions`."""
         return semantic_positions(self.positions)
 
     @property
@@ -209,9 +219,9 @@ class IdentifierBundle:
 
     @property
     def fingerprint(self) -> str:
-        """What a data-bin and a checkpoint remember: the checksum of the identifiers and items that it was built with.
+        """64 hexadecimal digits of the checksums of the identifiers and items that the bundle was built with.
 
-        Updates leave it as it is, since they change nobody's identifier.
+        A data-bin and a checkpoint store it. Updates do not change it, because they change no item's identifier.
         """
         files = self.manifest["files"]
         built = [files.get(name, {}).get("sha256", "")[:32] for name in (segments.IDENTIFIERS, segments.ITEMS)]
@@ -219,32 +229,32 @@ class IdentifierBundle:
 
     @property
     def revision(self) -> int:
-        """How often it was updated."""
+        """The number of updates since the bundle was built."""
         return int(self.manifest.get("revision", 0))
 
     @cached_property
     def state(self) -> str:
-        """64 hexadecimal digits that change with every update: what a saved trie belongs to."""
+        """64 hexadecimal digits that change with every update; a saved trie stores them."""
         return segments.state_of(self.manifest)
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """(J,) int64: the first target-dictionary symbol of each position."""
+        """(J,) int64, the first target-dictionary symbol of each position."""
         sizes = [position.size for position in self.positions]
         return len(SPECIALS) + np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int64)
 
     def symbols(self) -> np.ndarray:
-        """(N, J) int64: every identifier in symbols of the target dictionary."""
+        """(N, J) int64, every identifier in symbols of the target dictionary."""
         return np.asarray(self.values, dtype=np.int64) + self.offsets
 
     @cached_property
     def id_column(self) -> pa.ChunkedArray:
-        """The N item ids as strings of Arrow, which are no Python objects."""
+        """The N item ids as an Arrow column, which holds no Python objects."""
         return segments.read_column(self.directory, self.manifest, "item_id")
 
     @cached_property
     def split_column(self) -> pa.ChunkedArray:
-        """The N splits, null where an item has none."""
+        """The N splits as an Arrow column; null for an item without a split."""
         return segments.read_column(self.directory, self.manifest, "split")
 
     @cached_property
@@ -266,7 +276,7 @@ class IdentifierBundle:
         return self.id_column[row].as_py()
 
     def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Rows of some items: (n,) int64, ascending, each once; one pass over the column, whatever its length.
+        """Rows of items: (n,) int64, ascending and distinct. It takes one pass over the column of item ids.
 
         Raises:
             ValueError: an item is not in the catalogue.
@@ -283,17 +293,17 @@ class IdentifierBundle:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Item id -> row, of the items in the catalogue."""
+        """A mapping of item id to row, without removed items."""
         gone = set(self.removed.tolist())
         return {item_id: row for row, item_id in enumerate(self.item_ids) if row not in gone}
 
     def record(self, row: int) -> dict[str, Any]:
-        """Everything ``items.jsonl`` says about the item of a row."""
+        """The object of ``items.jsonl`` that describes the item of a row."""
         return json.loads(self._records[row].as_py())
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The parsed ``report.json`` of the build, or of the last ``compact``."""
+        """The parsed ``report.json``, written by the build or by the last ``compact``."""
         return read_json(self.directory / self.parts[0].folder / "report.json")
 
     @cached_property

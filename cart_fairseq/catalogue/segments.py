@@ -1,8 +1,8 @@
-"""The parts that an identifier bundle consists of: what it was built with, and a folder for every later addition.
+"""The parts of an identifier bundle: the items it was built with, and one folder for each later addition.
 
-Rows are numbered through all parts in order. A file that a manifest names is never changed; an update writes new ones
-and then replaces ``manifest.json`` by one rename, so that a bundle is either as before or as after. What no manifest
-names is left over from an update that was killed.
+Rows are numbered consecutively through all parts. Files that the manifest names are never changed. An update writes new
+files and then replaces ``manifest.json`` by one rename, so the bundle is in the old or in the new state at any time.
+Files that the manifest does not name were left by an interrupted update.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ class Part(NamedTuple):
     """Consecutive rows of a bundle.
 
     Attributes:
-        folder: where ``identifiers.npy`` and ``item_ids.parquet`` lie, relative to the bundle; empty, or ends with ``/``.
-        items: how many rows.
+        folder: the folder of the rows' files, relative to the bundle; empty or ending in ``/``.
+        items: the number of rows.
     """
 
     folder: str
@@ -39,17 +39,17 @@ class Part(NamedTuple):
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The parsed ``manifest.json`` of a bundle.
+    """Read the ``manifest.json`` of a bundle.
 
     Raises:
-        ValueError: there is none, or it is of another kind or schema.
+        ValueError: the file is missing, or of another kind or schema.
     """
     path = directory / "manifest.json"
     if not path.is_file():
-        raise ValueError(f"{directory}: no manifest.json, so not an identifier bundle; {REMEDY}")
+        raise ValueError(f"{directory}: no manifest.json, so this is not an identifier bundle; {REMEDY}")
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("kind") != "identifiers":
-        raise ValueError(f"{path}: does not describe an identifier bundle; {REMEDY}")
+        raise ValueError(f"{path}: it does not describe an identifier bundle; {REMEDY}")
     found = manifest.get("schema_version")
     if found != SCHEMA_VERSION:
         raise ValueError(f"{path}: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}")
@@ -57,7 +57,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> None:
-    """Compare every file's size with its manifest entry.
+    """Compare the size of every file with its manifest entry.
+
+    Args:
+        directory: the folder of the files.
+        manifest: the manifest that lists them.
+        remedy: the last part of the error message.
 
     Raises:
         ValueError: a file is missing or has another size; the message names it.
@@ -71,17 +76,17 @@ def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> No
 
 
 def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
-    """The parts that a manifest names; one, the bundle's own folder, where it was never updated."""
+    """Return the parts that a manifest names; a bundle that was never updated has one, its own folder."""
     return [Part(*part) for part in manifest.get("segments", [("", manifest["items"])])]
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """What a manifest says about a file: its SHA-256 and its size."""
+    """Return a file's manifest entry: its SHA-256 and its size in bytes."""
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
 
 
 def state_of(manifest: Mapping[str, Any]) -> str:
-    """64 hexadecimal digits that change with every identifier added or removed, but not with where files lie."""
+    """Return 64 hexadecimal digits that change when an identifier is added or removed, but not when files move."""
     files = manifest["files"]
     named = [part.folder + name for part in parts_of(manifest) for name in (IDENTIFIERS, ITEMS)]
     named += [manifest["removed"]] if manifest.get("removed") else []
@@ -89,7 +94,7 @@ def state_of(manifest: Mapping[str, Any]) -> str:
 
 
 def write_part(folder: Path, values: np.ndarray, items: Iterable[Mapping[str, Any]]) -> None:
-    """Write (n, J) identifiers and the n objects of ``items.jsonl``, block by block, into an existing folder."""
+    """Write (n, J) identifiers and the n objects of ``items.jsonl`` into an existing folder, block by block."""
     np.save(folder / IDENTIFIERS, np.ascontiguousarray(values, dtype=np.int32), allow_pickle=False)
     rows = iter(track(items, "writing items", "items", total=len(values)))
     with pq.ParquetWriter(folder / ITEMS, SCHEMA) as writer:
@@ -101,10 +106,10 @@ def write_part(folder: Path, values: np.ndarray, items: Iterable[Mapping[str, An
 
 
 def open_values(directory: Path, parts: Sequence[Part], length: int) -> list[np.ndarray]:
-    """The identifiers of each part: (n, length) int32, memory-mapped.
+    """Open the identifiers of each part: (n, length) int32, memory-mapped.
 
     Raises:
-        ValueError: a file has another dtype or shape, or is none.
+        ValueError: a file is damaged, or has another dtype or shape.
     """
     arrays = []
     for part in parts:
@@ -122,10 +127,10 @@ def open_values(directory: Path, parts: Sequence[Part], length: int) -> list[np.
 
 
 def read_column(directory: Path, manifest: Mapping[str, Any], name: str) -> pa.ChunkedArray:
-    """One column of all items, in row order.
+    """Read one column of the items' table, in row order.
 
     Raises:
-        ValueError: a table was replaced since the manifest was read, or cannot be read.
+        ValueError: a table was replaced after the manifest was read, or cannot be read.
     """
     chunks: list[pa.Array] = []
     for part in parts_of(manifest):
@@ -143,10 +148,10 @@ def read_column(directory: Path, manifest: Mapping[str, Any], name: str) -> pa.C
 
 
 def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
-    """Rows of the removed items: (R,) int64, ascending.
+    """Read the rows of the removed items: (R,) int64, ascending.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the file is damaged, or does not hold ascending int64 row numbers.
     """
     if not manifest.get("removed"):
         return np.empty(0, dtype=np.int64)
@@ -156,5 +161,5 @@ def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
     if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1) <= 0).any():
-        raise ValueError(f"{path}: {rows.dtype} of shape {rows.shape} are no ascending row numbers; {REMEDY}")
+        raise ValueError(f"{path}: {rows.dtype} of shape {rows.shape}, expected ascending int64 row numbers; {REMEDY}")
     return rows

@@ -1,8 +1,9 @@
-"""The pretrained text encoder that a data-bin may hold, and its tokens as symbols of fairseq's query dictionary.
+"""A data-bin's pretrained text encoder, and its tokens as symbols of fairseq's query dictionary.
 
-``text-encoder/`` is a folder as ``save_pretrained`` of transformers writes it. The query dictionary is the tokeniser's
-vocabulary after fairseq's four specials, so symbol = 4 + token; what the tokeniser does not know is fairseq's ``<unk>``.
-Queries are kept without the model's own special tokens, which :mod:`cart_fairseq.network.pretrained_encoder` puts around them.
+``text-encoder/`` is a folder in the format of transformers' ``save_pretrained``. The query dictionary has fairseq's
+four special symbols and then the tokeniser's vocabulary, so symbol = 4 + token; the tokeniser's unknown token
+becomes fairseq's ``<unk>``. Queries are stored without the model's start and end tokens;
+:mod:`cart_fairseq.network.pretrained_encoder` adds them.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ BLOCK = 8192
 
 
 def missing(library: str) -> ValueError:
-    """What to tell somebody whose installation lacks a library that text encoders need."""
+    """Return the error for a missing library that text encoders need."""
     return ValueError(
         f"a pretrained text encoder needs the library {library}, which is missing; pip install 'cart-fairseq[encoders]'"
     )
@@ -36,11 +37,11 @@ class TextEncoder:
     """A data-bin's text encoder.
 
     Attributes:
-        directory: the folder.
-        start, end: tokens that the model expects around a text.
-        pad, unk: its token for padding, and for what it does not know.
-        max_tokens: the longest text, ``start`` and ``end`` included.
-        digest: 16 bytes that change with its weights and its tokeniser.
+        directory: the encoder's folder.
+        start, end: the model's tokens before and after a text.
+        pad, unk: the model's padding token and unknown token.
+        max_tokens: length of the longest text, including ``start`` and ``end``.
+        digest: 16 bytes that identify the weights and the tokeniser.
     """
 
     directory: Path
@@ -53,34 +54,34 @@ class TextEncoder:
 
     @classmethod
     def of(cls, data: DataBin) -> "TextEncoder | None":
-        """That of a data-bin; None where it has a vocabulary of its own.
+        """Return the data-bin's text encoder, or None if it has its own vocabulary.
 
         Raises:
-            ValueError: a file is missing or has another size than it was written with.
+            ValueError: a file is missing or its size differs from the manifest.
         """
         entry = data.manifest.get("text_encoder")
         if entry is None:
             return None
-        directory = data.bundle.directory.parent / FOLDER  # an update of the items leaves it where it is
+        directory = data.bundle.directory.parent / FOLDER  # an update of the items does not move it
         check_sizes(directory, entry, REMEDY)
         tokens = {name: entry[name] for name in ("start", "end", "pad", "unk", "max_tokens")}
         return cls(directory, **tokens, digest=digest(entry["files"]))
 
 
 def digest(files: dict[str, Any]) -> bytes:
-    """16 bytes of the manifest's entries of a text encoder's files."""
+    """Return 16 bytes that identify the weights and the tokeniser, from the manifest's entries of the files."""
     checksums = [files[name]["sha256"] for name in (TOKENIZER, WEIGHTS)]
     return hashlib.sha256(json.dumps(checksums).encode()).digest()[:16]
 
 
 class TokenSymbols:
-    """Texts to symbols of the query dictionary and back.
+    """Converts texts to symbols of the query dictionary and back.
 
-    What a text says is never markup: ``[SEP]`` in a query is its five letters.
+    Texts have no markup: ``[SEP]`` in a query is read as five characters, not as a special token.
 
     Args:
-        tokenizer: the content of ``tokenizer.json``, which neither truncates nor pads.
-        unk: the token that stands for what the tokeniser does not know.
+        tokenizer: the content of ``tokenizer.json``, without truncation and padding.
+        unk: the tokeniser's unknown token.
 
     Raises:
         ValueError: the library ``tokenizers`` is missing.
@@ -101,32 +102,32 @@ class TokenSymbols:
 
     @classmethod
     def load(cls, encoder: TextEncoder) -> "TokenSymbols":
-        """Of a data-bin's text encoder."""
+        """Load the tokeniser of a data-bin's text encoder."""
         return cls((encoder.directory / TOKENIZER).read_text(encoding="utf-8"), encoder.unk)
 
     def __len__(self) -> int:
-        """Symbols of the dictionary, fairseq's four included."""
+        """The number of symbols in the dictionary, including fairseq's four."""
         return len(SPECIALS) + len(self.words)
 
     def tokens(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Tokens of each text, without the model's special tokens."""
+        """Yield the tokens of each text, without the model's special tokens."""
         for begin in range(0, len(texts), BLOCK):
             block = list(texts[begin : begin + BLOCK])
             for encoding in self._tokenizer.encode_batch_fast(block, add_special_tokens=False):
                 yield encoding.ids
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Symbols of each text, without end of sentence; empty where normalisation leaves nothing of it."""
+        """Symbols of each text, without ``</s>``; an empty list if normalisation removes the whole text."""
         first = len(SPECIALS)
         return [[UNK if token == self.unk else first + token for token in text] for text in self.tokens(texts)]
 
     def split(self, text: str) -> list[str]:
-        """A text as words of the dictionary."""
+        """Split a text into words of the dictionary."""
         (tokens,) = self.tokens([text])
         return [SPECIALS[UNK] if token == self.unk else self.words[token] for token in tokens]
 
     def join(self, words: Iterable[str]) -> str:
-        """Words of the dictionary as text; fairseq's special symbols are left out."""
+        """Join words of the dictionary to a text, without fairseq's special symbols."""
         tokens = [self._token_of[word] for word in words if word in self._token_of]
         return self._tokenizer.decode(tokens, skip_special_tokens=False)
 
@@ -135,12 +136,12 @@ class TokenSymbols:
         return {word: token for token, word in enumerate(self.words)}
 
     def dictionary(self) -> str:
-        """The content of ``dict.query.txt``: one ``<word> 1`` a line, fairseq's own four specials left out."""
+        """Return the content of ``dict.query.txt``: a line ``<word> 1`` for each token, without fairseq's specials."""
         return "".join(f"{word} 1\n" for word in self.words)
 
 
 def _word(text: str | None, token: int) -> str:
-    """A token's text where a dictionary can hold it, else ``<token_N>``."""
+    """Return the token's text, or ``<token_N>`` if a dictionary file cannot hold the text."""
     if not text or any(letter.isspace() for letter in text) or text in SPECIALS or ESCAPED.fullmatch(text):
         return f"<token_{token}>"
     return text

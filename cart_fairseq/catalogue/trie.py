@@ -1,8 +1,8 @@
-"""The prefix tree of all valid identifiers, as flat arrays (CART 3.5).
+"""The prefix tree (trie) of all valid identifiers, as flat arrays (CART 3.5).
 
-Sorted identifiers make the nodes of each depth contiguous: the children of a node are a range of the next depth, and a
-leaf is a place in the sorted order. No node is a Python object, a whole batch of beams is looked up at once, and a saved
-tree is used straight from its memory-mapped file.
+The identifiers are sorted. Therefore the children of a node are a contiguous range of the next depth, and a leaf is an
+index into the sorted order. No node is a Python object, look-ups take a whole batch of beams at once, and a saved trie
+is memory-mapped.
 """
 
 import json
@@ -22,16 +22,17 @@ FORMAT = "identifier trie 1"
 
 
 class IdentifierTrie:
-    """A prefix tree over fixed-length identifiers; made by :meth:`build` or :meth:`load`.
+    """A trie of fixed-length identifiers; use :meth:`build` or :meth:`load`.
 
     Attributes:
         length: J, the number of positions.
-        sizes: how many values each position can take.
+        sizes: the number of possible values of each position.
         offsets: the first target-dictionary symbol of each position.
-        values: per depth d, the value of each node of depth d + 1; uint8, int16 or int32.
-        first_child: per depth d, where the children of each node of depth d begin, and the end; int32 or int64.
-        rows: (N,) int32 or int64, leaf -> row of the item.
-        width: per depth d, the most children a node has.
+        values: for each depth d, the value of each node of depth d + 1; uint8, int16 or int32.
+        first_child: for each depth d, the first child of each node of depth d, then the number of nodes of depth d + 1;
+            int32 or int64.
+        rows: (N,) int32 or int64, the item row of each leaf.
+        width: for each depth d, the largest number of children of a node.
     """
 
     def __init__(
@@ -55,19 +56,19 @@ class IdentifierTrie:
     def build(
         cls, values: np.ndarray, sizes: Sequence[int], offsets: Sequence[int], rows: np.ndarray | None = None
     ) -> "IdentifierTrie":
-        """Build the tree of a catalogue.
+        """Build the trie of a catalogue.
 
         Args:
-            values: (N, J) integers, one distinct identifier a row; a memory map does.
-            sizes: how many values each position can take.
+            values: (N, J) integers, one distinct identifier per row; may be memory-mapped.
+            sizes: the number of possible values of each position.
             offsets: the first target-dictionary symbol of each position.
-            rows: (N,) item row of each identifier; 0 … N-1 unless given.
+            rows: (N,) item row of each identifier (default: 0 … N-1).
 
         Raises:
-            ValueError: there is no identifier, two are equal, or a value lies outside its position.
+            ValueError: there is no identifier, two are equal, or a value is out of its position's range.
         """
         if len(values) == 0:
-            raise ValueError("no candidate to search: the candidate set is empty")
+            raise ValueError("no candidate to search: there is no identifier; the catalogue needs at least one item")
         levels = build_levels(values, sizes)
         order = levels.order if rows is None else np.asarray(rows)[levels.order]
         if rows is not None:
@@ -77,7 +78,12 @@ class IdentifierTrie:
         return cls(node_values, first_child, torch.from_numpy(order), sizes, offsets, width)
 
     def save(self, path: str | Path, fingerprint: str) -> None:
-        """Write the tree as one safetensors file, atomically; ``fingerprint`` names the identifiers it belongs to."""
+        """Write the trie as one safetensors file, atomically.
+
+        Args:
+            path: the file.
+            fingerprint: identifies the identifiers that the trie was built from; :meth:`load` compares it.
+        """
         facts = {
             "format": FORMAT,
             "fingerprint": fingerprint,
@@ -90,14 +96,20 @@ class IdentifierTrie:
             tensors[f"values.{depth}"] = self.values[depth]
             tensors[f"first_child.{depth}"] = self.first_child[depth]
         with replacing(path) as new:
-            save_file(tensors, new, metadata={"trie": json.dumps(facts)})  # one entry, as their order is not fixed
+            save_file(
+                tensors, new, metadata={"trie": json.dumps(facts)}
+            )  # one entry: safetensors does not keep their order
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str) -> "IdentifierTrie":
-        """Open a saved tree without reading it: its arrays are memory-mapped.
+        """Open a saved trie; its arrays are memory-mapped.
+
+        Args:
+            path: the file.
+            fingerprint: the one that :meth:`save` was given.
 
         Raises:
-            ValueError: the file is missing, truncated, no trie, or belongs to other identifiers.
+            ValueError: the file is missing, truncated, not a trie, or belongs to other identifiers.
         """
         remedy = "make it again with the step that wrote it"
         try:
@@ -133,15 +145,15 @@ class IdentifierTrie:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, the rows of the leaves included."""
+        """The size of all arrays in bytes."""
         return sum(tensor.nbytes for tensor in (*self.values, *self.first_child, self.rows))
 
     def num_nodes(self, depth: int) -> int:
-        """How many distinct prefixes of ``depth`` values there are."""
+        """Return the number of nodes of ``depth``, which are the distinct prefixes of ``depth`` values."""
         return 1 if depth == 0 else len(self.values[depth - 1])
 
     def to(self, device: torch.device) -> "IdentifierTrie":
-        """Move the arrays to a device, in place; returns the trie."""
+        """Move the arrays to a device, in place, and return the trie."""
         if self.rows.device != device:
             self.rows = self.rows.to(device)
             self.values = [tensor.to(device) for tensor in self.values]
@@ -149,15 +161,16 @@ class IdentifierTrie:
         return self
 
     def children(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The valid continuations of a batch of prefixes.
+        """Look up the valid continuations of a batch of prefixes.
 
         Args:
-            depth: how many values the prefixes have.
+            depth: the length of the prefixes.
             nodes: (R,) int64, nodes of that depth; 0 is the root at depth 0.
 
         Returns:
-            Three tensors (R, W), W the most children any node of this depth has: the child nodes (int64), their
-            symbols in the target dictionary (int64), and whether the child exists (bool); others are in range but void.
+            Three tensors (R, W), where W is the largest number of children of a node of this depth: the child nodes
+            (int64), their symbols in the target dictionary (int64), and whether the child exists (bool). Entries that
+            do not exist hold valid indices without meaning.
         """
         begin, end = self.first_child[depth][nodes].long(), self.first_child[depth][nodes + 1]
         child = begin.unsqueeze(1) + torch.arange(self.width[depth], device=nodes.device)
@@ -166,28 +179,28 @@ class IdentifierTrie:
         return child, self.values[depth][child].long() + self.offsets[depth], exists
 
     def mask(self, depth: int, nodes: Tensor) -> Tensor:
-        """Which values of position ``depth`` may follow: (R, size of the position) bool."""
+        """Mask of the values that may follow each node: (R,) nodes of ``depth`` -> (R, size of the position) bool."""
         _, symbols, exists = self.children(depth, nodes)
-        # the void go to a column of their own, which is dropped
+        # children that do not exist are written to an extra column, which is dropped
         column = torch.where(exists, symbols - self.offsets[depth], self.sizes[depth])
         allowed = torch.zeros(len(nodes), self.sizes[depth] + 1, dtype=torch.bool, device=nodes.device)
         return allowed.scatter_(1, column, True)[:, :-1]
 
     def leaves(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """The range of leaves below each node of ``depth``: where it begins and ends, in the shape of ``nodes``, int64."""
+        """The leaves below each node of ``depth``: begin and exclusive end, each int64 in the shape of ``nodes``."""
         begin, end = nodes, nodes + 1
         for first in self.first_child[depth:]:
             begin, end = first[begin].long(), first[end].long()
         return begin, end
 
     def find(self, values: Tensor) -> Tensor:
-        """The leaf of each identifier: (n, J) integers -> (n,) int64, -1 where the catalogue has none."""
+        """Find the leaf of each identifier: (n, J) integers -> (n,) int64, -1 for one that the catalogue lacks."""
         node = torch.zeros(len(values), dtype=torch.int64, device=values.device)
         known = torch.ones_like(node, dtype=torch.bool)
         for depth, wanted in enumerate(values.unbind(1)):
             low, end = self.first_child[depth][node].long(), self.first_child[depth][node + 1].long()
             high = end
-            for _ in range(self.width[depth].bit_length()):  # children are in the order of their values
+            for _ in range(self.width[depth].bit_length()):  # binary search: children are sorted by value
                 middle = (low + high) // 2
                 below = (low < high) & (self.values[depth][middle.clamp(max=len(self.values[depth]) - 1)] < wanted)
                 low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)

@@ -1,7 +1,7 @@
-"""From an array of identifiers to the flat levels of their prefix tree, in blocks and without a Python object a node.
+"""Builds the flat levels of the trie from an array of identifiers, block by block, with no Python object per node.
 
-Identifiers are packed into one integer each, together with their row where 63 bits hold both, so that a single sort of
-plain integers orders them; levels are then read off neighbouring identifiers, one block after another.
+If 63 bits hold an identifier and its row, both are packed into one integer, so a single integer sort orders them. The
+levels are then computed by comparing neighbouring identifiers.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,10 @@ class Levels(NamedTuple):
     """The sorted identifiers, level by level.
 
     Attributes:
-        values: per depth d, the value of each node of depth d + 1; uint8, int16 or int32.
-        first_child: per depth d, where the children of each node of depth d begin, and the end; int32 or int64.
-        order: (N,) int32 or int64, sorted place -> row of the input.
+        values: for each depth d, the value of each node of depth d + 1; uint8, int16 or int32.
+        first_child: for each depth d, the first child of each node of depth d, then the number of nodes of depth d + 1;
+            int32 or int64.
+        order: (N,) int32 or int64, the input row of each sorted identifier.
     """
 
     values: list[np.ndarray]
@@ -28,14 +29,14 @@ class Levels(NamedTuple):
 
 
 def build_levels(values: np.ndarray, sizes: Sequence[int]) -> Levels:
-    """Sort identifiers and take them apart.
+    """Sort identifiers and build the levels of their trie.
 
     Args:
-        values: (N, J) integers, read in blocks, so a memory map does; one distinct identifier a row.
-        sizes: how many values each position can take.
+        values: (N, J) integers, one distinct identifier per row; read in blocks, so may be memory-mapped.
+        sizes: the number of possible values of each position.
 
     Raises:
-        ValueError: a value lies outside its position, or two identifiers are equal; the message names the rows.
+        ValueError: a value is out of its position's range, or two identifiers are equal; the message names the rows.
     """
     check_values(values, sizes)
     order, columns = sort_rows(values, sizes)
@@ -46,11 +47,11 @@ Columns = Callable[[slice], list[np.ndarray]]
 
 
 def sort_rows(values: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, Columns]:
-    """Sort rows of values that lie inside their positions; equal rows stay in their order.
+    """Sort rows of values that are in range; equal rows keep their order.
 
     Returns:
-        (N,) int32 or int64, sorted place -> row; and a function from a block of sorted places to their values, an array
-        for each position.
+        (N,) int32 or int64, the input row of each sorted row; and a function that maps a slice of the sorted rows to
+        their values, one array per position.
     """
     bits = bits_of(sizes)
     row_bits = max(1, (len(values) - 1).bit_length())
@@ -60,29 +61,33 @@ def sort_rows(values: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, Col
 
 
 def bits_of(sizes: Sequence[int]) -> list[int]:
-    """How many bits the values of each position need, at least one."""
+    """Return the number of bits that the values of each position need, at least one."""
     return [max(1, (size - 1).bit_length()) for size in sizes]
 
 
 def value_dtype(size: int) -> type:
-    """The smallest dtype, of those that torch indexes everywhere, for values below ``size``."""
+    """Return the smallest dtype for values below ``size``, of those that torch can index on every device."""
     return np.uint8 if size <= 1 << 8 else np.int16 if size <= 1 << 15 else np.int32
 
 
 def index_dtype(count: int) -> type:
-    """The smallest dtype for indices up to and including ``count``."""
+    """Return the smallest dtype for indices up to and including ``count``."""
     return np.int32 if count < 1 << 31 else np.int64
 
 
 def blocks(length: int) -> list[slice]:
-    """Slices that cover ``length`` rows."""
+    """Return consecutive slices of at most ``BLOCK`` rows that cover ``length`` rows."""
     return [slice(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
 
 
 def check_values(values: np.ndarray, sizes: Sequence[int]) -> None:
-    """Refuse values that lie outside their position."""
+    """Check shape, dtype and range of identifiers.
+
+    Raises:
+        ValueError: the shape or dtype is wrong, or a value is out of its position's range.
+    """
     if values.ndim != 2 or values.shape[1] != len(sizes):
-        raise ValueError(f"identifiers have shape {values.shape}, expected (items, {len(sizes)})")
+        raise ValueError(f"identifiers have shape {values.shape}, expected (items, {len(sizes)}); build them again")
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"identifiers have dtype {values.dtype}; give integers")
     for block in blocks(len(values)):
@@ -97,7 +102,12 @@ def check_values(values: np.ndarray, sizes: Sequence[int]) -> None:
 
 
 def pack(part: np.ndarray, bits: Sequence[int]) -> np.ndarray:
-    """(n, j) values of so many bits, 63 at most together, as (n,) int64, the first position in the highest bits."""
+    """Pack (n, j) values into (n,) int64, the first position in the highest bits.
+
+    Args:
+        part: (n, j) integers.
+        bits: the number of bits of each position, at most 63 in total.
+    """
     key = np.zeros(len(part), dtype=np.int64)
     for column, width in zip(part.T, bits, strict=True):
         key <<= width
@@ -106,7 +116,7 @@ def pack(part: np.ndarray, bits: Sequence[int]) -> np.ndarray:
 
 
 def _sort_packed(values: np.ndarray, bits: Sequence[int], row_bits: int) -> tuple[np.ndarray, Columns]:
-    """Sort (identifier, row) as one integer; what positions hold is read back from it."""
+    """Sort (identifier, row) packed into one integer, from which the values are unpacked again."""
     packed = np.empty(len(values), dtype=np.int64)
     for block in blocks(len(values)):
         packed[block] = pack(values[block], bits) << row_bits
@@ -125,7 +135,7 @@ def _sort_packed(values: np.ndarray, bits: Sequence[int], row_bits: int) -> tupl
 
 
 def _sort_by_words(values: np.ndarray, bits: Sequence[int]) -> tuple[np.ndarray, Columns]:
-    """Sort identifiers too long for one integer beside their row: by several words, most significant first."""
+    """Sort identifiers that do not fit into one integer with their row: by words of 63 bits, most significant first."""
     groups: list[list[int]] = [[]]
     for position, width in enumerate(bits):
         if sum(bits[p] for p in groups[-1]) + width > WORD_BITS:
@@ -145,11 +155,18 @@ def _sort_by_words(values: np.ndarray, bits: Sequence[int]) -> tuple[np.ndarray,
 
 
 def _levels(columns: Columns, order: np.ndarray, sizes: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Nodes begin where a sorted identifier differs from the one before it, at this position or an earlier one."""
+    """Build the levels: a node begins where a sorted identifier's prefix differs from the previous identifier's.
+
+    Returns:
+        The values and first children of :class:`Levels`.
+
+    Raises:
+        ValueError: two identifiers are equal.
+    """
     length, items = len(sizes), len(order)
     values: list[list[np.ndarray]] = [[] for _ in sizes]
     first_child: list[list[np.ndarray]] = [[] for _ in sizes]
-    found = [0] * length  # nodes so far, per depth - 1
+    found = [0] * length  # number of nodes so far, at index depth - 1
     previous: list[np.ndarray] | None = None
     for block in blocks(items):
         part = columns(block)
@@ -160,7 +177,7 @@ def _levels(columns: Columns, order: np.ndarray, sizes: Sequence[int]) -> tuple[
             begins[1:] |= column[1:] != column[:-1]
             if previous is not None:
                 begins[0] |= column[0] != previous[depth]
-            # a parent's first child is the node that begins where the parent does
+            # a parent's first child begins at the same identifier as the parent
             place = np.cumsum(begins, dtype=np.int64)
             first_child[depth].append((found[depth] + place[parents] - 1).astype(index_dtype(items)))
             parents = np.flatnonzero(begins)

@@ -82,7 +82,7 @@ def items(count):
     ("values", "message"),
     [
         ([[0, 0], [0, 0]], "same identifier"),
-        ([[0, 0], [0, 2]], "<u_2> of 2 values"),
+        ([[0, 0], [0, 2]], "position u: value 2 is not between 0 and 1"),
         ([[0, 0], [-1, 0]], "row 1"),
         ([[0, 0]], r"shape \(1, 2\), expected \(2, 2\)"),
     ],
