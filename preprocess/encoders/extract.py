@@ -119,13 +119,13 @@ def extract_text_embeddings(texts: str | Path, output: str | Path, settings: Emb
     rows_from = rows_made_from(settings, source)
     made_from = rows_from | {"dtype": settings.dtype}
     if out.is_current(made_from):
-        shape = open_array(out.path).shape
+        count, dimension = open_array(out.path).shape
         text = f"{out.path}: up to date with these texts and settings, nothing to do"
-        return ExtractedEmbeddings(out.path, False, *shape, {}, text)
+        return ExtractedEmbeddings(out.path, False, count, dimension, {}, text)
     with out.working(digest(rows_from)) as work:
         encoder = announce(settings, {"text"})
-        count = -(-len(rows) // settings.batch_size)
-        store = RowStore(work, len(rows), encoder.dimension, np.ones(count, dtype=np.uint64), settings.batch_size)
+        batches = -(-len(rows) // settings.batch_size)
+        store = RowStore(work, len(rows), encoder.dimension, np.ones(batches, dtype=np.uint64), settings.batch_size)
         for number in track(store.pending(), "embedding", "batches"):
             places = store.rows_of(number)
             values = encoder.embed_text([rows[row]["text"] for row in places], settings.modality or "image")

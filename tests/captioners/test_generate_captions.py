@@ -47,9 +47,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(
     world: Path,
-    output: Path,
+    output: str | Path,
     *,
-    items: Path | None = None,
+    items: str | Path | None = None,
     captions: Path | None = None,
     embeddings: Path | None = None,
     **settings: Any,
@@ -265,7 +265,8 @@ def test_what_the_command_refuses(world, tmp_path, scripted):
     files = {"items": only, "captions": one, "embeddings": tmp_path / "one.npy"}
     with pytest.raises(ValueError, match=r"that neighbours can caption \(split valid\); give the items their split$"):
         call(world, output, splits=["valid"], captioner="neighbours", **files)
-    for name, value in {"temperature": 0, "top_p": 1.5, "seed": -1, "captions_per_item": 0, "workers": 0}.items():
+    wrong: dict[str, Any] = {"temperature": 0, "top_p": 1.5, "seed": -1, "captions_per_item": 0, "workers": 0}
+    for name, value in wrong.items():
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is {value}"):
             call(world, output, **{name: value})
     with pytest.raises(ValueError, match="--splits has 'dev'"):
