@@ -1,4 +1,4 @@
-"""Activation functions by the names that fairseq gives them."""
+"""Activation functions under fairseq's names."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Multi-head attention to one or several memories, written out (CART 3.4)."""
+"""Multi-head attention to one or several memories (CART 3.4)."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from cart_fairseq.network.dropout import Dropout
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention to one or several memories, written out.
+    """Multi-head scaled dot-product attention to one or several memories.
 
-    Fused kernels are slow to train on 4-token targets; and with time as the first dimension, heads are taken apart
-    without copying.
+    It is written as matrix products because torch's fused kernels train slowly on targets of 4 tokens. Time is the
+    first dimension, so that heads are split without copying.
 
     Args:
-        embed_dim: width of queries and of the result.
-        num_heads: heads; must divide ``embed_dim``.
-        dropout: dropout of the attention weights.
-        memory_dim: width of what is attended to; ``embed_dim`` unless given.
+        embed_dim: width of the queries and of the result.
+        num_heads: number of heads; must divide ``embed_dim``.
+        dropout: dropout probability of the attention weights.
+        memory_dim: width of the memories (default: ``embed_dim``).
 
     Raises:
         ValueError: ``embed_dim`` is not a multiple of ``num_heads``.
@@ -32,30 +32,30 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.scale = 1 / math.sqrt(embed_dim // num_heads)
         self.query = nn.Linear(embed_dim, embed_dim)
-        # a bias of the keys would add the same to all scores of a query and change nothing
+        # without bias: it would add one constant to all scores of a query, which the softmax cancels
         self.key = nn.Linear(memory_dim or embed_dim, embed_dim, bias=False)
         self.value = nn.Linear(memory_dim or embed_dim, embed_dim)
         self.output = nn.Linear(embed_dim, embed_dim)
         self.dropout = Dropout(dropout)
 
     def project(self, memories: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values, each (M, T, B, embed_dim), of M memories (M, T, B, memory_dim)."""
+        """Keys and values of M memories: (M, T, B, memory_dim) -> two tensors (M, T, B, embed_dim)."""
         return self.key(memories), self.value(memories)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None, slots: Tensor | None = None
     ) -> Tensor:
-        """Attend to each memory on its own.
+        """Attend to each memory separately.
 
         Args:
             query: (L, B, embed_dim).
             key, value: (M, T, B, embed_dim), from :meth:`project`.
-            hidden: (B or 1, L or 1, T) boolean, True where a key must not be seen; None where all are.
-            slots: (R,) int64 where the query is (1, R, embed_dim), any number of rows for each column of the memories:
-                row r stands at place ``slots[r]`` of a flattened grid (rows a column, B).
+            hidden: (B or 1, L or 1, T) bool, True for keys that are masked; None masks nothing.
+            slots: (R,) int64, for a query of shape (1, R, embed_dim) with a different number of rows per batch column.
+                Row r has the flat index ``slots[r]`` in a grid of shape (rows per column, B).
 
         Returns:
-            (M, L, B, embed_dim), what the query finds in each of the M memories; (M, 1, R, embed_dim) with slots.
+            (M, L, B, embed_dim), the attention output for each memory; (M, 1, R, embed_dim) with slots.
         """
         memories, length, batch, width = key.shape
         rows = batch * self.num_heads
@@ -75,19 +75,19 @@ class Attention(nn.Module):
         return self.output(contexts)
 
     def attend_once(self, query: Tensor, memories: Sequence[Tensor], hidden: Tensor | None = None) -> Tensor:
-        """Project and attend, where the projected memories are not needed again, as in training.
+        """Project and attend without keeping keys and values, as in training.
 
-        A few queries to long memories need no keys: q · (W m) = (W' q) · m, so each head's query is mapped into the space of
-        the memories instead, once for all of them. Memories stay apart, which keeps tensors small enough for the
-        allocators of CPUs to use again.
+        Since q · (W m) = (Wᵀ q) · m, each head's query can be mapped into the memories' space instead of computing
+        keys; this is done if it takes fewer operations. The memories are then not stacked, because CPU allocators reuse
+        small blocks.
 
         Args:
             query: (L, B, embed_dim).
             memories: M tensors (T, B, memory_dim).
-            hidden: as :meth:`attend` has it.
+            hidden: see :meth:`attend`.
 
         Returns:
-            (M, L, B, embed_dim).
+            (M, L, B, embed_dim), the attention output for each memory.
         """
         length, batch, memory_dim = memories[0].shape
         positions, _, width = query.shape
@@ -106,7 +106,7 @@ class Attention(nn.Module):
         return self.output(torch.stack(found).view(len(memories), positions, batch, width))
 
     def _mix(self, scores: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
-        """Values (T, B, C) in the proportions of scores (B, heads, L, T), before the output map: (L, B heads, C / heads)."""
+        """Softmax of scores (B, heads, L, T), then the weighted sum of values (T, B, C): (L, B heads, C / heads)."""
         if hidden is not None:
             scores = scores.masked_fill(hidden, float("-inf"))
         weights = self.dropout(scores.softmax(-1)).flatten(0, 1)

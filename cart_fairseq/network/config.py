@@ -1,4 +1,4 @@
-"""Sizes and options of the network, as the architecture's flags name them (CART 3.4, appendix C and F)."""
+"""Sizes and options of the network, named after the architecture's flags (CART 3.4, appendix C and F)."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ FUSIONS = ("coarse-fine", "coarse", "fine", "none")
 COARSE_GATINGS = ("sigmoid", "self")
 FINE_SCALINGS = ("none", "sqrt")
 TARGET_POSITIONS = 64
-"""The longest identifier; identifiers are short."""
+"""The length of the longest identifier, in symbols."""
 
 
 @dataclass
@@ -16,10 +16,10 @@ class StackConfig:
     Attributes:
         layers: number of layers, at least 1.
         embed_dim: width C.
-        ffn_embed_dim: width of the feed-forward's hidden layer.
-        attention_heads: heads, which must divide the width.
-        normalize_before: layer norm before each block (pre-norm), else behind it.
-        learned_pos: learned positional embeddings, else sinusoidal ones.
+        ffn_embed_dim: width of the feed-forward network's hidden layer.
+        attention_heads: number of heads; must divide the width.
+        normalize_before: layer norm before each block (pre-norm) if True, after it (post-norm) if False.
+        learned_pos: learned positional embeddings if True, sinusoidal ones if False.
     """
 
     layers: int = 3
@@ -32,16 +32,17 @@ class StackConfig:
 
 @dataclass
 class NetworkConfig:
-    """Everything that decides what the network computes, beside its weights.
+    """All settings of the network.
 
     Attributes:
-        encoder, decoder: sizes of both.
+        encoder, decoder: their sizes.
         dropout, attention_dropout, activation_dropout: probabilities in [0, 1).
         activation_fn: a name of :data:`cart_fairseq.network.activations.ACTIVATIONS`.
         fusion: which encoder states the decoder reads, one of :data:`FUSIONS`.
-        coarse_gating: one of :data:`COARSE_GATINGS`; fine_scaling: one of :data:`FINE_SCALINGS`.
-        share_decoder_input_output_embed: tie the decoder's embeddings to its output projection.
-        max_source_positions: the longest query.
+        coarse_gating: one of :data:`COARSE_GATINGS`.
+        fine_scaling: one of :data:`FINE_SCALINGS`.
+        share_decoder_input_output_embed: use the decoder's embeddings as its output projection.
+        max_source_positions: length of the longest query, in symbols.
     """
 
     encoder: StackConfig = field(default_factory=StackConfig)

@@ -1,4 +1,4 @@
-"""The decoder that writes an identifier: embeddings, CART's layers, output projection (CART 3.4)."""
+"""The identifier decoder: embeddings, CART's decoder layers, output projection (CART 3.4)."""
 
 import math
 from typing import Any
@@ -13,11 +13,11 @@ from cart_fairseq.network.embeddings import position_embedding
 from cart_fairseq.network.fusion import CoarseMemory
 
 IncrementalState = dict[int, Cache]
-"""What each layer keeps between the steps of a search; empty before the first."""
+"""The cache of each layer, by layer number, kept between the steps of a search; empty before the first step."""
 
 
 class CARTDecoder(nn.Module):
-    """The decoder.
+    """The identifier decoder.
 
     Args:
         cfg: sizes and options.
@@ -28,7 +28,7 @@ class CARTDecoder(nn.Module):
 
     def __init__(self, cfg: NetworkConfig, embed_tokens: nn.Embedding):
         super().__init__()
-        self.register_buffer("version", torch.tensor([3.0]))  # checkpoints of fairseq's transformers have it
+        self.register_buffer("version", torch.tensor([3.0]))  # fairseq's transformer checkpoints contain it
         symbols, width = embed_tokens.weight.shape
         assert embed_tokens.padding_idx is not None
         self.embed_scale = math.sqrt(width)
@@ -49,7 +49,10 @@ class CARTDecoder(nn.Module):
         self.coarse_memory = CoarseMemory(cfg.encoder.layers, cfg.encoder.embed_dim) if coarse else None
 
     def memories(self, encoder_out: dict[str, list[Tensor]]) -> list[Tensor]:
-        """What the layers attend to, each (T, B, C): Z and E_1 … E_S as the fusion needs them, else the last state."""
+        """The memories that the layers attend to, each (T, B, C).
+
+        They are Z, E_1 … E_S, or both, depending on the kind of fusion; without fusion, the last encoder state.
+        """
         if self.fusion == "none":
             return encoder_out["encoder_out"]
         states = encoder_out["encoder_states"]
@@ -64,7 +67,7 @@ class CARTDecoder(nn.Module):
         encoder_out: dict[str, list[Tensor]],
         incremental_state: IncrementalState | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Logits (R, L or 1, V) and an empty dictionary of extras; arguments as in :meth:`extract_features`."""
+        """Return logits (R, L or 1, V) and an empty dictionary; for the arguments see :meth:`extract_features`."""
         return self.output_projection(self.extract_features(prev_output_tokens, encoder_out, incremental_state)), {}
 
     def extract_features(
@@ -74,15 +77,15 @@ class CARTDecoder(nn.Module):
         incremental_state: IncrementalState | None = None,
         slots: Tensor | None = None,
     ) -> Tensor:
-        """Features before the output projection.
+        """Compute the features before the output projection.
 
         Args:
-            prev_output_tokens: (R, L) int64; R may be a multiple of the number of queries, whose beams or dropout passes
-                are consecutive rows. With an incremental state only the last position is computed.
-            encoder_out: what the encoder returned for the queries.
-            incremental_state: what the layers keep between steps, changed in place.
-            slots: (R,) int64 with an incremental state, where queries have different numbers of rows: which place of
-                the grid (rows a query, queries) each row takes.
+            prev_output_tokens: (R, L) int64. R may be a multiple of the number of queries; the beams or dropout passes
+                of a query are then consecutive rows. With an incremental state only the last position is computed.
+            encoder_out: the encoder's output for the queries.
+            incremental_state: the layers' caches, changed in place.
+            slots: (R,) int64, with an incremental state if queries have different numbers of rows: the flat index of
+                each row in a grid of shape (rows per query, queries).
 
         Returns:
             (R, L or 1, C) features.
@@ -94,10 +97,10 @@ class CARTDecoder(nn.Module):
             prev_output_tokens = prev_output_tokens[:, -1:]
         x = self.embed_scale * self.embed_tokens(prev_output_tokens) + positions
         x = self.dropout_module(x).transpose(0, 1).contiguous()
-        # the layers keep keys and values themselves from the second step on
+        # from the second step on, the layers' caches hold the keys and values
         memories = [] if incremental_state else self.memories(encoder_out)
         mask = encoder_out["encoder_padding_mask"][0]
-        # looking whether there is any costs a GPU more than masking nothing
+        # on a GPU, mask.any() waits for the device and costs more than masking nothing
         padding = mask if mask.is_cuda or mask.any() else None
         for number, layer in enumerate(self.layers):
             cache = None if incremental_state is None else incremental_state.setdefault(number, {})
@@ -107,19 +110,19 @@ class CARTDecoder(nn.Module):
         return x.transpose(0, 1)
 
     def project(self, features: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
-        """Logits of the symbols from ``begin`` to ``end``: features (R, C) -> (R, end - begin)."""
+        """Logits of the symbols ``begin`` to ``end`` (exclusive): features (R, C) -> (R, end - begin)."""
         return nn.functional.linear(features, self.output_projection.weight[begin:end])
 
     def reorder_beams(self, incremental_state: IncrementalState, new_order: Tensor) -> None:
-        """Let row i continue row ``new_order[i]`` of the same query; the queries' memories stay where they are."""
+        """Let row i continue row ``new_order[i]`` of the same query; keys and values of the memories do not move."""
         for cache in incremental_state.values():
             reorder(cache, PAST, new_order)
 
     def reorder_rows(self, incremental_state: IncrementalState, new_order: Tensor) -> None:
-        """As :meth:`reorder_beams` for a search that keeps one memory a row, as fairseq's own does."""
+        """Let row i continue row ``new_order[i]``, for a search with one memory per row, such as fairseq's own."""
         for cache in incremental_state.values():
             reorder(cache, (*PAST, *MEMORY), new_order)
 
     def max_positions(self) -> int:
-        """The longest identifier, in symbols."""
+        """The length of the longest identifier, in symbols."""
         return TARGET_POSITIONS

@@ -1,7 +1,7 @@
 """A decoder layer of CART: causal self-attention, fusion, feed-forward (CART 3.4, Figure 3).
 
-In incremental decoding a layer keeps tensors in a dictionary of its own, a :data:`Cache`: keys and values of earlier
-positions, which follow the beams, and those of the memories, which stay with their queries.
+In incremental decoding each layer has a :data:`Cache`. It holds the keys and values of earlier positions, which are
+reordered with the beams, and the keys and values of the memories, which are stored once per query.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ PAST, MEMORY = ("past_key", "past_value"), ("memory_key", "memory_value")
 
 
 class SelfAttention(Attention):
-    """Causal self-attention that keeps the keys and values of earlier positions in incremental decoding."""
+    """Causal self-attention that caches the keys and values of earlier positions in incremental decoding."""
 
     def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
-        """Attend from every position to itself and the earlier ones; x and the result are (L, R, embed_dim)."""
+        """Attend from each position to itself and all earlier ones: (L, R, embed_dim) -> (L, R, embed_dim)."""
         key, value = self.project(x.unsqueeze(0))
         if cache is None:
             length = len(x)
@@ -36,9 +36,9 @@ class SelfAttention(Attention):
 
 
 class FusionAttention(Fusion):
-    """Fusion over all encoder states, whose keys and values are computed once per query in incremental decoding.
+    """Fusion that computes the memories' keys and values once per query in incremental decoding.
 
-    The decoder may run several consecutive rows for each query, beams or dropout passes: they share its memory.
+    A query may have several consecutive rows, which are beams or dropout passes. They share the query's memories.
     """
 
     def forward(
@@ -49,10 +49,17 @@ class FusionAttention(Fusion):
         cache: Cache | None,
         slots: Tensor | None = None,
     ) -> Tensor:
-        """Fuse what the rows of ``query`` (L, R, C) find in ``memories``, each (T, B, C), R a multiple of B.
+        """Attend to the memories and fuse the results.
 
-        ``padding`` is (B, T), True where the source is padding, or None. With ``slots``, as
-        :meth:`~cart_fairseq.network.attention.Attention.attend` has them, each query has as many rows as it has slots.
+        Args:
+            query: (L, R, C), with R a multiple of B unless ``slots`` is given.
+            memories: tensors (T, B, C); not read if the cache holds their keys and values.
+            padding: (B, T) bool, True where the source is padding; or None.
+            cache: the layer's cache, changed in place; None outside incremental decoding.
+            slots: see :meth:`~cart_fairseq.network.attention.Attention.attend`.
+
+        Returns:
+            (L, R, C).
         """
         hidden = None if padding is None else padding[:, None, :]
         if cache is None:
@@ -69,12 +76,12 @@ class FusionAttention(Fusion):
 
 
 def reorder(cache: Cache, names: Sequence[str], new_order: Tensor) -> None:
-    """Let row i of the named tensors continue row ``new_order[i]``, in place of what the cache holds."""
+    """Let row i of the named tensors continue row ``new_order[i]``; the cache is changed in place."""
     cache.update({name: cache[name].index_select(2, new_order) for name in names if name in cache})
 
 
 def _group(query: Tensor, batch: int) -> Tensor:
-    """(L, R, C) -> (L R / B, B, C): a query's rows do not see each other, so they can stand as further positions."""
+    """Make a query's rows further positions: (L, R, C) -> (L R / B, B, C). Rows do not attend to each other."""
     length, rows, width = query.shape
     if rows == batch:
         return query
@@ -82,7 +89,7 @@ def _group(query: Tensor, batch: int) -> Tensor:
 
 
 def _ungroup(fused: Tensor, rows: int) -> Tensor:
-    """Undo :func:`_group`: (L R / B, B, C) -> (L, R, C)."""
+    """Reverse :func:`_group`: (L R / B, B, C) -> (L, R, C)."""
     _, batch, width = fused.shape
     if rows == batch:
         return fused
@@ -128,7 +135,7 @@ class CARTDecoderLayer(nn.Module):
         cache: Cache | None = None,
         slots: Tensor | None = None,
     ) -> Tensor:
-        """Run the layer on x (L, R, C) with ``memories``, each (T, B, C); returns (L, R, C)."""
+        """Run the layer: x (L, R, C) -> (L, R, C); for the other arguments see :meth:`FusionAttention.forward`."""
         y = self.self_attn_layer_norm(x) if self.normalize_before else x
         x = x + self.dropout(self.self_attn(y, cache))
         y = self.fusion_layer_norm(x) if self.normalize_before else self.self_attn_layer_norm(x)

@@ -1,7 +1,8 @@
-"""A dense head beside the identifier: query and item as vectors of one space, to rerank what the beam found.
+"""The dense head: maps queries and items to vectors of one space, to rerank the items that the beam search found.
 
-The query's vector comes from the text encoder, the item's from the embeddings in the data-bin. Trained jointly with the
-identifiers by a contrastive loss; in a search, beams are ordered by the weighted sum of both scores. The paper has none.
+The query's vector is computed from the encoder's states, the item's from its embedding in the data-bin. The head is
+trained jointly with the identifiers by a contrastive loss. In a search, items are ranked by the weighted sum of the
+identifier's score and the dense score. The paper has no dense head.
 """
 
 import math
@@ -14,16 +15,16 @@ MAPPED_SHARE = 0.3
 
 
 class Tower(nn.Module):
-    """Vectors of length 1 whose scalar product is the weighted mean of two cosines.
+    """Maps features to unit vectors whose dot product is the weighted mean of two cosines.
 
-    One is of what a linear map finds, which begins by comparing texts as their features do, the other of what a hidden layer
-    finds. Hidden layers alone blur what the features could tell apart.
+    One cosine is of a linear map's output, the other of the output of a network with one hidden layer. The linear map
+    is initialised so that its cosine is that of the text features, because hidden layers alone lose some distinctions.
 
     Args:
-        width: W, of what comes in.
-        text_dim: T, width of the linear map.
-        dim: D, width of the other part, and of half its hidden layer.
-        dropout: of the hidden layer and what comes in.
+        width: W, width of the input.
+        text_dim: T, width of the linear map's output.
+        dim: D, width of the other output; the hidden layer has width 2 D.
+        dropout: dropout probability of the input and the hidden layer of the second part.
     """
 
     def __init__(self, width: int, text_dim: int, dim: int, dropout: float):
@@ -34,10 +35,11 @@ class Tower(nn.Module):
         )
 
     def forward(self, rows: Tensor, share: Tensor) -> Tensor:
-        """(n, W) -> (n, T + D).
+        """Map rows (n, W) to unit vectors (n, T + D).
 
         Args:
-            share: scalar in (0, 1), of the linear map.
+            rows: (n, W) features.
+            share: scalar in (0, 1), the weight of the linear map's cosine.
         """
         rows = F.normalize(rows, dim=1) * math.sqrt(rows.size(1))
         parts = ((self.straight, share), (self.deep, 1 - share))
@@ -45,15 +47,19 @@ class Tower(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """Two towers that end in vectors of length 1 of the same space.
+    """A query tower and an item tower that map to unit vectors of one space.
 
     Args:
         query_dim: width of the encoder's states.
         item_dim: width of the items' features.
-        dim: D, as each tower has it.
-        dropout: of hidden layers and features.
-        weight: what the scores are multiplied with where they are added to others, unless a search says otherwise.
-        text_dim: T, width of the captions' features that the items' begin with, twice; 0 where they do not.
+        dim: D, see :class:`Tower`.
+        dropout: dropout probability, see :class:`Tower`.
+        weight: default weight of the dense score when it is added to the identifier's score.
+        text_dim: T, the width of caption features if item features begin with two parts of that width
+            (:class:`~cart_fairseq.catalogue.dense_items.DenseItems`), else 0.
+
+    Attributes:
+        width: width of the unit vectors: T + D, or 2 D if T is 0.
     """
 
     weight: Tensor
@@ -67,13 +73,17 @@ class DenseHead(nn.Module):
         self.query_tower = Tower(query_dim, straight, dim, dropout)
         self.item_tower = Tower(item_dim, straight, dim, dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
-        """Logarithm of what cosines are multiplied with, the inverse of the temperature."""
+        """Natural logarithm of the factor by which cosines are multiplied (the inverse temperature)."""
         self.share_logit = nn.Parameter(torch.tensor(-2.0))
-        """Where the linear maps' share of the score begins: at an eighth."""
+        """Logit of the linear maps' share of the score; initially the share is about 1/8."""
         self.reset_straight()
 
     def reset_straight(self) -> None:
-        """Linear maps that compare texts as they are: an item's captions, and a third of its embedding mapped to texts."""
+        """Initialise the linear maps so that they compare text features.
+
+        The item's map adds its caption part and ``MAPPED_SHARE`` times its mapped embedding. The query's map is the
+        identity if its input has the same width.
+        """
         if not self.text_dim:
             return
         with torch.no_grad():
@@ -87,27 +97,31 @@ class DenseHead(nn.Module):
                 nn.init.zeros_(tower.straight.bias)
 
     def query(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
-        """(B, T + D), of length 1: the mean of the last encoder states through its tower."""
+        """Unit vectors (B, T + D) of queries, from the mean of their last encoder states."""
         return self.text(mean_state(encoder_out))
 
     def text(self, rows: Tensor) -> Tensor:
-        """(n, query_dim) -> (n, T + D), of length 1."""
+        """Unit vectors of query states: (n, query_dim) -> (n, T + D)."""
         return self.query_tower(rows, self.share_logit.sigmoid())
 
     def item(self, features: Tensor) -> Tensor:
-        """(n, item_dim) features -> (n, T + D), of length 1."""
+        """Unit vectors of item features: (n, item_dim) -> (n, T + D)."""
         return self.item_tower(features.to(self.log_scale), self.share_logit.sigmoid())
 
     def scale(self) -> Tensor:
-        """What cosines are multiplied with, at most 100."""
+        """The factor by which cosines are multiplied, at most 100."""
         return self.log_scale.exp().clamp(max=100.0)
 
     def loss(self, encoder_out: dict[str, list[Tensor]], features: Tensor, items: Tensor) -> Tensor:
         """Symmetric InfoNCE over a batch, summed over its queries (van den Oord et al., 2018; CLIP).
 
         Args:
-            features: (B, item_dim), those of each query's item. Further rows of the encoder, a second dropout pass, do not count.
-            items: (B,) item rows; two queries of one item are not each other's negatives, and those of -1 do not count.
+            encoder_out: the encoder's output. Rows after the first B, which are a second dropout pass, are ignored.
+            features: (B, item_dim), the features of each query's item.
+            items: (B,) int64 item rows; queries of one item are not negatives of each other, and -1 leaves a query out.
+
+        Returns:
+            A scalar in natural-log units.
         """
         taught = items >= 0
         queries = self.query(encoder_out)[: len(items)][taught]
@@ -115,19 +129,22 @@ class DenseHead(nn.Module):
 
 
 def mean_state(encoder_out: dict[str, list[Tensor]]) -> Tensor:
-    """(B, query_dim), the mean of the last encoder states, padding left out."""
+    """Mean of the last encoder states over the positions that are not padding: (B, query_dim)."""
     states, padding = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"][0]
     kept = (~padding).T.unsqueeze(2).to(states)
     return (states * kept).sum(0) / kept.sum(0).clamp(min=1)
 
 
 def info_nce(queries: Tensor, vectors: Tensor, items: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE, summed over a batch: each query among all items, each item among all queries, halved.
+    """Symmetric InfoNCE: half the sum of the cross entropies of query to item and of item to query.
 
     Args:
-        queries, vectors: (B, dim), of length 1; row i of one belongs to row i of the other.
-        items: (B,) item rows; two queries of one item are not each other's negatives.
-        scale: what cosines are multiplied with.
+        queries, vectors: (B, dim) unit vectors; row i of one belongs to row i of the other.
+        items: (B,) int64 item rows; queries of one item are not negatives of each other.
+        scale: scalar by which cosines are multiplied.
+
+    Returns:
+        A scalar, summed over the batch, in natural-log units.
     """
     scores = (queries @ vectors.T).float() * scale.float()
     same = items.unsqueeze(0) == items.unsqueeze(1)

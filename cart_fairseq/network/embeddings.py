@@ -1,4 +1,4 @@
-"""Embeddings of symbols and of positions; positions count from the padding symbol on, as in fairseq."""
+"""Embeddings of symbols and positions; as in fairseq, position numbers start at the padding symbol plus 1."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def symbol_embedding(symbols: int, width: int, pad: int) -> nn.Embedding:
-    """(symbols, width) embeddings, normal with standard deviation width^-0.5; the row of ``pad`` is zero."""
+    """Make (symbols, width) embeddings, normal with standard deviation width^-0.5; the row of ``pad`` is zero."""
     embedding = nn.Embedding(symbols, width, padding_idx=pad)
     nn.init.normal_(embedding.weight, mean=0, std=width**-0.5)
     nn.init.zeros_(embedding.weight[pad])
@@ -15,18 +15,18 @@ def symbol_embedding(symbols: int, width: int, pad: int) -> nn.Embedding:
 
 
 def position_numbers(tokens: Tensor, pad: int) -> Tensor:
-    """(B, T) int64 symbols -> (B, T) int64: ``pad`` + 1, ``pad`` + 2 … for symbols, ``pad`` where there is padding."""
+    """Number the positions of (B, T) int64 symbols: ``pad`` + 1, ``pad`` + 2 …; padding gets ``pad``."""
     there = tokens.ne(pad).long()
     return there.cumsum(1) * there + pad
 
 
 class SinusoidalPositions(nn.Module):
-    """Sines and cosines of positions, as tensor2tensor and fairseq arrange them: all sines first.
+    """Sinusoidal embeddings of positions in the layout of tensor2tensor and fairseq: all sines, then all cosines.
 
-    The table grows where a text is longer, and is no part of the state dict.
+    The table grows for longer texts. It is not part of the state dict.
 
     Args:
-        positions: rows of the table at first.
+        positions: initial number of positions in the table.
         width: C.
         pad: the padding symbol, whose embedding is zero.
     """
@@ -54,11 +54,11 @@ class SinusoidalPositions(nn.Module):
         return self.table
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) int64 symbols -> (B, T, C)."""
+        """Embed the positions of (B, T) int64 symbols: (B, T, C)."""
         return self._upto(self.pad + 1 + tokens.size(1))[position_numbers(tokens, self.pad)].detach()
 
     def last(self, tokens: Tensor) -> Tensor:
-        """The last position alone, of texts without padding: (B, T) -> (1, 1, C)."""
+        """Embed the last position of texts without padding: (B, T) int64 symbols -> (1, 1, C)."""
         return self._upto(self.pad + 1 + tokens.size(1))[self.pad + tokens.size(1)].view(1, 1, -1)
 
 
@@ -66,7 +66,7 @@ class LearnedPositions(nn.Embedding):
     """Learned embeddings of a fixed number of positions.
 
     Args:
-        positions: the most that a text can have.
+        positions: length of the longest text.
         width: C.
         pad: the padding symbol, whose embedding is zero.
     """
@@ -78,14 +78,14 @@ class LearnedPositions(nn.Embedding):
         nn.init.zeros_(self.weight[pad])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) int64 symbols -> (B, T, C)."""
+        """Embed the positions of (B, T) int64 symbols: (B, T, C)."""
         return super().forward(position_numbers(tokens, self.pad))
 
     def last(self, tokens: Tensor) -> Tensor:
-        """The last position alone, of texts without padding: (B, T) -> (1, 1, C)."""
+        """Embed the last position of texts without padding: (B, T) int64 symbols -> (1, 1, C)."""
         return self.weight[self.pad + tokens.size(1)].view(1, 1, -1)
 
 
 def position_embedding(learned: bool, positions: int, width: int, pad: int) -> SinusoidalPositions | LearnedPositions:
-    """Learned or sinusoidal embeddings of positions."""
+    """Make learned or sinusoidal embeddings of positions."""
     return (LearnedPositions if learned else SinusoidalPositions)(positions, width, pad)

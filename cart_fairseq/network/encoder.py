@@ -1,4 +1,4 @@
-"""The query encoder: a transformer whose every layer's output is kept for the fusion (CART 3.4)."""
+"""The query encoder: a transformer that returns the output of every layer, for the fusion (CART 3.4)."""
 
 import math
 
@@ -33,7 +33,7 @@ class CARTEncoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> Tensor:
-        """Run the layer on x (T, B, C); ``hidden`` (B, 1, T) is True where the source is padding."""
+        """Run the layer: (T, B, C) -> (T, B, C); ``hidden`` (B, 1, T) is True where the source is padding, or None."""
         y = self.self_attn_layer_norm(x) if self.normalize_before else x
         x = x + self.dropout(self.self_attn.attend(y, *self.self_attn.project(y.unsqueeze(0)), hidden)[0])
         x = x if self.normalize_before else self.self_attn_layer_norm(x)
@@ -43,7 +43,7 @@ class CARTEncoderLayer(nn.Module):
 
 
 class CARTEncoder(nn.Module):
-    """Embeddings of symbols and positions, then the layers; every layer's output E_1 … E_S is returned.
+    """Embeds symbols and positions, runs the layers, and returns the output of each layer, E_1 … E_S.
 
     Args:
         cfg: sizes and options.
@@ -54,7 +54,7 @@ class CARTEncoder(nn.Module):
 
     def __init__(self, cfg: NetworkConfig, embed_tokens: nn.Embedding):
         super().__init__()
-        self.register_buffer("version", torch.tensor([3.0]))  # checkpoints of fairseq's transformers have it
+        self.register_buffer("version", torch.tensor([3.0]))  # fairseq's transformer checkpoints contain it
         width = embed_tokens.embedding_dim
         assert embed_tokens.padding_idx is not None
         self.padding_idx = embed_tokens.padding_idx
@@ -73,12 +73,12 @@ class CARTEncoder(nn.Module):
 
         Args:
             src_tokens: (B, T) int64, padded on the right.
-            src_lengths: not read; part of what fairseq hands to encoders.
+            src_lengths: not used; fairseq passes it to all encoders.
 
         Returns:
-            ``encoder_out``: the last state (T, B, C); ``encoder_padding_mask``: (B, T) bool, True where the source is
-            padding; ``encoder_states``: the S states, each (T, B, C). Where the encoder normalises before its blocks all
-            of them are layer-normalised, so that the fusion sees them on one scale.
+            ``encoder_out``: the last state, (T, B, C); ``encoder_padding_mask``: (B, T) bool, True where the source is
+            padding; ``encoder_states``: the S states, each (T, B, C). A pre-norm encoder applies its final layer norm
+            to each state, so that the fusion gets all of them on one scale.
         """
         padding = src_tokens.eq(self.padding_idx)
         x = self.embed_scale * self.embed_tokens(src_tokens) + self.embed_positions(src_tokens)
@@ -91,5 +91,5 @@ class CARTEncoder(nn.Module):
         return {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
 
     def max_positions(self) -> int:
-        """The longest query, in symbols."""
+        """The length of the longest query, in symbols."""
         return self.max_source_positions

@@ -1,7 +1,7 @@
-"""Coarse-to-fine feature fusion and the attention it is made of (CART 3.4, Eq. 2-5).
+"""Coarse-to-fine feature fusion (CART 3.4, Eq. 2-5).
 
-The decoder of CART reads every encoder layer, E_1 … E_S, and a coarse summary Z of all of them. Both branches use one
-cross-attention C with shared weights, so the S + 1 memories are attended to in one batch.
+CART's decoder attends to the states of all encoder layers, E_1 … E_S, and to their coarse summary Z. Both branches
+share the weights of one cross-attention C, so one batch of attention serves all S + 1 memories.
 """
 
 import math
@@ -14,7 +14,7 @@ from cart_fairseq.network.attention import Attention
 
 
 class CoarseMemory(nn.Module):
-    """Z = W[E_1, …, E_S] + b: one memory out of all encoder layers (CART Eq. 2)."""
+    """Z = W[E_1, …, E_S] + b, a linear map of all encoder states (CART Eq. 2)."""
 
     def __init__(self, num_states: int, encoder_dim: int):
         super().__init__()
@@ -26,19 +26,25 @@ class CoarseMemory(nn.Module):
 
 
 class Fusion(nn.Module):
-    """What the decoder layer puts where a plain transformer has its cross-attention (CART Eq. 3-5).
+    """Coarse-to-fine fusion, which replaces the decoder layer's cross-attention (CART Eq. 3-5).
 
-    The memories are, in this order and as the kind of fusion needs them: Z, E_1, …, E_S; without fusion the last encoder
-    state alone. With C the cross-attention and sigma the sigmoid:
+    The memories are Z, E_1, …, E_S in this order (``coarse``: Z; ``fine``: E_1, …, E_S; ``none``: the last encoder
+    state). With C the cross-attention and sigma the sigmoid:
 
     - coarse, Eq. 3: G(Y, Z) = sigma(C(Y, Z)) / S; with ``coarse_gating="self"``, C(Y, Z) * sigma(C(Y, Z)) / S;
     - fine, Eq. 4-5: L(Y, E) = sum_i alpha_i * C(Y, E_i), alpha_i = sigma(W_i [Y, C(Y, E_i)] + b_i); with
       ``fine_scaling="sqrt"`` divided by sqrt(S), as in the M² Transformer;
-    - the layer's result is G + L.
+    - the result is G + L, or the branch that ``kind`` names; without fusion it is C(Y, E_S).
 
     Args:
         kind: ``coarse-fine``, ``coarse``, ``fine`` or ``none``.
         num_states: S, the number of encoder layers.
+        embed_dim: width of Y and of the result.
+        encoder_dim: width of the memories.
+        num_heads: heads of C.
+        dropout: dropout probability of the attention weights of C.
+        coarse_gating: ``sigmoid`` or ``self``.
+        fine_scaling: ``none`` or ``sqrt``.
     """
 
     def __init__(
@@ -60,24 +66,24 @@ class Fusion(nn.Module):
         self.fine_scale = 1 / math.sqrt(num_states) if fine_scaling == "sqrt" else 1.0
         self.attention = Attention(embed_dim, num_heads, dropout, memory_dim=encoder_dim)
         if self.fine:
-            # W_i [Y, C_i] is computed as (the Y half) + (the C_i half), the former for all i in one product
+            # W_i [Y, C_i] = (Y half of W_i) Y + (C half of W_i) C_i; the Y halves of all i form one linear map
             self.gate_query = nn.Linear(embed_dim, num_states * embed_dim)
             self.gate_context = nn.Parameter(torch.empty(num_states, embed_dim, embed_dim))
             self.reset_gates()
 
     def reset_gates(self) -> None:
-        """Xavier-uniform for each whole W_i, which maps 2 C to C, and zero biases."""
+        """Initialise each W_i, which maps width 2 C to C, Xavier-uniformly, and the biases with zero."""
         bound = math.sqrt(6 / (3 * self.gate_context.size(-1)))
         nn.init.uniform_(self.gate_query.weight, -bound, bound)
         nn.init.zeros_(self.gate_query.bias)
         nn.init.uniform_(self.gate_context, -bound, bound)
 
     def fuse(self, query: Tensor, context: Tensor) -> Tensor:
-        """Fuse what the query found in every memory.
+        """Compute G + L from the attention outputs.
 
         Args:
             query: Y, (L, B, embed_dim).
-            context: (M, L, B, embed_dim), C(Y, ·) of the M memories as described above.
+            context: (M, L, B, embed_dim), C(Y, ·) for each of the M memories.
 
         Returns:
             (L, B, embed_dim).

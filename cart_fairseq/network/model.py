@@ -1,6 +1,6 @@
-"""The encoder-decoder that writes an item's identifier for a query (CART 3.4, Figure 3), in plain PyTorch.
+"""The encoder-decoder that generates an item's identifier for a query (CART 3.4, Figure 3), in plain PyTorch.
 
-The architecture as fairseq knows it, its flags and its checkpoints, is :mod:`cart_fairseq.models.cart`.
+:mod:`cart_fairseq.models.cart` registers it with fairseq and handles flags and checkpoints.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
 
 
 class CART(nn.Module):
-    """Encoder, decoder and, where there is one, dense head.
+    """Encoder, decoder and optional dense head.
 
     Args:
-        encoder: one trained from scratch, or a pretrained one.
-        decoder: the decoder.
-        fingerprint: bytes of the identifiers, the vocabulary and the text encoder that the model belongs to.
-        dense: the dense head, if there is one.
+        encoder: the query encoder, new or pretrained.
+        decoder: the identifier decoder.
+        fingerprint: bytes that identify the identifiers, the vocabulary and the text encoder of the model.
+        dense: the dense head, or None.
     """
 
     data_fingerprint: Tensor
@@ -41,9 +41,9 @@ class CART(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.dense = dense
-        # as floats, which survive half precision and checkpoint averaging unchanged
+        # as floats, because half precision and checkpoint averaging leave small whole floats unchanged
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
-        # of symbols' scores in searches; cart_fairseq.tune sets it
+        # gamma of the search's ranking; cart_fairseq.tune sets it
         self.register_buffer("level_discount", torch.tensor(1.0))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))
@@ -61,12 +61,18 @@ class CART(nn.Module):
         items: Tensor | None = None,
         item_features: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Logits (R, J, V) and extras; with ``item_features`` (B, D), and a dense head, its loss and the queries' ``mean_state``.
+        """Run encoder and decoder, and compute the dense head's loss if its inputs are given.
 
         Args:
-            src_tokens: (B or more, T) int64; src_lengths: their lengths.
-            prev_output_tokens: (R, J) int64, R a multiple of the number of queries.
-            items: (B,) int64, the queries' items; -1 for a query that teaches the dense head nothing.
+            src_tokens: (B, T) int64, or (2 B, T) if a second dropout pass follows the first.
+            src_lengths: the lengths of the rows of ``src_tokens``.
+            prev_output_tokens: (R, J) int64, R a multiple of the number of rows of ``src_tokens``.
+            items: (B,) int64, the queries' item rows; -1 leaves a query out of the dense head's loss.
+            item_features: (B, D), the features of these items.
+
+        Returns:
+            Logits (R, J, V) and a dictionary of extras. With a dense head, ``items`` and ``item_features``, it has the
+            head's loss (``contrastive``) and the mean encoder states of the queries (``mean_state``, (B, C)).
         """
         encoder_out = self.encoder(src_tokens, src_lengths)
         logits, extra = self.decoder(prev_output_tokens, encoder_out)
@@ -76,22 +82,22 @@ class CART(nn.Module):
         return logits, extra
 
     def max_positions(self) -> tuple[int, int]:
-        """The longest query and the longest identifier, in symbols."""
+        """The lengths of the longest query and the longest identifier, in symbols."""
         return self.encoder.max_positions(), self.decoder.max_positions()
 
 
 def build_encoder(cfg: NetworkConfig, symbols: int, pad: int) -> CARTEncoder:
-    """An encoder with new weights for a query dictionary of so many symbols."""
+    """Make an encoder with new weights for a query dictionary of ``symbols`` symbols."""
     return CARTEncoder(cfg, symbol_embedding(symbols, cfg.encoder.embed_dim, pad))
 
 
 def build_decoder(cfg: NetworkConfig, symbols: int, pad: int) -> CARTDecoder:
-    """A decoder with new weights for an identifier dictionary of so many symbols."""
+    """Make a decoder with new weights for an identifier dictionary of ``symbols`` symbols."""
     return CARTDecoder(cfg, symbol_embedding(symbols, cfg.decoder.embed_dim, pad))
 
 
 def _init_xavier(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases, as CART's appendix C says; padding embeddings are zero."""
+    """Initialise weights Xavier-uniformly and biases with zero (CART appendix C); padding embeddings are zero."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.xavier_uniform_(module.weight)
     if isinstance(module, nn.Linear) and module.bias is not None:

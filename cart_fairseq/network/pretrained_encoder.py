@@ -1,6 +1,7 @@
-"""A pretrained transformer in the place of CART's query encoder; the fusion reads all its layers (CART 3.4).
+"""A pretrained transformer as query encoder; the fusion reads all its layers (CART 3.4).
 
-Its weights come from the data-bin (:mod:`cart_fairseq.loading.transformer`) and then from the checkpoint, which holds them too.
+Training starts from the weights in the data-bin (:mod:`cart_fairseq.loading.transformer`). The checkpoint stores the
+encoder's weights too.
 """
 
 from collections.abc import Sequence
@@ -17,25 +18,25 @@ PAD = 1
 
 
 class PretrainedEncoder(nn.Module):
-    """A transformers encoder that takes fairseq's symbols and returns what :class:`~cart_fairseq.network.encoder.CARTEncoder` does.
+    """An encoder of the library transformers with the interface of :class:`~cart_fairseq.network.encoder.CARTEncoder`.
 
     Args:
-        transformer: the model of transformers, without a pooler.
-        symbols: size of the query dictionary: fairseq's four specials, then the model's tokens.
+        transformer: the transformers model, without a pooler.
+        symbols: size of the query dictionary: fairseq's four special symbols, then the model's tokens.
         specials: the model's tokens for fairseq's ``<s>``, ``<pad>``, ``</s>`` and ``<unk>``.
-        max_tokens: the longest text that the model reads, its start and end token included.
-        digest: bytes that tell the model, as it was before it learned, from other encoders. Kept as an attribute.
-        trained_layers: how many of the upper layers learn: 0 for none, -1 for all and the embeddings. What does not learn
-            stays in evaluation mode, without dropout.
-        cache: GiB of memory for the states of training queries, which a frozen encoder then reads once; on CPUs alone.
+        max_tokens: length of the longest text, including the start and end tokens.
+        digest: bytes that identify the pretrained weights and the tokeniser. Kept as an attribute.
+        trained_layers: number of upper layers to train; 0: none, -1: all layers and the embeddings. Frozen layers stay
+            in evaluation mode, without dropout.
+        cache: GiB of memory in which a frozen encoder keeps the states of training queries; used on CPUs only.
 
     Attributes:
-        layers: S, how many it has.
-        width: C, of its states.
-        frozen: whether nothing of it learns, so that it says the same of a query each time.
+        layers: S, the number of layers.
+        width: C, the width of the states.
+        frozen: whether no layer is trained, so that a query's states never change.
 
     Raises:
-        ValueError: it has fewer layers than are to learn.
+        ValueError: ``trained_layers`` is below -1 or above the number of layers.
     """
 
     token_of: Tensor
@@ -57,7 +58,7 @@ class PretrainedEncoder(nn.Module):
         if not ALL <= trained_layers <= self.layers:
             raise ValueError(
                 f"--train-text-layers is {trained_layers}; the text encoder has {self.layers} layers: give 0 to {self.layers}, "
-                f"or {ALL} for all of it"
+                f"or {ALL} to train all layers and the embeddings"
             )
         self.trained_layers = trained_layers
         self.frozen = trained_layers == 0
@@ -74,7 +75,7 @@ class PretrainedEncoder(nn.Module):
         self.train(self.training)
 
     def _upper_layers(self) -> list[nn.Module]:
-        """The layers that learn, where not everything does."""
+        """The layers to train, or an empty list if none or everything is trained."""
         if self.trained_layers <= 0:
             return []
         stacks = [module for module in self.transformer.modules() if isinstance(module, nn.ModuleList)]
@@ -82,7 +83,7 @@ class PretrainedEncoder(nn.Module):
         return [*stack][-self.trained_layers :]
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
-        """Switch what learns to training or evaluation mode; the rest stays in evaluation mode."""
+        """Switch the trained layers to training or evaluation mode; frozen layers stay in evaluation mode."""
         super().train(mode)
         if self.trained_layers != ALL:
             self.transformer.eval()
@@ -94,11 +95,12 @@ class PretrainedEncoder(nn.Module):
         """Encode queries.
 
         Args:
-            src_tokens: (B, T) int64, each ``t1 … tn </s>``, padded on the right.
+            src_tokens: (B, T) int64, each row ``t1 … tn </s>``, padded on the right.
+            src_lengths: not used; fairseq passes it to all encoders.
 
         Returns:
-            What :class:`~cart_fairseq.network.encoder.CARTEncoder` returns, for T + 1 positions, as the model's start token
-            comes first; the S states, each (T + 1, B, C), are as transformers returns them.
+            The dictionary that :class:`~cart_fairseq.network.encoder.CARTEncoder` returns. It has T + 1 positions,
+            because the model's start token comes first. The S states are (T + 1, B, C) hidden states of transformers.
         """
         padding = src_tokens.eq(self.padding_idx)
         padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
@@ -111,13 +113,13 @@ class PretrainedEncoder(nn.Module):
         return {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
 
     def _read(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
-        """(B, T) of the model's tokens, the first ``lengths`` of each row -> S states, each (T, B, C)."""
+        """Run the transformer: (B, T) int64 tokens and their (B,) lengths -> S states, each (T, B, C)."""
         there = torch.arange(tokens.size(1), device=tokens.device) < lengths.unsqueeze(1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_layers != 0):
             found = self.transformer(input_ids=tokens, attention_mask=there.long(), output_hidden_states=True)
-        states = [*found.hidden_states[1:-1], found.last_hidden_state]  # after a last layer norm, where a model has one
+        states = [*found.hidden_states[1:-1], found.last_hidden_state]  # includes the final layer norm
         return [state.transpose(0, 1).contiguous() for state in states]
 
     def max_positions(self) -> int:
-        """The longest query, ``</s>`` included."""
+        """The length of the longest query, including ``</s>``."""
         return self.max_source_positions

@@ -1,4 +1,4 @@
-"""States of queries that a frozen text encoder has read before: an epoch is the first to pay for it, and the last."""
+"""Caches a frozen encoder's states, so that only the first epoch computes them."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,15 +9,15 @@ GIB = 2**30
 
 
 class StateCache:
-    """Keeps each query's states in half precision, as long as there is room; later queries are read again each time.
+    """Keeps queries' states in half precision until the memory is used up; other states are computed each time.
 
-    What comes out went through half precision whether it was kept or not, so training does not depend on the room there is.
+    All returned states are rounded to half precision, cached or not, so the cache's size does not change training.
 
     Args:
-        room: GiB of memory to use at most.
+        room: the largest amount of memory to use, in GiB.
 
     Attributes:
-        used: bytes taken.
+        used: memory used so far, in bytes.
     """
 
     def __init__(self, room: float):
@@ -32,16 +32,16 @@ class StateCache:
         read: Callable[[Tensor, Tensor], Sequence[Tensor]],
         dtype: torch.dtype,
     ) -> list[Tensor]:
-        """States of a batch; only queries not kept are read.
+        """Return the states of a batch; only those of queries that are not cached are computed.
 
         Args:
-            tokens: (B, T) int64, whose row i has ``lengths[i]`` tokens, then padding.
-            lengths: (B,) int64, up to T.
-            read: (n, T') tokens and their n lengths -> S states, each (T', n, C).
-            dtype: of what is returned.
+            tokens: (B, T) int64; row i has ``lengths[i]`` tokens, then padding.
+            lengths: (B,) int64, each at most T.
+            read: computes states: (n, T') tokens and their (n,) lengths -> S states, each (T', n, C).
+            dtype: the dtype of the result.
 
         Returns:
-            S states, each (T, B, C) of the dtype, zero where there is padding.
+            S states, each (T, B, C) of ``dtype``, zero at padding.
         """
         sizes = lengths.tolist()
         keys = [row[:size].numpy().tobytes() for row, size in zip(tokens, sizes, strict=True)]
