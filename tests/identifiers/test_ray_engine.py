@@ -46,7 +46,7 @@ def cluster(tmp_path):
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
     (tmp_path / "diary").mkdir()
-    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "DIARY": str(tmp_path / "diary")}
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}", "DIARY": str(tmp_path / "diary")}
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": variables})
     yield cluster, nodes
     ray.shutdown()
