@@ -1,7 +1,7 @@
 """The steps as functions, with their settings.
 
-Each command `python -m preprocess.NAME` is a parser and one call of the function of the same name here. A function takes
-files and folders as `str` or `Path`, and settings in a dataclass whose fields are the command's flags. It raises
+Each command `python -m preprocess.NAME` is a parser and one call of the function of the same name here. A function
+takes files and folders as `str` or `Path`, and settings in a dataclass whose fields are the command's flags. It raises
 `ValueError` for bad input, and returns a small object with the figures and a `summary`.
 
     from preprocess.api import DataBinSettings, IdentifierSettings, binarize, build_identifiers

@@ -3,9 +3,9 @@
     --captioner blip | blip2 | image-text-to-text | whisper  [:NAME_OR_PATH]   a pretrained model of that family
     --captioner neighbours --embeddings E.npy                                  borrowed from near training items
 
-From Python: `preprocess.api.generate_captions`. The result is the old captions, as they were, and the new ones, with role
-`index` and the captioner as `source`. For items of other modalities, run the command again on the result with another
-captioner. A run that is killed goes on from OUTPUT.partial/ when the command is repeated, with the same result.
+From Python: `preprocess.api.generate_captions`. The result is the old captions, as they were, and the new ones, with
+role `index` and the captioner as `source`. For items of other modalities, run the command again on the result with
+another captioner. A run that is killed goes on from OUTPUT.partial/ when the command is repeated, with the same result.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Join item embeddings with features of captions: `python -m preprocess.join_captions --help`.
 
-`preprocess.join.build` says what a join is. From Python: `preprocess.api.join_captions`. A run that is killed goes on from
-`JOINED.partial/` when the command is repeated. If JOINED was made from the same inputs and settings, it does nothing.
+`preprocess.join.build` says what a join is. From Python: `preprocess.api.join_captions`. A run that is killed goes on
+from `JOINED.partial/` when the command is repeated. If JOINED was made from the same inputs and settings, it does
+nothing.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Published annotation files become items.jsonl and captions.jsonl: `python -m preprocess.annotations READER --help`.
 
-`python -m preprocess.annotations READER --output FOLDER --media MEDIA ...`; each reader has a module that says where its
-format is published. From Python: `preprocess.api.read_annotations`. What is written: items.jsonl (`item_id`, `modality`,
+`python -m preprocess.annotations READER --output FOLDER --media MEDIA ...`; each reader has a module that says where
+its format is published. From Python: `preprocess.api.read_annotations`. Output: items.jsonl (`item_id`, `modality`,
 `media`, `split`), captions.jsonl (`item_id`, `caption_id`, `text`, `role`: train for items to train on, query for the
-others) and missing.txt (the media that were not found). Counts are printed beside those of the published files and of the
-paper's appendix A.
+others) and missing.txt (the media that were not found). Counts are printed beside those of the published files and of
+the paper's appendix A.
 """
 
 import argparse

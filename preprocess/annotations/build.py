@@ -48,8 +48,8 @@ def read_annotations(
         media: the folder of the media files, at any depth. None: the items are written without media.
 
     Raises:
-        ValueError: there is no such reader, a file is not given, is none of this format or has a bad row; media files are
-            missing that may not be, or are ambiguous.
+        ValueError: there is no such reader, a file is not given, is none of this format or has a bad row; media files
+            are missing that may not be, or are ambiguous.
     """
     output = Path(output)
     reading = read(reader, {name: Path(path) for name, path in files.items()}, settings)

@@ -56,7 +56,7 @@ class Seen:
 
     Args:
         field: what messages call the id.
-        remedy: what they advise.
+        remedy: the advice of messages.
     """
 
     def __init__(self, field: str, remedy: str):

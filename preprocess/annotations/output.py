@@ -51,8 +51,8 @@ def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> Locate
 def write(output: Path, entries: Sequence[Entry], media: Path | None, paths: Mapping[str, str]) -> None:
     """Write items.jsonl and captions.jsonl of a folder.
 
-    Captions are to train on (role `train`) where their item is; the others measure (`query`). A caption's id is its item's
-    with its number, from 0.
+    Captions are to train on (role `train`) where their item is; the others measure (`query`). A caption's id is its
+    item's with its number, from 0.
 
     Args:
         entries: those to write, in order.
@@ -75,14 +75,14 @@ def write(output: Path, entries: Sequence[Entry], media: Path | None, paths: Map
 
 
 def write_missing(output: Path, missing: Sequence[Entry]) -> None:
-    """Write missing.txt of a folder: split, item id and expected file name, tabs between; empty where nothing is missing."""
+    """Write missing.txt: split, item id and expected file name, separated by tabs; empty where nothing is missing."""
     with replacing(output / "missing.txt") as new:
         lines = (f"{entry.split}\t{entry.item_id}\t{entry.files[0]}\n" for entry in missing)
         new.write_text("".join(lines), encoding="utf-8")
 
 
 def count_table(entries: Sequence[Entry], missing: Sequence[Entry], published: Published) -> str:
-    """Items and captions written and items missing per split, beside the items of the published files and of the paper."""
+    """A table by split: items and captions written, items missing, items of the published files and of the paper."""
     items, absent = Counter(entry.split for entry in entries), Counter(entry.split for entry in missing)
     captions: Counter[str] = Counter()
     for entry in entries:

@@ -1,7 +1,7 @@
 """The kinds of file that annotations are published in: csv tables, JSON and lists of names, all UTF-8.
 
-Rows count from 1, as editors do: the row of a csv file is the line that it starts on, its header being row 1; the row of
-an array in a JSON file is the position in it.
+Rows count from 1, as editors do: the row of a csv file is the line that it starts on, its header being row 1; the row
+of an array in a JSON file is the position in it.
 """
 
 import csv

@@ -8,7 +8,7 @@ from preprocess.data.roles import Caption
 
 
 def folded(text: str) -> str:
-    """What of a text counts when captions are compared.
+    """The form of a text in which captions are compared.
 
     >>> folded("A dog, running .") == folded("a  dog running")
     True

@@ -1,4 +1,4 @@
-"""The log of a run of `preprocess.generate_captions`: what is captioned so far, a batch a line.
+"""The log of a run of `preprocess.generate_captions`: the captions so far, a batch a line.
 
 A batch is one line, so that a run that goes on makes the same batches as one that was never stopped.
 """

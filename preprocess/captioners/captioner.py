@@ -1,4 +1,4 @@
-"""What every captioner does, and what it captions."""
+"""The interface of captioners, and the items that they caption."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

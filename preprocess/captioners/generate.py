@@ -1,7 +1,7 @@
 """The step `generate_captions` (CART 3.3, caption enhancement): captions that stand in for the content of items.
 
-The result is the old captions, as they were, and the new ones, with role `index` and the captioner as `source`. A run that
-is killed goes on from `OUTPUT.partial/` when it is repeated, with the same result.
+The result is the old captions, as they were, and the new ones, with role `index` and the captioner as `source`. A run
+that is killed goes on from `OUTPUT.partial/` when it is repeated, with the same result.
 """
 
 import json

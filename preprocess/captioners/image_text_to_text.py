@@ -1,4 +1,4 @@
-"""Any `image-text-to-text` model of `transformers`: told to describe what it sees, it answers.
+"""Any `image-text-to-text` model of `transformers`: it gets a picture and the instruction to describe it.
 
 Models that are talked to (their processor has a chat template) see all frames of a video in one message. The others
 caption single pictures, as BLIP does.
@@ -38,7 +38,7 @@ class ChatCaptioner:
     def __init__(self, model: Any, processor: Any, settings: CaptionerSettings):
         self.model = model
         self.processor = processor
-        self.processor.tokenizer.padding_side = "left"  # what is generated follows the last token
+        self.processor.tokenizer.padding_side = "left"  # generation goes on from the last token
         self.settings = settings
 
     def load(self, target: Target) -> "list[Image]":

@@ -2,7 +2,7 @@
 
 Devlin et al., 2015 (Exploring Nearest Neighbor Approaches for Image Captioning): of the captions of an item's nearest
 training items, take those that are most similar, on average, to the captions of the other ones (the consensus). Their
-similarity is BLEU or CIDEr; here it is what is at the heart of CIDEr, the cosine of TF-IDF vectors, over words and
+similarity is BLEU or CIDEr; here it is the core of CIDEr, the cosine of TF-IDF vectors, over words and
 pairs of words (`sklearn.feature_extraction.text.TfidfVectorizer`), and the average is over all others.
 """
 
@@ -22,8 +22,8 @@ from preprocess.data.roles import Caption
 class NeighbourCaptioner:
     """Ranks the captions of an item's neighbours by consensus.
 
-    Only captions of role `train` are ever seen, those of training items and items without a split; an item never borrows
-    its own. The embeddings of training items stay in memory, as float32.
+    Only captions of role `train` are ever seen, those of training items and items without a split; an item never
+    borrows its own. The embeddings of training items stay in memory, as float32.
 
     Args:
         embeddings: (N, D), rows = items.
@@ -61,7 +61,7 @@ class NeighbourCaptioner:
         """Nothing: the embeddings are there."""
 
     def caption(self, targets: Sequence[Target], loaded: Sequence[None]) -> list[list[str]]:
-        """All captions of each item's neighbours, by consensus; the nearer neighbour's, then the earlier, first in ties."""
+        """All captions of each item's neighbours, by consensus; of equal ones the nearer neighbour's, then the earlier."""
         rows = np.array([target.row for target in targets])
         nearest = self.search.kneighbors(unit(self.embeddings[rows]), return_distance=False)
         return [self._agree(near[self.lenders[near] != row]) for row, near in zip(rows, nearest, strict=True)]

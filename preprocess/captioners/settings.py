@@ -16,7 +16,7 @@ class CaptionerSettings:
     """How many captions a captioner writes for an item, and how a model draws them.
 
     Attributes:
-        captions_per_item: at most so many.
+        captions_per_item: most new captions of an item.
         temperature: divides the logits before the softmax.
         top_p: mass of the nucleus that tokens are drawn from (Holtzman et al., 2020); 0.9, as BLIP draws its captions.
         seed: of the draws.

@@ -33,7 +33,7 @@ class SoundCaptioner:
         extractor: its feature extractor.
         tokenizer: its tokenizer.
         settings: `prompt` is what the decoder begins with, after the marks for English and no time stamps; where it is
-            empty, the checkpoint's own generation settings say what it begins with.
+            empty, the checkpoint's own generation settings decide.
     """
 
     modalities = frozenset({"audio"})

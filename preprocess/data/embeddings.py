@@ -23,7 +23,7 @@ BLOCK_BYTES = 64 << 20
 
 
 class ShardedRows:
-    """Row-wise concatenation of memory-mapped arrays or tables of equal width and dtype; nothing is copied until indexed.
+    """Row-wise concatenation of memory-mapped arrays or tables of one width and dtype; copied only when indexed.
 
     Supports what the pipeline needs of a (N, D) array: `shape`, `dtype`, `len`, indexing by an integer, a slice or an
     array of rows, and `numpy.asarray`.
@@ -173,7 +173,7 @@ def check_embeddings(embeddings: Embeddings, path: str | Path) -> str:
 
     Args:
         embeddings: of `open_embeddings`.
-        path: what they were opened from; errors name the shard.
+        path: the file or folder that was opened; errors name the shard.
 
     Returns:
         SHA-256 over shape, dtype and values, the same whether they lie in one file, in shards or in a table.

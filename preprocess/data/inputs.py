@@ -53,7 +53,7 @@ def check_item(where: str, item: dict[str, Any]) -> str:
 
 
 def duplicate_id(path: str | Path, number: int, item_id: str, first: int) -> ValueError:
-    """What two items of one name are told."""
+    """The error for two items with one id."""
     return ValueError(f"{path}, row {number}: item_id {item_id!r} is already that of row {first}; make ids unique")
 
 

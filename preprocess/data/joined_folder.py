@@ -1,4 +1,4 @@
-"""The folder that `preprocess.join_captions` writes: rows of items and captions, and the fitted parts that made them."""
+"""The folder that `join_captions` writes: rows of items and captions, and the fitted parts that made them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +74,7 @@ def read_parts(folder: Path, record: dict[str, Any]) -> SavedParts:
 
 
 def identifier_rows(given: Path) -> Path:
-    """The embeddings to build identifiers from: a join's aligned rows or else its joined rows, any other path unchanged."""
+    """The embeddings to build identifiers from: a join's aligned rows, else its joined rows; other paths unchanged."""
     if not (given / RECORD).is_file():
         return given
     return given / (ALIGNED if ALIGNED in read_record(given)["files"] else ITEMS)

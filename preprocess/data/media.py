@@ -26,8 +26,8 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a `ValueError` that names the file.
 
     Args:
-        path: what is read.
-        kind: what it should be, for the message: image, audio or video.
+        path: the file.
+        kind: image, audio or video, for the message.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such {kind} file; check the item's media path, which is relative to its list")
@@ -47,7 +47,7 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
 
 
 def damaged(path: str | Path, kind: str, error: Exception) -> ValueError:
-    """What a file that its library cannot read is told."""
+    """The error for a file that its library cannot read."""
     found = " ".join(str(error).split()) or type(error).__name__
     return ValueError(f"{path}: not a readable {kind} file ({found}); replace the file or leave the item out")
 

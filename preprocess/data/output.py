@@ -65,7 +65,7 @@ class Output:
 
     Args:
         path: the folder or file to make.
-        kind: what it is.
+        kind: the kind of output that the step makes.
 
     Attributes:
         work: `OUTPUT.partial/`, the working folder.
@@ -120,7 +120,7 @@ class Output:
     def is_current(self, made_from: Any) -> bool:
         """Whether the output is complete, undamaged and made from these inputs and settings.
 
-        If it is, what a killed run left beside it is removed. If it is damaged, a line on stderr says so.
+        If it is current, leftovers of killed runs are removed. If it is damaged, a line on stderr says so.
 
         Raises:
             ValueError: see `refuse_foreign`; or another run is at work on a current output.
@@ -148,7 +148,7 @@ class Output:
         It is removed when the block ends without an error, and kept for the next run otherwise.
 
         Args:
-            key: stands for everything that what is kept in the folder depends on.
+            key: a checksum of all inputs and settings that the files in the folder depend on.
 
         Raises:
             ValueError: another run has the folder.
@@ -165,11 +165,11 @@ class Output:
             remove(self.work)
 
     def replacing(self) -> AbstractContextManager[Path]:
-        """A new folder, or the name of a new file, which takes the output's place when the block ends without an error."""
+        """A new folder, or the name of a new file, that replaces the output when the block ends without an error."""
         return files.replacing(self.path, directory=self.kind.folder)
 
     def remove_leftovers(self) -> None:
-        """Remove what a run that was killed left beside the output."""
+        """Remove the working folder and the scratch folders of runs that were killed."""
         if self.work.is_dir():
             with self._locked():
                 remove(self.work)
@@ -200,7 +200,7 @@ def damaged(checksums: Mapping[Path, str]) -> Path | None:
 
 
 def empty(work: Path) -> None:
-    """Remove what is in a working folder, the key first, so that no later run goes on from half of it."""
+    """Remove the files of a working folder, the key first, so that no later run goes on from half of them."""
     (work / KEY).unlink(missing_ok=True)
     for leftover in work.iterdir():
         if leftover.name != LOCK:

@@ -103,8 +103,8 @@ def assign(captions: Sequence[Caption], index_captions: str) -> dict[str, list[C
     """Sort captions into the subsets train, valid and test, in file order; a subset may be empty.
 
     Args:
-        index_captions: which ``index`` captions of valid and test items are trained on: ``include`` all, ``exclude`` all,
-            or ``borrowed``, those that training items lent, which say nothing that the embeddings do not.
+        index_captions: which ``index`` captions of valid and test items are trained on: ``include`` all, ``exclude``
+            all, or ``borrowed``, those that training items lent, which say nothing that the embeddings do not.
     """
     subsets: dict[str, list[Caption]] = {name: [] for name in SUBSETS}
     for caption in captions:

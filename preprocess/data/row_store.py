@@ -47,7 +47,7 @@ class RowStore:
         return np.flatnonzero(self._done != self.stamps).tolist()
 
     def keep(self, number: int, rows: Sequence[int], values: NDArray[np.float32], problems: dict[int, str]) -> None:
-        """Store a batch: (n, D) values of those of its rows that have some, and what is wrong with the others."""
+        """Store a batch: (n, D) values of its rows, and the problems of rows that have no values."""
         if len(rows):
             self.values[np.asarray(rows)] = values
             self.values.flush()

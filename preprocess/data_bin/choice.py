@@ -12,7 +12,7 @@ from preprocess.data_bin.vocabulary import SENTENCEPIECE, QueryVocabulary, Vocab
 
 
 class VocabularyChoice:
-    """What the user asked for.
+    """The query vocabulary that the arguments ask for.
 
     Args:
         other: a data-bin whose vocabulary, with its text encoder where it has one, is used.
@@ -30,7 +30,7 @@ class VocabularyChoice:
         self.text_encoder = str(text_encoder) if text_encoder else None
 
     def inputs(self) -> dict[str, Any]:
-        """What the manifest says of it, so that a second run knows whether anything changed."""
+        """Checksums for the manifest, by which a second run sees whether the vocabulary changed."""
         if self.carried:
             return {"vocabulary": self.carried.digest.hex()}
         if self.other:

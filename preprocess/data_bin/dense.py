@@ -40,7 +40,7 @@ def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], ind
         index_captions: `include` or `exclude`, which the join must have done alike.
 
     Raises:
-        ValueError: they are not what they should be, not as many as there are items, or joined with other captions.
+        ValueError: the embeddings are damaged, differ in number from the items, or were joined with other captions.
     """
     record = joined_folder.read_record(source) if (source / joined_folder.RECORD).is_file() else None
     path = joined_folder.dense_rows(source)
@@ -61,7 +61,7 @@ def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], ind
             f"{source}: was joined with other captions; join it with these, or with those that these begin with"
         )
     joined_index = record["settings"]["index_captions"]
-    needed = "include" if index_captions == "include" else "exclude"  # what is borrowed says nothing of an item
+    needed = "include" if index_captions == "include" else "exclude"  # borrowed captions do not describe the item
     if joined_index != needed:
         raise ValueError(
             f"{source}: was joined with --index-captions {joined_index}; with {index_captions} here, {needed} is needed there"

@@ -1,6 +1,8 @@
-"""A pretrained text encoder of transformers and its vocabulary, for a data-bin to hold (:mod:`cart_fairseq.catalogue.text_encoder`).
+"""A pretrained text encoder of transformers and its vocabulary, as parts of a data-bin.
 
-The library is imported when it is asked for.
+`cart_fairseq.catalogue.text_encoder` reads them.
+
+transformers is imported when it is asked for.
 """
 
 import hashlib
@@ -44,8 +46,8 @@ class PretrainedVocabulary:
         """Of a model on the hub, or of a folder that ``save_pretrained`` wrote.
 
         Raises:
-            ValueError: it cannot be loaded, is no text encoder, or expects other things around a text than one token before
-                it and one after it; or the library transformers is missing.
+            ValueError: it cannot be loaded, is no text encoder, or expects other things around a text than one token
+                before it and one after it; or the library transformers is missing.
         """
         try:
             model = without_pooler(load_model(name, optional=("pooler",))[0]).float().eval()
@@ -116,7 +118,7 @@ class PretrainedVocabulary:
 
 
 def identity(name: str) -> str:
-    """What tells an encoder from another before it is loaded: a checksum of its folder's files, or its name on the hub."""
+    """The identity of an encoder before it is loaded: a checksum of its folder's files, or its name on the hub."""
     if not Path(name).is_dir():
         return name
     files = {path.name: sha256(path) for path in sorted(Path(name).iterdir()) if path.is_file()}
@@ -147,7 +149,7 @@ def _tokenizer_file(tokenizer: Any) -> str:
 
 
 def _check_model(name: str, model: Any, symbols: TokenSymbols) -> None:
-    """Refuse what is no encoder of texts, or not this tokeniser's."""
+    """Refuse a model that is no encoder of texts, or does not belong to this tokeniser."""
     config = model.config
     sizes = [getattr(config, key, None) for key in ("num_hidden_layers", "hidden_size", "vocab_size")]
     decodes = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)

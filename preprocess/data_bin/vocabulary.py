@@ -1,8 +1,8 @@
 """The query vocabulary: a sentencepiece model trained on the training captions, and fairseq's dictionary for it.
 
 Sentencepiece numbers its pieces as fairseq numbers its symbols (``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3), so a
-piece's id is its index in ``dict.query.txt``: the dictionary is written in sentencepiece's order, without padding words.
-Text is normalised by ``nmt_nfkc_cf`` (Unicode NFKC and case folding): upper and lower case make no difference.
+piece's id is its index in ``dict.query.txt``: the dictionary is written in sentencepiece's order, without padding
+words. Text is normalised by ``nmt_nfkc_cf`` (Unicode NFKC and case folding): upper and lower case make no difference.
 """
 
 import io
@@ -108,7 +108,7 @@ class QueryVocabulary:
         return "".join(f"{piece} 1\n" for piece in pieces)
 
     def write(self, directory: Path) -> dict[str, Any]:
-        """Write ``sentencepiece.model`` and ``dict.query.txt``; the manifest says no more of them than of other files."""
+        """Write ``sentencepiece.model`` and ``dict.query.txt``; the manifest needs no entry of its own for them."""
         (directory / SENTENCEPIECE).write_bytes(self.model)
         (directory / DICTIONARY).write_text(self.dictionary(), encoding="utf-8", newline="\n")
         return {}

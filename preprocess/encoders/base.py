@@ -1,4 +1,4 @@
-"""What all encoders share: media become tensors in any process, tensors become rows of length 1 on one device.
+"""The common part of all encoders: media become tensors in any process, tensors become rows of length 1 on one device.
 
 A `Reader` decodes and prepares, knows no model and can be sent to worker processes; an `Encoder` holds the model.
 """
@@ -111,7 +111,7 @@ class Batch(NamedTuple):
 
 
 def collate(samples: Sequence[tuple[int, str, Tensors]]) -> list[Batch]:
-    """Put (place, modality, inputs) together that fit: of one modality, and of one size unless a mask allows padding."""
+    """Batches of (place, modality, inputs): of one modality each, and of one size unless a mask allows padding."""
     groups: dict[tuple, list[tuple[int, Tensors]]] = {}
     for place, modality, inputs in samples:
         padded = any(mask in inputs for mask in MASKS)
@@ -134,7 +134,7 @@ class Encoder(ABC):
 
     Attributes:
         reader: prepares media; None for encoders of text.
-        modalities: what it takes, of image, audio, video and text.
+        modalities: those that the encoder takes, of image, audio, video and text.
         dimension: D, width of its rows.
     """
 
@@ -202,7 +202,7 @@ class Encoder(ABC):
         """Embed texts.
 
         Args:
-            texts: any language and length that the model was trained on; what is too long is cut.
+            texts: any language and length that the model was trained on; longer texts are cut.
             searched: modality of the media they are to find, for encoders with a text tower for each (pe-av).
 
         Returns:

@@ -1,7 +1,7 @@
 """The step `extract_embeddings`: media, or texts, through a frozen encoder, one row of length 1 each.
 
-Worker processes read the media. What is written is what `build_identifiers` and `examples/own_data` take. A run that is
-killed goes on from `OUTPUT.partial/` when it is repeated.
+Worker processes read the media. `build_identifiers` and `examples/own_data` take the files that are written. A run that
+is killed goes on from `OUTPUT.partial/` when it is repeated.
 """
 
 import hashlib
@@ -59,8 +59,8 @@ def extract_embeddings(
         captions: `captions.jsonl` of the items. Those of items that have a row are written too.
 
     Raises:
-        ValueError: an input is wrong; media cannot be read and `on_error` is `fail`, or none can be; the encoder cannot be
-            loaded or does not take such media; `output` holds something else, or another run is writing it.
+        ValueError: an input is wrong; media cannot be read and `on_error` is `fail`, or none can be; the encoder cannot
+            be loaded or does not take such media; `output` holds something else, or another run is writing it.
     """
     source, out = Path(items), Output(output, written.MEDIA_ROWS)
     rows = read_items(source)
@@ -104,8 +104,8 @@ def extract_text_embeddings(texts: str | Path, output: str | Path, settings: Emb
         settings: `modality` is that of the media that the texts are to find (image if None).
 
     Raises:
-        ValueError: a text is missing or empty; the encoder cannot be loaded or takes no texts; `output` has another name,
-            was not written by this step, or is being written by another run.
+        ValueError: a text is missing or empty; the encoder cannot be loaded or takes no texts; `output` has another
+            name, was not written by this step, or is being written by another run.
     """
     source, out = Path(texts), Output(output, written.TEXT_ROWS)
     if out.path.suffix != ".npy":

@@ -1,6 +1,7 @@
 """Encoders by name: `load_encoder("clip:openai/clip-vit-base-patch32")`.
 
-A family is a module of `preprocess.encoders.families`; it is imported, with the libraries it needs, when it is asked for.
+A family is a module of `preprocess.encoders.families`; it is imported, with the libraries it needs, when it is asked
+for.
 """
 
 import importlib
@@ -43,7 +44,7 @@ def load_encoder(spec: str, device: str = "auto", precision: str = "float32", fr
 
 
 def resolve_device(device: str) -> str:
-    """`auto` as cuda where there is one, else cpu; refuses devices this machine has not."""
+    """`auto` as cuda where there is one, else cpu; other devices as they are, if this machine has them."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -56,7 +57,7 @@ def resolve_device(device: str) -> str:
 
 
 def weights_stamp(spec: str) -> str | None:
-    """What a local model is made of, so that a folder with new weights counts as another encoder; None for the hub."""
+    """A checksum of a local model's file sizes and times, so that new weights count as another encoder; else None."""
     name = spec.partition(":")[2].removeprefix("local-dir:")
     for path in (Path(part) for part in (name, name.partition("@")[2]) if part):
         if path.exists():

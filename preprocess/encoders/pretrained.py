@@ -1,6 +1,6 @@
 """Models and processors of `transformers` from a folder or the hub, with errors that say what to do.
 
-Without a network set HF_HUB_OFFLINE=1 (what was downloaded before is taken from the cache) or give a folder.
+Without a network set HF_HUB_OFFLINE=1, to use the cache of earlier downloads, or give a folder.
 """
 
 from collections.abc import Callable

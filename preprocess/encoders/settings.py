@@ -1,4 +1,4 @@
-"""Settings of `extract_embeddings`, with the default of every flag of its command. Imports the standard library only."""
+"""Settings of `extract_embeddings`, with the default of every flag of its command. Standard library only."""
 
 import os
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Items where captions find them: joined rows turned by a dual tower, for identifiers that queries can name.
 
-What a joined row says most about need not be what queries ask for. Two towers, of captions and of items, are trained to
-meet (symmetric InfoNCE), each item seen with another caption of its own than the one that asks for it. Identifiers are
-then built from the item tower's vectors. The paper has no such step.
+The largest differences between joined rows need not be what queries ask for. Two towers, of captions and of items, are
+trained to meet (symmetric InfoNCE), each item seen with another caption of its own than the one that asks for it.
+Identifiers are then built from the item tower's vectors. The paper has no such step.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cart_fairseq.progress import track
 from cart_fairseq.training.companions import Companions
 
 EPOCHS, UPDATES, BATCH, DROPOUT = 10, 400, 512, 0.25
-"""Few captions are gone through more often than that, for so many updates."""
+"""Training lasts EPOCHS epochs, and longer with few captions: at least UPDATES updates."""
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 PREFIX = "aligned."
 
@@ -45,7 +45,7 @@ class TowerPairs:
         return 2 * self.mapped.shape[1] + (0 if self.kept is None else self.kept.shape[1])
 
     def items(self, pairs: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
-        """(n,) pairs, each with a companion or -1 -> (n, W) float32: rows joined with one caption, where there is one."""
+        """(n,) pairs, each with a companion or -1 -> (n, W) float32: rows joined with one caption, if there is one."""
         rows = self.owners[pairs]
         mapped = self.mapped[rows]
         said = mapped
@@ -56,7 +56,7 @@ class TowerPairs:
 
 
 class Alignment:
-    """The towers. Called, that of the items: joined rows (n, W), as those they learnt from, -> (n, T + A) float32 of length 1.
+    """The two towers. A call applies the item tower: joined rows (n, W) -> (n, T + A) float32 of length 1.
 
     Attributes:
         width: T + A.

@@ -1,23 +1,23 @@
 """The step `join_captions`: item embeddings joined with features of the captions that may be trained on.
 
-Identifiers built from weak embeddings carry little that a query could name. A joined row has two parts in one space, that
-of text features: the embedding mapped there by ridge regression, and the mean of the item's captions. Identifiers and
-dense scores are made from it. `keep_embedding` adds the embedding itself, each dimension standardised. It helps little
-where captions describe every item, and much where there are embeddings only, because a linear map loses part of them.
-`align` writes aligned rows as well (`preprocess.join.alignment`), for identifiers alone.
+Identifiers built from weak embeddings carry little that a query could name. A joined row has two parts in one space,
+that of text features: the embedding mapped there by ridge regression, and the mean of the item's captions. Identifiers
+and dense scores are made from it. `keep_embedding` adds the embedding itself, each dimension standardised. It helps
+little where captions describe every item, and much where there are embeddings only, because a linear map loses part of
+them. `align` writes aligned rows as well (`preprocess.join.alignment`), for identifiers alone.
 
 Text features are latent semantic analysis, fitted on the captions, or a sentence encoder's. An item's features are the
-mean of its captions' at length 1, less the mean over all items that have captions, at length 1 again. The regression goes
-from whitened principal components of the embeddings to them, and is fitted on training items; its centred predictions
-have length 1. An item without captions has the mapped embedding in both parts: zeros would gather such items in clusters
-of their own.
+mean of its captions' at length 1, less the mean over all items that have captions, at length 1 again. The regression
+goes from whitened principal components of the embeddings to them, and is fitted on training items; its centred
+predictions have length 1. An item without captions has the mapped embedding in both parts: zeros would gather such
+items in clusters of their own.
 
-Only captions that may be trained on (`preprocess.data.roles`) have any influence: no `query` captions, no index captions
-of valid and test items with `index_captions="exclude"`, and none that `binarize` with the same `seed` and `valid_size`
-holds out where there are no valid queries.
+Only captions that may be trained on (`preprocess.data.roles`) have any influence: no `query` captions, no index
+captions of valid and test items with `index_captions="exclude"`, and none that `binarize` with the same `seed` and
+`valid_size` holds out where there are no valid queries.
 
-The folder receives `embeddings.npy`, (N, 2T) float16, or (N, 2T + D); `captions.npy`, (C, T) float16, a row for each line
-of captions.jsonl, centred like the items' and zero where a caption may not be used; `aligned.npy` with `align`;
+The folder receives `embeddings.npy`, (N, 2T) float16, or (N, 2T + D); `captions.npy`, (C, T) float16, a row for each
+line of captions.jsonl, centred like the items' and zero where a caption may not be used; `aligned.npy` with `align`;
 `join.json`; `join.safetensors` and, for lsa, `vocabulary.json`: the fitted parts, which `like` applies to other items.
 """
 
@@ -82,7 +82,7 @@ class JoinedCaptions:
 
 @dataclass(frozen=True)
 class Source:
-    """What is joined.
+    """The inputs of a join.
 
     Attributes:
         embeddings_path, captions_path: where the inputs lie, for messages.
@@ -117,13 +117,15 @@ def join_captions(
         embeddings: (N, D) float16 or float32: a `.npy`, Parquet or Arrow file, or a folder of shards of one kind.
         items: `items.jsonl`, whose line i describes embedding row i.
         captions: `captions.jsonl`.
-        output: the folder to make. Only an earlier join or an empty folder is replaced. If it was made from the same inputs
-            and settings, nothing is done.
-        settings: with `like`, all but `index_captions`, `block_rows`, `device` and `embedding_column` stay at their defaults.
+        output: the folder to make. Only an earlier join or an empty folder is replaced. If it was made from the same
+            inputs and settings, nothing is done.
+        settings: with `like`, all but `index_captions`, `block_rows`, `device` and `embedding_column` stay at their
+            defaults.
         like: an earlier join, whose fitted parts and settings are applied to these items and captions.
 
     Raises:
-        ValueError: an input is wrong, or too little to fit on; `output` holds something else, or another run is writing it.
+        ValueError: an input is wrong, or too little to fit on; `output` holds something else, or another run is writing
+            it.
     """
     out = Output(output, JOIN)
     out.refuse_foreign()

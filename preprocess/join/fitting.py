@@ -19,7 +19,7 @@ from preprocess.join.text_features import EncoderFeatures, LsaFeatures
 from preprocess.join.text_space import ItemTexts, TextMap, centred
 
 COMPONENTS = 256
-"""Principal components of the embeddings, where there are so many."""
+"""Most principal components of the embeddings, unless the settings say otherwise."""
 Features = LsaFeatures | EncoderFeatures
 
 
@@ -65,7 +65,7 @@ def drawn(rows: NDArray[np.int64], settings: JoinSettings) -> NDArray[np.int64]:
 
 
 def fit_features(texts: Sequence[str], settings: JoinSettings, source: Path) -> Features:
-    """Text features: lsa fitted on a sample of the texts of the file `source`, or the encoder, which needs no fitting."""
+    """Text features: lsa fitted on a sample of the texts of `source`, or the encoder, which needs no fitting."""
     if settings.encoder:
         return EncoderFeatures(settings.encoder, settings.device)
     sample = [texts[i] for i in drawn(np.arange(len(texts)), settings)]

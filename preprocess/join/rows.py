@@ -15,7 +15,7 @@ from preprocess.join.text_space import ItemTexts, centred
 
 
 def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.ndarray:
-    """(U, T) float32 features of captions, in a memory map in the working folder; what is there already stays."""
+    """(U, T) float32 features of captions, memory-mapped in the working folder; batches that are there stay."""
     batches = -(-len(captions) // features.batch_rows)
     stamps = np.ones(batches, dtype=np.uint64)
     store = RowStore(work, len(captions), features.dimension, stamps, features.batch_rows)

@@ -29,8 +29,8 @@ class JoinSettings:
         train_sample: most items and captions that anything is fitted on; they are drawn from all.
         valid_size: captions that `binarize` holds out if there is no valid query; as there.
         seed: of everything that is drawn, the captions held out included.
-        index_captions: use the index captions of valid and test items (`include`) or not (`exclude`), as `binarize` does.
-            None: as the earlier join did, or `include` if there is none.
+        index_captions: use the index captions of valid and test items (`include`) or not (`exclude`), as `binarize`
+            does. None: as the earlier join did, or `include` if there is none.
         block_rows: items in memory at a time.
         device: of a sentence encoder: `auto` (cuda where there is one), cpu, cuda, or what else torch calls it.
         embedding_column: column of Parquet and Arrow tables that has the embeddings.

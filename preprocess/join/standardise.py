@@ -1,4 +1,4 @@
-"""Embeddings as they are, on one scale: what a joined row keeps beside what it says in the captions' space."""
+"""Embeddings with all dimensions on one scale: the third part of a joined row, with `keep_embedding`."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from preprocess.join.text_space import LEAST_SPREAD
 class Standardised:
     """Each dimension less its mean, over its standard deviation; then rows of length 1.
 
-    Where no value of the sample is negative, as of rectified features, square roots come first (Perronnin et al., 2010):
-    a few large values would decide otherwise.
+    Where no value of the sample is negative, as of rectified features, square roots come first (Perronnin et al.,
+    2010): a few large values would decide otherwise.
 
     mean: (D,) float32.
     inverse: (D,) float32, 1 over the standard deviation; 0 where a dimension does not vary.

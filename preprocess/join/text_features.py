@@ -1,7 +1,8 @@
 """What captions say, as rows of numbers: latent semantic analysis fitted here, or a pretrained sentence encoder.
 
 Latent semantic analysis is scikit-learn's TF-IDF (sublinear term frequencies, words of at least two captions) followed
-by a truncated singular value decomposition; it needs nothing pretrained. Its parts are plain arrays and a list of words.
+by a truncated singular value decomposition; it needs nothing pretrained. Its parts are plain arrays and a list of
+words.
 """
 
 from collections.abc import Sequence

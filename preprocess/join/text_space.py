@@ -1,4 +1,4 @@
-"""Items in the space of their captions' text features: what their captions say, and what their embeddings let expect."""
+"""Items in the space of text features: the means of their captions, and predictions from their embeddings."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class ItemTexts:
     """Text features of items: the mean of their captions', a block of items at a time.
 
     Args:
-        features: (U, T) float32 of the captions, of length 1 or zero; a memory map of which only what is needed is read.
+        features: (U, T) float32 of the captions, of length 1 or zero; may be a memory map, which is read in parts.
         owners: (U,) int64, the row of each caption's item.
         items: N.
     """

@@ -25,7 +25,7 @@ class SingleTower(Encoder):
         model: of `transformers`; of encoder-decoders the encoder is used.
         reader: for media; None for texts.
         tokenizer: for texts; None for media.
-        modalities: what it takes.
+        modalities: those that the model takes.
         max_tokens: longer texts are cut.
         use_pooler: whether its pooled output is trained.
         settings: how to run it.

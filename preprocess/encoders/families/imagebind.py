@@ -1,11 +1,11 @@
 """ImageBind (Girdhar et al., 2023), the paper's encoder: image, audio, video and text in one space of 1024 dimensions.
 
-Its package is on no registry; install it from its repository, https://github.com/facebookresearch/ImageBind. Weights are
-`imagebind:PATH` of `imagebind_huge.pth`; without PATH its package downloads them (4.5 GB) to `.checkpoints/` in the
+Its package is on no registry; install it from its repository, https://github.com/facebookresearch/ImageBind. Weights
+are `imagebind:PATH` of `imagebind_huge.pth`; without PATH its package downloads them (4.5 GB) to `.checkpoints/` in the
 current folder, or finds them there. Licence of code and weights: CC-BY-NC-SA 4.0.
 
-Files are decoded by `preprocess.data.media`; what is cut out of them (sounds: 3 pieces of 2 seconds; videos: 5 pieces of 2
-seconds, 2 frames each, 3 squares of each) and how it is scaled is that of the package's own loaders.
+Files are decoded by `preprocess.data.media`; what is cut out of them (sounds: 3 pieces of 2 seconds; videos: 5 pieces
+of 2 seconds, 2 frames each, 3 squares of each) and how it is scaled is that of the package's own loaders.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ class ImageBindReader(Reader):
         return {"audio": ((torch.stack(spectra) - MEL_MEAN) / MEL_DEVIATION)[None]}
 
     def clips(self, clips: Sequence[Sequence[Any]]) -> Tensors:
-        """`vision` (1, 15, 3, 2, 224, 224): of each clip's two frames the left, middle and right (or upper … lower) square."""
+        """`vision` (1, 15, 3, 2, 224, 224): three squares, left to right or top to bottom, of each clip's two frames."""
         from imagebind.data import uniform_crop
 
         squares = []

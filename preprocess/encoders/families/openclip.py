@@ -1,7 +1,7 @@
 """OpenCLIP (Cherti et al., 2023) through its own package, open_clip: images, videos by their frames, texts.
 
-A model is named `MODEL@WEIGHTS`, where WEIGHTS is one of the package's tags or a file (`ViT-H-14@laion2b_s32b_b79k`), or
-as the package does: `hf-hub:ORGANISATION/NAME` or `local-dir:FOLDER`.
+A model is named `MODEL@WEIGHTS`, where WEIGHTS is one of the package's tags or a file (`ViT-H-14@laion2b_s32b_b79k`),
+or as the package does: `hf-hub:ORGANISATION/NAME` or `local-dir:FOLDER`.
 """
 
 import dataclasses

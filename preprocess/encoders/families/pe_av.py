@@ -1,4 +1,4 @@
-"""Perception Encoder Audio-Visual (Vyas et al., 2025) through `transformers`: image, audio, video and text in one space.
+"""Perception Encoder Audio-Visual (Vyas et al., 2025) of `transformers`: image, audio, video and text in one space.
 
 Also its parts for sounds or for videos alone (`pe_audio`, `pe_video`). The picture side needs torchvision and timm, of
 which transformers 5.23 takes 1.0.23 to 1.0.30. An image is a video of one frame; a video's sound is not used.
@@ -46,7 +46,7 @@ class PerceptionEncoder(Encoder):
         self.tokenizer = tokenizer
 
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """What the contrastive heads give."""
+        """The outputs of the contrastive heads."""
         if modality == "audio":
             return self.audio.audio_head(self.audio.audio_encoder(**inputs).pooler_output)
         return self.video.video_head(self.video.video_encoder(**inputs).pooler_output)

@@ -1,4 +1,4 @@
-"""SigLIP and SigLIP 2 (Zhai et al., 2023; Tschannen et al., 2025) through `transformers`: images, videos by frames, texts."""
+"""SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025) of `transformers`: images, videos by frames, texts."""
 
 import torch
 
