@@ -233,7 +233,7 @@ def test_texts_get_a_row_each(annotations, clip, tmp_path, monkeypatch):
     write_jsonl(captions, [{"text": "a"}, {"text": " "}])
     with pytest.raises(ValueError, match="row 2: text is ' '"):
         embed()
-    with pytest.raises(ValueError, match="rows must end in .npy"):
+    with pytest.raises(ValueError, match=r"rows must end in .npy"):
         extract_text_embeddings(captions, tmp_path / "rows", EmbeddingSettings(clip))
 
 
