@@ -1,10 +1,12 @@
 """The built-in demo: a small world of each kind, a small model trained on it, and a page with what it finds."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import page
+import torch
 import world
 from settings import from_environment, words
 from steps import train_and_evaluate
@@ -42,7 +44,7 @@ MODEL = (
 
 
 def run(out: Path, flags: Sequence[str]) -> None:
-    """Make, train and show every kind, or those that KINDS names.
+    """Make, train and show every kind, or those that KINDS names; the page is written after each.
 
     Raises:
         ValueError: KINDS names something else.
@@ -51,6 +53,7 @@ def run(out: Path, flags: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in SCHEDULES:
             raise ValueError(f"KINDS names {kind!r}; use some of {', '.join(SCHEDULES)}")
+    use_one_thread()
     for kind in kinds:
         schedule, data = SCHEDULES[kind], out / kind / "data"
         print(f"\n== 0. a world of {kind}")
@@ -66,5 +69,17 @@ def run(out: Path, flags: Sequence[str]) -> None:
             [*MODEL, *schedule.train_flags(), *flags],
             dataclasses.replace(settings, identifier_flags=epochs),
         )
-    print("\n== 5. a page to look at")
-    page.main([str(out / "index.html"), *(str(out / kind) for kind in kinds)])
+        print("\n== 5. a page to look at")
+        finished = [out / each for each in kinds if (out / each / "run" / "metrics.json").is_file()]
+        page.main([str(out / "index.html"), *map(str, finished)])
+
+
+def use_one_thread() -> None:
+    """Compute with one thread unless OMP_NUM_THREADS says otherwise.
+
+    Two threads need half as much processor time again for matrices as small as these, and results on so little data vary
+    with the number of threads.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of fairseq-train, which is another process
+        torch.set_num_threads(1)
