@@ -1,1 +1,1 @@
-"""From files to networks: pretrained text encoders, checkpoints."""
+"""Loads networks from files: pretrained text encoders and checkpoints."""

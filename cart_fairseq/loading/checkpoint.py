@@ -1,4 +1,4 @@
-"""fairseq's checkpoint files, read and written without fairseq."""
+"""Reads and writes fairseq's checkpoint files without fairseq."""
 
 import argparse
 from pathlib import Path
@@ -10,17 +10,15 @@ from cart_fairseq.files import replacing
 
 
 def allow_namespaces() -> None:
-    """Let torch's safe loading read the Namespace of arguments that fairseq's checkpoints hold."""
+    """Allow ``argparse.Namespace`` in torch's safe loading, because fairseq's checkpoints contain one."""
     torch.serialization.add_safe_globals([argparse.Namespace])
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU, by torch's safe loading, which runs no code of the file's.
-
-    fairseq's own arguments are in a Namespace, which is let in.
+    """Load a checkpoint onto the CPU with torch's safe loading, which runs no code from the file.
 
     Raises:
-        pickle.UnpicklingError, RuntimeError, EOFError: the file is damaged, or holds anything else than data.
+        pickle.UnpicklingError, RuntimeError, EOFError: the file is damaged, or contains objects other than data.
     """
     allow_namespaces()
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -28,6 +26,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint that is there whole or not at all."""
+    """Write a checkpoint atomically."""
     with replacing(path) as new:
         torch.save(state, new)

@@ -1,4 +1,4 @@
-"""A text encoder of the library transformers, from the folder that a data-bin holds."""
+"""Loads a text encoder of the library transformers from a data-bin's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from cart_fairseq.libraries import import_library
 
 
 def load_transformer(directory: Path) -> Any:
-    """The model of a folder that ``save_pretrained`` wrote, in float32, without a pooler; looks nowhere else.
+    """Load the model that ``save_pretrained`` wrote, in float32 and without a pooler; nothing is downloaded.
 
     Raises:
-        ValueError: the weights are not the model's, or the library transformers is missing.
+        ValueError: the weights do not fit the model, or the library transformers is missing.
     """
     try:
         transformers = import_library("transformers")
@@ -32,7 +32,7 @@ def load_transformer(directory: Path) -> Any:
 
 
 def without_pooler(model: Any) -> Any:
-    """The model without the layer that some have behind their last state, which nothing reads."""
+    """Remove the model's pooler, in place, and return the model. No state that the fusion reads depends on it."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model

@@ -117,7 +117,7 @@ class PretrainedEncoder(nn.Module):
         there = torch.arange(tokens.size(1), device=tokens.device) < lengths.unsqueeze(1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_layers != 0):
             found = self.transformer(input_ids=tokens, attention_mask=there.long(), output_hidden_states=True)
-        states = [*found.hidden_states[1:-1], found.last_hidden_state]  # includes the final layer norm
+        states = [*found.hidden_states[1:-1], found.last_hidden_state]  # with the final layer norm, if there is one
         return [state.transpose(0, 1).contiguous() for state in states]
 
     def max_positions(self) -> int:

@@ -1,4 +1,4 @@
-"""The dense head's scores of what a beam found."""
+"""The dense head's scores of the items that a beam search found."""
 
 from typing import Any
 
@@ -11,12 +11,13 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 def dense_scores(
     members: list[tuple[Any, dict[str, list[Tensor]]]], items: DenseItems, rows: Tensor, weight: float | None = None
 ) -> Tensor:
-    """Weighted dense scores of queries and the items found for them: cosine x scale x weight, the mean over an ensemble.
+    """Compute cosine x scale x weight for each query and each item found for it, averaged over an ensemble.
 
     Args:
-        members: models with a dense head, each with what its encoder made of the B queries.
+        members: models with a dense head, each with its encoder's output for the B queries.
+        items: the features of the items.
         rows: (B, K) int64 item rows.
-        weight: of all members; their own unless given.
+        weight: the weight of the dense score; None for each model's own.
 
     Returns:
         (B, K) float32.

@@ -1,4 +1,4 @@
-"""Fixed-length beam search over the identifier trie (CART 3.5): only real items come out, in exactly J steps."""
+"""Beam search over the identifier trie (CART 3.5). It takes exactly J steps and returns only existing items."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,36 +21,36 @@ SearchSpaces = Callable[[str], SearchSpace]
 
 
 class IdentifierGenerator(nn.Module):
-    """Trie-constrained beam search for one model or an ensemble.
+    """Trie-constrained beam search with one model or an ensemble.
 
-    All identifiers have one length and end by themselves, so there is no end-of-sentence step and no length
-    normalisation. An ensemble averages probabilities symbol by symbol. What the beam found is ordered by the discounted sum
-    of its symbols' scores, and what a dense head adds. Two ways to score a symbol:
+    All identifiers have the same length J, so there is no end-of-sentence step and no length normalisation. An ensemble
+    averages the probabilities of each symbol. The items that the beam search found are then ranked by the discounted
+    sum of their symbols' scores plus the weighted dense score. There are two ways to score a symbol:
 
-    - ``masked``: log-softmax over the whole identifier vocabulary, then the invalid are masked, as in fairseq's
-      ``PrefixConstrainedBeamSearch`` and GENRE; ranks and scores are theirs.
-    - ``renormalised``: log-softmax over the valid continuations alone. The scores are a distribution over the
-      candidates, and where one candidate is left its symbols have probability 1 and no decoder row is computed.
+    - ``masked``: log-softmax over the whole identifier vocabulary; invalid symbols are masked afterwards. Ranks and
+      scores equal those of fairseq's ``PrefixConstrainedBeamSearch`` and of GENRE.
+    - ``renormalised``: log-softmax over the valid continuations only. The scores are a distribution over the
+      candidates. If one candidate is left below a prefix, its remaining symbols have probability 1 and no decoder row
+      is computed.
 
     Args:
-        models: ``cart`` models that share dictionaries.
-        spaces: name of a candidate set -> what a search may find.
-        start: the symbol the decoder begins with (fairseq's ``</s>``).
-        beam_size: at least 1.
-        temperature: divides the logits.
+        models: ``cart`` models with the same dictionaries.
+        spaces: maps the name of a candidate set to the trie and the candidates.
+        start: the decoder's first input symbol (fairseq's ``</s>``).
+        beam_size: beam width, at least 1.
+        temperature: divisor of the logits, above 0.
         scoring: ``masked`` or ``renormalised``.
-        dense: features of the items; the models' dense heads then order what the beam found.
-        dense_weight: what the dense score (cosine times the models' scale) is multiplied with before it is added; the
-            models' own unless given.
-        level_discount: gamma, where the score of the j-th symbol counts gamma^(j - 1), in (0, 1]; the models' own, 1
-            unless tuned, if not given.
+        dense: features of the items, to add the dense score of the models' dense heads; None for no dense score.
+        dense_weight: weight of the dense score (cosine times scale); None for each model's own.
+        level_discount: gamma in (0, 1]; the j-th symbol's score is multiplied by gamma^(j - 1). None for the models'
+            own, which is 1 unless tuned.
 
     Attributes:
-        decoder_rows: how many decoder rows each of the J steps of the last search computed.
+        decoder_rows: the number of decoder rows that each of the J steps of the last search computed.
 
     Raises:
-        ValueError: ``beam_size`` is below 1, ``temperature`` not above 0, ``scoring`` unknown, or ``level_discount`` out of
-            range.
+        ValueError: ``beam_size`` is below 1, ``temperature`` is not above 0, ``scoring`` is unknown, or
+            ``level_discount`` is out of range.
     """
 
     def __init__(
@@ -95,10 +95,13 @@ class IdentifierGenerator(nn.Module):
     ) -> SearchResult:
         """Find the best identifiers for a batch of queries.
 
+        The method has more than 60 lines because the state of the beam (nodes, scores, tokens) changes together at each
+        step.
+
         Args:
             net_input: ``src_tokens`` (B, T) int64 and ``src_lengths`` (B,).
-            trie: the catalogue.
-            candidates: what may be found: one set for all queries, or one a query; None stands for the whole catalogue.
+            trie: the catalogue's trie.
+            candidates: one candidate set for all queries, or one per query; None means the whole catalogue.
         """
         self.models.eval()
         src_tokens = net_input["src_tokens"]
@@ -107,7 +110,7 @@ class IdentifierGenerator(nn.Module):
         allowed = BatchCandidates(trie, candidates, batch, device)
         decoding = [_Decoding(model, src_tokens, net_input["src_lengths"]) for model in self.members]
         self.decoder_rows = []
-        # beams of one query are consecutive rows; at first there is one
+        # beams of one query are consecutive rows; each query starts with one
         nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         scores = torch.zeros(batch, 1, device=device)
         tokens = torch.full((batch, 1, 1), self.start, dtype=torch.int64, device=device)
@@ -137,7 +140,7 @@ class IdentifierGenerator(nn.Module):
         return found if self.dense is None and self.level_discount == 1 else self._rerank(found, decoding)
 
     def _rerank(self, found: SearchResult, decoding: list["_Decoding"]) -> SearchResult:
-        """The same items, ordered by the sum of the discounted generative and the weighted dense score."""
+        """Sort the items by the sum of the discounted identifier score and the weighted dense score."""
         scores = discounted(found.token_scores, self.level_discount)
         if self.dense is not None:
             members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
@@ -149,7 +152,7 @@ class IdentifierGenerator(nn.Module):
         )
 
     def _undecided(self, step: int, nodes: Tensor, scores: Tensor, allowed: BatchCandidates) -> Tensor | None:
-        """(B, K) bool: the beams whose item is still open; None where the decoder must see all of them."""
+        """Mask (B, K) of the beams with more than one candidate left, or None if the decoder must compute all beams."""
         if self.scoring == "masked":
             return None
         undecided = (allowed.count(step, nodes) > 1) & scores.isfinite()
@@ -165,8 +168,8 @@ class IdentifierGenerator(nn.Module):
         rows: "_Rows",
         trie: IdentifierTrie,
     ) -> Tensor:
-        """Natural-log probabilities (R, W) of each row's children; -inf for those that do not exist."""
-        # a beam whose item is certain has one child
+        """Natural-log probabilities (R, W) of each row's children; -inf for children that do not exist."""
+        # 0 for beams that are not computed: their only child has probability 1
         scores = torch.zeros(symbols.shape, device=symbols.device)
         picked, valid = rows.picked, exists
         if picked is not None:
@@ -196,9 +199,15 @@ class IdentifierGenerator(nn.Module):
     def generate(
         self, models: Any, sample: dict[str, Any], prefix_tokens: Tensor | None = None, constraints: Any = None
     ) -> list[list[dict[str, Tensor]]]:
-        """What fairseq's commands call: hypotheses of each query, best first, on the CPU.
+        """Return the hypotheses of each query, best first, on the CPU; fairseq's commands call this method.
 
-        ``models`` is part of fairseq's interface; the generator searches with those it was built for.
+        Args:
+            models: not used; the generator searches with its own models.
+            sample: a batch; its ``candidates`` name the candidate set (default: all).
+            prefix_tokens, constraints: not supported.
+
+        Raises:
+            ValueError: ``prefix_tokens`` or ``constraints`` is given.
         """
         if prefix_tokens is not None or constraints is not None:
             raise ValueError("--prefix-size and --constraints do not apply to identifiers; leave them out")
@@ -221,18 +230,23 @@ class IdentifierGenerator(nn.Module):
 
 
 def own_discount(models: Sequence[Any]) -> float:
-    """The models' own, the mean over an ensemble; waits for a GPU, so ask once for many searches."""
+    """Return the mean of the models' own level discounts.
+
+    On a GPU the call waits for the device; call it once for several searches.
+    """
     return sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)
 
 
 class _Rows(NamedTuple):
-    """Which rows of a search the decoders compute at one step.
+    """The rows of a search that the decoders compute at one step.
 
     Attributes:
-        picked: (r,) int64 rows of the search; None: all.
-        order: (r,) int64, the row computed at the step before that each continues; None at the first step.
-        slots: (r,) int64, where each stands in a grid (rows a query, queries), whose columns share a memory; None: all.
-        place: (R,) int64, row of the search -> row computed, for the next step; None: the same.
+        picked: (r,) int64, the rows of the search to compute; None for all.
+        order: (r,) int64, for each picked row the decoder row of the previous step that it continues; None at the first
+            step.
+        slots: (r,) int64, for each picked row its flat index in a grid of shape (rows per query, queries); None if all
+            rows are computed.
+        place: (R,) int64, maps a row of the search to its decoder row, for the next step; None if they are equal.
     """
 
     picked: Tensor | None
@@ -242,11 +256,12 @@ class _Rows(NamedTuple):
 
 
 def _rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Tensor | None) -> _Rows:
-    """Those of the beams that are undecided, (B, K) bool, or all.
+    """Choose the rows to compute.
 
     Args:
-        parents: the row of the search at the step before that each row continues; None at the first step.
-        place: that of the step before.
+        undecided: (B, K) bool, the beams to compute; None for all.
+        parents: (B K,) int64, the row of the previous step that each row continues; None at the first step.
+        place: :attr:`_Rows.place` of the previous step.
     """
     if undecided is None:
         order = parents if parents is None or place is None else place[parents]
@@ -263,7 +278,7 @@ def _rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Te
 
 
 class _Decoding:
-    """One model at work on one batch: its encoder states, and what its decoder keeps of earlier steps."""
+    """One model's state for one batch: its encoder's output and its decoder's caches."""
 
     def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor):
         self.decoder = model.decoder
@@ -271,7 +286,7 @@ class _Decoding:
         self.state: IncrementalState = {}
 
     def step(self, tokens: Tensor, rows: _Rows, begin: int, end: int | None) -> Tensor:
-        """Logits of the symbols from ``begin`` to ``end`` after each of the tokens (r, L): (r, end - begin) float32."""
+        """Logits (r, end - begin) float32 of the symbols ``begin`` to ``end`` (exclusive) that follow tokens (r, L)."""
         if rows.order is not None:
             self.decoder.reorder_beams(self.state, rows.order)
         features = self.decoder.extract_features(tokens, self.encoder_out, self.state, slots=rows.slots)

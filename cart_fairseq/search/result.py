@@ -1,4 +1,4 @@
-"""What a search finds, and the score of an identifier whose later symbols count less."""
+"""The result of a search, and the level discount of identifier scores."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class SearchResult(NamedTuple):
-    """The K best items of B queries, best first; K is the beam, or the number of candidates where that is smaller.
+    """The K best items of B queries, best first. K is the beam width, or the number of candidates if that is smaller.
 
     Attributes:
         rows: (B, K) int64 item rows.
-        scores: (B, K) float32, the sum of the identifier's natural-log probabilities, discounted by level, plus what a
-            dense head adds; -inf marks an empty place.
+        scores: (B, K) float32, the discounted sum of the symbols' natural-log probabilities plus the weighted dense
+            score; -inf marks an unused entry.
         tokens: (B, K, J) int64 identifiers in symbols of the target dictionary.
         token_scores: (B, K, J) float32, each symbol's natural-log probability.
     """
@@ -23,7 +23,7 @@ class SearchResult(NamedTuple):
     token_scores: Tensor
 
     def cpu(self) -> "SearchResult":
-        """The same on the CPU, in one copy from the device."""
+        """Copy the result to the CPU in one transfer."""
         whole = torch.cat([self.rows.unsqueeze(2), self.tokens], 2)
         parts = torch.cat([self.scores.unsqueeze(2), self.token_scores], 2).double().view(torch.int64)
         integers, floats = torch.stack([whole, parts]).cpu().unbind(0)
@@ -32,25 +32,26 @@ class SearchResult(NamedTuple):
 
 
 def check_discount(discount: float) -> None:
-    """Refuse a discount that is not in (0, 1].
+    """Check a level discount.
 
     Raises:
-        ValueError: it is out of range.
+        ValueError: the discount is not in (0, 1].
     """
     if not 0 < discount <= 1:
         raise ValueError(f"--level-discount is {discount}; it must be above 0 and at most 1")
 
 
 def discounted(token_scores: Tensor, discount: float) -> Tensor:
-    """The sum of an identifier's symbol scores, where each counts ``discount`` times what the one before it does.
+    """Sum an identifier's symbol scores with weights discount^(j - 1) for the j-th symbol.
 
-    Later symbols are written less surely than the model thinks: residual codes say little that words do.
+    The model is overconfident in later symbols, because residual codes have little relation to words.
 
     Args:
-        token_scores: (…, J).
+        token_scores: (…, J) natural-log probabilities.
+        discount: gamma, in (0, 1].
 
     Returns:
-        (…), of the same type.
+        (…), of the same dtype.
 
     >>> discounted(torch.tensor([-1.0, -2.0, -4.0]), 0.5)
     tensor(-3.)

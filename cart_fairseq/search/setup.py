@@ -1,4 +1,4 @@
-"""A search over a data-bin with one model or an ensemble."""
+"""Builds the search over a data-bin with one model or an ensemble."""
 
 from collections.abc import Sequence
 
@@ -18,11 +18,13 @@ def make_generator(
     dense_weight: float | None = None,
     level_discount: float | None = None,
 ) -> IdentifierGenerator:
-    """A generator that reranks by the dense head where every model has one and its weight is not 0.
+    """Make a generator; it reranks with the dense heads if every model has one and ``dense_weight`` is not 0.
 
     Args:
-        dense_weight, level_discount: the models' own unless given.
-        beam, temperature, scoring: as :class:`~cart_fairseq.search.generator.IdentifierGenerator` has them.
+        models: one model, or the members of an ensemble.
+        data: the models' data-bin.
+        beam, temperature, scoring: see :class:`~cart_fairseq.search.generator.IdentifierGenerator`.
+        dense_weight, level_discount: None for the models' own.
 
     Raises:
         ValueError: a value is out of range.

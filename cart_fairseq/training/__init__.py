@@ -1,1 +1,1 @@
-"""What training needs beside the network: losses, soft targets, companions of captions. No fairseq."""
+"""Training without the network: losses, soft targets, companion captions, the allocator. No fairseq."""

@@ -1,8 +1,8 @@
-"""Memory that a CPU step frees stays at hand for the next.
+"""Makes glibc's allocator keep freed memory for the next training step.
 
-glibc gives every block of more than 32 MiB back to the system, so that a training step spends up to a third of its time
-on getting the same pages again, zeroed. What is kept is taken again after the first few steps; until then small blocks may
-land between large ones, so that memory peaks a few blocks higher.
+By default glibc returns every freed block of more than 32 MiB to the system. A training step on a CPU then spends up
+to a third of its time on getting zeroed pages back. Keeping the blocks raises peak memory by a few blocks, because
+small blocks may be placed between large ones in the first steps.
 """
 
 import ctypes
@@ -13,9 +13,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep freed blocks; returns whether it did.
+    """Make glibc's allocator keep freed blocks, and return whether that worked.
 
-    It does not on other systems, nor where the user has set a threshold by environment variable.
+    Nothing changes on other systems, or if an environment variable already sets one of the thresholds.
     """
     chosen = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_"}
     if not sys.platform.startswith("linux") or chosen & os.environ.keys():

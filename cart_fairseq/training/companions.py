@@ -1,15 +1,16 @@
-"""For each training caption another caption of the same item, drawn anew each epoch."""
+"""Companion captions: for a training caption, another caption of the same item, drawn anew in each epoch."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class Companions:
-    """For each training pair another caption of its item, drawn anew each epoch.
+    """Draws, for a training pair or an item, a random caption of the item.
 
     Args:
-        item_rows: (n,) the item of each pair.
-        known: (n,) bool, the pairs whose caption has features; others are nobody's companion. Kept as an attribute.
+        item_rows: (n,) int64, the item row of each training pair.
+        known: (n,) bool, whether the pair's caption has features; captions without features are never drawn. Kept as an
+            attribute.
     """
 
     def __init__(self, item_rows: NDArray[np.int64], known: NDArray[np.bool_]):
@@ -23,7 +24,7 @@ class Companions:
         self.place = place - np.where(place >= 0, self.begin, 0)
 
     def draw(self, pairs: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
-        """(n,) pairs -> (n,) other pairs of the same items, each equally likely; -1 where there is none."""
+        """Draw for each of (n,) pairs another pair of its item, uniformly: (n,) int64, or -1 if there is none."""
         if not len(self.pairs):
             return np.full(len(pairs), -1)
         own, others = self.place[pairs], self.count[pairs]
@@ -34,7 +35,7 @@ class Companions:
         return np.where(others > 0, found, -1)
 
     def of_items(self, rows: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
-        """(n,) item rows -> (n,) pairs, one of each item's, each equally likely; -1 where there is none."""
+        """Draw for each of (n,) item rows one of its pairs, uniformly: (n,) int64, or -1 if there is none."""
         if not len(self.pairs):
             return np.full(len(rows), -1)
         begin, count = self._of(rows)
@@ -42,6 +43,6 @@ class Companions:
         return np.where(count > 0, self.pairs[np.where(count > 0, chosen, 0)], -1)
 
     def _of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where among ``pairs`` those of each item begin, and how many there are."""
+        """For each item row, the index of its first pair in ``self.pairs`` and the number of its pairs."""
         begin = np.searchsorted(self.owners, rows, side="left")
         return begin, np.searchsorted(self.owners, rows, side="right") - begin

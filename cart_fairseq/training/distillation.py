@@ -1,11 +1,11 @@
-"""What the dense head knows of an identifier's symbols: soft targets for the decoder.
+"""Soft targets for the decoder from the dense head (knowledge distillation, Hinton et al., 2015).
 
-A caption fits more items than the one it was written for, and the dense head, which compares vectors, knows better than the
-decoder which: for items, too, that no training query asks for. So its probability of all items, summed over those whose
-identifiers go on with a symbol, is what the decoder shall give that symbol (Hinton et al., 2015). The paper has none.
+A caption often fits more items than its own. The dense head compares vectors and can rank all items, including those
+without training queries. The target of a symbol is (1 − w) · one-hot + w · p, where p is the dense head's probability
+of items whose identifier continues with that symbol, and w is ``--distillation-weight``. The paper has no such term.
 
-Items are compared as if one caption of each were known. With all of them the head would find those that it is trained with,
-by the query itself among others, before those that are to be found later and have fewer.
+An item's caption features are replaced by those of one random caption. With all captions, the head would prefer
+training items, whose features include the query itself, to items with fewer captions.
 """
 
 import numpy as np
@@ -19,20 +19,20 @@ from cart_fairseq.training.companions import Companions
 
 BLOCK = 65536
 NEAREST = 256
-"""Items, the best for each query, that share its probability."""
+"""Number of best items per query over which the dense head's probability is computed."""
 UPDATES = 50
-"""Updates that the items' vectors serve before they are made anew. An epoch begins with new ones, so that training that was
-stopped after one goes on as if it had not been."""
+"""Number of updates after which the items' vectors are computed again. Each epoch also begins with new vectors, so that
+training resumed after an epoch equals uninterrupted training."""
 
 
 class SoftTargets:
-    """Soft targets from a dense head that is still learning.
+    """Computes soft targets from a dense head during its training.
 
     Args:
         items: features of the items.
-        companions: the training captions of the items; one of each, drawn anew with the vectors, is what the head sees.
-        rows: (N,) int64, those that are in the catalogue.
-        identifiers: (N, J) int64, their symbols in the target dictionary.
+        companions: draws the one training caption of each item that its features use.
+        rows: (N,) int64, item rows of the catalogue.
+        identifiers: (N, J) int64, their identifiers in symbols of the target dictionary.
         symbols: V, size of the target dictionary.
     """
 
@@ -54,15 +54,17 @@ class SoftTargets:
 
     @torch.no_grad()
     def __call__(self, head: DenseHead, states: Tensor, target: Tensor, epoch: int) -> Tensor:
-        """What each symbol of an identifier should get, given those before it.
+        """Compute p for each symbol of the target, given the symbols before it.
 
         Args:
+            head: the dense head.
             states: (B, query_dim), the mean encoder state of each query.
-            target: (B, J) int64, the identifiers that are to be written.
+            target: (B, J) int64, the identifiers of the queries' items.
             epoch: number of the epoch.
 
         Returns:
-            (B, J, V) float32, distributions: of the right symbol alone where no item near the query begins as its target.
+            (B, J, V) float32 distributions over symbols. If none of the ``NEAREST`` items shares the target's prefix,
+            the distribution is one-hot at the target symbol.
         """
         learning = head.training
         head.eval()
@@ -81,7 +83,7 @@ class SoftTargets:
         return out / torch.where(total == 0, 1.0, total)
 
     def _vectors(self, head: DenseHead, epoch: int, device: torch.device) -> Tensor:
-        """(N, D) vectors of all items, not too old."""
+        """(N, D) vectors of all items, computed again after ``UPDATES`` calls and in a new epoch."""
         if self.vectors is None or epoch != self.epoch or self.served >= UPDATES:
             self.renewed = self.renewed + 1 if epoch == self.epoch else 0
             draw = np.random.default_rng((epoch, self.renewed))

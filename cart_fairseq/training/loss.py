@@ -1,4 +1,4 @@
-"""The loss of one or two dropout passes: cross entropy and the symmetric KL divergence between them (CART Eq. 7-8)."""
+"""The training loss: cross entropy, and the symmetric KL divergence of two dropout passes (CART Eq. 7-8)."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class PassLoss(NamedTuple):
-    """Losses of a batch, each a scalar, summed over target symbols, in natural-log units.
+    """Losses of a batch: scalars, summed over target symbols, in natural-log units.
 
     Attributes:
-        total: what is minimised.
-        nll: mean cross entropy of the passes with the right symbols alone.
-        consistency: KL(P‖Q) + KL(Q‖P) of two passes, before its weight; 0 of one pass.
+        total: the loss to minimise.
+        nll: cross entropy with the target symbols, averaged over the passes.
+        consistency: KL(P‖Q) + KL(Q‖P) of two passes, unweighted; 0 for one pass.
     """
 
     total: Tensor
@@ -21,7 +21,7 @@ class PassLoss(NamedTuple):
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(P‖Q) + KL(Q‖P), summed (CART Eq. 7).
+    """Compute KL(P‖Q) + KL(Q‖P), summed over all symbols (CART Eq. 7).
 
     Args:
         log_p, log_q: (…, V) natural-log probabilities.
@@ -40,14 +40,15 @@ def pass_loss(
     soft: Tensor | None = None,
     distillation_weight: float = 0.0,
 ) -> PassLoss:
-    """Mean cross entropy of the passes plus the weighted divergence of two (CART Eq. 8).
+    """Compute the mean cross entropy of the passes plus the weighted divergence of two passes (CART Eq. 8).
 
     Args:
-        log_probs: (P, N, V) natural-log probabilities of P = 1 or 2 passes, of N target symbols, padding left out.
-        target: (N,) int64, the right symbols.
-        consistency_weight: omega.
+        log_probs: (P, N, V) natural-log probabilities of P = 1 or 2 passes and N target symbols, without padding.
+        target: (N,) int64, the target symbols.
+        consistency_weight: omega, the weight of the divergence.
         label_smoothing: probability mass spread evenly over the V symbols.
-        soft: (N, V) distributions that take the place of the right symbols to the share ``distillation_weight``.
+        soft: (N, V) soft targets p, or None.
+        distillation_weight: w in the target (1 − w) · one-hot + w · p.
     """
     passes = len(log_probs)
     nll = -log_probs.gather(2, target.expand(passes, -1).unsqueeze(2)).sum() / passes
