@@ -52,7 +52,6 @@ def test_states_are_those_of_transformers(any_kind):
     real = expected_in["attention_mask"].bool()
     assert (~real).any()
     torch.testing.assert_close(found["encoder_padding_mask"][0], ~real)
-    assert (~found["encoder_padding_mask"][0]).sum(1, keepdim=True)[0].flatten().tolist() == real.sum(1).tolist()
     assert len(found["encoder_states"]) == tiny.LAYERS
     for ours, hidden in zip(found["encoder_states"], expected[1:], strict=True):
         torch.testing.assert_close(ours.transpose(0, 1)[real], hidden[real])
