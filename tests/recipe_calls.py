@@ -69,11 +69,13 @@ class Trainings:
         if checkpoints == self.stop_at:
             raise Stopped
         from cart_fairseq.tasks import plugin  # noqa: F401, I001
-        from fairseq import options
+        from fairseq import checkpoint_utils, options
         from fairseq_cli import train
 
         self.calls.append((data_bin, list(flags)))
         arguments = [str(data_bin), "--user-dir", str(fairseq_calls.PLUGIN), "--save-dir", str(checkpoints), *flags]
+        for function in (checkpoint_utils.save_checkpoint, train.should_stop_early):
+            vars(function).clear()  # what fairseq remembers of an earlier training in this process
         precision = torch.get_float32_matmul_precision()
         try:
             with fairseq_calls.as_a_process(checkpoints / "train.log"):

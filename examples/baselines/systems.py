@@ -1,12 +1,16 @@
 """What is measured of each system: the metrics of `cart_fairseq.measuring.results`, and how many queries it answers in a second."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 from collection import Collection
+from plan import checkpoint_of
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import read_json, write_json
@@ -116,8 +120,7 @@ def measured_run(
     if timed:
         texts = [query.text for query in queries[:timed]]
         chosen = None if competing == "all" else split
-        saved = [folder / "checkpoints" / name for name in ("checkpoint_best.pt", "checkpoint_last.pt")]
-        checkpoint = saved[0] if saved[0].is_file() else saved[1]
+        checkpoint = checkpoint_of(folder / "checkpoints")
         retriever = CartRetriever.from_pretrained(checkpoint, data=folder / "data-bin", device=device)
         own["queries_per_second"] = rate(lambda: retriever.search(texts, k=DEPTH, candidates=chosen), len(texts))
         own["timed"] = WHOLE

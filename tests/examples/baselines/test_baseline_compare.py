@@ -20,6 +20,7 @@ from preprocess.build_identifiers import parser as identifier_parser
 compare = load_example("baselines", "compare")
 layout = load_example("baselines", "layout")
 published = load_example("baselines", "published")
+rivals = load_example("baselines", "rivals")
 systems = load_example("baselines", "systems")
 FOLDER = Path(compare.__file__).parent
 QUICK = ["--epochs", "8", "--device", "cpu"]
@@ -249,20 +250,15 @@ def test_the_papers_tables_agree_with_each_other():
                 assert line.recall_at_1 < line.mrr_at_10 < line.recall_at_10
 
 
-def test_rivals_run_with_flags_that_exist(tmp_path):
-    shell = FOLDER / "rivals.sh"
-    subprocess.run(["bash", "-n", str(shell)], check=True)
-    assert subprocess.run(["bash", str(shell), "data"], capture_output=True).returncode == 2
-    for folder in ("baselines", "own_data"):
-        (tmp_path / folder).mkdir()
-    shutil.copy(shell, tmp_path / "baselines")
-    (tmp_path / "own_data" / "run.sh").write_text('printf "%s|" "$IDENTIFIER_FLAGS" "$@" >&2; echo >&2\n')
-    command = ["bash", str(tmp_path / "baselines" / "rivals.sh"), "DATA", "OUT", "--max-epoch", "3"]
-    environment = {"PATH": "/usr/bin:/bin", "IDENTIFIER_FLAGS": "--epochs 7"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    calls = [line.split("|") for line in done.stderr.splitlines()]
-    assert [call[1:3] for call in calls] == [["DATA", f"OUT/{scheme}"] for scheme in (*systems.SCHEMES,)[:5]]
-    for flags, _, out, *user in calls:
-        args = identifier_parser().parse_args(["--embeddings", "e", "--items", "i", "--output", "o", *flags.split()])
-        assert (args.scheme, args.epochs) == (out.removeprefix("OUT/"), 7)
-        assert user == ["--max-epoch", "3", ""]
+def test_rivals_run_with_flags_that_exist(tmp_path, monkeypatch):
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(rivals, "train_and_evaluate", lambda *arguments: calls.append(arguments))
+    monkeypatch.setenv("IDENTIFIER_FLAGS", "--epochs 7")
+    rivals.run(tmp_path / "data", tmp_path / "out", ["--max-epoch", "3"])
+    assert [out.name for _, out, _, _ in calls] == [*systems.SCHEMES][:5]
+    for data, out, user, settings in calls:
+        needed = ["--embeddings", "e", "--items", "i", "--output", "o"]
+        args = identifier_parser().parse_args([*needed, *settings.identifier_flags])
+        assert (args.scheme, args.epochs) == (out.name, 7)
+        assert (data, user) == (tmp_path / "data", ["--max-epoch", "3"])
+
