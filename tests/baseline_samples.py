@@ -79,8 +79,10 @@ def write_data_bin(folder: Path, data: Path, scheme: str = "atomic", index_capti
 
 
 def write_run(folder: Path, data: Path, scheme: str, right: int) -> Path:
-    """What examples/own_data/run.sh leaves, but for the checkpoint: of every 4 queries, `right` find their item first."""
+    """What examples/own_data/run.sh leaves, with an empty checkpoint: of every 4 queries, `right` find their item first."""
     data_bin = DataBin(write_data_bin(folder, data, scheme))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "checkpoint_last.pt").touch()
     for subset in ("valid", "test"):
         queries = subset_queries(data_bin, subset)
         for competing in ("split", "all"):

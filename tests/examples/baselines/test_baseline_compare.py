@@ -261,4 +261,3 @@ def test_rivals_run_with_flags_that_exist(tmp_path, monkeypatch):
         args = identifier_parser().parse_args([*needed, *settings.identifier_flags])
         assert (args.scheme, args.epochs) == (out.name, 7)
         assert (data, user) == (tmp_path / "data", ["--max-epoch", "3"])
-
