@@ -70,7 +70,7 @@ def test_any_number_of_layers_and_every_parameter_learns(task, layers):
 
 
 def test_initialisation_is_xavier_uniform(task):
-    model = make_model(task, decoder_ffn_embed_dim=64)
+    model = make_model(task, decoder_ffn_embed_dim=64, encoder_layers=3)
     weight = model.decoder.layers[0].fc1.weight
     bound = (6 / sum(weight.shape)) ** 0.5
     assert 0.9 * bound < weight.abs().max() <= bound
@@ -79,6 +79,8 @@ def test_initialisation_is_xavier_uniform(task):
     for half in (fusion.gate_context, fusion.gate_query.weight):
         assert 0.9 * bound < half.abs().max() <= bound
     assert not fusion.gate_query.bias.any()
+    for side in (model.encoder, model.decoder):
+        assert not side.embed_tokens.weight[task.source_dictionary.pad()].any()
 
 
 @pytest.mark.parametrize("option", [{"encoder_layers": 0}, {"decoder_layers": 0}, {"decoder_attention_heads": 5}])

@@ -109,3 +109,13 @@ def test_items_are_seen_with_one_caption_each_drawn_anew_with_their_vectors(monk
     for _ in range(2):  # as training that goes on after an epoch
         teacher(Head(), torch.randn(1, 4), IDENTIFIERS[:1], 2)
     assert again.seen == items.seen[3:5]
+
+
+@pytest.mark.parametrize("epochs", [[1] * 12, range(1, 13)])
+def test_captions_are_drawn_anew_within_an_epoch_and_in_each(monkeypatch, epochs):
+    monkeypatch.setattr(distillation, "UPDATES", 1)
+    items = Items()
+    teacher, _ = soft_targets(items)
+    for epoch in epochs:
+        teacher(Head(), torch.randn(1, 4), IDENTIFIERS[:1], epoch)
+    assert len({seen[0] for seen in items.seen}) > 1
