@@ -1,15 +1,19 @@
-"""Sequences of symbols in fairseq's indexed data sets, the files that its tasks read: ``PREFIX.bin`` and ``PREFIX.idx``."""
+"""Writes sequences of symbols as fairseq's indexed data sets, ``PREFIX.bin`` and ``PREFIX.idx``."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from cart_fairseq.tasks import plugin  # noqa: F401 - before fairseq, whose import prints without it
+
+# isort: split
 from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
 
 
 def write_sequences(prefix: Path, sequences: Iterable[Sequence[int] | np.ndarray]) -> None:
-    """Write sequences, each of at least one symbol, as int32."""
+    """Write sequences of at least one symbol each as the int32 data set ``prefix``."""
     builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=np.int32)
     for sequence in sequences:
         builder.add_item(torch.tensor(sequence, dtype=torch.int32))
@@ -17,11 +21,11 @@ def write_sequences(prefix: Path, sequences: Iterable[Sequence[int] | np.ndarray
 
 
 def copy_sequences(source: Path, target: Path, kept: Sequence[int]) -> None:
-    """Write some of the sequences of one data set as another, in the order given.
+    """Copy selected sequences of one data set to another.
 
     Args:
-        source, target: prefixes.
-        kept: numbers of sequences in ``source``.
+        source, target: prefixes of the data sets.
+        kept: indices of sequences in ``source``, in the order of ``target``.
     """
     sequences = MMapIndexedDataset(str(source))
     builder = MMapIndexedDatasetBuilder(f"{target}.bin", dtype=np.int32)
