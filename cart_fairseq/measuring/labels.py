@@ -1,4 +1,4 @@
-"""Names of the metrics, in files and in tables."""
+"""Names of the metrics in files, and their labels in tables."""
 
 RECALL_CUTOFFS = (1, 5, 10)
 MRR_CUTOFF = 10

@@ -1,14 +1,13 @@
-"""recall@k and MRR@k of ranked retrieval, from the rank at which each query's own item was found.
+"""recall@k and MRR@k of ranked retrieval, from the rank of each query's item.
 
-Every query has exactly one right item, so with r_q the 1-based rank of that item among the retrieved
-ones (0 = not retrieved) and Q queries, in percent:
+Every query has exactly one right item. With Q queries and r_q the 1-based rank of query q's item among the retrieved
+items (0: not retrieved), in percent:
 
     recall@k = 100 / Q * #{q : 1 <= r_q <= k}
     MRR@k    = 100 / Q * sum of 1 / r_q over the queries with 1 <= r_q <= k
 
-These are the measures of the paper's Tables 1-4. `metric_counts` gives the sums and
-`metrics_from_counts` the ratios, because a ratio averaged over batches or workers of unequal size is
-wrong while a ratio of sums is not.
+These are the metrics of the paper's Tables 1-4. `metric_counts` computes sums and `metrics_from_counts` the ratios,
+because averages of ratios over batches or workers of unequal size are wrong.
 """
 
 from collections.abc import Mapping
@@ -22,14 +21,17 @@ QUERIES = "queries"
 
 
 def ranks_of(retrieved: Tensor, targets: Tensor) -> Tensor:
-    """Rank of each query's item among the retrieved ones.
+    """Rank of each query's item among the retrieved items.
 
     Args:
-        retrieved: (Q, k) integer item rows, best first; negative where a query has fewer than k results.
+        retrieved: (Q, k) integer item rows, best first; negative entries are empty.
         targets: (Q,) integer item rows, not negative.
 
     Returns:
-        (Q,) int64, 1-based rank of the first match, 0 where there is none.
+        (Q,) int64, the 1-based rank of the first match, or 0 if there is none.
+
+    Raises:
+        ValueError: the shapes do not fit.
 
     >>> ranks_of(torch.tensor([[7, 3, 5], [4, -1, -1]]), torch.tensor([5, 9])).tolist()
     [3, 0]
@@ -46,13 +48,16 @@ def ranks_of(retrieved: Tensor, targets: Tensor) -> Tensor:
 
 
 def metric_counts(ranks: Tensor) -> dict[str, float]:
-    """Sums over queries that may be added up over batches and workers.
+    """Sums over queries, which can be added over batches and workers.
 
     Args:
-        ranks: (Q,) int64, 1-based, 0 = not found; Q may be 0.
+        ranks: (Q,) int64, 1-based, 0 for not found; Q may be 0.
 
     Returns:
         `queries` (Q), `recall_at_1/5/10` (number of hits) and `mrr_at_10` (sum of reciprocal ranks), as floats.
+
+    Raises:
+        ValueError: the dtype or shape is wrong, or a rank is negative.
     """
     counts = {QUERIES: float(ranks.numel())}
     counts.update({f"recall_at_{k}": _hits(ranks, k) for k in RECALL_CUTOFFS})
@@ -61,10 +66,10 @@ def metric_counts(ranks: Tensor) -> dict[str, float]:
 
 
 def metrics_from_counts(counts: Mapping[str, float]) -> dict[str, float]:
-    """The metrics in percent, from sums of `metric_counts`.
+    """Metrics in percent, from (sums of) the results of `metric_counts`.
 
     Raises:
-        ValueError: the counts hold no query.
+        ValueError: the number of queries is 0.
 
     >>> metrics_from_counts(metric_counts(torch.tensor([1, 2, 0, 8])))
     {'recall_at_1': 25.0, 'recall_at_5': 50.0, 'recall_at_10': 75.0, 'mrr_at_10': 40.625}
@@ -93,6 +98,6 @@ def _hits(ranks: Tensor, k: int) -> float:
 
 
 def _reciprocal_sum(ranks: Tensor, k: int) -> float:
-    # float64: a float32 sum over a hundred thousand queries would move the second decimal; on the CPU,
-    # because not every accelerator has float64.
+    # float64, because a float32 sum over 100,000 queries changes the second decimal; on the CPU, because not every
+    # accelerator has float64
     return float(_within(ranks, k).cpu().double().reciprocal().sum())

@@ -1,4 +1,4 @@
-"""Queries with their right items, and what was retrieved for them: read from files, checked, measured."""
+"""Reads queries and rankings from files, checks them, and measures the rankings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, r
 
 @dataclass(frozen=True)
 class Query:
-    """One query: the caption it is, the text, and the row of the item it asks for."""
+    """One query: its id, its text, and the row of its right item."""
 
     query_id: str
     text: str
@@ -25,7 +25,13 @@ class Query:
 
 @dataclass
 class Ranking:
-    """What one query found, best first: item rows, scores (never ascending), and where each was read, for errors."""
+    """The items found for one query, best first.
+
+    Attributes:
+        rows: item rows.
+        scores: the items' scores, not ascending.
+        where: file and line of each item, for error messages.
+    """
 
     rows: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -33,7 +39,7 @@ class Ranking:
 
 
 def subset_queries(data: DataBin, subset: str) -> list[Query]:
-    """The queries of a subset of the data-bin; query i is fairseq's example i.
+    """Read the queries of a subset of the data-bin; query i is fairseq's example i.
 
     Raises:
         ValueError: the data-bin has no such subset, or the table is damaged.
@@ -43,19 +49,21 @@ def subset_queries(data: DataBin, subset: str) -> list[Query]:
 
 
 def new_queries(path: str | Path, data: DataBin, subset: str | None = None) -> tuple[list[Query], set[str | None]]:
-    """Queries of a file like captions.jsonl: its rows with the role `query` or no role.
+    """Read queries from a file in the format of captions.jsonl: all rows with the role `query` or without a role.
 
     Args:
-        path: rows with `item_id`, `text` and, if wanted, `caption_id`, `role`, `split`.
-        data: the data-bin whose items they ask for.
-        subset: keep only the rows of this split (no split anywhere counts as test, as in binarising).
+        path: a file whose rows have `item_id`, `text` and optionally `caption_id`, `role` and `split`.
+        data: the data-bin with the queries' items.
+        subset: keep only the rows of this split. As in binarising, a row without a split is of its item's split, or of
+            test if the item has none.
 
     Returns:
-        The queries in file order, ids as binarising gives them, and the splits they belong to: the row's own, else the
-        item's, else None.
+        The queries in file order, with the ids that binarising gives them; and the splits of their rows or items (None
+        for no split).
 
     Raises:
-        ValueError: no such row, an unknown item, an empty text, an id used twice; the message names file and row.
+        ValueError: there is no query, an item is unknown, a text is empty, or an id is used twice; the message names
+            file and row.
     """
     queries: list[Query] = []
     splits: set[str | None] = set()
@@ -67,17 +75,17 @@ def new_queries(path: str | Path, data: DataBin, subset: str | None = None) -> t
         item_row = data.bundle.row_of.get(row["item_id"]) if isinstance(row.get("item_id"), str) else None
         if item_row is None:
             raise ValueError(
-                f"{where}: item_id {row.get('item_id')!r} is not in {data.directory}; drop the row or binarise the item"
+                f"{where}: item_id {row.get('item_id')!r} is not in {data.directory}; remove the row or add the item"
             )
         text, query_id = row.get("text"), row.get("caption_id")
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{where}: text is {text!r}; write a query or drop the row")
+            raise ValueError(f"{where}: text is {text!r}; write a query or remove the row")
         if query_id is None:
             query_id = f"q{index}"
         if not isinstance(query_id, str) or not query_id.strip():
-            raise ValueError(f"{where}: caption_id is {query_id!r}, must be a non-empty string or be left out")
+            raise ValueError(f"{where}: caption_id is {query_id!r}; write a non-empty string or leave it out")
         if query_id in seen:
-            raise ValueError(f"{where}: query id {query_id!r} is already that of row {seen[query_id]}; make ids unique")
+            raise ValueError(f"{where}: query id {query_id!r} is also the id of row {seen[query_id]}; make ids unique")
         seen[query_id] = index + 1
         split = row.get("split") or data.bundle.splits[item_row]
         if subset in (None, split or "test"):
@@ -85,21 +93,24 @@ def new_queries(path: str | Path, data: DataBin, subset: str | None = None) -> t
             splits.add(split)
     if not queries:
         within = f" in split {subset}" if subset else ""
-        raise ValueError(f"{path}: no row{within} with the role 'query' or without a role; nothing to measure")
+        raise ValueError(f"{path}: no row{within} has the role 'query' or no role; add queries to measure")
     return queries, splits
 
 
 def read_generation(path: str | Path, data: DataBin, queries: Sequence[Query]) -> list[Ranking]:
-    """Read the `D-<query>` lines that fairseq-generate or -interactive wrote; log lines between them are skipped.
+    """Read the `D-<query>` lines of an output of fairseq-generate or fairseq-interactive; other lines are skipped.
 
     Args:
-        path: the output; hypotheses of one query stand best first, scores as fairseq prints them (base 2).
-        data: the data-bin they were generated with.
-        queries: what `D-i` refers to, in order.
+        path: the output. The hypotheses of a query are listed best first, with scores in base 2 as fairseq prints them.
+        data: the data-bin that was searched.
+        queries: the queries; `D-i` is a hypothesis of query i.
+
+    Returns:
+        One ranking per query.
 
     Raises:
-        ValueError: a query without hypotheses, one of another data set, an unknown or repeated item, scores that are
-            not numbers or ascend; the message names the line or the first query concerned.
+        ValueError: a query has no hypothesis or an unknown number, an item is unknown or repeated, or scores are not
+            finite or ascend; the message names the line or the first such query.
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
@@ -114,14 +125,14 @@ def read_generation(path: str | Path, data: DataBin, queries: Sequence[Query]) -
     for index, query in enumerate(queries):
         if index not in found:
             raise ValueError(
-                f"{path}: no hypothesis for query {index} ({query.query_id!r}: {query.text!r}), {len(found)} of "
-                f"{len(queries)} are there; generate the whole subset again"
+                f"{path}: no hypothesis for query {index} ({query.query_id!r}: {query.text!r}), only {len(found)} of "
+                f"{len(queries)} queries have one; generate the whole subset again"
             )
     return [found[index] for index in range(len(queries))]
 
 
 def _add(found: dict[int, Ranking], line: bytes, where: str, data: DataBin, queries: int) -> None:
-    """Parse one D line into `found`."""
+    """Parse one D line and add it to `found`; `where` is the file and line for errors, `queries` their number."""
     try:
         columns = line.decode("utf-8").rstrip("\r").split("\t")
     except UnicodeDecodeError as error:
@@ -131,7 +142,7 @@ def _add(found: dict[int, Ranking], line: bytes, where: str, data: DataBin, quer
     index, item_id = int(columns[0][2:]), columns[2]
     if index >= queries:
         raise ValueError(
-            f"{where}: query {index}, but there are {queries}; is this the output of another subset or file?"
+            f"{where}: query {index}, but there are only {queries} queries; give the output for this subset or file"
         )
     try:
         score = float(columns[1])
@@ -146,11 +157,13 @@ def _add(found: dict[int, Ranking], line: bytes, where: str, data: DataBin, quer
         )
     ranking = found.setdefault(index, Ranking())
     if row in ranking.rows:
-        raise ValueError(f"{where}: item {item_id!r} stands twice for query {index}; is the file two outputs in one?")
+        raise ValueError(
+            f"{where}: item {item_id!r} is listed twice for query {index}; give a file with one output only"
+        )
     if ranking.scores and score > ranking.scores[-1]:
         raise ValueError(
-            f"{where}: score {score} after {ranking.scores[-1]}, but hypotheses stand best first; is the file two "
-            "outputs in one?"
+            f"{where}: score {score} after {ranking.scores[-1]}, but hypotheses must be listed best first; give a file "
+            "with one output only"
         )
     ranking.rows.append(row)
     ranking.scores.append(score)
@@ -158,7 +171,7 @@ def _add(found: dict[int, Ranking], line: bytes, where: str, data: DataBin, quer
 
 
 def first_outside(rankings: Sequence[Ranking], candidates: set[int]) -> str | None:
-    """Where the first retrieved item stands that is not among the candidate rows, or None."""
+    """Return the file and line of the first retrieved item that is not among the candidate rows, or None."""
     for ranking in rankings:
         for row, where in zip(ranking.rows, ranking.where, strict=True):
             if row not in candidates:
@@ -167,7 +180,7 @@ def first_outside(rankings: Sequence[Ranking], candidates: set[int]) -> str | No
 
 
 def measure(queries: Sequence[Query], rankings: Sequence[Ranking]) -> dict[str, float]:
-    """recall@1/5/10 and MRR@10 in percent."""
+    """Compute recall@1/5/10 and MRR@10 in percent; `rankings[i]` belongs to `queries[i]`."""
     depth = max(len(ranking.rows) for ranking in rankings)
     retrieved = torch.tensor([ranking.rows + [-1] * (depth - len(ranking.rows)) for ranking in rankings])
     targets = torch.tensor([query.item_row for query in queries])
@@ -175,10 +188,10 @@ def measure(queries: Sequence[Query], rankings: Sequence[Ranking]) -> dict[str, 
 
 
 def metric_table(result: Mapping[str, Any]) -> str:
-    """The metrics and what they were measured on, for people.
+    """Format the metrics and the numbers of queries and candidates as a table of two lines.
 
     Args:
-        result: as `python -m cart_fairseq.evaluate --json` writes it.
+        result: the object that `python -m cart_fairseq.evaluate --json` writes.
     """
     candidates = f"{result['candidates']:,} ({result['candidate_set']})"
     head = (

@@ -1,8 +1,8 @@
-"""TREC run and qrels files, as trec_eval, ranx and pyserini read them.
+"""Writes TREC run and qrels files for trec_eval, ranx and pyserini.
 
-A run line is ``query Q0 item rank score tag``, a qrels line ``query 0 item 1``. Columns are separated by blanks, so ids
-are percent-encoded where they hold blanks, percent signs, control characters or anything outside ASCII;
-``urllib.parse.unquote`` gives them back. Ordinary ids (``1000268201.jpg#0``) stay as they are.
+A run line is ``query Q0 item rank score tag``, a qrels line ``query 0 item 1``. Columns are separated by blanks.
+Therefore blanks, percent signs, control characters and non-ASCII characters in ids are percent-encoded;
+``urllib.parse.unquote`` decodes them. Ordinary ids (``1000268201.jpg#0``) do not change.
 """
 
 import string
@@ -18,7 +18,7 @@ PLAIN = string.punctuation.replace("%", "")
 
 
 def encode_id(name: str) -> str:
-    """An id as one column of printable ASCII.
+    """Encode an id as one column of printable ASCII.
 
     >>> encode_id("my dog.jpg#0"), encode_id("100%"), encode_id("é")
     ('my%20dog.jpg#0', '100%25', '%C3%A9')
@@ -27,10 +27,10 @@ def encode_id(name: str) -> str:
 
 
 def strictly_descending(scores: Sequence[float]) -> np.ndarray:
-    """Scores that keep the order of the ranks in every reader.
+    """Make scores strictly descending in float32, so that every reader keeps the order of the ranks.
 
-    trec_eval ignores the rank column, orders by score, holds scores in float32 and breaks ties by item id. So scores
-    become float32, and one that is not below its predecessor (a tie) becomes the next float32 below it.
+    trec_eval ignores the rank column, sorts by float32 scores and breaks ties by item id. A score that is not below its
+    predecessor is replaced by the next float32 below the predecessor.
 
     Args:
         scores: (K,) finite numbers, best first.
@@ -53,7 +53,8 @@ def write_run(
     """Write a run, atomically.
 
     Args:
-        results: per query its id, the item ids found, best first, and their scores.
+        path: the file.
+        results: for each query its id, the ids of the retrieved items, best first, and their scores.
         tag: name of the system, one word.
     """
     with replacing(path) as new, open(new, "w", encoding="ascii", newline="\n") as file:
@@ -70,7 +71,8 @@ def write_qrels(path: str | Path, relevant: Iterable[tuple[str, str]]) -> None:
     """Write relevance judgements, atomically.
 
     Args:
-        relevant: query id and the one item id it asks for.
+        path: the file.
+        relevant: for each query its id and the id of its right item.
     """
     with replacing(path) as new, open(new, "w", encoding="ascii", newline="\n") as file:
         file.writelines(f"{encode_id(query_id)} 0 {encode_id(item_id)} 1\n" for query_id, item_id in relevant)

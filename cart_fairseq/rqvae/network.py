@@ -1,11 +1,12 @@
-"""RQ-VAE: an autoencoder whose latent vector is written as a sum of codewords (CART section 3.2.2, Eq. 1).
+"""RQ-VAE: an autoencoder that quantises its latent vector as a sum of codewords (CART section 3.2.2, Eq. 1).
 
-This file is the module and its numerics. How it is trained lies in `rqvae_training`; where its input (embedding minus
-k-means centre) comes from lies in `preprocess.build_identifiers`.
+This file has the module and its numerics. `cart_fairseq.tasks.cart_rqvae` trains it; `preprocess.build_identifiers`
+computes its input, the embedding minus its k-means centre.
 
-Eq. 1 prints the commitment term with `r_i`; the residual that is pulled to codeword i is the one *before* it is
-subtracted, r_(i-1), as in the residual quantisers the paper cites. Norms are summed over dimensions, never averaged:
-averaging the reconstruction over a thousand dimensions lets the commitment term win, and the codebooks collapse.
+Eq. 1 prints the commitment term with r_i. Here the residual that is pulled to codeword i is r_(i-1), the one before
+the codeword is subtracted, as in the residual quantisers that the paper cites. Squared errors are summed over
+dimensions, not averaged: an average over a thousand dimensions makes the reconstruction term too small, and the
+codebooks collapse.
 """
 
 import itertools
@@ -20,18 +21,19 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 HIDDEN_WIDTHS = (512, 256, 128)
-"""Widths of the three intermediate layers of the encoder, appendix C."""
+"""Widths of the encoder's three hidden layers (CART appendix C)."""
 
 
 @dataclass
 class RQVAEOutput:
-    """What one forward pass of `RQVAE` gives.
+    """The output of one forward pass of `RQVAE`.
 
-    codes: (B, M) int64, the index of the codeword chosen at each level.
-    reconstruction: (B, D) float, D(Q(E(x))).
-    reconstruction_loss: (B,) float, squared error of each row summed over its D dimensions.
-    commitment_loss: (B,) float, codebook and commitment terms of each row summed over levels and latent dimensions.
-    loss: (B,) float, reconstruction_loss + alpha * commitment_loss.
+    Attributes:
+        codes: (B, M) int64, the index of the codeword chosen at each level.
+        reconstruction: (B, D) float, D(Q(E(x))).
+        reconstruction_loss: (B,) float, squared error of each row, summed over its D dimensions.
+        commitment_loss: (B,) float, codebook and commitment terms of each row, summed over levels and dimensions.
+        loss: (B,) float, reconstruction_loss + alpha * commitment_loss.
     """
 
     codes: Tensor
@@ -42,7 +44,7 @@ class RQVAEOutput:
 
 
 def multilayer_perceptron(widths: list[int]) -> nn.Sequential:
-    """Linear layers of the given widths, ELU between them, Xavier-uniform weights and zero biases."""
+    """Make linear layers of the given widths with ELU between them, Xavier-uniform weights and zero biases."""
     layers: list[nn.Module] = []
     for index, (width_in, width_out) in enumerate(itertools.pairwise(widths)):
         linear = nn.Linear(width_in, width_out)
@@ -62,8 +64,11 @@ class RQVAE(nn.Module):
         latent_dimension: width of the latent vector and of every codeword (paper: 64).
         codebooks: M, number of levels (paper: 2).
         codebook_size: codewords per level (paper: 128).
-        alpha: weight of the commitment loss.
-        beta: weight, inside it, of the term that moves the encoder.
+        alpha: weight of the commitment loss (Eq. 1).
+        beta: weight of the encoder's term within the commitment loss (Eq. 1).
+
+    Raises:
+        ValueError: a size is below 1.
     """
 
     def __init__(
@@ -83,7 +88,7 @@ class RQVAE(nn.Module):
             ("codebook_size", codebook_size),
         ):
             if value < 1:
-                raise ValueError(f"RQ-VAE: {name} is {value}, must be at least 1")
+                raise ValueError(f"RQ-VAE: {name} is {value}; it must be at least 1")
         self.alpha = alpha
         self.beta = beta
         widths = [dimension, *HIDDEN_WIDTHS, latent_dimension]
@@ -94,7 +99,7 @@ class RQVAE(nn.Module):
         )
 
     def forward(self, x: Tensor) -> RQVAEOutput:
-        """x: (B, D) float. The gradient reaches the encoder through the quantiser by the straight-through estimator."""
+        """Quantise and reconstruct x, (B, D) float; the straight-through estimator passes gradients to the encoder."""
         latent = self.encoder(x)
         codes, quantised, commitment_loss = self.quantise(latent)
         reconstruction = self.decoder(latent + (quantised - latent).detach())
@@ -103,16 +108,16 @@ class RQVAE(nn.Module):
         return RQVAEOutput(codes, reconstruction, reconstruction_loss, commitment_loss, loss)
 
     def quantise(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Residual quantisation of a latent vector.
+        """Quantise latent vectors, level by level.
 
-        Every codebook is pulled by its own level only ("updated independently", section 3.2.2): the codeword that is
-        subtracted carries no gradient into the levels after it.
+        Each codebook gets gradients from its own level only ("updated independently", section 3.2.2): the codeword that
+        is subtracted is detached.
 
         Args:
             latent: (B, latent) float.
 
         Returns:
-            codes (B, M) int64; sum of the chosen codewords (B, latent) float; commitment loss (B,) float.
+            Codes, (B, M) int64; the sum of the chosen codewords, (B, latent) float; the commitment loss, (B,) float.
         """
         residual = latent
         quantised = torch.zeros_like(latent)
@@ -131,10 +136,10 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Codes of x: (B, D) float -> (B, M) int64. Those of `quantise`, without its losses."""
+        """Encode x: (B, D) float -> codes (B, M) int64, equal to those of `quantise`, without computing losses."""
         residual, codes = x, []
         for layer in self.encoder:
-            # In place, as nothing here needs a gradient: fresh memory costs as much as the activation itself.
+            # in place, because new memory costs as much time as the activation, and no gradient is needed
             residual = F.elu_(residual) if isinstance(layer, nn.ELU) else layer(residual)
         for codebook in self.codebooks:
             codes.append(nearest(residual, codebook))
@@ -143,17 +148,18 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Reconstruction from codes: (B, M) int64 -> (B, D) float."""
+        """Reconstruct from codes: (B, M) int64 -> (B, D) float."""
         return self.decoder(sum(F.embedding(codes[:, m], codebook) for m, codebook in enumerate(self.codebooks)))
 
     @torch.no_grad()
     def initialise_codebooks(self, x: Tensor, seed: int) -> None:
-        """Set every codebook to the k-means centres of the residuals it will see.
+        """Set every codebook to the k-means centres of the residuals of its level.
 
         Args:
-            x: (n, D) float, a sample of the training data. With fewer rows than codewords every row becomes a
-                codeword and the others repeat them.
-            seed: of scikit-learn's k-means, which runs in one thread so that the result depends on nothing else.
+            x: (n, D) float, a sample of the training data. If a level has no more distinct residuals than codewords,
+                the codewords are these residuals, repeated.
+            seed: seed of scikit-learn's k-means, which runs in one thread so that the result does not depend on the
+                number of threads.
         """
         residual = self.encoder(x)
         for level, codebook in enumerate(self.codebooks):
@@ -163,11 +169,11 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def recentre_codebooks(self, x: Tensor) -> None:
-        """Move every codeword to the mean of the residuals that choose it: a step of Lloyd's k-means at each level.
+        """Move every codeword to the mean of the residuals that choose it: one step of Lloyd's k-means at each level.
 
-        The gradient of Eq. 1 pulls codewords the same way, but Adam moves a coordinate by hardly more than the learning
-        rate in an update, which is slower than the encoder's latent vectors grow: codebooks trained by gradient alone
-        ended with almost twice the error that codebooks fitted to the final latent vectors have.
+        The gradient of Eq. 1 moves codewords in the same direction. But Adam moves a coordinate by little more than the
+        learning rate per update, and the encoder's latent vectors grow faster. Codebooks trained by gradients alone
+        ended with almost twice the error of codebooks fitted to the final latent vectors.
 
         Args:
             x: (n, D) float, a sample of the training data.
@@ -182,18 +188,17 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def reseed_dead_codes(self, x: Tensor, seed: int) -> list[int]:
-        """Move every codeword that no row of x chooses to a row's current residual.
+        """Move every codeword that no row of x chooses to the residual of a random row.
 
-        Rows are drawn without replacement with probability proportional to their squared quantisation error, so new
-        codewords appear where the codebook serves badly. Depends on x, the weights and the seed only, so a resumed
-        run repeats what an unbroken one does.
+        Rows are drawn without replacement with probability proportional to their squared quantisation error. The result
+        depends on x, the weights and the seed only, so a resumed run equals an uninterrupted one.
 
         Args:
             x: (n, D) float, a sample of the training data.
-            seed: of the draw.
+            seed: seed of the random rows.
 
         Returns:
-            Number of codewords moved, per level. Fewer than were dead where too few rows have any error.
+            The number of moved codewords for each level. Some dead codewords stay if too few rows have an error.
         """
         moved = []
         residual = self.encoder(x)
@@ -214,13 +219,13 @@ class RQVAE(nn.Module):
 
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest codeword by Euclidean distance: (B, latent), (size, latent) -> (B,) int64."""
-    # |p - c|^2 without |p|^2, which is the same for every codeword.
+    # |p - c|² without |p|², which is equal for all codewords
     distances = torch.addmm(codebook.square().sum(dim=1), points, codebook.t(), alpha=-2.0)
-    return distances.min(dim=1).indices  # as argmin, twice as fast
+    return distances.min(dim=1).indices  # twice as fast as argmin
 
 
 def k_means_centres(points: NDArray[np.float32], size: int, seed: int) -> NDArray[np.float32]:
-    """`size` k-means centres of points (n, latent), repeating points where there are no more distinct ones."""
+    """Compute `size` k-means centres of points (n, latent); at most `size` distinct points are returned, repeated."""
     distinct = np.unique(points, axis=0)
     if len(distinct) <= size:
         return np.resize(distinct, (size, points.shape[1]))

@@ -179,9 +179,9 @@ def broken(**changes: Any) -> dict[int, list[tuple[Any, str]]]:
     [
         ({i: HYPOTHESES[i] for i in (0, 3)}, r"no hypothesis for query 1 \('a b  c.png#1': 'looking for .*2 of 4"),
         ({}, "no line D-<query>"),
-        (broken(_4=[(-1.0, "free.png")]), r"line \d+: query 4, but there are 4"),
+        (broken(_4=[(-1.0, "free.png")]), r"line \d+: query 4, but there are only 4"),
         (broken(_1=[(-1.0, "gone.png")]), r"line \d+: item 'gone.png' is not in .*data-bin"),
-        (broken(_1=[(-1.0, "free.png"), (-2.0, "free.png")]), r"line \d+: item 'free.png' stands twice for query 1"),
+        (broken(_1=[(-1.0, "free.png"), (-2.0, "free.png")]), r"line \d+: item 'free.png' is listed twice for query 1"),
         (broken(_1=[(-2.0, "free.png"), (-1.0, TEST_ITEMS[0])]), r"score -1.0 after -2.0"),
         (broken(_1=[("abc", "free.png")]), "the score is 'abc', not a finite number"),
         (broken(_1=[("nan", "free.png")]), "the score is 'nan', not a finite number"),
@@ -263,9 +263,9 @@ def test_new_queries_with_interactive_output(folder, tmp_path):
         ([{**NEW[0], "item_id": "gone"}], "new.jsonl, row 1: item_id 'gone' is not in"),
         ([{"text": "x"}], "new.jsonl, row 1: item_id None is not in"),
         ([NEW[2], {**NEW[0], "text": " "}], "new.jsonl, row 2: text is ' '"),
-        ([NEW[0], NEW[0]], "new.jsonl, row 2: query id 'de 1' is already that of row 1"),
+        ([NEW[0], NEW[0]], "new.jsonl, row 2: query id 'de 1' is also the id of row 1"),
         ([{**NEW[0], "caption_id": 7}], "new.jsonl, row 1: caption_id is 7"),
-        ([NEW[1]], "new.jsonl: no row with the role 'query'"),
+        ([NEW[1]], "new.jsonl: no row has the role 'query'"),
         ([NEW[0], {**NEW[0], "item_id": "v0.png", "caption_id": "v"}], "belong to the splits test and valid"),
     ],
 )

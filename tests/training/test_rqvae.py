@@ -166,7 +166,7 @@ def test_identical_rows_leave_nothing_to_reseed(rqvae, x):
 
 @pytest.mark.parametrize("name", ["dimension", "latent_dimension", "codebooks", "codebook_size"])
 def test_sizes_below_one_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} is 0, must be at least 1"):
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
         RQVAE(**{"dimension": 3, name: 0})
 
 
