@@ -1,1 +1,1 @@
-"""fairseq's tasks and what they are made of: `cart_retrieval` and `cart_rqvae`."""
+"""The fairseq tasks `cart_retrieval` and `cart_rqvae`, with their data sets and checkpoint handling."""

@@ -1,4 +1,4 @@
-"""Task ``cart_retrieval``: data, generator and retrieval metrics for fairseq's commands (CART 3.5, D)."""
+"""Task ``cart_retrieval``: data, search and retrieval metrics for fairseq's commands (CART 3.5, appendix D)."""
 
 import functools
 from collections.abc import Sequence
@@ -32,54 +32,64 @@ from cart_fairseq.training.companions import Companions
 
 @dataclass
 class CartRetrievalConfig(FairseqDataclass):
-    data: str = field(default=MISSING, metadata={"help": "the data-bin, as preprocess.binarize writes it"})
+    """Options of the task ``cart_retrieval``."""
+
+    data: str = field(default=MISSING, metadata={"help": "the data-bin, written by preprocess.binarize"})
     candidates: ChoiceEnum(["split", "all"]) = field(  # type: ignore[valid-type]
         default="split",
-        metadata={"help": "which items compete in measuring: those of the measured split, or the whole catalogue"},
+        metadata={
+            "help": "items that compete in measuring: those of the measured split, or the catalogue (default: split)"
+        },
     )
-    eval_beam: int = field(default=30, metadata={"help": "beam width of the retrieval metrics in validation"})
+    eval_beam: int = field(
+        default=30, metadata={"help": "beam width for the metrics in validation, at least 10 (default: 30)"}
+    )
     beam_scoring: ChoiceEnum(list(SCORINGS)) = field(  # type: ignore[valid-type]
         default=DEFAULT_SCORING,
         metadata={
-            "help": "how the search scores symbols: over the whole vocabulary, then masked, or renormalised over the valid "
-            "continuations, which costs nothing where one item is left"
+            "help": "how the search scores symbols; masked: softmax over the whole vocabulary, then a mask; "
+            "renormalised: softmax over the valid continuations, which needs no decoder step once one item is left (default: masked)"
         },
     )
     inference_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
         default="float32",
-        metadata={"help": "what fairseq-generate and fairseq-interactive compute in; int8 is for CPUs"},
+        metadata={
+            "help": "precision of fairseq-generate and fairseq-interactive; int8 works on CPUs only (default: float32)"
+        },
     )
-    dense_weight: Optional[float] = field(  # fairseq knows Optional alone
+    dense_weight: Optional[float] = field(  # fairseq does not parse float | None
         default=None,
         metadata={
-            "help": "weight of the dense score that orders the beam, where the model has a dense head; 0: none (the model's "
-            "own, which is the one given in training, or 1, until cart_fairseq.tune sets it)"
+            "help": "weight of the dense score in ranking, for models with a dense head; 0: no dense score (default: "
+            "the model's own, which is 1 unless given in training or set by cart_fairseq.tune)"
         },
     )
     level_discount: Optional[float] = field(
         default=None,
         metadata={
-            "help": "weight of each symbol's score relative to the previous symbol's, where the beam is ranked; 1: equal (the "
-            "model's own, which is 1 until cart_fairseq.tune sets it)"
+            "help": "weight of each symbol's score relative to the previous symbol's (1: equal), in ranking (default: "
+            "the model's own, which is 1 unless set by cart_fairseq.tune)"
         },
     )
     index_repeats: int = field(
         default=1,
         metadata={
-            "help": "times that an index caption is trained on in an epoch: items known by one caption, beside five of others"
+            "help": "times per epoch that each index caption is trained on; more than 1 balances items that have one "
+            "index caption with items that have several training captions (default: 1)"
         },
     )
     float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
         default="highest",
         metadata={
-            "help": "torch.set_float32_matmul_precision: lower is faster where the processor has bf16 or tf32 units"
+            "help": "argument of torch.set_float32_matmul_precision; lower is faster on processors with bf16 or tf32 "
+            "units (default: highest)"
         },
     )
 
 
 @register_task("cart_retrieval", dataclass=CartRetrievalConfig)
 class CartRetrievalTask(FairseqTask):
-    """Write the identifier of the item that a text query looks for.
+    """Generate the identifier of the item that a text query describes.
 
     Args:
         cfg: the task's options.
@@ -99,14 +109,14 @@ class CartRetrievalTask(FairseqTask):
         """Open the data-bin.
 
         Raises:
-            ValueError: the data-bin or its identifier bundle is not what it should be, or an option is out of range.
+            ValueError: the data-bin or its identifier bundle is damaged, or an option is out of range.
         """
         if cfg.eval_beam < 10:
-            raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs at least 10")
+            raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
         if (cfg.dense_weight or 0) < 0 or cfg.index_repeats < 1:
             raise ValueError(
-                f"--dense-weight is {cfg.dense_weight}, must be 0 or more; --index-repeats is {cfg.index_repeats}, must be 1 "
-                "or more"
+                f"--dense-weight is {cfg.dense_weight} and must be at least 0; --index-repeats is {cfg.index_repeats} "
+                "and must be at least 1"
             )
         if cfg.level_discount is not None:
             check_discount(cfg.level_discount)
@@ -114,13 +124,16 @@ class CartRetrievalTask(FairseqTask):
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)
         if len(paths) != 1:
-            raise ValueError(f"one data-bin is needed, found {len(paths)} in {cfg.data!r}")
+            raise ValueError(
+                f"found {len(paths)} data-bins in {cfg.data!r}; give one, in a folder without a colon in its name"
+            )
         data = DataBin(paths[0])
         dictionaries = [Dictionary.load(str(data.directory / f"dict.{side}.txt")) for side in ("query", "id")]
         expected = int(data.bundle.offsets[-1]) + data.bundle.positions[-1].size
         if len(dictionaries[1]) != expected:
             raise ValueError(
-                f"{data.directory}/dict.id.txt: {len(dictionaries[1])} symbols, the identifiers need {expected}; {REMEDY}"
+                f"{data.directory}/dict.id.txt: {len(dictionaries[1])} symbols, but the identifiers need {expected}; "
+                f"{REMEDY}"
             )
         return cls(cfg, data, *dictionaries)
 
@@ -136,23 +149,25 @@ class CartRetrievalTask(FairseqTask):
 
     @property
     def data_fingerprint(self) -> bytes:
-        """What a checkpoint remembers of the identifiers and the vocabulary it was trained with."""
+        """The bytes by which a checkpoint identifies its identifiers and vocabulary."""
         return self.data.fingerprint
 
     @property
     def max_query_tokens(self) -> int:
-        """Longer queries are cut to this many symbols, ``</s>`` included."""
+        """The length, including ``</s>``, to which longer queries are cut."""
         return int(self.data.manifest["inputs"]["max_query_tokens"])
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Load the examples of ``train``, ``valid`` or ``test``.
 
         Raises:
-            FileNotFoundError: the data-bin has no such subset (fairseq stops looking for more shards then).
+            FileNotFoundError: the data-bin has no such subset. fairseq expects this type when it looks for more shards.
         """
         prefix = self.data.directory / f"{split}.query-id"
         if not Path(f"{prefix}.query.idx").is_file():
-            raise FileNotFoundError(f"{self.data.directory}: no subset {split!r}; binarise captions that measure it")
+            raise FileNotFoundError(
+                f"{self.data.directory}: no subset {split!r}; binarise query captions of this split"
+            )
         queries = data_utils.load_indexed_dataset(f"{prefix}.query", self.query_dict)
         identifiers = data_utils.load_indexed_dataset(f"{prefix}.id", self.id_dict)
         measured = str(self.cfg.candidates) == "split" and split != "train"
@@ -170,7 +185,7 @@ class CartRetrievalTask(FairseqTask):
         )
 
     def _training_examples(self) -> dict[str, Any]:
-        """Which examples come how often, and what a dense head learns from."""
+        """Arguments of the training data set: repeated examples (``pairs``), the dense head's data (``dense``)."""
         examples: dict[str, Any] = {}
         columns = self.data.queries("train", ("item_row", "role"))
         if self.cfg.index_repeats > 1:
@@ -184,10 +199,10 @@ class CartRetrievalTask(FairseqTask):
 
     @functools.cached_property
     def companions(self) -> Companions:
-        """The training captions whose features the data-bin holds, by item.
+        """Draws companion captions from the training captions that have features.
 
         Raises:
-            ValueError: it holds no embeddings of the items.
+            ValueError: the data-bin holds no embeddings of the items.
         """
         items = self.data.dense_items
         if items is None:
@@ -198,10 +213,14 @@ class CartRetrievalTask(FairseqTask):
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **kwargs: Any
     ) -> QueryIdentifierDataset:
-        """Queries without identifiers, which search the whole catalogue (fairseq-interactive, CartRetriever).
+        """Make a data set of queries without identifiers that search the whole catalogue, for fairseq-interactive.
+
+        Args:
+            src_tokens: 1-d int64 tensors that end in ``</s>``.
+            src_lengths: their lengths.
 
         Raises:
-            ValueError: lexical constraints were asked for.
+            ValueError: lexical constraints are given.
         """
         if kwargs.get("constraints") is not None:
             raise ValueError("--constraints does not apply to identifiers; leave it out")
@@ -211,10 +230,10 @@ class CartRetrievalTask(FairseqTask):
     def build_generator(
         self, models: Any, args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **kwargs: Any
     ) -> Any:
-        """The constrained generator, or fairseq's scorer for ``--score-reference``.
+        """Make the trie-constrained generator, or fairseq's scorer for ``--score-reference``.
 
         Raises:
-            ValueError: an option asks for a search that could leave the catalogue or that means nothing here.
+            ValueError: a generation option does not apply to constrained identifier search.
         """
         if getattr(args, "score_reference", False):
             return super().build_generator(models, args)
@@ -248,7 +267,7 @@ class CartRetrievalTask(FairseqTask):
         dense_weight: float | None = None,
         level_discount: float | None = None,
     ) -> IdentifierGenerator:
-        """A search with one model or an ensemble; the task's options hold for what is not given."""
+        """Make a search with one model or an ensemble; an argument that is None takes the task's option."""
         return make_generator(
             models,
             self.data,
@@ -260,11 +279,11 @@ class CartRetrievalTask(FairseqTask):
         )
 
     def build_bpe(self, args: Any) -> QueryCodec:
-        """How fairseq's commands turn text into symbols, and identifiers into item ids."""
+        """Make the codec with which fairseq's commands encode queries and decode identifiers to item ids."""
         return QueryCodec(self.data)
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Add to the loss the counts of a real constrained beam search."""
+        """Compute the loss and run the constrained beam search; its metric counts are added to the logging output."""
         loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         generator = self.search_with([model], self.cfg.eval_beam)
         found = generator.search(sample["net_input"], *self.data.search_space(sample["candidates"]))
@@ -274,7 +293,7 @@ class CartRetrievalTask(FairseqTask):
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Log recall and MRR, in percent, from counts summed over batches and workers."""
+        """Log recall and MRR in percent, from counts summed over batches and workers."""
         super().reduce_metrics(logging_outputs, criterion)
         counts = {name: sum(log.get(f"_{name}", 0) for log in logging_outputs) for name in (QUERIES, *METRIC_NAMES)}
         if counts[QUERIES]:
@@ -284,7 +303,7 @@ class CartRetrievalTask(FairseqTask):
                 metrics.log_derived(name, lambda meters, name=name: _percentage(meters, name))
 
     def max_positions(self) -> None:
-        """The dataset cuts long queries itself."""
+        """Return None: no limit, because the data set cuts long queries itself."""
         return None
 
 

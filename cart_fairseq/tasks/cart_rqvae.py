@@ -1,8 +1,8 @@
-"""Task `cart_rqvae`: training of the RQ-VAE by `fairseq-train` (CART appendix C); model and criterion have the same name.
+"""Task `cart_rqvae`: trains the RQ-VAE with `fairseq-train` (CART appendix C); model and criterion have the same name.
 
-`preprocess.build_identifiers` writes the residuals and runs `fairseq-train RESIDUALS.npy --task cart_rqvae …`; nothing
-here knows of items or identifiers. One pass over the residuals is one epoch. Several processes (torchrun) share every
-batch instead of taking a batch each, so the updates do not depend on their number.
+`preprocess.build_identifiers` writes the residuals and runs `fairseq-train RESIDUALS.npy --task cart_rqvae …`. One pass
+over the residuals is one epoch. Several processes (torchrun) split every batch among them, so the updates do not depend
+on the number of processes.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from torch import Tensor
 from cart_fairseq.tasks.residual_dataset import ResidualDataset
 
 SAMPLE_ROWS = 65_536
-"""Rows that codebooks are initialised from and that decide whether a codeword is dead."""
+"""Largest number of residuals from which codebooks are initialised and recentred, and dead codewords found."""
 
 
 @dataclass
@@ -31,20 +31,26 @@ class RQVAETaskConfig(FairseqDataclass):
 
     data: str = field(default="", metadata={"help": "residuals: a (N, D) float32 .npy file"})
     rqvae_reseed_interval: int = field(
-        default=5, metadata={"help": "epochs between two searches for dead codewords, which are re-seeded; 0: never"}
+        default=5, metadata={"help": "re-seed dead codewords every N epochs; 0: never (default: 5)"}
     )
     seed: int = II("common.seed")
 
 
 @register_task("cart_rqvae", dataclass=RQVAETaskConfig)
 class RQVAETask(FairseqTask):
-    """Holds the residuals; initialises codebooks before training, recentres and re-seeds them between epochs."""
+    """Holds the residuals, initialises the codebooks before training, and recentres and re-seeds them between epochs.
+
+    Raises:
+        ValueError: the residuals are not a non-empty (N, D) float32 array.
+    """
 
     def __init__(self, cfg: RQVAETaskConfig):
         super().__init__(cfg)
         residuals = np.load(cfg.data, mmap_mode="r", allow_pickle=False)
         if residuals.ndim != 2 or residuals.dtype != np.float32 or len(residuals) == 0:
-            raise ValueError(f"{cfg.data}: {residuals.dtype} of shape {residuals.shape}, must be (N, D) float32, N > 0")
+            raise ValueError(
+                f"{cfg.data}: {residuals.dtype} of shape {residuals.shape}; it must be (N, D) float32 with N > 0"
+            )
         shards = (get_data_parallel_rank(), get_data_parallel_world_size()) if is_distributed() else (0, 1)
         self.residuals = ResidualDataset(residuals, *shards)
 
@@ -54,24 +60,24 @@ class RQVAETask(FairseqTask):
         return self.residuals.residuals.shape[1]
 
     def load_dataset(self, split: str, combine: bool = False, task_cfg: Any = None, **kwargs: Any) -> None:
-        """Every split is the same residuals: identifiers are made for these items, there is nothing to hold out."""
+        """Use all residuals for every split; there is no held-out set, because identifiers are made for these items."""
         self.datasets[split] = self.residuals
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> BaseFairseqModel:
-        """Build the model and initialise its codebooks here, before it is wrapped, so that all workers agree."""
+        """Build the model and initialise its codebooks, before data-parallel wrapping, so that all workers agree."""
         model = super().build_model(cfg, from_checkpoint)
         model.rqvae.initialise_codebooks(self.sample(epoch=0), seed=self.cfg.seed)
         agree_on(model.rqvae.codebooks)
         return model
 
     def get_batch_iterator(self, *args: Any, **kwargs: Any) -> EpochBatchIterating:
-        """All batches for every process; the dataset's collater gives each its share of them."""
+        """Return all batches in every process; the data set's collater selects the process's rows."""
         return super().get_batch_iterator(*args, **{**kwargs, "num_shards": 1, "shard_id": 0})
 
     def begin_epoch(self, epoch: int, model: BaseFairseqModel) -> None:
-        """Let codebooks follow the encoder, and re-seed codewords that no longer serve any row.
+        """Recentre the codebooks and re-seed dead codewords, from the second epoch on.
 
-        Depends on weights, seed and epoch only: resumable.
+        The result depends on weights, seed and epoch only, so a resumed run equals an uninterrupted one.
         """
         if epoch <= 1:
             return
@@ -83,24 +89,24 @@ class RQVAETask(FairseqTask):
         agree_on(rqvae.codebooks)
 
     def sample(self, epoch: int) -> Tensor:
-        """(n, D) float32: all residuals, or where they are many a seeded sample of them."""
+        """(n, D) float32: all residuals, or a seeded sample of ``SAMPLE_ROWS`` of them if there are more."""
         rows = np.arange(len(self.residuals))
         if len(rows) > SAMPLE_ROWS:
             rows = np.sort(np.random.default_rng([self.cfg.seed, epoch]).choice(rows, SAMPLE_ROWS, replace=False))
         return torch.from_numpy(self.residuals.residuals[rows])
 
     def max_positions(self) -> None:
-        """Nothing here has a length."""
+        """Return None: examples have no length."""
         return
 
     @property
     def source_dictionary(self) -> None:
-        """There is no text."""
+        """None: the task has no text."""
         return
 
     @property
     def target_dictionary(self) -> None:
-        """There is no text."""
+        """None: the task has no text."""
         return
 
 
@@ -110,7 +116,7 @@ def is_distributed() -> bool:
 
 
 def agree_on(tensors: Iterable[Tensor]) -> None:
-    """Give every process the first one's values: other machines may round otherwise."""
+    """Broadcast the first process's values to all, because other machines may round differently."""
     if is_distributed():
         for tensor in tensors:
             torch.distributed.broadcast(tensor.data, src=0)

@@ -1,7 +1,7 @@
-"""Checkpoints that a killed run leaves whole.
+"""Makes fairseq copy checkpoints atomically.
 
-fairseq writes one checkpoint under a temporary name and renames it, then copies it over the others in place: a run killed
-meanwhile leaves a part of ``checkpoint_last.pt``, from which the next cannot go on.
+fairseq writes one checkpoint under a temporary name, renames it, and then copies it over the others in place. A run
+that is killed during a copy leaves a truncated ``checkpoint_last.pt``, from which training cannot resume.
 """
 
 import shutil
@@ -14,7 +14,7 @@ _copy = PathManager.copy
 
 
 def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
-    """`PathManager.copy`, but a local file is there whole or not at all; addresses (``s3://…``) are fairseq's own matter."""
+    """Copy a local file atomically; URLs (``s3://…``) are left to fairseq's `PathManager.copy`."""
     if "://" in dst_path:
         return bool(_copy(src_path, dst_path, overwrite))
     with replacing(dst_path) as new:
@@ -23,5 +23,5 @@ def copy_whole(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
 
 
 def install() -> None:
-    """Let fairseq copy so."""
+    """Replace fairseq's `PathManager.copy` by :func:`copy_whole`."""
     PathManager.copy = staticmethod(copy_whole)

@@ -1,4 +1,4 @@
-"""fairseq's checkpoints to models that search."""
+"""Loads fairseq's checkpoints for searching."""
 
 import pickle
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from fairseq import checkpoint_utils, utils
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.models.cart import CARTModel
-from cart_fairseq.tasks import plugin  # noqa: F401 - registers what a checkpoint names
+from cart_fairseq.tasks import plugin  # noqa: F401 - registers the names in a checkpoint
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 
 
 def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel], DataBin]:
-    """Load a checkpoint, or an ensemble of several joined by colons, with the data-bin it was trained on.
+    """Load a checkpoint, or an ensemble (paths joined by colons), and open the data-bin it was trained on.
 
     Raises:
-        ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers.
+        ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers.
     """
     paths = utils.split_paths(str(path))
     for each in paths:
         if not Path(each).is_file():
             raise ValueError(f"{each}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
-    # these are the caller's choice or the model's, not what the checkpoint happened to be trained with
+    # the caller or the model decides these, not the options of the checkpoint's training
     overrides = {
         "data": str(data),
         "dense_weight": None,
@@ -39,5 +39,5 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
             "wrote, or train again"
         ) from None
     if not isinstance(task, CartRetrievalTask):
-        raise ValueError(f"{path}: a checkpoint of task {type(task).__name__}, not of cart_retrieval")
+        raise ValueError(f"{path}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")
     return models, task.data

@@ -1,6 +1,6 @@
-"""Registers with fairseq everything that this package has, and mends what fairseq does at import and when it copies.
+"""Registers all tasks, models and criterions with fairseq, and corrects fairseq's logging and checkpoint copies.
 
-fairseq imports it with the rest of ``tasks/`` for ``--user-dir cart_fairseq``; Python code imports it for the same effect.
+fairseq imports this module with the rest of ``tasks/`` for ``--user-dir cart_fairseq``. Python code can import it too.
 """
 
 import logging
@@ -8,7 +8,7 @@ import logging
 from cart_fairseq.loading.checkpoint import allow_namespaces
 
 allow_namespaces()
-# importing fairseq says that tensorboardX is missing, whether or not anybody asked for it
+# fairseq logs at import that tensorboardX is missing, although nothing needs it
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 _level = logging.getLogger().level
 
@@ -18,7 +18,7 @@ from cart_fairseq.models import cart  # noqa: E402
 from cart_fairseq.models import cart_rqvae as rqvae_model  # noqa: E402
 from cart_fairseq.tasks import cart_retrieval, cart_rqvae, checkpoint_copies  # noqa: E402
 
-logging.getLogger().setLevel(_level)  # importing fairseq turns on what every library says for debugging
+logging.getLogger().setLevel(_level)  # importing fairseq sets the root logger to DEBUG
 checkpoint_copies.install()
 
 __all__ = ["cart", "cart_rdrop", "cart_retrieval", "cart_rqvae", "rqvae_criterion", "rqvae_model"]

@@ -1,4 +1,4 @@
-"""Pairs of a tokenised query and an identifier, as fairseq batches them."""
+"""The fairseq data set of tokenised queries and identifiers."""
 
 from typing import Any, NamedTuple
 
@@ -15,11 +15,11 @@ MAX_BATCH = 1024
 
 
 class DenseExamples(NamedTuple):
-    """What training examples of a dense head are made of.
+    """The data of a dense head's training examples.
 
     Attributes:
         items: features of items and captions.
-        item_rows: (N,) int64, the item of each query.
+        item_rows: (N,) int64, the item row of each query.
         companions: draws another caption of a query's item.
     """
 
@@ -29,19 +29,19 @@ class DenseExamples(NamedTuple):
 
 
 class QueryIdentifierDataset(FairseqDataset):
-    """Queries with, where they are known, the identifiers to write for them.
+    """Queries and, if known, their target identifiers.
 
     Args:
         queries: indexable, 1-d int64 tensors that end in ``</s>``.
         query_sizes: the N lengths of the queries.
         identifiers: indexable, 1-d int64 tensors of J symbols and fairseq's ``</s>``, which is dropped; or None.
         pad: the padding symbol of both dictionaries.
-        eos: ``</s>``; ends a query and begins the decoder's input.
-        candidates: name of the candidate set that competes for these queries.
-        max_query_tokens: longer queries are cut, ``</s>`` kept.
-        shuffle: draw a new order, and new batches, each epoch.
-        pairs: (n,) which query each example is, where some come several times; None: example i is query i.
-        dense: what a dense head learns from, in training; a query teaches it once an epoch, however often it comes.
+        eos: ``</s>``, the last symbol of a query and the first of the decoder's input.
+        candidates: name of the candidate set of these queries.
+        max_query_tokens: the length to which longer queries are cut, including ``</s>``, which is kept.
+        shuffle: draw a new order and new batches in each epoch.
+        pairs: (n,) int64, the query of each example, if some queries are repeated; None: example i is query i.
+        dense: data of a dense head's examples, in training. A repeated query counts once per epoch for the dense head.
     """
 
     def __init__(
@@ -83,7 +83,14 @@ class QueryIdentifierDataset(FairseqDataset):
         return len(self.sizes)
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Batch examples: ``src_tokens`` (B, T) padded on the right, ``target`` (B, J), all int64."""
+        """Make a batch of examples.
+
+        Returns:
+            ``id`` (B,) int64; ``net_input`` with ``src_tokens`` (B, T), padded on the right, ``src_lengths`` (B,) and,
+            with identifiers, ``prev_output_tokens`` (B, J), all int64; ``target`` (B, J) int64 or None; the numbers of
+            queries and tokens, the candidate set and the epoch. With ``dense``, ``net_input`` also has ``items`` (B,)
+            int64, where -1 leaves a query out of the dense loss, and ``item_features`` (B, D) float32.
+        """
         if not samples:
             return {}
         queries = [sample["query"] for sample in samples]
@@ -109,23 +116,26 @@ class QueryIdentifierDataset(FairseqDataset):
             draw = np.random.default_rng((self.epoch, *pairs[:2].tolist()))
             rows = item_rows[pairs]
             features = items.training_features(rows, companions.draw(pairs, draw))
-            taught = self.first[batch["id"].numpy()]  # once an epoch is enough; more cost it recall
-            if items.captions is not None:  # what a join does not know is borrowed: no word of the item itself
+            taught = self.first[batch["id"].numpy()]  # once per epoch: repeated queries lowered the dense head's recall
+            if items.captions is not None:  # a caption without features has no known word
                 taught &= companions.known[pairs]
             rows = np.where(taught, rows, -1)
             batch["net_input"] |= {"items": torch.from_numpy(rows), "item_features": features}
         return batch
 
     def num_tokens(self, index: int) -> int:
-        """What ``--max-tokens`` counts: the query's symbols."""
+        """The query's length in symbols, which ``--max-tokens`` counts."""
         return int(self.sizes[index])
 
     def size(self, index: int) -> tuple[int, int]:
-        """Length of a query, for fairseq's length filter; identifiers always fit. One number would be held against both limits."""
+        """The lengths of query and identifier for fairseq's length filter.
+
+        The identifier's is 0, because it always fits; a single number would be compared with both limits.
+        """
         return int(self.sizes[index]), 0
 
     def ordered_indices(self) -> np.ndarray:
-        """Indices by length, so that batches hold little padding; ties in a new random order each epoch."""
+        """Indices sorted by length, so that batches have little padding; equal lengths are shuffled in each epoch."""
         if not self.shuffle:
             return np.argsort(self.sizes, kind="stable")
         seed = np.random.randint(2**31)  # noqa: NPY002 - fairseq seeds the global generator with its --seed
@@ -139,9 +149,9 @@ class QueryIdentifierDataset(FairseqDataset):
         max_sentences: int | None = None,
         required_batch_size_multiple: int = 1,
     ) -> Any:
-        """Batches of consecutive indices, none left out: fairseq drops a last one that is no multiple of 8.
+        """Make batches of consecutive indices, without fairseq's rounding of batch sizes to multiples of 8.
 
-        Where nothing bounds a batch (fairseq-validate's default), ``MAX_BATCH`` queries do.
+        If neither ``max_tokens`` nor ``max_sentences`` is given, a batch has at most ``MAX_BATCH`` queries.
         """
         if max_tokens is None and max_sentences is None:
             max_sentences = MAX_BATCH
@@ -149,9 +159,9 @@ class QueryIdentifierDataset(FairseqDataset):
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """Batches are drawn anew each epoch when shuffling."""
+        """False if shuffling, so that each epoch has new batches."""
         return not self.shuffle
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by fairseq at the beginning of each epoch."""
+        """Store the epoch's number; fairseq calls this at the beginning of each epoch."""
         self.epoch = epoch

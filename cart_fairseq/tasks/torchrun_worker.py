@@ -1,6 +1,6 @@
-"""One of the processes that train together: `torchrun … -m cart_fairseq.tasks.torchrun_worker ARGUMENTS OF FAIRSEQ-TRAIN`.
+"""A training process for torchrun: `torchrun … -m cart_fairseq.tasks.torchrun_worker ARGUMENTS OF FAIRSEQ-TRAIN`.
 
-fairseq reads torchrun's environment itself only where there are GPUs; here it is handed over as options.
+fairseq reads torchrun's environment variables only with GPUs. This module passes them as options.
 """
 
 import os
@@ -10,12 +10,12 @@ from cart_fairseq.processes import end_with_parent
 
 
 def main() -> None:
-    """Run fairseq-train as the process that torchrun's environment describes."""
+    """Run fairseq-train with the rank and device that torchrun's environment variables give."""
     from fairseq_cli.train import cli_main
 
-    from cart_fairseq.tasks import plugin  # noqa: F401 - fairseq scans no package that is imported already
+    from cart_fairseq.tasks import plugin  # noqa: F401 - fairseq does not scan a package that is already imported
 
-    end_with_parent()  # torchrun starts its workers in sessions of their own: killed, it would leave them behind
+    end_with_parent()  # torchrun's workers have their own sessions and would outlive it
     sys.argv += ["--distributed-init-method", "env://", "--distributed-no-spawn"]
     sys.argv += ["--distributed-rank", os.environ["RANK"], "--device-id", os.environ["LOCAL_RANK"]]
     cli_main()
