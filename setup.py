@@ -6,8 +6,12 @@ from setuptools import find_packages, setup
 
 # Both distributions install the module `fairseq`, so exactly one of them is chosen. `ve-fairseq` has binary wheels for
 # these Pythons on Linux x86-64; `fairseq-fixed` is the same code as a source package, which needs a C compiler.
-BINARY = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11' and python_version < '3.13'"
-SOURCE = "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version < '3.11' or python_version >= '3.13'"
+BINARY = (
+    "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11' and python_version < '3.13'"
+)
+SOURCE = (
+    "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version < '3.11' or python_version >= '3.13'"
+)
 
 MEDIA = ["pillow>=10", "soundfile>=0.12", "soxr>=0.4", "av>=13"]
 ENCODERS = [*MEDIA, "transformers>=5.23", "sentence-transformers>=5"]

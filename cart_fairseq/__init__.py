@@ -1,8 +1,8 @@
 """CART as a fairseq plugin: generative cross-modal retrieval with coarse-to-fine identifiers.
 
 ``--user-dir cart_fairseq`` registers the tasks ``cart_retrieval`` and ``cart_rqvae``, the architectures ``cart``,
-``cart_tiny`` and ``cart_rqvae``, and the criterions ``cart_rdrop`` and ``cart_rqvae``: fairseq imports ``tasks/`` and
-``models/`` itself. From Python, ``import cart_fairseq.tasks.plugin`` does the same.
+``cart_tiny`` and ``cart_rqvae``, and the criterions ``cart_rdrop`` and ``cart_rqvae``. In Python,
+``import cart_fairseq.tasks.plugin`` does the same.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ __all__ = ["CartRetriever", "Hit"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public API on first use: torch alone costs seconds that ``--help`` does not need."""
+    """Import the public API on first use, because importing torch takes seconds, which would slow down ``--help``."""
     if name in __all__:
         from cart_fairseq import retriever
 

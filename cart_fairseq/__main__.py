@@ -18,14 +18,14 @@ FAIRSEQ = """fairseq-train, -validate, -generate and -interactive need the plugi
 
 
 def command_list(package: str, commands: Mapping[str, str]) -> str:
-    """One line for each command: how to call it and what it does."""
+    """Format the list of commands: for each one how to call it and what it does."""
     width = max(len(name) for name in commands)
     lines = [f"  python -m {package}.{name:<{width}}  {text}" for name, text in commands.items()]
     return "\n".join(["commands, each with --help:", "", *lines])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the list or the folder."""
+    """Print the list of commands, or the folder."""
     parser = argparse.ArgumentParser(
         prog="python -m cart_fairseq",
         description="Commands that measure a trained model.",

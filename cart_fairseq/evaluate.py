@@ -1,8 +1,8 @@
-"""Generation output to a metric table, metrics.json and TREC files; or new queries on an old checkpoint.
+"""Measures the output of fairseq-generate, or new queries on a checkpoint; writes a table, JSON and TREC files.
 
 python -m cart_fairseq.evaluate out/generate-test.txt --data data-bin --trec-run run.trec --json metrics.json
 python -m cart_fairseq.evaluate --queries new.jsonl --data data-bin --path checkpoint_best.pt
-python -m cart_fairseq.evaluate out.txt --queries new.jsonl --data data-bin   # out.txt by fairseq-interactive
+python -m cart_fairseq.evaluate out.txt --queries new.jsonl --data data-bin   # out.txt is from fairseq-interactive
 """
 
 import argparse
@@ -13,53 +13,54 @@ from cart_fairseq.settings import PRECISIONS, SCORINGS, EvaluationSettings
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cart_fairseq.evaluate",
-        description="Measure retrieval: from generation output, or by searching new queries with a checkpoint.",
+        description="Measure retrieval, from generation output or by searching new queries with a checkpoint.",
     )
     made.add_argument(
         "generation", nargs="?", help="output of fairseq-generate, or of fairseq-interactive with --queries"
     )
     made.add_argument("--data", required=True, metavar="DIR", help="the data-bin")
-    made.add_argument("--subset", help="subset that was generated; told by the name generate-SUBSET.txt unless given")
+    made.add_argument("--subset", help="the measured subset (default: from the name generate-SUBSET.txt)")
     made.add_argument(
         "--queries",
         metavar="FILE",
-        help="new queries: rows like those of captions.jsonl, with the role query or none",
+        help="new queries in the format of captions.jsonl; rows with other roles than query are skipped",
     )
-    made.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or ensemble a.pt:b.pt")
-    made.add_argument(
-        "--beam", type=int, help="beam width with --path (30, and 200 where a dense head orders the beam)"
-    )
+    made.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or the ensemble a.pt:b.pt")
+    made.add_argument("--beam", type=int, help="beam width, with --path (default: 30, or 200 with a dense head)")
     made.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=EvaluationSettings.precision,
-        help="computed in with --path (float32)",
+        help="precision of the search, with --path (default: %(default)s)",
     )
     made.add_argument(
-        "--scoring", choices=SCORINGS, default=EvaluationSettings.scoring, help="with --path (%(default)s)"
+        "--scoring",
+        choices=SCORINGS,
+        default=EvaluationSettings.scoring,
+        help="how the search scores symbols, with --path (default: %(default)s)",
     )
     made.add_argument(
         "--dense-weight",
         type=float,
-        help="of the dense score with --path, where the model has a dense head; 0: none (the model's own)",
+        help="weight of the dense score, with --path; 0: no dense score (default: the model's own)",
     )
     made.add_argument(
         "--level-discount",
         type=float,
-        help="with --path: weight of each symbol's score relative to the previous symbol's, up to 1 (the model's own)",
+        help="weight of each symbol's score relative to the previous symbol's (1: equal), with --path (default: the model's own)",
     )
     made.add_argument(
         "--candidates",
         metavar="all|split|NAME",
-        help="items that competed, or compete: the catalogue, those of the queries' split, or a named set "
-        "(default: split; with a generation file, all if it holds an item outside the split)",
+        help="items that compete: the whole catalogue, those of the queries' split, or a named candidate set (default: "
+        "split, or all for a generation file with an item outside the split)",
     )
-    made.add_argument("--trec-run", metavar="FILE", help="write a TREC run here")
-    made.add_argument("--qrels", metavar="FILE", help="write TREC relevance judgements here")
-    made.add_argument("--json", metavar="FILE", help="write the metrics here")
+    made.add_argument("--trec-run", metavar="FILE", help="write a TREC run to this file")
+    made.add_argument("--qrels", metavar="FILE", help="write TREC relevance judgements to this file")
+    made.add_argument("--json", metavar="FILE", help="write the metrics to this file")
     return made
 
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table and write the files asked for.
 
     Raises:
-        ValueError: an input is not what it should be; the message says what and where.
+        ValueError: an input is wrong; the message names file, value and remedy.
     """
     args = parser().parse_args(argv)
     settings = EvaluationSettings(

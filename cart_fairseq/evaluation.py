@@ -1,6 +1,6 @@
-"""Measure retrieval: read what fairseq generated, or search with a checkpoint.
+"""Measures retrieval from fairseq's output, or by searching with a checkpoint.
 
-The numbers are exact counts over all queries: one that is missing from the output is an error, not a smaller sample.
+The metrics count all queries. A query without output is an error.
 """
 
 import dataclasses
@@ -31,12 +31,14 @@ DEPTH = max(RECALL_CUTOFFS)
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The result of :func:`evaluate`.
 
     Attributes:
-        figures: metrics in percent, numbers of queries and candidates, the candidate set, and the index captions' protocol.
-        queries: what was asked; rankings: what was found for each.
-        item_ids: of the data-bin's rows.
+        figures: metrics in percent, numbers of queries and candidates, the candidate set, and the data-bin's
+            ``index_captions`` setting.
+        queries: the measured queries.
+        rankings: the items found for each query.
+        item_ids: the item id of each row of the data-bin.
     """
 
     figures: dict[str, Any]
@@ -61,21 +63,24 @@ def evaluate(
     path: str | Path | None = None,
     settings: EvaluationSettings | None = None,
 ) -> Evaluation:
-    """Measure what fairseq generated, or search for new queries and measure that.
+    """Measure the output of fairseq, or search new queries with a checkpoint and measure the result.
+
+    The function has more than 60 lines because both inputs share the checks of the candidates.
 
     Args:
         data: the data-bin.
         generation: output of fairseq-generate, or of fairseq-interactive on ``queries``.
-        queries: rows like those of captions.jsonl, with the role query or none.
-        path: the checkpoint that searches for ``queries``, or an ensemble ``a.pt:b.pt``; in place of ``generation``.
+        queries: new queries in the format of captions.jsonl; rows with other roles than ``query`` are skipped.
+        path: the checkpoint that searches ``queries``, or an ensemble ``a.pt:b.pt``; excludes ``generation``.
+        settings: subset, candidates and options of the search.
 
     Raises:
-        ValueError: an input is not what it should be; the message says what and where.
+        ValueError: an input is wrong; the message names file, value and remedy.
     """
     if path and not queries:
-        raise ValueError("--path searches the queries of a file; name it with --queries")
+        raise ValueError("--path needs a file of queries; give it with --queries")
     if bool(generation) == bool(path):
-        raise ValueError("give either a generation file or --queries with --path")
+        raise ValueError("give either a generation file, or --queries and --path")
     settings, opened = settings or EvaluationSettings(), DataBin(data)
     asked, name = _queries(opened, generation, queries, path, settings)
     candidates = candidate_rows(opened, name)
@@ -83,8 +88,8 @@ def evaluate(
     for query in asked:
         if query.item_row not in competing:
             raise ValueError(
-                f"query {query.query_id!r} asks for item {opened.bundle.item_ids[query.item_row]!r}, which is not in the "
-                f"candidate set {name!r} and so cannot be found; choose another set with --candidates"
+                f"query {query.query_id!r} asks for item {opened.bundle.item_ids[query.item_row]!r}, which is not in "
+                f"the candidate set {name!r}; choose another set with --candidates"
             )
     if path:
         rankings = _search(path, opened, asked, candidates, settings)
@@ -96,14 +101,14 @@ def evaluate(
             name, candidates = "all", candidate_rows(opened, "all")
         elif outside:
             raise ValueError(
-                f"{outside}: the item is not in the candidate set {name!r}, so more items competed; "
-                "leave --candidates out"
+                f"{outside}: the item is not in the candidate set {name!r}, so other items competed too; "
+                "leave out --candidates"
             )
     longest = max(len(ranking.rows) for ranking in rankings)
     if longest < min(DEPTH, len(candidates)):
         print(
-            f"warning: at most {longest} hypotheses a query, so recall beyond {longest} is too low; "
-            f"generate with --nbest {DEPTH} and a beam at least as wide",
+            f"warning: queries have at most {longest} hypotheses, so recall@k for k > {longest} is too low; "
+            f"generate with --nbest {DEPTH} and a beam of at least {DEPTH}",
             file=sys.stderr,
         )
     figures = {
@@ -123,7 +128,7 @@ def _queries(
     path: str | Path | None,
     settings: EvaluationSettings,
 ) -> tuple[list[Query], str]:
-    """The queries that are measured, and the name of the candidate set in which they compete."""
+    """Return the queries to measure, and the name of their candidate set."""
     wanted = settings.candidates
     if file:
         queries, splits = new_queries(file, data, settings.subset)
@@ -137,34 +142,34 @@ def _queries(
 
 
 def subset_of_file(path: str | Path, data: DataBin) -> str:
-    """The subset that `generate-<subset>….txt` is about.
+    """Return the subset in a file name `generate-<subset>….txt`.
 
     Raises:
-        ValueError: the name begins with no subset of the data-bin.
+        ValueError: the name does not contain a subset of the data-bin.
     """
     name = Path(path).name
     known = [subset for subset in data.subsets if name.startswith(f"generate-{subset}")]
     if not known:
         raise ValueError(
-            f"{path}: the name does not tell the subset (as generate-test.txt does); name it with --subset"
+            f"{path}: the name does not contain the subset (as in generate-test.txt); give it with --subset"
         )
     return max(known, key=len)
 
 
 def candidate_rows(data: DataBin, name: str) -> np.ndarray:
-    """Rows (C,) int64, sorted, of a candidate set of the data-bin.
+    """Item rows (C,) int64, sorted, of a candidate set of the data-bin.
 
     Raises:
-        ValueError: there is no set of this name.
+        ValueError: the data-bin has no candidate set of this name.
     """
     rows = data.candidates(name)
     return np.arange(len(data.bundle), dtype=np.int64) if rows is None else rows
 
 
 def set_of_splits(splits: set[str | None], path: str) -> str:
-    """The one candidate set in which queries of these splits compete.
+    """Return the name of the candidate set for queries of these splits.
 
-    Items without a split compete everywhere; training items only in the whole catalogue.
+    Items without a split are in every candidate set. Training items are in the whole catalogue only.
 
     Raises:
         ValueError: the queries belong to several splits.
@@ -172,8 +177,8 @@ def set_of_splits(splits: set[str | None], path: str) -> str:
     named = sorted(split for split in splits if split)
     if len(named) > 1:
         raise ValueError(
-            f"{path}: its queries belong to the splits {' and '.join(named)}, which are measured apart; choose one "
-            "with --subset, or let all items compete with --candidates all"
+            f"{path}: its queries belong to the splits {' and '.join(named)}, which are measured separately; choose one "
+            "with --subset, or measure on the whole catalogue with --candidates all"
         )
     return "all" if not named or named[0] == "train" else named[0]
 
@@ -181,7 +186,7 @@ def set_of_splits(splits: set[str | None], path: str) -> str:
 def _search(
     path: str | Path, data: DataBin, queries: Sequence[Query], candidates: np.ndarray, settings: EvaluationSettings
 ) -> list[Ranking]:
-    """Rank items for the queries with a checkpoint; scores are sums of natural logs."""
+    """Rank the items for each query with a checkpoint; for the scores see :class:`cart_fairseq.retriever.Hit`."""
     retriever = CartRetriever.from_pretrained(
         path,
         data=data.bundle.directory.parent,

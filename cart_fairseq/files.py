@@ -1,4 +1,4 @@
-"""Files as every step reads and writes them: atomically, and with errors that name the place."""
+"""Atomic writing, and reading with errors that name file and row, for all steps."""
 
 import atexit
 import contextlib
@@ -19,8 +19,8 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
     """Yield a temporary sibling of ``path``; rename it over ``path`` on success, remove it on failure.
 
     Args:
-        path: the file or directory to create or replace; missing parent folders are made.
-        directory: yield an existing empty directory instead of the name of a file to be.
+        path: the file or directory to create or replace; missing parent folders are created.
+        directory: yield an existing empty directory, instead of the name of a file that does not exist yet.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Parse a file of one JSON object a line.
+    """Parse a file with one JSON object per line.
 
     Raises:
         ValueError: the file is missing, or a row is blank, not UTF-8, not JSON or not an object; rows count from 1.
@@ -96,22 +96,24 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             found = line.decode("utf-8")[:60]
             raise ValueError(
                 f"{path}, row {number}: broken JSON ({error.msg} at column {error.colno}, found {found!r}); "
-                "write one JSON object a line, no blank lines"
+                "write one JSON object per line, without blank lines"
             ) from None
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number}: found {type(row).__name__}, not an object; write {{...}} a line")
+            raise ValueError(
+                f"{path}, row {number}: found {type(row).__name__}, not an object; write one {{...}} per line"
+            )
         rows.append(row)
     return rows
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
+    """Hexadecimal SHA-256 of a value's JSON with sorted keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; what is wrong with the input becomes one line on stderr and exit code 2."""
-    # or Python looks once more through all that torch and fairseq leave behind, for most of a second
+    """Run a script's ``main``; a ValueError or OSError becomes one line on stderr and exit code 2."""
+    # without this, a last garbage collection over torch's and fairseq's objects takes most of a second
     atexit.register(gc.freeze)
     try:
         main()

@@ -1,7 +1,7 @@
-"""Import of `transformers` and `sentence_transformers` beside a torchaudio that does not load.
+"""Imports `transformers` and `sentence_transformers` although the installed torchaudio may not load.
 
-fairseq installs torchaudio. Its binary often fits another build of torch and then raises OSError. `transformers` imports
-torchaudio wherever it is installed, although nothing here needs it, and would fail with it.
+fairseq installs torchaudio. Its binary often belongs to another build of torch; importing it then raises OSError.
+`transformers` imports torchaudio if it is installed, and would fail too, although nothing here needs torchaudio.
 """
 
 import importlib
@@ -10,18 +10,18 @@ from typing import Any
 
 
 def hide_broken_torchaudio() -> None:
-    """Make torchaudio count as not installed in this process, if importing it fails."""
+    """Mark torchaudio as not installed in this process if importing it fails."""
     try:
         import torchaudio  # noqa: F401
     except Exception:
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # `import` and `find_spec` then find nothing
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # `import` and `find_spec` then report it as missing
 
 
 def import_library(name: str) -> Any:
     """Import `transformers`, `sentence_transformers` or one of their modules.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: the library is not installed.
     """
     hide_broken_torchaudio()
     return importlib.import_module(name)

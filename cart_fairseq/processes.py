@@ -6,7 +6,7 @@ import sys
 
 
 def end_with_parent() -> None:
-    """In a child, on Linux: be terminated when the parent dies, however it dies, so that no orphan keeps training."""
+    """Make the system terminate this process when its parent dies, even if killed (Linux only)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

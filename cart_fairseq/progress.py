@@ -1,8 +1,8 @@
-"""Progress of long steps: a bar in a terminal; in a pipe or a log file, one line now and then.
+"""Progress of long steps: a bar in a terminal, occasional lines in a pipe or a log file.
 
-Bars are tqdm's. By default a process and the children it forks share tqdm's lock. A child that is killed while it holds
-the lock then stops the next bar of its parent for good. Here the lock belongs to one process, and a forked child gets a
-fresh one, which also holds for bars that other libraries draw with tqdm.
+Bars are tqdm's. By default tqdm's lock is shared with forked children. If a child is killed while it holds the lock, the
+parent's next bar waits for ever. Here each process has its own lock, and a forked child gets a new one. This includes
+bars that other libraries draw with tqdm.
 """
 
 import functools
@@ -14,21 +14,21 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 FIRST_LINE = 2.0
-"""Seconds before the first line. A step that ends earlier prints nothing."""
+"""Seconds until the first line. A step that ends earlier prints nothing."""
 USUAL_GAP, LARGEST_SHARE = 30.0, 1 / 20
-"""Lines come at doubling intervals up to 30 seconds, later after each twentieth of the time so far."""
+"""The interval between lines doubles up to ``USUAL_GAP`` seconds, and later is ``LARGEST_SHARE`` of the elapsed time."""
 
 Item = TypeVar("Item")
 
 
 class Progress:
-    """Counts what a step has done and shows it on the standard error.
+    """Counts the finished units of a step and shows the count on standard error.
 
     Args:
-        total: how many there are, or None where that is not known.
-        step: what is done, such as "embedding".
-        units: what is counted, in the plural, such as "items".
-        done: how many an earlier, interrupted run has done.
+        total: the number of units, or None if unknown.
+        step: name of the step, such as "embedding".
+        units: name of the units in the plural, such as "items".
+        done: number of units that an earlier, interrupted run finished.
 
     Example:
         >>> with Progress(1000, "embedding", "items") as progress:
@@ -61,7 +61,7 @@ class Progress:
             )
 
     def update(self, count: int = 1) -> None:
-        """Add `count` to what is done."""
+        """Add `count` finished units."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -73,13 +73,13 @@ class Progress:
             self._due = now + max(FIRST_LINE, min(elapsed, USUAL_GAP), elapsed * LARGEST_SHARE)
 
     def note(self, text: str) -> None:
-        """Show `text` with the count from now on."""
+        """Show `text` after the count from now on."""
         self._note = text
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
 
     def _state(self, rate: float) -> str:
-        """Count, share, units a second since the last line, expected time left and note, as far as they are known."""
+        """Format count, share, time left and note, as far as known; `rate` is in units per second since the last line."""
         parts = [f"{self.done:,} {self.units}"]
         if self.total:
             parts = [f"{self.done:,} of {self.total:,} {self.units} ({self.done / self.total:.0%})"]
@@ -91,10 +91,12 @@ class Progress:
 
 
 def track(items: Iterable[Item], step: str, units: str, total: int | None = None, done: int = 0) -> Iterator[Item]:
-    """Yield the items, each counted when the next is asked for; see `Progress`.
+    """Yield the items and count each one when the next is requested; see `Progress`.
 
     Args:
-        total: how many there are; not needed where `items` has a length.
+        items: the items.
+        step, units, done: see `Progress`.
+        total: the number of items (default: the length of `items`, if it has one).
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -105,7 +107,7 @@ def track(items: Iterable[Item], step: str, units: str, total: int | None = None
 
 
 def number(value: float) -> str:
-    """A count or rate without digits that nobody reads.
+    """Format a count or rate: whole numbers from 100 on, two significant digits below.
 
     Example:
         >>> number(12345.6), number(3.14159)
@@ -115,7 +117,7 @@ def number(value: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration as minutes and seconds, with hours where there are any.
+    """Format a duration as M:SS, or H:MM:SS from one hour on.
 
     Example:
         >>> clock(75.2), clock(7384)
@@ -128,7 +130,7 @@ def clock(seconds: float) -> str:
 
 @functools.cache
 def tqdm_class() -> Any:
-    """tqdm, imported when the first bar is drawn, with a lock that belongs to this process."""
+    """Import tqdm on first use, and give it a lock of this process."""
     from tqdm import tqdm  # noqa: TID251
 
     renew_lock()
@@ -136,7 +138,7 @@ def tqdm_class() -> Any:
 
 
 def renew_lock() -> None:
-    """Give tqdm and the classes derived from it a fresh lock that only threads of this process share."""
+    """Give tqdm and its subclasses a new lock that only threads of this process share."""
     kinds = [getattr(sys.modules.get("tqdm.std"), "tqdm", None)]
     lock = threading.RLock()
     while kinds:

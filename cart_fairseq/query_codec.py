@@ -1,4 +1,4 @@
-"""Text queries to symbols, and identifiers back to item ids, in the shape of a fairseq BPE."""
+"""Encodes text queries to symbols and decodes identifiers to item ids, with the interface of a fairseq BPE."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,28 +14,28 @@ from cart_fairseq.catalogue.text_encoder import TextEncoder, TokenSymbols
 
 
 class Pieces:
-    """Texts to the pieces of a sentencepiece model and back."""
+    """Splits texts into the pieces of a sentencepiece model, and joins them."""
 
     def __init__(self, model: Path):
         self._processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
 
     def split(self, text: str) -> list[str]:
-        """A text as words of the dictionary."""
+        """Split a text into words of the dictionary."""
         return self._processor.encode(text, out_type=str)
 
     def join(self, words: Iterable[str]) -> str:
-        """Words of the dictionary as text."""
+        """Join words of the dictionary to a text."""
         return self._processor.decode([*words])
 
 
 class QueryCodec:
-    """What fairseq's commands call to encode a query and to decode a hypothesis.
+    """Encodes queries and decodes hypotheses, for fairseq's commands and for Python.
 
     Args:
         data: the opened data-bin.
 
     Raises:
-        ValueError: its text encoder is damaged, or the library that encodes for it is missing.
+        ValueError: the data-bin's text encoder or dictionary is damaged, or the library ``tokenizers`` is missing.
     """
 
     def __init__(self, data: DataBin):
@@ -52,16 +52,16 @@ class QueryCodec:
         self.rows = trie.rows.cpu().numpy()
 
     def encode(self, text: str) -> str:
-        """A query's words of the dictionary, separated by spaces."""
+        """Split a query into words of the dictionary, separated by spaces."""
         return " ".join(self._pieces.split(text))
 
     def symbols(self, text: str) -> Tensor:
-        """A query as the encoder reads it: (T,) int64 symbols that end in ``</s>``, cut to what the model was trained on."""
+        """Encode a query: (T,) int64 symbols that end in ``</s>``, cut to the data-bin's ``max_query_tokens``."""
         found = [self._words.get(word, UNK) for word in self.encode(text).split()]
         return torch.tensor([*found[: self._max_symbols - 1], EOS])
 
     def decode(self, symbols: str) -> str:
-        """The item id that an identifier names; a query's pieces become text again."""
+        """Return the item id of an identifier, or the text of any other symbols, such as those of a query."""
         words = symbols.split()
         if len(words) == len(self.value_of) and all(w in known for w, known in zip(words, self.value_of, strict=True)):
             node = 0

@@ -1,4 +1,4 @@
-"""CartRetriever: text in, ranked items out, from Python."""
+"""CartRetriever: ranks items for text queries, from Python."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from cart_fairseq.search.setup import make_generator
 from cart_fairseq.settings import BEAM, DEFAULT_SCORING, RERANKED_BEAM
 
 Candidates = str | CandidateSet | Iterable[str] | None
-"""None for the whole catalogue, the name of a candidate set, a prepared set, or item ids."""
+"""Name of a candidate set, a prepared set, item ids, or None for the whole catalogue."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Hit:
     """One retrieved item.
 
     Attributes:
-        item_id: the item.
-        score: the sum of its identifier's natural-log probabilities, discounted by level, and what a dense head adds.
-        record: everything ``items.jsonl`` says about it (``media``, ``split`` …).
-        row: its row in the catalogue.
+        item_id: the item's id.
+        score: the sum of its symbols' natural-log probabilities, discounted by level, plus the weighted dense score.
+        record: the item's object in ``items.jsonl`` (``media``, ``split`` …).
+        row: the item's row in the catalogue.
     """
 
     item_id: str
@@ -40,15 +40,15 @@ class Hit:
 
 
 class CartRetriever:
-    """Searches a catalogue with a trained model; made by :meth:`from_pretrained`.
+    """Searches a catalogue with a trained model; use :meth:`from_pretrained`.
 
     Args:
-        models: trained ``cart`` models of one data-bin; several are an ensemble.
-        data: that data-bin.
-        beam: default beam width; at least as wide as the k asked for is used. 30 unless given, 200 with a dense head.
+        models: trained ``cart`` models of one data-bin; several form an ensemble.
+        data: the models' data-bin.
+        beam: beam width (default: 30, or 200 with a dense head); a search for more items uses a wider beam.
         scoring: ``masked`` or ``renormalised``.
-        dense_weight: of the dense score that orders the beam; the models' own unless given.
-        level_discount: of later symbols' scores; the models' own unless given.
+        dense_weight: weight of the dense score in ranking (default: the models' own).
+        level_discount: weight of each symbol's score relative to the previous symbol's (default: the models' own).
     """
 
     def __init__(
@@ -82,23 +82,24 @@ class CartRetriever:
         dense_weight: float | None = None,
         level_discount: float | None = None,
     ) -> "CartRetriever":
-        """Load a checkpoint, or an ensemble of several joined by colons.
+        """Load a checkpoint, or an ensemble (paths joined by colons).
 
         Args:
             path: ``checkpoint_best.pt``, or ``a.pt:b.pt``.
-            data: the data-bin it was trained on.
-            beam: beam width of searches; 30 unless given, 200 where a dense head orders the beam.
-            device: where to search; a GPU if there is one, unless given.
-            precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU (:func:`cart_fairseq.network.precision.convert`).
-            scoring: ``masked`` or ``renormalised``, as :class:`~cart_fairseq.search.generator.IdentifierGenerator` says.
-            dense_weight: of the dense score, where the models have a dense head; 0 ranks by the identifiers alone. The
-                models' own unless given (:mod:`cart_fairseq.tune`).
-            level_discount: what the score of each symbol of an identifier counts of that of the one before it; 1: the same.
-                The models' own unless given.
+            data: the data-bin on which the models were trained.
+            beam: beam width (default: 30, or 200 with a dense head).
+            device: device of the search (default: a GPU if there is one).
+            precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU
+                (:func:`cart_fairseq.network.precision.convert`).
+            scoring: ``masked`` or ``renormalised`` (:class:`cart_fairseq.search.generator.IdentifierGenerator`).
+            dense_weight: weight of the dense score in ranking, for models with a dense head; 0 ranks by identifiers
+                alone (default: the models' own, see :mod:`cart_fairseq.tune`).
+            level_discount: weight of each symbol's score relative to the previous symbol's; 1: equal (default: the
+                models' own).
 
         Raises:
-            ValueError: a checkpoint is missing, damaged, unsafe, not of this task, or belongs to other identifiers; the
-                precision or the scoring is unknown.
+            ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers; or
+                the precision is unknown.
         """
         from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
@@ -108,7 +109,7 @@ class CartRetriever:
         return cls(models, opened, beam, scoring, dense_weight, level_discount)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
-        """Prepare candidates that several searches use; None stands for the whole catalogue.
+        """Prepare candidates for several searches; None means the whole catalogue.
 
         Raises:
             ValueError: a name or an item id is unknown, or there is no candidate.
@@ -128,17 +129,18 @@ class CartRetriever:
         """Rank items for each query.
 
         Args:
-            texts: queries.
-            k: how many items each; fewer come back where there are fewer candidates.
-            candidates: what may be found: None for the whole catalogue, the name of a candidate set (``all``, ``valid``,
-                ``test``), the item ids, or what :meth:`candidate_set` made of one of these; or a list with one of these
-                for each query, names excepted (strings in a list are item ids).
+            texts: the queries.
+            k: number of items per query; with fewer candidates, fewer items are returned.
+            candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
+                ids, the result of :meth:`candidate_set`, or None for the whole catalogue. Or a list with one entry per
+                query, each None, item ids or a result of :meth:`candidate_set`. A list of strings is item ids.
 
         Returns:
-            One list of hits a query, best first.
+            One list of hits per query, best first.
 
         Raises:
-            ValueError: k is below 1, a query is empty, a candidate is unknown or there is none.
+            ValueError: k is below 1, a query is empty, a candidate is unknown, there is no candidate, or ``scoring`` is
+                unknown.
         """
         if isinstance(texts, str):
             raise ValueError("texts is one string; give a list of queries")

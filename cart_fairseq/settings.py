@@ -1,4 +1,4 @@
-"""Choices and defaults of searches, for command lines as much as for the search; needs the standard library alone."""
+"""Choices and defaults of searches; imports only the standard library, so that command lines start fast."""
 
 import dataclasses
 
@@ -6,20 +6,20 @@ SCORINGS = ("masked", "renormalised")
 DEFAULT_SCORING = "masked"
 PRECISIONS = ("float32", "bf16", "fp16", "int8")
 BEAM, RERANKED_BEAM = 30, 200
-"""Beam width, and that of models whose dense head orders the beam: the head finds more than the identifiers' order shows."""
+"""Default beam width without and with a dense head, which can raise items from low ranks of the beam."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TuningSettings:
-    """What :func:`cart_fairseq.tuning.tune` compares.
+    """Settings of :func:`cart_fairseq.tuning.tune`.
 
     Attributes:
-        candidates: ``split`` or ``all``, the items that compete.
-        beam: beam width; the retriever's default unless given.
+        candidates: the items that compete: ``split`` or ``all``.
+        beam: beam width; None for the retriever's default.
         scoring: one of :data:`SCORINGS`.
-        discounts: discounts of later symbols, each in (0, 1].
-        weights: weights of the dense score, each at least 0.
-        keep: write the best into the checkpoint.
+        discounts: level discounts to compare, each in (0, 1].
+        weights: weights of the dense score to compare, each at least 0.
+        keep: write the best values into the checkpoint.
 
     Raises:
         ValueError: a value is out of range.
@@ -43,14 +43,14 @@ class TuningSettings:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """How :func:`cart_fairseq.evaluation.evaluate` measures.
+    """Settings of :func:`cart_fairseq.evaluation.evaluate`.
 
     Attributes:
-        subset: of the data-bin, or of the file of queries; told by the generation file's name unless given.
-        candidates: ``all``, ``split`` or the name of a candidate set; unless given the set of the queries' split, or the
-            whole catalogue where a generation file holds an item outside of it.
-        beam, precision, scoring, dense_weight, level_discount: of the search with a checkpoint, as
-            :meth:`cart_fairseq.retriever.CartRetriever.from_pretrained` has them.
+        subset: the measured subset of the data-bin or of the file of queries (default: from the generation file's name).
+        candidates: ``all``, ``split`` or the name of a candidate set (default: the candidate set of the queries' split,
+            or the whole catalogue for a generation file with an item outside that set).
+        beam, precision, scoring, dense_weight, level_discount: options of the search with a checkpoint, see
+            :meth:`cart_fairseq.retriever.CartRetriever.from_pretrained`.
 
     Raises:
         ValueError: the beam is below 1.

@@ -1,8 +1,8 @@
-"""Find how to order what a beam found, on the valid queries, and keep it in the checkpoint.
+"""Chooses the ranking weights on the valid queries and stores them in the checkpoint.
 
     python -m cart_fairseq.tune --data data-bin --path checkpoints/checkpoint_best.pt
 
-Searches with the checkpoint use what was found from then on, unless they are told otherwise.
+Later searches with the checkpoint use these weights by default.
 """
 
 import argparse
@@ -14,28 +14,42 @@ from cart_fairseq.settings import SCORINGS, TuningSettings
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cart_fairseq.tune",
-        description="Find discount and dense weight on the valid queries, and keep them in the checkpoint.",
+        description="Choose level discount and dense weight on the valid queries, and store them in the checkpoint.",
     )
     add, default = made.add_argument, TuningSettings()
     add("--data", type=Path, required=True, metavar="DIR", help="the data-bin")
     add("--path", type=Path, required=True, metavar="CKPT", help="the checkpoint")
-    add("--candidates", choices=("split", "all"), default=default.candidates, help="items that compete (%(default)s)")
-    add("--beam", type=int, help="beam width (30, and 200 where a dense head orders the beam)")
-    add("--scoring", choices=SCORINGS, default=default.scoring, help="how the search scores symbols (%(default)s)")
-    discounts = "discounts of later symbols to compare (from 1, none, to 0.6)"
+    add(
+        "--candidates",
+        choices=("split", "all"),
+        default=default.candidates,
+        help="items that compete (default: %(default)s)",
+    )
+    add("--beam", type=int, help="beam width (default: 30, or 200 with a dense head)")
+    add(
+        "--scoring",
+        choices=SCORINGS,
+        default=default.scoring,
+        help="how the search scores symbols (default: %(default)s)",
+    )
+    discounts = "level discounts to compare (default: eight from 1, no discount, to 0.6)"
     add("--discounts", type=float, nargs="+", default=default.discounts, metavar="G", help=discounts)
-    weights = "weights to compare (from 0, the identifiers alone, to 30)"
+    weights = "weights of the dense score to compare (default: 17 from 0, no dense score, to 30)"
     add("--weights", type=float, nargs="+", default=default.weights, metavar="W", help=weights)
-    add("--dry-run", action="store_true", help="show the tables and leave the checkpoint alone")
-    add("--json", type=Path, metavar="FILE", help="write settings and figures here")
+    add("--dry-run", action="store_true", help="print the tables and do not change the checkpoint")
+    add("--json", type=Path, metavar="FILE", help="write settings and metrics to this file")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command; see the module's docstring."""
+    """Tune, print the tables and write the file asked for.
+
+    Raises:
+        ValueError: an input is wrong; the message names file, value and remedy.
+    """
     args = parser().parse_args(argv)
     settings = TuningSettings(
         args.candidates, args.beam, args.scoring, tuple(args.discounts), tuple(args.weights), keep=not args.dry_run

@@ -1,7 +1,7 @@
-"""Find how to order what a beam found, on the valid queries.
+"""Chooses the ranking weights on the valid queries.
 
-First the weight of each symbol's score relative to the previous symbol's, by the identifiers alone; then, where the model
-has a dense head, the weight of its score. One search serves all: the beam is the same, only its order differs.
+First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the weight
+of the dense score. One search is enough for all settings, because they change only the order of the items found.
 """
 
 import dataclasses
@@ -31,13 +31,14 @@ Figures = dict[float, dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What :func:`tune` found.
+    """The result of :func:`tune`.
 
     Attributes:
-        discount, weight: the best; weight is 0 where there is no dense head.
-        beam: beam width of the search; candidates: ``split`` or ``all``.
+        discount, weight: the best level discount and dense weight; the weight is 0 without a dense head.
+        beam: beam width of the search.
+        candidates: ``split`` or ``all``.
         discounts, weights: metrics in percent for each setting that was compared.
-        kept: what searches with the checkpoint use now, by its name in the state dict.
+        kept: the chosen values by their names in the checkpoint's state dict.
     """
 
     discount: float
@@ -49,14 +50,14 @@ class Tuning:
     kept: dict[str, float]
 
     def tables(self) -> str:
-        """A line a setting, the best ones marked."""
+        """Format the metrics, one line per setting, with the best settings marked."""
         parts = [_table("discount", self.discounts, self.discount)]
         if WEIGHT_STATE in self.kept:
             parts.append(_table("weight", self.weights, self.weight))
         return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Settings and figures as they stand in JSON."""
+        """Return settings and metrics for a JSON file."""
         return {
             "best": self.weight,
             "discount": self.discount,
@@ -68,12 +69,13 @@ class Tuning:
 
 
 class Found(NamedTuple):
-    """What one search found for Q queries, in the order of the plain sum of symbols' scores.
+    """The items that one search found for Q queries, sorted by the undiscounted sum of their symbols' scores.
 
     Attributes:
-        rows: (Q, K) int64 item rows, and targets: (Q,) int64 those that are looked for.
-        token_scores: (Q, K, J) float32, natural-log probabilities.
-        dense: (Q, K) float32, the dense head's score at weight 1; 0 where there is none.
+        rows: (Q, K) int64 item rows.
+        targets: (Q,) int64, the row of each query's right item.
+        token_scores: (Q, K, J) float32, each symbol's natural-log probability.
+        dense: (Q, K) float32, the dense score at weight 1; 0 without a dense head.
     """
 
     rows: Tensor
@@ -82,7 +84,7 @@ class Found(NamedTuple):
     dense: Tensor
 
     def figures(self, discount: float, weight: float = 0.0) -> dict[str, float]:
-        """Metrics in percent, with the beam in the order of these settings."""
+        """Metrics in percent, with the items ranked by these settings."""
         scores = discounted(self.token_scores, discount) + weight * self.dense
         order = scores.argsort(dim=1, descending=True, stable=True)
         return metrics_from_counts(metric_counts(ranks_of(self.rows.gather(1, order), self.targets)))
@@ -92,9 +94,9 @@ def search_subset(retriever: CartRetriever, subset: str, candidates: str) -> Fou
     """Search for the queries of a subset.
 
     Args:
-        retriever: of a model.
-        subset: whose queries are asked.
-        candidates: name of the candidate set that competes.
+        retriever: the model and its data-bin.
+        subset: the subset of the queries.
+        candidates: name of the candidate set.
 
     Raises:
         ValueError: the data-bin has no such subset.
@@ -123,24 +125,24 @@ def search_subset(retriever: CartRetriever, subset: str, candidates: str) -> Fou
 
 
 def best_discount(figures: Mapping[float, Mapping[str, float]]) -> float:
-    """The discount with the best MRR@10; of equal ones that nearest to 1."""
+    """Return the discount with the best MRR@10; of equally good ones the largest."""
     return max(sorted(figures, reverse=True), key=lambda discount: figures[discount][CRITERION])
 
 
 def best_weight(figures: Mapping[float, Mapping[str, float]]) -> float:
-    """The weight with the best MRR@10; of equal ones the smallest."""
+    """Return the weight with the best MRR@10; of equally good ones the smallest."""
     return max(sorted(figures), key=lambda weight: figures[weight][CRITERION])
 
 
 def keep(path: Path, values: Mapping[str, float]) -> None:
-    """Write values into a checkpoint, which stays whole if this is killed."""
+    """Write values into the model's state in a checkpoint, atomically."""
     state = read_checkpoint(path)
     state["model"] |= {name: torch.tensor(value) for name, value in values.items()}
     write_checkpoint(path, state)
 
 
 def _table(head: str, figures: Mapping[float, Mapping[str, float]], best: float) -> str:
-    """A line a setting, the best one marked."""
+    """Format the metrics, one line per setting, with the best setting marked."""
     lines = ["".join([f"{head:>9}", *(f"{name:>15}" for name in METRIC_NAMES)])]
     for setting, row in figures.items():
         mark = "*" if setting == best else " "
@@ -153,10 +155,12 @@ def _rows(head: str, figures: Figures) -> list[dict[str, float]]:
 
 
 def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuning:
-    """Find the best discount and dense weight by MRR@10 on the valid queries, and keep them in the checkpoint.
+    """Choose level discount and dense weight by MRR@10 on the valid queries, and store them in the checkpoint.
 
     Args:
-        path: the checkpoint; data: the data-bin that it was trained on.
+        path: the checkpoint.
+        data: the data-bin on which it was trained.
+        settings: the values to compare and options of the search.
 
     Raises:
         ValueError: the data-bin has no valid queries, or the checkpoint cannot be read or does not belong to it.

@@ -1,1 +1,1 @@
-"""fairseq's criterions: `cart_rdrop` and `cart_rqvae`."""
+"""The fairseq criterions `cart_rdrop` and `cart_rqvae`."""

@@ -17,30 +17,34 @@ from cart_fairseq.training.loss import pass_loss
 
 @dataclass
 class CARTRDropConfig(FairseqDataclass):
+    """Options of the criterion ``cart_rdrop``."""
+
     consistency_weight: float = field(
         default=0.15,
-        metadata={"help": "omega, the weight of the symmetric KL divergence; 0 does without a second pass"},
+        metadata={"help": "omega, the weight of the symmetric KL divergence; 0: no second pass (default: 0.15)"},
     )
     label_smoothing: float = field(
         default=0.0,
-        metadata={"help": "probability mass spread evenly over the identifier vocabulary; 0 as in the paper"},
+        metadata={
+            "help": "probability mass spread evenly over the identifier vocabulary (default: 0, as in the paper)"
+        },
     )
     shared_encoder: bool = field(
         default=False,
         metadata={
-            "help": "run the encoder once for both passes, so that they differ by the decoder's dropout alone: faster; a frozen "
-            "text encoder always is"
+            "help": "run the encoder once for both passes, which then differ in the decoder's dropout only; faster. Always "
+            "on for a frozen text encoder (default: False)"
         },
     )
     contrastive_weight: float = field(
         default=1.0,
-        metadata={"help": "weight of the dense head's loss, where the model has one (--dense-dim)"},
+        metadata={"help": "weight of the dense head's loss, with --dense-dim (default: 1)"},
     )
     distillation_weight: float = field(
         default=0.0,
         metadata={
-            "help": "share of the target that is the dense head's opinion of each symbol, in place of the one right symbol; "
-            "0 as in the paper"
+            "help": "w in the target (1 - w) * one-hot + w * p, where p is the dense head's probability of items whose "
+            "identifier continues with that symbol (default: 0, as in the paper)"
         },
     )
 
@@ -49,9 +53,13 @@ class CARTRDropConfig(FairseqDataclass):
 class CARTRDropCriterion(FairseqCriterion):
     """The mean cross entropy of two dropout passes plus omega (KL(P‖Q) + KL(Q‖P)).
 
-    Both terms are summed over target tokens, padding left out, and normalised alike by fairseq (by target tokens). That is
-    half of fairseq's ``label_smoothed_cross_entropy_with_rdrop`` at ``rdrop_alpha`` = 4 omega. Measured data and omega = 0
-    need one pass, and have no KL term. Where the model has a dense head, its InfoNCE per query is added, weighted.
+    Both terms are summed over target tokens without padding; fairseq divides them by the number of target tokens. The
+    loss is half of fairseq's ``label_smoothed_cross_entropy_with_rdrop`` at ``rdrop_alpha`` = 4 omega. Validation and
+    omega = 0 use one pass without the KL term. If the model has a dense head, its InfoNCE per query is added, weighted
+    by ``--contrastive-weight``.
+
+    Raises:
+        ValueError: a weight is out of range, or ``--distillation-weight`` is given for a data-bin without embeddings.
     """
 
     def __init__(
@@ -67,10 +75,11 @@ class CARTRDropCriterion(FairseqCriterion):
         if not 0 <= distillation_weight < 1:
             raise ValueError(f"--distillation-weight is {distillation_weight}; it must be in [0, 1)")
         if contrastive_weight < 0:
-            raise ValueError(f"--contrastive-weight is {contrastive_weight}; it must be 0 or more")
+            raise ValueError(f"--contrastive-weight is {contrastive_weight}; it must be at least 0")
         if consistency_weight < 0 or not 0 <= label_smoothing < 1:
             raise ValueError(
-                f"--consistency-weight {consistency_weight} must be 0 or more and --label-smoothing {label_smoothing} in [0, 1)"
+                f"--consistency-weight is {consistency_weight} and must be at least 0; --label-smoothing is "
+                f"{label_smoothing} and must be in [0, 1)"
             )
         self.consistency_weight = consistency_weight
         self.label_smoothing = label_smoothing
@@ -79,13 +88,13 @@ class CARTRDropCriterion(FairseqCriterion):
         self.distillation_weight = distillation_weight
         if distillation_weight and self.task.data.dense_items is None:
             raise ValueError(
-                f"--distillation-weight {self.distillation_weight}: {self.task.data.directory} holds no embeddings of the items, "
-                "so there is no dense head to learn from; binarise with --embeddings, and train with --dense-dim"
+                f"--distillation-weight is {self.distillation_weight}, but {self.task.data.directory} holds no embeddings "
+                "of the items for a dense head; binarise with --embeddings, and train with --dense-dim"
             )
 
     @functools.cached_property
     def soft_targets(self) -> SoftTargets:
-        """Those of the task's items, made when training begins."""
+        """The soft targets over the task's items, made at the first training step."""
         data, rows = self.task.data, self.task.data.bundle.kept
         identifiers = torch.from_numpy(data.bundle.values[rows] + data.bundle.offsets).long()
         symbols = len(self.task.target_dictionary)
@@ -104,8 +113,8 @@ class CARTRDropCriterion(FairseqCriterion):
         if self.training and self.distillation_weight:
             if model.dense is None:
                 raise ValueError(
-                    f"--distillation-weight {self.distillation_weight}: the model has no dense head to learn from; give "
-                    "--dense-dim"
+                    f"--distillation-weight is {self.distillation_weight}, but the model has no dense head to learn "
+                    "from; give --dense-dim"
                 )
             soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])[there]
         loss, nll, consistency = pass_loss(
@@ -117,7 +126,7 @@ class CARTRDropCriterion(FairseqCriterion):
             self.distillation_weight,
         )
         contrastive = (extra or {}).get("contrastive")
-        if contrastive is not None:  # per query, where the rest is per target token
+        if contrastive is not None:  # a sum over queries; the other terms are sums over target tokens
             loss = loss + self.contrastive_weight * contrastive * target.size(1)
         sample_size = int(sample["ntokens"])
         logging_output = {
@@ -133,11 +142,15 @@ class CARTRDropCriterion(FairseqCriterion):
         return loss, sample_size, logging_output
 
     def _passes(self, model: Any, sample: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """(passes, B, J, V) natural-log probabilities, and the model's extras; two passes in training with R-Drop, else one."""
+        """Run the model twice in training with R-Drop, else once.
+
+        Returns:
+            Natural-log probabilities (passes, B, J, V) float32, and the model's extras.
+        """
         net_input = sample["net_input"]
         twice = self.training and self.consistency_weight > 0
         shared = twice and (self.shared_encoder or getattr(model.encoder, "frozen", False))
-        if shared:  # the rows of one query stand together and share its encoder states
+        if shared:  # both rows of a query are adjacent and share its encoder states
             net_input = {**net_input, "prev_output_tokens": net_input["prev_output_tokens"].repeat_interleave(2, 0)}
         elif twice:
             doubled = ("src_tokens", "src_lengths", "prev_output_tokens")
@@ -150,7 +163,7 @@ class CARTRDropCriterion(FairseqCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Sum over workers; losses are logged in base 2 per target token, as fairseq does everywhere."""
+        """Log the losses per target token in base 2, fairseq's convention, from sums over batches and workers."""
         names = ["loss", "nll_loss", "consistency"] + ["contrastive"] * any(
             "contrastive" in log for log in logging_outputs
         )
@@ -161,5 +174,5 @@ class CARTRDropCriterion(FairseqCriterion):
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """All logging outputs are sums."""
+        """Return True: all logging outputs are sums."""
         return True

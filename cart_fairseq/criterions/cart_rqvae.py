@@ -1,4 +1,4 @@
-"""Criterion ``cart_rqvae``: Eq. 1, and how evenly codewords are used."""
+"""Criterion ``cart_rqvae``: the loss of CART Eq. 1, and the usage of the codewords."""
 
 from typing import Any
 
@@ -11,12 +11,16 @@ from torch import Tensor
 
 @register_criterion("cart_rqvae")
 class RQVAECriterion(FairseqCriterion):
-    """Eq. 1 summed over the rows of a batch; the trainer divides by their number."""
+    """The loss of CART Eq. 1, summed over the rows of a batch; fairseq's trainer divides by their number."""
 
     def forward(
         self, model: BaseFairseqModel, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """Loss (natural units, a sum over rows), number of rows, and logging outputs that can all be summed."""
+        """Compute the loss of a batch.
+
+        Returns:
+            The loss, summed over rows; the number of rows; and summable logging outputs.
+        """
         output = model(**sample["net_input"])
         rows = sample["nsentences"]
         logging_output: dict[str, Any] = {
@@ -34,7 +38,7 @@ class RQVAECriterion(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
-        """Means per row of the losses; used codewords and perplexity from code counts summed over batches and workers."""
+        """Log the losses per row, and used codewords and perplexity from summed code counts."""
         rows = sum(int(output["sample_size"]) for output in logging_outputs)
         for name in ("loss", "reconstruction_loss", "commitment_loss"):
             total = sum(float(output[name]) for output in logging_outputs)
@@ -48,11 +52,11 @@ class RQVAECriterion(FairseqCriterion):
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """True: everything logged is a sum or a count."""
+        """Return True: all logging outputs are sums or counts."""
         return True
 
 
 def perplexity(counts: Tensor) -> float:
-    """exp of the entropy (natural) of counts (size,): how many equally used codewords would be as spread."""
+    """Perplexity of counts (size,): exp of their natural entropy, at most the number of codewords."""
     share = counts.double() / counts.sum().clamp(min=1)
     return float(torch.exp(-torch.xlogy(share, share).sum()))

@@ -32,7 +32,7 @@ def load_transformer(directory: Path) -> Any:
 
 
 def without_pooler(model: Any) -> Any:
-    """Remove the model's pooler, in place, and return the model. No state that the fusion reads depends on it."""
+    """Remove the model's pooler, in place, and return the model; the fusion does not use it."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model

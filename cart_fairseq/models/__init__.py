@@ -1,1 +1,1 @@
-"""fairseq's models: the architectures `cart`, `cart_tiny` and `cart_rqvae`."""
+"""The fairseq models: architectures `cart`, `cart_tiny` and `cart_rqvae`."""

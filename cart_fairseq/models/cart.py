@@ -1,6 +1,6 @@
-"""The architecture ``cart`` for fairseq: its flags, building it for a task, its checkpoints.
+"""The fairseq architecture ``cart``: its flags, its construction for a task, and its checkpoints.
 
-What it computes is :class:`cart_fairseq.network.model.CART`.
+The network itself is :class:`cart_fairseq.network.model.CART`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
 
 @register_model("cart")
 class CARTModel(CART, BaseFairseqModel):
-    """CART's encoder-decoder. A checkpoint remembers, and checks, which identifiers and vocabulary it belongs to."""
+    """CART's encoder-decoder for fairseq. Checkpoints store which identifiers and vocabulary they belong to."""
 
     @classmethod
     def add_args(cls, parser: Any) -> None:
@@ -35,8 +35,8 @@ class CARTModel(CART, BaseFairseqModel):
         """Build the model for a task that has dictionaries and a ``data_fingerprint``.
 
         Raises:
-            ValueError: a number of layers is impossible, widths and heads do not fit, a flag is not of this architecture, or
-                something that a flag needs is missing.
+            ValueError: a number of layers is out of range, heads do not divide a width, a flag does not belong to this
+                architecture, or the data-bin lacks something that a flag needs.
         """
         cart_architecture(args)
         cfg = network_config(args)
@@ -48,36 +48,41 @@ class CARTModel(CART, BaseFairseqModel):
         return cls(encoder, decoder, fingerprint, _build_dense_head(cfg, args, task) if args.dense_dim else None)
 
     def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
-        """(R, J, V) float32 probabilities, or their natural logarithms, of what :meth:`forward` returned."""
+        """Probabilities (R, J, V) float32, or their natural logarithms, from the output of :meth:`forward`."""
         logits = net_output[0].float()
         return logits.log_softmax(-1) if log_probs else logits.softmax(-1)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:
-        """Refuse a checkpoint that was trained on other identifiers, another vocabulary or another text encoder.
+        """Check that a checkpoint belongs to this model, and convert checkpoints of earlier versions, in place.
 
         Raises:
-            ValueError: the fingerprints differ, or a dense head is not there as it should be.
+            ValueError: the checkpoint was trained on other identifiers, another vocabulary or another text encoder, or
+                has no dense head of this version although the model has one.
         """
         saved, own = state_dict.get("data_fingerprint"), self.data_fingerprint
         if saved is None or saved.shape != own.shape or not torch.equal(saved.float().cpu(), own.float().cpu()):
             found, expected = (bytes(t.byte().tolist()).hex()[:12] if t is not None else "none" for t in (saved, own))
             raise ValueError(
-                f"the checkpoint belongs to other identifiers, vocabulary or text encoder (fingerprint {found}, this data-bin "
-                f"has {expected}); give the data-bin it was trained on, or train again in a new --save-dir"
+                f"the checkpoint belongs to other identifiers, vocabulary or text encoder (fingerprint {found}, this "
+                f"data-bin has {expected}); give the data-bin it was trained on, or train again in a new --save-dir"
             )
         if self.dense is not None and "dense.share_logit" not in state_dict:
             raise ValueError(
                 "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
             )
-        state_dict.setdefault("level_discount", self.level_discount)  # checkpoints of before have none
+        state_dict.setdefault("level_discount", self.level_discount)  # earlier checkpoints lack it
         own_keys = self.state_dict().keys()
         for key in [key for key in state_dict if key.endswith(".key.bias") and key not in own_keys]:
-            del state_dict[key]  # checkpoints of 0.1 have biases that change nothing
+            del state_dict[key]  # checkpoints of 0.1 have key biases, which have no effect
 
 
 def _build_encoder(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> CARTEncoder | PretrainedEncoder:
-    """The data-bin's encoder, unless it has none or another is asked for."""
-    data = getattr(task, "data", None)  # benchmarks build models without one
+    """Build the data-bin's pretrained encoder, or a new one if it has none or ``--text-encoder scratch`` is given.
+
+    Raises:
+        ValueError: ``--train-text-layers`` is given without a pretrained encoder, or is out of range.
+    """
+    data = getattr(task, "data", None)  # benchmarks have tasks without a data-bin
     files = TextEncoder.of(data) if data is not None and args.text_encoder == "auto" else None
     symbols = len(task.source_dictionary)
     if files is not None:
@@ -93,16 +98,22 @@ def _build_encoder(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> C
     if args.train_text_layers:
         raise ValueError(
             f"--train-text-layers is {args.train_text_layers}, but there is no pretrained text encoder; binarise with "
-            "--text-encoder, and leave out --text-encoder scratch here"
+            "--text-encoder and leave out --text-encoder scratch here, or leave out --train-text-layers"
         )
     return build_encoder(cfg, symbols, task.source_dictionary.pad())
 
 
 def _build_dense_head(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> DenseHead:
+    """Build the dense head for the data-bin's item features.
+
+    Raises:
+        ValueError: the data-bin has none.
+    """
     items = task.data.dense_items
     if items is None:
         raise ValueError(
-            f"--dense-dim {args.dense_dim}: {task.data.directory} holds no embeddings of the items; binarise with --embeddings"
+            f"--dense-dim is {args.dense_dim}, but {task.data.directory} holds no embeddings of the items; binarise with "
+            "--embeddings"
         )
     given = task.cfg.dense_weight
     weight = 1.0 if given is None else given
@@ -112,16 +123,16 @@ def _build_dense_head(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -
 
 @register_model_architecture("cart", "cart")
 def cart_architecture(args: argparse.Namespace) -> None:
-    """The paper's size: 3 + 3 layers (CART Table 5, F), width 512, 8 heads."""
+    """Set the paper's sizes: 3 + 3 layers (CART Table 5, appendix F), width 512, 8 heads."""
     set_defaults(args)
     _allow_reduced_precision(args)
 
 
 def _allow_reduced_precision(args: argparse.Namespace) -> None:
-    """Let ``--bf16`` and ``--fp16`` train where fairseq does not expect them.
+    """Make ``--bf16`` work on GPUs and CPUs, and both ``--bf16`` and ``--fp16`` without a GPU.
 
-    fairseq takes ``--bf16`` for a TPU, which leaves out GPUs and CPUs; and its half-precision optimizers look for a CUDA
-    device unless gradients stay unflattened.
+    fairseq assumes a TPU for ``--bf16``. Its half-precision optimisers need a CUDA device unless gradients are kept
+    unflattened.
     """
     if getattr(args, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
         args.tpu = False
@@ -131,7 +142,7 @@ def _allow_reduced_precision(args: argparse.Namespace) -> None:
 
 @register_model_architecture("cart", "cart_tiny")
 def cart_tiny_architecture(args: argparse.Namespace) -> None:
-    """For tests and first tries: 2 + 2 layers of width 64."""
+    """Set small sizes for tests and first trials: 2 + 2 layers of width 64, 4 heads."""
     tiny = {
         "encoder_embed_dim": 64,
         "encoder_ffn_embed_dim": 128,

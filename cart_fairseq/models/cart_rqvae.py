@@ -1,4 +1,4 @@
-"""The RQ-VAE as a model of fairseq, ``cart_rqvae``."""
+"""The fairseq model ``cart_rqvae``, a wrapper of the RQ-VAE."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +14,22 @@ from cart_fairseq.rqvae.network import RQVAE, RQVAEOutput
 class RQVAEModelConfig(FairseqDataclass):
     """Options of the model `cart_rqvae`."""
 
-    rqvae_latent_dim: int = field(default=64, metadata={"help": "width of the latent vector and of every codeword"})
-    rqvae_codebooks: int = field(default=2, metadata={"help": "number of codebooks, M"})
-    rqvae_codebook_size: int = field(default=128, metadata={"help": "codewords in each codebook"})
-    rqvae_alpha: float = field(default=1.0, metadata={"help": "weight of the commitment loss (Eq. 1, alpha)"})
-    rqvae_beta: float = field(default=0.25, metadata={"help": "weight of its encoder term (Eq. 1, beta)"})
+    rqvae_latent_dim: int = field(
+        default=64, metadata={"help": "width of the latent vector and of every codeword (default: 64)"}
+    )
+    rqvae_codebooks: int = field(default=2, metadata={"help": "number of codebooks, M (default: 2)"})
+    rqvae_codebook_size: int = field(default=128, metadata={"help": "codewords in each codebook (default: 128)"})
+    rqvae_alpha: float = field(
+        default=1.0, metadata={"help": "weight of the commitment loss, alpha in Eq. 1 (default: 1)"}
+    )
+    rqvae_beta: float = field(
+        default=0.25, metadata={"help": "weight of the commitment loss's encoder term, beta in Eq. 1 (default: 0.25)"}
+    )
 
 
 @register_model("cart_rqvae", dataclass=RQVAEModelConfig)
 class RQVAEModel(BaseFairseqModel):
-    """`RQVAE` as fairseq sees it."""
+    """Wraps `RQVAE` as a fairseq model."""
 
     def __init__(self, rqvae: RQVAE):
         super().__init__()
@@ -31,7 +37,7 @@ class RQVAEModel(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: RQVAEModelConfig, task: Any) -> "RQVAEModel":
-        """Build from options; the input width is that of the task's residuals."""
+        """Build the model from its options and the width of the task's residuals."""
         return cls(
             RQVAE(
                 task.dimension,
@@ -44,5 +50,5 @@ class RQVAEModel(BaseFairseqModel):
         )
 
     def forward(self, x: Tensor) -> RQVAEOutput:
-        """x: (B, D) float32."""
+        """Run the RQ-VAE on x, (B, D) float32."""
         return self.rqvae(x)

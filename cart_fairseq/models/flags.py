@@ -1,4 +1,4 @@
-"""Flags of the architecture ``cart``, their defaults, and the configuration that they make."""
+"""The flags of the architecture ``cart``, their defaults, and the network configuration made from them."""
 
 import argparse
 import dataclasses
@@ -24,76 +24,120 @@ DEFAULTS: dict[str, Any] = {
     "train_text_layers": 0,
     "text_state_cache": 4.0,
 }
-"""What a flag is unless it is given; the decoder's two widths are the encoder's (:func:`set_defaults`)."""
+"""Defaults of the flags, except the decoder's widths, whose defaults are the encoder's (:func:`set_defaults`)."""
 FOLLOWING = ("embed_dim", "ffn_embed_dim")
 
 
 def add_flags(parser: Any) -> None:
-    """Add the architecture's flags to fairseq's parser; their defaults come from the architecture functions."""
+    """Add the architecture's flags to fairseq's parser; :func:`set_defaults` sets the defaults afterwards."""
+    _add_sizes(parser)
+    _add_text_encoder(parser)
+    _add_fusion(parser)
+    _add_dense_head(parser)
+
+
+def _add_sizes(parser: Any) -> None:
+    """Add sizes and dropout of encoder and decoder."""
     boolean: dict[str, Any] = {"type": utils.eval_bool, "nargs": "?", "const": True, "metavar": "BOOL"}
     for side in ("encoder", "decoder"):
         parser.add_argument(f"--{side}-layers", type=int, metavar="N", help=f"{side} layers (default: 3)")
-        parser.add_argument(f"--{side}-embed-dim", type=int, metavar="N", help=f"{side} width (default: 512)")
-        parser.add_argument(f"--{side}-ffn-embed-dim", type=int, metavar="N", help="feed-forward width (2048)")
-        parser.add_argument(f"--{side}-attention-heads", type=int, metavar="N", help="attention heads (8)")
+        parser.add_argument(
+            f"--{side}-embed-dim", type=int, metavar="N", help=f"{side} width (default: 512; decoder: the encoder's)"
+        )
+        parser.add_argument(
+            f"--{side}-ffn-embed-dim",
+            type=int,
+            metavar="N",
+            help=f"{side} feed-forward width (default: 2048; decoder: the encoder's)",
+        )
+        parser.add_argument(
+            f"--{side}-attention-heads", type=int, metavar="N", help=f"{side} attention heads (default: 8)"
+        )
         parser.add_argument(
             f"--{side}-normalize-before", help=f"layer norm before each {side} block (default: True)", **boolean
         )
-        parser.add_argument(f"--{side}-learned-pos", help="learned positional embeddings (False)", **boolean)
-    parser.add_argument("--activation-fn", choices=[*ACTIVATIONS], help="(default: relu)")
+        parser.add_argument(
+            f"--{side}-learned-pos", help=f"learned positional embeddings in the {side} (default: False)", **boolean
+        )
+    parser.add_argument("--activation-fn", choices=[*ACTIVATIONS], help="activation function (default: relu)")
     parser.add_argument("--dropout", type=float, metavar="P", help="dropout probability (default: 0.1)")
-    parser.add_argument("--attention-dropout", type=float, metavar="P", help="of attention weights (default: 0)")
-    parser.add_argument("--activation-dropout", type=float, metavar="P", help="inside feed-forward (default: 0)")
+    parser.add_argument(
+        "--attention-dropout", type=float, metavar="P", help="dropout probability of attention weights (default: 0)"
+    )
+    parser.add_argument(
+        "--activation-dropout",
+        type=float,
+        metavar="P",
+        help="dropout probability inside feed-forward blocks (default: 0)",
+    )
     parser.add_argument("--max-source-positions", type=int, metavar="N", help="longest query (default: 1024)")
+    parser.add_argument(
+        "--share-decoder-input-output-embed",
+        action="store_true",
+        help="use the decoder's embeddings as its output projection (default: False)",
+    )
+
+
+def _add_text_encoder(parser: Any) -> None:
+    """Add the flags of a pretrained text encoder."""
     parser.add_argument(
         "--text-encoder",
         choices=TEXT_ENCODERS,
-        help="auto: the data-bin's pretrained encoder, where it holds one (binarize --text-encoder), whatever --encoder-… "
-        "say; its width is its own, the decoder's --decoder-embed-dim. scratch: one trained from nothing on the same "
-        "tokens (default: auto)",
+        help="auto: the data-bin's pretrained encoder if it holds one (binarize --text-encoder); the --encoder-… flags "
+        "do not change it. scratch: a new encoder for the same tokens (default: auto)",
     )
     parser.add_argument(
         "--train-text-layers",
         type=int,
         metavar="N",
-        help="upper layers of a pretrained text encoder that learn too; 0: it stays as it is, -1: all of it (default: 0)",
+        help="number of upper layers of a pretrained text encoder to train; 0: none, -1: all and the embeddings "
+        "(default: 0)",
     )
     parser.add_argument(
         "--text-state-cache",
         type=float,
         metavar="GIB",
-        help="memory for what a frozen text encoder says of the training queries, so that it reads each once; used where "
-        "training runs on a CPU, 0: none (default: 4)",
+        help="memory in GiB that caches a frozen text encoder's states, so that only the first epoch computes them; used "
+        "in training on a CPU; 0: no cache (default: 4)",
     )
-    parser.add_argument("--share-decoder-input-output-embed", action="store_true", help="tie the decoder's embeddings")
+
+
+def _add_fusion(parser: Any) -> None:
+    """Add the options of the fusion."""
     parser.add_argument(
         "--fusion",
         choices=FUSIONS,
-        help="which encoder states the decoder reads: coarse (Eq. 2-3) and fine (Eq. 4-5) fusion of all layers, one "
-        "of the two, or plain cross-attention to the last (default: coarse-fine)",
+        help="coarse (Eq. 2-3) and fine (Eq. 4-5) fusion of all encoder layers, one of the two, or none: plain "
+        "cross-attention to the last layer (default: coarse-fine)",
     )
     parser.add_argument(
         "--coarse-gating",
         choices=COARSE_GATINGS,
-        help="sigma(C)/S as Eq. 3 reads, or C * sigma(C)/S, self-gating (default: sigmoid)",
+        help="sigmoid: sigma(C)/S as in Eq. 3; self: C * sigma(C)/S (default: sigmoid)",
     )
     parser.add_argument(
         "--fine-scaling",
         choices=FINE_SCALINGS,
-        help="sum the fine branch as Eq. 4 reads, or divide it by sqrt(S) (default: none)",
+        help="none: the sum of Eq. 4; sqrt: the sum divided by sqrt(S) (default: none)",
     )
+
+
+def _add_dense_head(parser: Any) -> None:
+    """Add the options of the dense head."""
     parser.add_argument(
         "--dense-dim",
         type=int,
         metavar="D",
-        help="width of a dense head that learns beside the identifiers and orders the beam; the data-bin must hold "
-        "embeddings (binarize --embeddings); 0: none, as in the paper (default: 0)",
+        help="width of a dense head that is trained jointly and reranks the beam search's items; the data-bin must hold "
+        "embeddings (binarize --embeddings); 0: no dense head, as in the paper (default: 0)",
     )
-    parser.add_argument("--dense-dropout", type=float, metavar="P", help="of the dense head (default: --dropout)")
+    parser.add_argument(
+        "--dense-dropout", type=float, metavar="P", help="dropout probability of the dense head (default: --dropout)"
+    )
 
 
 def set_defaults(args: argparse.Namespace) -> None:
-    """Give every flag that was not given its default, in place; widths of the decoder are the encoder's."""
+    """Set the flags that were not given to their defaults, in place; the decoder's widths default to the encoder's."""
     for name, value in DEFAULTS.items():
         if name not in {f"decoder_{following}" for following in FOLLOWING}:
             setattr(args, name, getattr(args, name, value))
@@ -102,7 +146,7 @@ def set_defaults(args: argparse.Namespace) -> None:
 
 
 def network_config(args: argparse.Namespace) -> NetworkConfig:
-    """The configuration that complete flags describe.
+    """Make the network configuration from a complete set of flags.
 
     Raises:
         ValueError: a number of layers is below 1, a choice is unknown, or a flag is set that only fairseq's own
@@ -112,8 +156,8 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
         value = getattr(args, name, default)
         if value != default and value is not None:
             raise ValueError(
-                f"--{name.replace('_', '-')} is {value}; it belongs to fairseq's own transformers, the architecture cart "
-                "has nothing like it: leave it out"
+                f"--{name.replace('_', '-')} is {value}; only fairseq's own transformers have this flag, not the "
+                "architecture cart: leave it out"
             )
     for stack in STACKS:
         layers = getattr(args, f"{stack}_layers")
@@ -137,8 +181,8 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
 
 
 def _foreign_flags() -> Iterator[tuple[str, Any]]:
-    """Names and defaults of what fairseq's transformers can be told and ours cannot."""
-    derived = {"max_target_positions", "decoder_input_dim", "decoder_output_dim"}  # checkpoints of before hold them
+    """Names and defaults of the flags that fairseq's transformers have and ``cart`` has not."""
+    derived = {"max_target_positions", "decoder_input_dim", "decoder_output_dim"}  # earlier checkpoints contain them
     for field in dataclasses.fields(TransformerConfig):
         default = getattr(TransformerConfig(), field.name)
         if dataclasses.is_dataclass(default):

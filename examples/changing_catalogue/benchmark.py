@@ -58,7 +58,9 @@ def make_bundle(folder: Path, items: int, dimension: int) -> IdentifierBundle:
     unique = unique_tokens(codes, SIZE)
     positions = [*codec.positions, *unique_positions(unique.shape[1], SIZE)]
     values = np.column_stack([codes, unique])
-    return write_bundle(folder, values, positions, Items(items), {}, codec.tensors(), {"scheme": "coarse-fine", "dimension": dimension})
+    return write_bundle(
+        folder, values, positions, Items(items), {}, codec.tensors(), {"scheme": "coarse-fine", "dimension": dimension}
+    )
 
 
 def new_items(folder: Path, count: int, dimension: int, first: int) -> list[str]:

@@ -18,7 +18,7 @@ from processes import started
 
 from cart_fairseq import CartRetriever
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.measuring.metrics import METRIC_NAMES
+from cart_fairseq.measuring.labels import METRIC_NAMES
 
 
 @pytest.fixture(scope="module")

@@ -281,7 +281,7 @@ def test_index_captions_come_as_often_as_asked(dense_bin):
 def test_a_head_without_embeddings_and_wrong_options_are_refused(task, dense_bin, tmp_path):
     with pytest.raises(ValueError, match="holds no embeddings of the items; binarise with --embeddings"):
         make_model(task, dense_dim=8)
-    with pytest.raises(ValueError, match=r"--distillation-weight 0.5: .* holds no embeddings of the items"):
+    with pytest.raises(ValueError, match=r"--distillation-weight is 0.5, but .* holds no embeddings of the items"):
         CARTRDropCriterion(task, 0.15, 0.0, distillation_weight=0.5)
     with pytest.raises(ValueError, match="--distillation-weight is 1;"):
         CARTRDropCriterion(task, 0.15, 0.0, distillation_weight=1)
