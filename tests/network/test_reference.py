@@ -336,7 +336,8 @@ def test_rows_with_a_memory_each_change_places(task):
     """As fairseq's own search has them, which goes on without queries that are done."""
     model, reference = build(task)
     source, prefix = queries(task)
-    order, state = torch.tensor([2, 0]), {}
+    order = torch.tensor([2, 0])
+    state: dict = {}
     with torch.no_grad():
         encoded = model.encoder(source, source.ne(PAD).sum(1))
         model.decoder(prefix[:, :1], encoded, state)
