@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from cart_fairseq.processes import end_with_parent
+
 PLUGIN = Path(__file__).resolve().parents[2] / "cart_fairseq"
 PROGRESS = re.compile(rb" \| (train_inner|valid) \| |Loaded checkpoint")
 REFUSED = {":": "fairseq takes it for several folders", "${": "fairseq puts a setting in its place"}
@@ -57,7 +59,9 @@ def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "fairseq_cli.train", *arguments]
     with (
         open(log, "ab", buffering=0) as kept,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
+        ) as process,
     ):
         assert process.stdout is not None
         try:
