@@ -122,6 +122,10 @@ def serve(address: str, log: str) -> None:
     """Answer calls until this process, or the one that started it, is ended."""
     parent = os.getppid()
     warnings.simplefilter("ignore")
+    try:
+        importlib.import_module("torchaudio")
+    except Exception:  # as cart_fairseq.libraries does, which must not be imported here: fairseq imports the plugin itself
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         importlib.import_module(name)
     logging.getLogger().handlers.clear()  # or commands could not set up their own

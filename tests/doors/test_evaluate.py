@@ -165,7 +165,7 @@ def test_subset_by_file_name(folder, tmp_path, name):
 def test_few_hypotheses_are_warned_about(folder, tmp_path, capsys):
     out = generation(tmp_path / "generate-test.txt", {i: ranked[:1] for i, ranked in HYPOTHESES.items()})
     run(out, "--data", folder / "data-bin")
-    assert "at most 1 hypotheses a query" in capsys.readouterr().err
+    assert "queries have at most 1 hypotheses" in capsys.readouterr().err
     run(generation(out, HYPOTHESES), "--data", folder / "data-bin")
     assert capsys.readouterr().err == ""  # 4 hypotheses of 4 candidates
 
@@ -199,7 +199,7 @@ def test_bad_outputs_are_refused(folder, tmp_path, hypotheses, message):
 def test_other_bad_inputs_are_refused(folder, tmp_path):
     data = folder / "data-bin"
     good = generation(tmp_path / "out.txt", HYPOTHESES)
-    with pytest.raises(ValueError, match=r"out\.txt: the name does not tell the subset"):
+    with pytest.raises(ValueError, match=r"out\.txt: the name does not contain the subset"):
         run(good, "--data", data)
     with pytest.raises(ValueError, match=r"no other queries \(found: test, train, valid\)"):
         run(good, "--data", data, "--subset", "other")
@@ -219,9 +219,9 @@ def test_other_bad_inputs_are_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either a generation file or --queries with --path"),
-        (["out.txt", "--path", "a.pt"], "name it with --queries"),
-        (["out.txt", "--queries", "q", "--path", "a.pt"], "give either a generation file or --queries with --path"),
+        ([], "give either a generation file, or --queries and --path"),
+        (["out.txt", "--path", "a.pt"], "give it with --queries"),
+        (["out.txt", "--queries", "q", "--path", "a.pt"], "give either a generation file, or --queries and --path"),
     ],
 )
 def test_contradicting_arguments_are_refused(arguments, message, folder):
