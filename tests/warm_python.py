@@ -124,7 +124,9 @@ def serve(address: str, log: str) -> None:
     warnings.simplefilter("ignore")
     try:
         importlib.import_module("torchaudio")
-    except Exception:  # as cart_fairseq.libraries does, which must not be imported here: fairseq imports the plugin itself
+    except (
+        Exception
+    ):  # as cart_fairseq.libraries does, which must not be imported here: fairseq imports the plugin itself
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         importlib.import_module(name)

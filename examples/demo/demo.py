@@ -32,13 +32,13 @@ class Schedule:
         return [str(flag) for flag in flags]
 
 
-SCHEDULES = {
-    "pictures": Schedule(rqvae_epochs=200, batch=64, epochs=10, validate_every=2),
-    "sounds": Schedule(rqvae_epochs=100, batch=48, epochs=6, validate_every=2),
-    "clips": Schedule(rqvae_epochs=100, batch=48, epochs=10, validate_every=5),
+SCHEDULES = {  # the shortest first, so that there soon is something to look at
+    "clips": Schedule(rqvae_epochs=100, batch=24, epochs=7, validate_every=7),
+    "pictures": Schedule(rqvae_epochs=200, batch=32, epochs=7, validate_every=7),
+    "sounds": Schedule(rqvae_epochs=100, batch=32, epochs=6, validate_every=6),
 }
 MODEL = (
-    *("--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "512"),
+    *("--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "256"),
     *("--encoder-layers", "2", "--decoder-layers", "2", "--dropout", "0.1", "--lr", "2e-3"),
 )
 
@@ -77,8 +77,7 @@ def run(out: Path, flags: Sequence[str]) -> None:
 def use_one_thread() -> None:
     """Compute with one thread unless OMP_NUM_THREADS says otherwise.
 
-    Two threads need half as much processor time again for matrices as small as these, and results on so little data vary
-    with the number of threads.
+    More threads gain little with matrices as small as these, and results on so little data vary with their number.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # of fairseq-train, which is another process
