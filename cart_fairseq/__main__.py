@@ -12,7 +12,7 @@ COMMANDS = {
     "evaluate": "metrics of fairseq-generate's output, or of new queries on a checkpoint; TREC files",
     "tune": "choose the ranking weights on the valid queries and store them in the checkpoint",
 }
-FAIRSEQ = """fairseq-train, -validate, -generate and -interactive need the plugin's folder; in a checkout that is cart_fairseq:
+FAIRSEQ = """fairseq-train, -validate, -generate and -interactive need the plugin's folder (cart_fairseq in a checkout):
 
   fairseq-train DATA-BIN --user-dir "$(python -m cart_fairseq user-dir)" --task cart_retrieval …"""
 

@@ -50,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--level-discount",
         type=float,
-        help="weight of each symbol's score relative to the previous symbol's (1: equal), with --path (default: the model's own)",
+        help="weight of each symbol's score relative to the previous symbol's (1: equal), with --path (default: the "
+        "model's own)",
     )
     made.add_argument(
         "--candidates",

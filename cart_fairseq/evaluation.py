@@ -177,8 +177,8 @@ def set_of_splits(splits: set[str | None], path: str) -> str:
     named = sorted(split for split in splits if split)
     if len(named) > 1:
         raise ValueError(
-            f"{path}: its queries belong to the splits {' and '.join(named)}, which are measured separately; choose one "
-            "with --subset, or measure on the whole catalogue with --candidates all"
+            f"{path}: its queries belong to the splits {' and '.join(named)}, which are measured separately; choose "
+            "one with --subset, or measure on the whole catalogue with --candidates all"
         )
     return "all" if not named or named[0] == "train" else named[0]
 

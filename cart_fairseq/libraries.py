@@ -14,7 +14,7 @@ def hide_broken_torchaudio() -> None:
     try:
         import torchaudio  # noqa: F401
     except Exception:
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # `import` and `find_spec` then report it as missing
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # `import` and `find_spec` then find none
 
 
 def import_library(name: str) -> Any:

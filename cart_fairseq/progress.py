@@ -1,8 +1,8 @@
 """Progress of long steps: a bar in a terminal, occasional lines in a pipe or a log file.
 
-Bars are tqdm's. By default tqdm's lock is shared with forked children. If a child is killed while it holds the lock, the
-parent's next bar waits for ever. Here each process has its own lock, and a forked child gets a new one. This includes
-bars that other libraries draw with tqdm.
+Bars are tqdm's. By default tqdm's lock is shared with forked children. If a child is killed while it holds the lock,
+the parent's next bar waits for ever. Here each process has its own lock, and a forked child gets a new one. This
+includes bars that other libraries draw with tqdm.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 FIRST_LINE = 2.0
 """Seconds until the first line. A step that ends earlier prints nothing."""
 USUAL_GAP, LARGEST_SHARE = 30.0, 1 / 20
-"""The interval between lines doubles up to ``USUAL_GAP`` seconds, and later is ``LARGEST_SHARE`` of the elapsed time."""
+"""The gap between lines doubles up to ``USUAL_GAP`` seconds, and later is ``LARGEST_SHARE`` of the elapsed time."""
 
 Item = TypeVar("Item")
 
@@ -79,7 +79,7 @@ class Progress:
             self._bar.set_postfix_str(text, refresh=False)
 
     def _state(self, rate: float) -> str:
-        """Format count, share, time left and note, as far as known; `rate` is in units per second since the last line."""
+        """Format count, share, rate, time left and note, as far as known; `rate` is in units per second."""
         parts = [f"{self.done:,} {self.units}"]
         if self.total:
             parts = [f"{self.done:,} of {self.total:,} {self.units} ({self.done / self.total:.0%})"]

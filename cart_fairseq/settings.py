@@ -46,7 +46,7 @@ class EvaluationSettings:
     """Settings of :func:`cart_fairseq.evaluation.evaluate`.
 
     Attributes:
-        subset: the measured subset of the data-bin or of the file of queries (default: from the generation file's name).
+        subset: the measured subset of the data-bin or of the queries' file (default: from the generation file's name).
         candidates: ``all``, ``split`` or the name of a candidate set (default: the candidate set of the queries' split,
             or the whole catalogue for a generation file with an item outside that set).
         beam, precision, scoring, dense_weight, level_discount: options of the search with a checkpoint, see

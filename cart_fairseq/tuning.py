@@ -1,7 +1,7 @@
 """Chooses the ranking weights on the valid queries.
 
-First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the weight
-of the dense score. One search is enough for all settings, because they change only the order of the items found.
+First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the
+weight of the dense score. One search is enough for all settings, because they change only the order of the items found.
 """
 
 import dataclasses

@@ -32,8 +32,8 @@ class CARTRDropConfig(FairseqDataclass):
     shared_encoder: bool = field(
         default=False,
         metadata={
-            "help": "run the encoder once for both passes, which then differ in the decoder's dropout only; faster. Always "
-            "on for a frozen text encoder (default: False)"
+            "help": "run the encoder once for both passes, which then differ in the decoder's dropout only; faster. "
+            "Always on for a frozen text encoder (default: False)"
         },
     )
     contrastive_weight: float = field(
@@ -88,8 +88,8 @@ class CARTRDropCriterion(FairseqCriterion):
         self.distillation_weight = distillation_weight
         if distillation_weight and self.task.data.dense_items is None:
             raise ValueError(
-                f"--distillation-weight is {self.distillation_weight}, but {self.task.data.directory} holds no embeddings "
-                "of the items for a dense head; binarise with --embeddings, and train with --dense-dim"
+                f"--distillation-weight is {self.distillation_weight}, but {self.task.data.directory} holds no "
+                "embeddings of the items for a dense head; binarise with --embeddings, and train with --dense-dim"
             )
 
     @functools.cached_property

@@ -25,8 +25,9 @@ def load_transformer(directory: Path) -> Any:
         model.load_state_dict(load_file(directory / WEIGHTS))
     except RuntimeError as error:
         raise ValueError(
-            f"{directory / WEIGHTS}: not the weights of a {type(model).__name__} ({str(error).splitlines()[-1].strip()}); "
-            "binarise again with another --text-encoder, or with the version of transformers that wrote it"
+            f"{directory / WEIGHTS}: not the weights of a {type(model).__name__} "
+            f"({str(error).splitlines()[-1].strip()}); binarise again with another --text-encoder, or with the "
+            "version of transformers that wrote it"
         ) from None
     return model
 

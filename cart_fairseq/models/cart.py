@@ -112,8 +112,8 @@ def _build_dense_head(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -
     items = task.data.dense_items
     if items is None:
         raise ValueError(
-            f"--dense-dim is {args.dense_dim}, but {task.data.directory} holds no embeddings of the items; binarise with "
-            "--embeddings"
+            f"--dense-dim is {args.dense_dim}, but {task.data.directory} holds no embeddings of the items; binarise "
+            "with --embeddings"
         )
     given = task.cfg.dense_weight
     weight = 1.0 if given is None else given

@@ -97,8 +97,8 @@ def _add_text_encoder(parser: Any) -> None:
         "--text-state-cache",
         type=float,
         metavar="GIB",
-        help="memory in GiB that caches a frozen text encoder's states, so that only the first epoch computes them; used "
-        "in training on a CPU; 0: no cache (default: 4)",
+        help="memory in GiB that caches a frozen text encoder's states, so that only the first epoch computes them; "
+        "used in training on a CPU; 0: no cache (default: 4)",
     )
 
 
@@ -128,8 +128,8 @@ def _add_dense_head(parser: Any) -> None:
         "--dense-dim",
         type=int,
         metavar="D",
-        help="width of a dense head that is trained jointly and reranks the beam search's items; the data-bin must hold "
-        "embeddings (binarize --embeddings); 0: no dense head, as in the paper (default: 0)",
+        help="width of a dense head that is trained jointly and reranks the beam search's items; the data-bin must "
+        "hold embeddings (binarize --embeddings); 0: no dense head, as in the paper (default: 0)",
     )
     parser.add_argument(
         "--dense-dropout", type=float, metavar="P", help="dropout probability of the dense head (default: --dropout)"

@@ -57,8 +57,8 @@ class PretrainedEncoder(nn.Module):
         self.width: int = transformer.config.hidden_size
         if not ALL <= trained_layers <= self.layers:
             raise ValueError(
-                f"--train-text-layers is {trained_layers}; the text encoder has {self.layers} layers: give 0 to {self.layers}, "
-                f"or {ALL} to train all layers and the embeddings"
+                f"--train-text-layers is {trained_layers}; the text encoder has {self.layers} layers: give 0 to "
+                f"{self.layers}, or {ALL} to train all layers and the embeddings"
             )
         self.trained_layers = trained_layers
         self.frozen = trained_layers == 0

@@ -48,7 +48,8 @@ class CartRetrievalConfig(FairseqDataclass):
         default=DEFAULT_SCORING,
         metadata={
             "help": "how the search scores symbols; masked: softmax over the whole vocabulary, then a mask; "
-            "renormalised: softmax over the valid continuations, which needs no decoder step once one item is left (default: masked)"
+            "renormalised: softmax over the valid continuations, which needs no decoder step once one item is left "
+            "(default: masked)"
         },
     )
     inference_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
