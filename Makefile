@@ -3,6 +3,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# as in setup.py; elsewhere fairseq compiles against the torch and numpy that are there, which saves a second download
+HAS_WHEEL = $(BIN)/python -c 'import platform, sys; \
+	sys.exit((sys.platform, platform.machine()) != ("linux", "x86_64") or not (3, 11) <= sys.version_info < (3, 13))'
 
 .PHONY: setup demo test lint docs benchmark clean
 .DELETE_ON_ERROR:
@@ -13,6 +16,8 @@ setup: .venv/.installed
 	@test -x $(BIN)/python || { echo 'setup 1/3: creating .venv'; $(PYTHON) -m venv .venv; }
 	@echo 'setup 2/3: installing $(TORCH)'
 	@$(PIP) '$(TORCH)'
+	@$(HAS_WHEEL) || { echo 'setup: compiling fairseq, which has no binary wheel here'; \
+		$(PIP) setuptools wheel cython numpy && $(PIP) --no-build-isolation fairseq-fixed==0.12.3.1; }
 	@echo 'setup 3/3: installing fairseq, the project (editable) and what the demo needs'
 	@$(PIP) '$(TORCH)' --editable '.[demo]'
 	@touch $@
