@@ -33,9 +33,9 @@ class Schedule:
 
 
 SCHEDULES = {  # the shortest first, so that there soon is something to look at
-    "clips": Schedule(rqvae_epochs=100, batch=24, epochs=7, validate_every=7),
+    "clips": Schedule(rqvae_epochs=100, batch=24, epochs=6, validate_every=6),
     "pictures": Schedule(rqvae_epochs=200, batch=32, epochs=7, validate_every=7),
-    "sounds": Schedule(rqvae_epochs=100, batch=32, epochs=6, validate_every=6),
+    "sounds": Schedule(rqvae_epochs=100, batch=32, epochs=5, validate_every=5),
 }
 MODEL = (
     *("--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "256"),
