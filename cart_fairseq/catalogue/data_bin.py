@@ -101,7 +101,7 @@ class DataBin:
         Raises:
             ValueError: the data-bin has no such subset, or the table is damaged.
         """
-        path = self.directory / QUERIES.format(subset)
+        path = self.directory / queries_file(subset)
         if not path.is_file():
             known = ", ".join(self.subsets) or "none"
             raise ValueError(
@@ -180,7 +180,7 @@ def queries_file(subset: str) -> str:
     >>> queries_file("train")
     'queries.train.parquet'
     """
-    return f"queries.{subset}.parquet"
+    return QUERIES.format(subset)
 
 
 def pending_folder(root: Path, state: str) -> Path:

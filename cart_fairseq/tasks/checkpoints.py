@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+
+from cart_fairseq.tasks import plugin  # noqa: F401 - registers the names in a checkpoint; silences fairseq's import
+
+# isort: split
 from fairseq import checkpoint_utils, utils
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.models.cart import CARTModel
-from cart_fairseq.tasks import plugin  # noqa: F401 - registers the names in a checkpoint
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 
 
