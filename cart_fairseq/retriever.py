@@ -28,7 +28,8 @@ class Hit:
 
     Attributes:
         item_id: the item's id.
-        score: the sum of its symbols' natural-log probabilities, discounted by level, plus the weighted dense score.
+        score: the sum of the natural-log probabilities of its identifier's symbols, discounted by level, plus the
+            weighted dense score. Higher is better.
         record: the item's object in ``items.jsonl`` (``media``, ``split`` …).
         row: the item's row in the catalogue.
     """
@@ -40,7 +41,7 @@ class Hit:
 
 
 class CartRetriever:
-    """Searches a catalogue with a trained model; use :meth:`from_pretrained`.
+    """Searches a catalogue with a trained model. ``from_pretrained`` opens one from files.
 
     Args:
         models: trained ``cart`` models of one data-bin; several form an ensemble.
@@ -89,11 +90,11 @@ class CartRetriever:
             data: the data-bin on which the models were trained.
             beam: beam width (default: 30, or 200 with a dense head).
             device: device of the search (default: a GPU if there is one).
-            precision: ``float32``, ``bf16``, ``fp16``, or ``int8`` on a CPU
-                (:func:`cart_fairseq.network.precision.convert`).
-            scoring: ``masked`` or ``renormalised`` (:class:`cart_fairseq.search.generator.IdentifierGenerator`).
+            precision: ``float32``, ``bf16``, ``fp16``, or ``int8``, which works on CPUs only.
+            scoring: ``masked`` takes the softmax over all symbols and ignores invalid ones; ``renormalised`` takes it
+                over the valid symbols alone.
             dense_weight: weight of the dense score in ranking, for models with a dense head; 0 ranks by identifiers
-                alone (default: the models' own, see :mod:`cart_fairseq.tune`).
+                alone (default: the models' own, which ``cart_fairseq.tune`` sets).
             level_discount: weight of each symbol's score relative to the previous symbol's; 1: equal (default: the
                 models' own).
 
@@ -109,7 +110,14 @@ class CartRetriever:
         return cls(models, opened, beam, scoring, dense_weight, level_discount)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
-        """Prepare candidates for several searches; None means the whole catalogue.
+        """Prepare candidates once for several searches.
+
+        Args:
+            candidates: the name of a candidate set (``all``, ``valid``, ``test``), item ids, a set prepared before, or
+                None for the whole catalogue.
+
+        Returns:
+            The set for ``search``; None if nothing restricts the search.
 
         Raises:
             ValueError: a name or an item id is unknown, or there is no candidate.
@@ -132,8 +140,8 @@ class CartRetriever:
             texts: the queries.
             k: number of items per query; with fewer candidates, fewer items are returned.
             candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
-                ids, the result of :meth:`candidate_set`, or None for the whole catalogue. Or a list with one entry per
-                query, each None, item ids or a result of :meth:`candidate_set`. A list of strings is item ids.
+                ids, the result of ``candidate_set``, or None for the whole catalogue. Or a list with one entry per
+                query, each None, item ids or a result of ``candidate_set``. A list of strings is item ids.
 
         Returns:
             One list of hits per query, best first.
