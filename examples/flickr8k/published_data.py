@@ -1,0 +1,45 @@
+"""Flickr8k as it is published, images and Karpathy's file, becomes the data of its recipes."""
+
+import json
+from pathlib import Path
+
+from settings import from_environment
+from steps import call, step
+
+import preprocess.annotations.__main__ as annotations
+from cart_fairseq.files import read_jsonl, replacing
+from preprocess import extract_embeddings
+from preprocess.data.fields import MEASURED
+from preprocess.data.inputs import read_items
+
+
+def prepare(images: Path, karpathy: Path, out: Path) -> None:
+    """Annotations, roles of captions and embeddings: ``out/data``."""
+    settings = from_environment()
+    encoder = settings.encoder or "imagebind"
+    step("1. annotations")
+    described = out / "annotations"
+    flags = ["--annotations", karpathy, "--media", images, "--output", described]
+    call(annotations.main, "karpathy", *flags, *settings.annotation_flags)
+    captions = described / "roles.jsonl"
+    give_roles(described, captions)
+
+    step(f"2. embeddings: {encoder}")
+    flags = ["--items", described / "items.jsonl", "--captions", captions, "--encoder", encoder]
+    flags += ["--output", out / "data", "--on-error", "skip"]
+    call(extract_embeddings.main, *flags, *settings.embedding_flags)
+
+
+def give_roles(described: Path, output: Path) -> None:
+    """Write the captions with the first one of each valid and test item as its index caption.
+
+    It stands for the caption that the paper generates, and is no query.
+    """
+    split_of = {item["item_id"]: item["split"] for item in read_items(described / "items.jsonl")}
+    rows, seen = read_jsonl(described / "captions.jsonl"), set()
+    for row in rows:
+        if split_of[row["item_id"]] in MEASURED and row["item_id"] not in seen:
+            row["role"] = "index"
+        seen.add(row["item_id"])
+    with replacing(output) as new:
+        new.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
