@@ -42,7 +42,7 @@ lint: .venv/.installed-test
 
 # the guide, from docs/ to site/; fails where a link or a name leads nowhere
 docs: .venv/.installed-docs
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'site/index.html: the guide'
 
 # five minutes on two cores; the longer runs are described in examples/efficiency/README.md
