@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -24,6 +25,33 @@ def forked(action: Callable[..., object], *arguments: object) -> Iterator[BasePr
     finally:
         process.kill()
         process.join()
+
+
+@contextlib.contextmanager
+def stopped_at(owner: object, name: str, action: Callable[..., object], *arguments: object) -> Iterator[Callable]:
+    """A forked process that runs the action as far as its first call of the function `name` of `owner`.
+
+    Yields:
+        A function that lets the process go on, waits for its end and returns its exit code.
+    """
+    context = multiprocessing.get_context("fork")
+    arrived, go_on = context.Event(), context.Event()
+    function = getattr(owner, name)
+
+    def waiting(*args: object, **options: object) -> object:
+        arrived.set()
+        go_on.wait()
+        return function(*args, **options)
+
+    with mock.patch.object(owner, name, waiting), forked(action, *arguments) as process:
+        assert arrived.wait(60), f"the process never called {name}"
+
+        def finish() -> int | None:
+            go_on.set()
+            process.join(60)
+            return process.exitcode
+
+        yield finish
 
 
 @contextlib.contextmanager

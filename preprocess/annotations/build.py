@@ -1,30 +1,35 @@
 """The step `read_annotations`: the published annotation files of a data set become items.jsonl and captions.jsonl."""
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cart_fairseq.files import digest, sha256
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
-from preprocess.annotations.entries import Entry, Reading
+from preprocess.annotations.entries import Reading
 from preprocess.annotations.media import MediaFolder
-from preprocess.annotations.output import count_table, locate, write, write_missing
+from preprocess.annotations.output import ANNOTATIONS, MISSING, Located, count_table, locate, media_start, write_folder
 from preprocess.annotations.settings import FORMATS, AnnotationSettings
 from preprocess.data.fields import SPLITS
+from preprocess.data.output import Output
 
 
 @dataclass(frozen=True)
 class WrittenAnnotations:
-    """What `read_annotations` has written.
+    """What `read_annotations` has done.
 
     Attributes:
         directory: the folder.
+        is_new: False if it was there already, made from the same files, media and settings.
         items, captions: how many there are.
         missing: item ids whose media file was not found.
         summary: a table of counts beside the published ones, for people.
     """
 
     directory: Path
+    is_new: bool
     items: int
     captions: int
     missing: tuple[str, ...]
@@ -41,39 +46,55 @@ def read_annotations(
 ) -> WrittenAnnotations:
     """Read the annotation files of a data set and write items.jsonl, captions.jsonl and missing.txt.
 
+    If `output` was made from the same files, media and settings, nothing is written.
+
     Args:
         reader: a name of `FORMATS`: karpathy, clotho, audiocaps, msrvtt or msvd.
         files: the files by their names in `FORMATS`, such as `{"annotations": "dataset_coco.json"}`.
-        output: a folder.
-        media: the folder of the media files, at any depth. None: the items are written without media.
+        output: the folder to make. Only earlier annotations or an empty folder are replaced.
+        media: the folder of the media files, which may lie in folders below it. None: the items are written without
+            media.
 
     Raises:
-        ValueError: there is no such reader, a file is not given, is none of this format or has a bad row; media files
-            are missing that may not be, or are ambiguous.
+        ValueError: there is no such reader; a file is not given, is not of this format or has a bad row; media files
+            are missing and `missing_media` is `fail`, or all are missing and it is `skip`; a media file is ambiguous;
+            `output` holds something else, or another run is writing it.
     """
-    output = Path(output)
-    reading = read(reader, {name: Path(path) for name, path in files.items()}, settings)
-    entries, missing = reading.entries, list[Entry]()
-    paths: dict[str, str] = {}
+    out = Output(output, ANNOTATIONS)
+    out.refuse_foreign()
+    paths = {name: Path(path) for name, path in files.items()}
+    reading = read(reader, paths, settings)
+    entries, located, start = reading.entries, Located({}, []), None
     if media is None:
         print("no --media: the items are written without media files", file=sys.stderr)
     else:
-        media = Path(media)
-        paths, missing = locate(reading.entries, MediaFolder(media), settings.missing_media)
-        entries = [entry for entry in reading.entries if entry.item_id in paths]
-    write(output, entries, media, paths)
-    write_missing(output, missing)
-    if missing:
+        start = media_start(Path(media), out.path)
+        located = locate(reading.entries, MediaFolder(Path(media)), settings.missing_media)
+        entries = [entry for entry in reading.entries if entry.item_id in located.paths]
+    made_from = {
+        "reader": reader,
+        "settings": dataclasses.asdict(settings),
+        "inputs_sha256": {name: sha256(path) for name, path in paths.items()},
+        "media": start,
+        "media_files": digest(located.paths),
+    }
+    summary = count_table(entries, located.missing, reading.published)
+    is_new = not out.is_current(made_from)
+    if is_new:
+        with out.locked(), out.replacing() as new:
+            write_folder(new, entries, located, start, made_from)
+    else:
+        summary += f"\n{out.path}: up to date with these files, media and settings, nothing to do"
+    if located.missing:
         done = "kept" if settings.missing_media == "keep" else "left out"
         print(
-            f"{media}: {len(missing):,} of {len(reading.entries):,} media files are missing, their items {done}; "
-            f"{output / 'missing.txt'} lists them",
+            f"{media}: {len(located.missing):,} of {len(reading.entries):,} media files are missing, their items are "
+            f"{done}; {out.path / MISSING} lists them",
             file=sys.stderr,
         )
     captions = sum(len(entry.captions) for entry in entries)
-    absent = tuple(entry.item_id for entry in missing)
-    summary = count_table(entries, missing, reading.published)
-    return WrittenAnnotations(output, len(entries), captions, absent, summary)
+    absent = tuple(entry.item_id for entry in located.missing)
+    return WrittenAnnotations(out.path, is_new, len(entries), captions, absent, summary)
 
 
 def read(reader: str, files: Mapping[str, Path], settings: AnnotationSettings) -> Reading:

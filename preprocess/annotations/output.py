@@ -1,16 +1,39 @@
-"""From entries to items.jsonl and captions.jsonl, with a list of the media that are missing and a table of counts."""
+"""The folder that `read_annotations` writes, and its table of counts.
+
+The folder holds items.jsonl, captions.jsonl, missing.txt (the media that were not found) and annotations.json, the
+record of what they were made from.
+"""
 
 import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from cart_fairseq.files import replacing
+from cart_fairseq.files import read_json, sha256, write_json
 from preprocess.annotations.entries import Entry, Published
 from preprocess.annotations.media import MediaFolder
 from preprocess.data.fields import SPLITS
+from preprocess.data.output import Kind, Made
+
+ITEMS, CAPTIONS, MISSING, RECORD = "items.jsonl", "captions.jsonl", "missing.txt", "annotations.json"
+
+
+def read_made(folder: Path) -> Made:
+    """What annotations were made from, and the checksums of their files.
+
+    Raises:
+        ValueError: there is no record, as in older folders, or it is of something else.
+    """
+    found = read_json(folder / RECORD)
+    if not isinstance(found, dict) or not {"made_from", "files"} <= found.keys():
+        raise ValueError(f"{folder / RECORD}: not a record of preprocess.annotations; remove {folder}")
+    return Made(found["made_from"], {folder / name: digest for name, digest in found["files"].items()})
+
+
+# recognised by missing.txt, because older folders have no record
+ANNOTATIONS = Kind("annotations", read_made, lambda folder: folder / MISSING, names=(ITEMS, CAPTIONS, MISSING, RECORD))
 
 
 class Located(NamedTuple):
@@ -48,37 +71,41 @@ def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> Locate
     return Located(kept, missing)
 
 
-def write(output: Path, entries: Sequence[Entry], media: Path | None, paths: Mapping[str, str]) -> None:
-    """Write items.jsonl and captions.jsonl of a folder.
+def media_start(media: Path, output: Path) -> str:
+    """The folder of the media files, relative to the folder that is written."""
+    return os.path.relpath(os.path.realpath(media), os.path.realpath(output))
 
-    Captions are to train on (role `train`) where their item is; the others measure (`query`). A caption's id is its
-    item's with its number, from 0.
+
+def write_folder(
+    new: Path, entries: Sequence[Entry], located: Located, start: str | None, made_from: Mapping[str, Any]
+) -> None:
+    """Write the files of the folder.
+
+    Captions of training items get the role `train`, the others `query`. A caption's id is the item's id, `#` and the
+    caption's number from 0.
 
     Args:
+        new: the folder.
         entries: those to write, in order.
-        media: the folder of the media files, or None: then items have no `media`.
-        paths: item id -> path below that folder.
+        located: where their media are, and the entries whose media are missing.
+        start: what `media_start` returns; None: items are written without `media`.
+        made_from: what the record says of inputs and settings.
     """
-    start = os.path.relpath(os.path.realpath(media), os.path.realpath(output)) if media is not None else ""
     items, captions = [], []
     for entry in entries:
-        file = {"media": Path(start, paths[entry.item_id]).as_posix()} if media is not None else {}
+        file = {"media": Path(start, located.paths[entry.item_id]).as_posix()} if start is not None else {}
         items.append({"item_id": entry.item_id, "modality": entry.modality, **file, "split": entry.split})
         role = "train" if entry.split == "train" else "query"
         for number, text in enumerate(entry.captions):
             name = f"{entry.item_id}#{number}"
             captions.append({"item_id": entry.item_id, "caption_id": name, "text": text, "role": role})
-    with replacing(output / "items.jsonl") as items_file, replacing(output / "captions.jsonl") as captions_file:
-        for path, rows in ((items_file, items), (captions_file, captions)):
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            path.write_text("".join(lines), encoding="utf-8")
-
-
-def write_missing(output: Path, missing: Sequence[Entry]) -> None:
-    """Write missing.txt: split, item id and expected file name, separated by tabs; empty where nothing is missing."""
-    with replacing(output / "missing.txt") as new:
-        lines = (f"{entry.split}\t{entry.item_id}\t{entry.files[0]}\n" for entry in missing)
-        new.write_text("".join(lines), encoding="utf-8")
+    for name, rows in ((ITEMS, items), (CAPTIONS, captions)):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (new / name).write_text("".join(lines), encoding="utf-8")
+    lines = (f"{entry.split}\t{entry.item_id}\t{entry.files[0]}\n" for entry in located.missing)
+    (new / MISSING).write_text("".join(lines), encoding="utf-8")
+    checksums = {name: sha256(new / name) for name in (ITEMS, CAPTIONS, MISSING)}
+    write_json(new / RECORD, {"made_from": made_from, "files": checksums})
 
 
 def count_table(entries: Sequence[Entry], missing: Sequence[Entry], published: Published) -> str:

@@ -9,12 +9,16 @@ Each step has a `Kind`, which says how its output is recognised and read, and go
         ...
         with output.replacing() as new:      # renamed to OUTPUT when complete
             ...
+
+A step that keeps nothing of an interrupted run has `with output.locked():` in place of `working`.
 """
 
 import fcntl
+import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -73,7 +77,8 @@ class Output:
     """
 
     def __init__(self, path: str | Path, kind: Kind):
-        self.path = Path(path)
+        # a link is followed: renaming would put the new output in its place
+        self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
         self.kind = kind
         self.work = self.path.with_name(self.path.name + ".partial")
         self.record = kind.record(self.path)
@@ -153,7 +158,7 @@ class Output:
         Raises:
             ValueError: another run has the folder.
         """
-        with self._locked():
+        with self._lock():
             key_path = self.work / KEY
             if key_path.is_file() and read_json(key_path) == key:
                 print(f"{self.work}: going on where an interrupted run stopped")
@@ -162,7 +167,21 @@ class Output:
                 write_json(key_path, key)
             yield self.work
             self._remove_scratch()
-            remove(self.work)
+            self._remove_work()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A lock against a second run, for a step that keeps nothing of an interrupted run.
+
+        Raises:
+            ValueError: another run has the lock.
+        """
+        with self._lock():
+            try:
+                yield
+            finally:
+                self._remove_scratch()
+                self._remove_work()
 
     def replacing(self) -> AbstractContextManager[Path]:
         """A new folder, or the name of a new file, that replaces the output when the block ends without an error."""
@@ -171,20 +190,43 @@ class Output:
     def remove_leftovers(self) -> None:
         """Remove the working folder and the scratch folders of runs that were killed."""
         if self.work.is_dir():
-            with self._locked():
-                remove(self.work)
+            with self._lock():
+                self._remove_work()
         self._remove_scratch()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """The working folder, made if need be, under a lock."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        with open(self.work / LOCK, "w", encoding="utf-8") as lock:
+        while True:
+            self.work.mkdir(parents=True, exist_ok=True)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{self.work}: another run is building {self.path}; wait for it or stop it") from None
-            yield
+                lock = os.open(self.work / LOCK, os.O_RDWR | os.O_CREAT)
+            except FileNotFoundError:  # another run has ended and removed the folder
+                continue
+            try:
+                if self._claim(lock):
+                    yield
+                    return
+            finally:
+                os.close(lock)
+
+    def _claim(self, lock: int) -> bool:
+        """Lock an open file; False if it was removed in the meantime with its folder, so that it keeps nobody out."""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{self.work}: another run is building {self.path}; wait for it or stop it") from None
+        try:
+            return os.path.samestat(os.fstat(lock), os.stat(self.work / LOCK))
+        except FileNotFoundError:
+            return False
+
+    def _remove_work(self) -> None:
+        """Remove the working folder, whole at once, so that no later run goes on from half of it."""
+        with tempfile.TemporaryDirectory(
+            prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent, ignore_cleanup_errors=True
+        ) as scratch:
+            self.work.rename(Path(scratch, "work"))
 
     def _remove_scratch(self) -> None:
         """Remove the folders of `files.replacing` that a killed run left; those of an output of a longer name stay."""
@@ -205,9 +247,3 @@ def empty(work: Path) -> None:
     for leftover in work.iterdir():
         if leftover.name != LOCK:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
-def remove(work: Path) -> None:
-    """Remove a working folder whose output is complete."""
-    empty(work)
-    shutil.rmtree(work)

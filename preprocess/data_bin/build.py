@@ -88,7 +88,7 @@ def binarize(
             data-bin go on with the new one. Otherwise a vocabulary is learned from the training captions.
 
     Raises:
-        ValueError: an input is wrong, or ``output`` holds something else; the message names it.
+        ValueError: an input is wrong; ``output`` holds something else; another run is building it.
     """
     out, captions = Output(output, DATA_BIN), Path(captions)
     choice = VocabularyChoice(vocabulary_from, text_encoder)
@@ -97,6 +97,23 @@ def binarize(
         text = f"{out.path}: up to date (same identifiers, captions and settings), nothing to do"
         manifest = DataBin(out.path).manifest
         return BinarizedData(out.path, False, manifest["counts"], manifest["valid_held_out"], text)
+    with out.locked():
+        return build(out, source, choice, settings, captions, embeddings)
+
+
+def build(
+    out: Output,
+    source: Source,
+    choice: VocabularyChoice,
+    settings: DataBinSettings,
+    captions: Path,
+    embeddings: str | Path | None,
+) -> BinarizedData:
+    """Write a data-bin that is not current; see `binarize`.
+
+    Args:
+        captions, embeddings: where the inputs lie, for messages.
+    """
     source.bundle.verify()
     contents = sort_captions(source.bundle, source.rows, settings, captions)
     if embeddings and source.dense is not None and source.dense.captions is not None:

@@ -174,7 +174,7 @@ def test_missing_media_are_listed_and_left_out(tmp_path, capsys):
     assert {caption["item_id"] for caption in read_jsonl(tmp_path / "out" / "captions.jsonl")} == set(media[1:-1])
     listed = [line.split("\t") for line in (tmp_path / "out" / "missing.txt").read_text().splitlines()]
     assert listed == [["train", media[0], media[0]], ["test", media[-1], media[-1]]]
-    assert "2 of 8 media files are missing, their items left out" in capsys.readouterr().err
+    assert "2 of 8 media files are missing, their items are left out" in capsys.readouterr().err
     assert written.missing == (media[0], media[-1])
     rows = [line.split()[:4] for line in written.summary.splitlines()[1:4]]
     assert rows == [["train", "3", "15", "1"], ["valid", "2", "10", "0"], ["test", "1", "5", "1"]]
@@ -187,7 +187,7 @@ def test_missing_media_are_kept_where_they_belong(tmp_path, capsys):
     items = read_jsonl(tmp_path / "out" / "items.jsonl")
     assert [item["media"] for item in items] == [f"../media/{name}" for name in media]
     assert (tmp_path / "out" / "missing.txt").read_text() == f"train\t{media[0]}\t{media[0]}\n"
-    assert "1 of 8 media files are missing, their items kept" in capsys.readouterr().err
+    assert "1 of 8 media files are missing, their items are kept" in capsys.readouterr().err
 
 
 def test_missing_media_may_be_refused(tmp_path):

@@ -21,9 +21,11 @@ from annotation_samples import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import needs_fork, stopped_at
 
 from cart_fairseq.files import read_jsonl
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
+from preprocess.annotations import build as building
 from preprocess.annotations.__main__ import main
 from preprocess.annotations.build import WrittenAnnotations, read_annotations
 from preprocess.annotations.settings import AnnotationSettings
@@ -266,3 +268,72 @@ def test_as_a_command(tmp_path):
         f"error: {tmp_path}/raw/train_list.txt: cannot be read (No such file"
     )
     assert not (tmp_path / "out").exists()
+
+
+def states(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_a_second_run_writes_nothing_and_other_inputs_are_written_again(tmp_path):
+    raw, out, media = tmp_path / "raw", tmp_path / "out", tmp_path / "media"
+    names = write_flickr30k(raw, make_samples())
+    media.mkdir()
+    for name in names[1:]:
+        (media / name).touch()
+    assert read("flickr30k", raw, out, media).is_new
+    before = states(out)
+    assert sorted(before) == ["annotations.json", "captions.jsonl", "items.jsonl", "missing.txt"]
+    again = read("flickr30k", raw, out, media)
+    assert (again.is_new, again.items, again.missing) == (False, 7, (names[0],))
+    assert "nothing to do" in again.summary
+    assert states(out) == before
+    (media / names[0]).touch()
+    assert read("flickr30k", raw, out, media).missing == ()
+    assert len(read_items(out / "items.jsonl")) == 8
+    (out / "captions.jsonl").write_text("")
+    assert read("flickr30k", raw, out, media).is_new
+    assert read("flickr30k", raw, out).is_new
+    write_flickr30k(raw, make_samples(train=3))
+    assert read("flickr30k", raw, out).items == 7
+
+
+def test_folders_without_a_record_are_replaced_and_others_are_not(tmp_path, capsys):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    write_flickr30k(raw, make_samples())
+    read("flickr30k", raw, out)
+    (out / "annotations.json").unlink()
+    assert read("flickr30k", raw, out).is_new
+    assert "out: building it again" in capsys.readouterr().err
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: holds 'notes\.txt', which is not of this command"):
+        read("flickr30k", raw, out)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_media_are_found_from_a_folder_that_is_a_link(tmp_path):
+    names = write_flickr30k(tmp_path / "raw", make_samples())
+    (tmp_path / "media").mkdir()
+    for name in names:
+        (tmp_path / "media" / name).touch()
+    out = tmp_path / "out"
+    (tmp_path / "disk" / "big").mkdir(parents=True)
+    out.symlink_to(tmp_path / "disk" / "big")
+    read("flickr30k", tmp_path / "raw", out, tmp_path / "media")
+    assert out.is_symlink()
+    assert all((out / item["media"]).is_file() for item in read_items(out / "items.jsonl"))
+
+
+@needs_fork
+def test_a_second_process_on_the_same_output_is_refused(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    write_flickr30k(raw, make_samples())
+    second = [sys.executable, "-m", "preprocess.annotations", *command("flickr30k", raw, out)]
+    with stopped_at(building, "write_folder", read, "flickr30k", raw, out) as finish:
+        done = subprocess.run(second, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        refused = f"error: {out}.partial: another run is building {out}; wait for it or stop it"
+        assert done.stderr.splitlines()[-1] == refused
+        assert not out.exists()
+        assert finish() == 0
+    assert not read("flickr30k", raw, out).is_new
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]

@@ -15,8 +15,8 @@ from preprocess.captioners import blip, generate
 from preprocess.captioners.caption_folding import folded
 from preprocess.captioners.generate import GeneratedCaptions, generate_captions
 from preprocess.captioners.settings import CaptionSettings
-from preprocess.data import output as outputs
 from preprocess.data.inputs import read_captions, read_items
+from preprocess.data.output import Output
 from preprocess.data.roles import resolve
 
 ITEMS = 7
@@ -183,7 +183,7 @@ def test_a_killed_run_of_a_model_goes_on_to_the_same_result(world, tmp_path, mon
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("place", [(generate, "write_captions"), (generate, "write_json"), (outputs, "remove")])
+@pytest.mark.parametrize("place", [(generate, "write_captions"), (generate, "write_json"), (Output, "_remove_work")])
 def test_a_run_killed_at_its_end_is_finished(world, tmp_path, scripted, monkeypatch, place):
     scripted()
     call(world, tmp_path / "whole.jsonl")

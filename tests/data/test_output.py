@@ -1,6 +1,8 @@
 """`Output`: what may be replaced, what is current, and the working folder of a run that may be killed."""
 
 import contextlib
+import fcntl
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,35 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path):
         second.is_current("x")
 
 
+def test_a_lock_keeps_a_second_run_out_and_leaves_nothing(tmp_path):
+    first, second = Output(tmp_path / "out", PARCEL), Output(tmp_path / "out", PARCEL)
+    with first.locked(), pytest.raises(ValueError, match="another run is building"), second.locked():
+        pass
+    with pytest.raises(KeyError), second.locked():
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_owner_removed_keeps_nobody_out_and_is_not_taken(tmp_path, monkeypatch):
+    output = Output(tmp_path / "out", PARCEL)
+    flock, calls = fcntl.flock, []
+
+    def late(lock: int, how: int) -> None:
+        """The other run ends between the opening of the lock and its taking."""
+        calls.append(how)
+        if len(calls) == 1:
+            shutil.rmtree(output.work)
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with output.locked():
+        assert (output.work / "lock").is_file()
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="another run"), Output(tmp_path / "out", PARCEL).locked():
+            pass
+    assert len(calls) == 2
+
+
 def test_a_working_folder_goes_on_with_its_own_key_only_and_is_gone_at_the_end(tmp_path, capsys):
     output = Output(tmp_path / "deep" / "out", PARCEL)
 
@@ -110,6 +141,15 @@ def test_a_working_folder_goes_on_with_its_own_key_only_and_is_gone_at_the_end(t
         assert sorted(path.name for path in work.iterdir()) == ["key.json", "lock"]
     assert capsys.readouterr().out == ""
     assert not output.work.exists()
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    make(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "a.txt").is_file()
+    assert Output(tmp_path / "out", PARCEL).is_current("x")
 
 
 def test_only_its_own_leftovers_are_removed(tmp_path):

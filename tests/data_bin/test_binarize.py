@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fairseq.data import Dictionary, data_utils
+from processes import needs_fork, stopped_at
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, unique_tokens, write_bundle
 from cart_fairseq.files import sha256
+from preprocess.data_bin import build
 from preprocess.data_bin.build import binarize
 from preprocess.data_bin.settings import DataBinSettings
 
@@ -202,6 +204,19 @@ def run(bundle: Path, source: Path, output: Path, *flags: str) -> subprocess.Com
     return subprocess.run(
         [*command, "--output", str(output), *flags], capture_output=True, text=True, cwd=root, check=False
     )
+
+
+@needs_fork
+def test_a_second_process_on_the_same_output_is_refused(bundle, tmp_path):
+    source, output = write(tmp_path / "captions.jsonl", captions()), tmp_path / "out"
+    with stopped_at(build, "write_files", binarize, bundle, source, output) as finish:
+        second = run(bundle, source, output)
+        assert second.returncode == 2
+        assert second.stderr.startswith(f"error: {output}.partial: another run is building {output}; wait for it")
+        assert not output.exists()
+        assert finish() == 0
+    assert "nothing to do" in binarize(bundle, source, output).summary
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.jsonl", "identifiers", "out"]
 
 
 def test_command_line_prints_the_table(bundle, tmp_path):
