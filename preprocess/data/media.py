@@ -53,7 +53,7 @@ def damaged(path: str | Path, kind: str, error: Exception) -> ValueError:
 
 
 def load_image(path: str | Path) -> Image:
-    """Read an image upright (as its EXIF orientation says), in RGB; of an animation the first frame.
+    """Read an image upright (as its EXIF orientation says), as `to_rgb` gives it; of an animation the first frame.
 
     Raises:
         ValueError: the file is missing, damaged or no image.
@@ -62,7 +62,24 @@ def load_image(path: str | Path) -> Image:
         from PIL import Image, ImageOps
 
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return to_rgb(ImageOps.exif_transpose(image))
+
+
+def to_rgb(image: Image) -> Image:
+    """An image in RGB, its transparent parts on white as on a page, 16-bit grey scaled to 8 bits.
+
+    Pillow's own conversion shows the colours behind transparent parts, often black, and cuts 16-bit grey off at 255.
+    """
+    from PIL import Image as images
+
+    deep: Any = image.getextrema() if image.mode == "I" else None  # what 16-bit files are to older Pillows
+    if image.mode.startswith("I;16") or (deep and deep[1] > 255):
+        grey = np.asarray(image).astype(np.int64)
+        image = images.fromarray(np.clip(grey // 257, 0, 255).astype(np.uint8))
+    if not {"A", "a"}.isdisjoint(image.getbands()) or "transparency" in image.info:
+        shown = image.convert("RGBA")
+        return images.alpha_composite(images.new("RGBA", image.size, "white"), shown).convert("RGB")
+    return image.convert("RGB")
 
 
 def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
@@ -222,5 +239,5 @@ def animation_frames(path: str | Path, positions: NDArray[np.float64], seconds: 
     with Image.open(path) as image:
         for index in np.minimum(np.searchsorted(ends, times, side="right"), len(ends) - 1):
             image.seek(int(index))
-            shown.append(image.convert("RGB"))
+            shown.append(to_rgb(image))
     return shown

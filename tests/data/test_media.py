@@ -51,6 +51,31 @@ def test_images_come_upright_and_in_rgb(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("kind", "suffix"), [("L", "png"), ("RGBA", "png"), ("LA", "png"), ("P", "png"), ("P", "gif")])
+def test_what_lies_behind_transparent_parts_is_white(tmp_path, kind, suffix):
+    drawn = Image.new(kind, (4, 4))  # black, or transparent black
+    options: Any = {"transparency": 0} if kind in "LP" else {}
+    if kind == "P":
+        drawn.putpalette([0, 0, 0, 200, 0, 0])
+    colours: dict[str, Any] = {"L": 70, "LA": (70, 255), "RGBA": (200, 0, 0, 255), "P": 1}
+    drawn.putpixel((1, 1), colours[kind])
+    drawn.save(tmp_path / f"drawn.{suffix}", **options)
+    found = load_image(tmp_path / f"drawn.{suffix}")
+    assert found.getpixel((0, 0)) == (255, 255, 255)
+    assert found.getpixel((1, 1)) == ((70, 70, 70) if kind in "LA" else (200, 0, 0))
+    if suffix == "gif":
+        assert load_frames(tmp_path / "drawn.gif", 1)[0].getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_16_bits_of_grey_become_8(tmp_path):
+    deep = np.array([[0, 257 * 99, 65535]], dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep.astype(np.int32)).save(tmp_path / "deep.tiff")
+    Image.fromarray((deep // 257).astype(np.int32)).save(tmp_path / "shallow.tiff")
+    for name in ("deep.png", "deep.tiff", "shallow.tiff"):
+        assert np.asarray(load_image(tmp_path / name))[0, :, 1].tolist() == [0, 99, 255]
+
+
 def test_sounds_come_as_one_channel_at_the_rate_asked_for(tmp_path):
     seconds = np.arange(8000) / 8000
     tone = 0.5 * np.sin(2 * np.pi * 440 * seconds)

@@ -35,7 +35,7 @@ from preprocess.encoders.base import FRAMES, Encoder, EncoderSettings, Reader, T
 Floats = NDArray[np.float32]
 
 SIDE, COLOURS, LAYOUT, ORIENTATIONS, GRIDS = 128, 4, 8, 8, (1, 2, 4, 8)
-FAINT = 0.01
+FAINT = 0.002
 """Mean gradient, of pixels from 0 to 1, below which edges fade instead of being scaled to full length."""
 STRETCHES, DIRECTION_GRID = 8, 4
 RATE, WINDOW, HOP, BANDS, SOUND_STRETCHES, LOUDNESS = 16000, 512, 160, 64, 4, 16
@@ -143,9 +143,9 @@ def mel_filters() -> Floats:
 def levels_of(samples: Floats) -> Floats:
     """(samples,) at 16 kHz -> (frames, 64) float32: each mel band's level from 0 (-80 dB or less) to 1 (full scale).
 
-    Windows of 32 ms, one every 10 ms. Shorter sounds are one window, filled up with silence.
+    Windows of 32 ms are centred on every 10 ms from the beginning on, with silence around the sound.
     """
-    padded = np.pad(samples, (0, max(0, WINDOW - len(samples))))
+    padded = np.pad(samples, WINDOW // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     shape, filters = np.hanning(WINDOW).astype(np.float32), mel_filters()
     levels = np.empty((len(windows), BANDS), dtype=np.float32)
