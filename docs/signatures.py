@@ -21,7 +21,7 @@ def visit(scope: griffe.Object, known: griffe.ModulesCollection) -> None:
     elif isinstance(scope, griffe.Attribute) and scope.parent is not None and scope.parent.is_class:
         scope.value = literal(scope.value, known)
     for member in scope.members.values():
-        if not member.is_alias:
+        if isinstance(member, griffe.Object):  # no alias: it is visited where it is defined
             visit(member, known)
 
 
