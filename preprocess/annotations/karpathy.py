@@ -1,4 +1,4 @@
-"""Karpathy's JSON of Flickr30k and MS-COCO: `dataset_flickr30k.json`, `dataset_coco.json` of `caption_datasets.zip`.
+"""Karpathy's JSON of Flickr8k, Flickr30k and MS-COCO: `dataset_flickr8k.json` and so on, of `caption_datasets.zip`.
 
 Source: Karpathy and Fei-Fei, Deep Visual-Semantic Alignments for Generating Image Descriptions (2015),
 https://cs.stanford.edu/people/karpathy/deepimagesent/. The file is one object::
@@ -23,6 +23,7 @@ from preprocess.annotations.sources import read_array, read_json
 SPLIT_OF = {"train": "train", "restval": "train", "val": "valid", "test": "test"}
 COCO = {"train": 113287, "valid": 5000, "test": 5000}
 PUBLISHED = {
+    "flickr8k": Published("flickr8k", {"train": 6000, "valid": 1000, "test": 1000}, {}),
     "flickr30k": Published(
         "flickr30k",
         {"train": 29000, "valid": 1014, "test": 1000},

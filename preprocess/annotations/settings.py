@@ -26,8 +26,9 @@ class Format(NamedTuple):
 
 FORMATS = {
     "karpathy": Format(
-        "Flickr30k or MS-COCO: Karpathy's dataset_flickr30k.json or dataset_coco.json; restval counts as train",
-        {"annotations": "dataset_flickr30k.json or dataset_coco.json"},
+        "Flickr30k, MS-COCO or Flickr8k: Karpathy's dataset_flickr30k.json, dataset_coco.json or dataset_flickr8k.json; "
+        "restval counts as train",
+        {"annotations": "dataset_flickr30k.json, dataset_coco.json or dataset_flickr8k.json"},
     ),
     "clotho": Format(
         "Clotho: the csv files of development, validation and evaluation, at least one",
