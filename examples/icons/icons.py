@@ -117,6 +117,8 @@ def read_tags(path: Path) -> dict[str, list[str]]:
     if not isinstance(found, dict) or not found:
         raise ValueError(f"{path}: must be an object of icons and their tags; give the package lucide-static")
     for name, tags in found.items():
+        if Path(name).name != name:
+            raise ValueError(f"{path}: {name!r} must be the name of an icon, without '/'; download it again")
         if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
             raise ValueError(f"{path}, {name!r}: found {repr(tags)[:40]}, must be a list of tags; download it again")
     return found
@@ -167,7 +169,8 @@ def captions_of(name: str, tags: Sequence[str]) -> list[dict[str, str]]:
     query silent alarm mute
     """
     own = name.replace("-", " ")
-    texts = list(dict.fromkeys(" ".join(tag.split()) for tag in tags if tag.strip().casefold() != own))
+    spaced = (" ".join(tag.split()) for tag in tags)
+    texts = list(dict.fromkeys(tag for tag in spaced if tag.casefold() != own))
     chance = random.Random(f"{SEED} {name}")
     pairs = sample(chance, list(itertools.combinations([own, *texts], 2)), PAIRS)
     triples = sample(chance, list(itertools.combinations(texts, TAGS)), len(MEASURED))
