@@ -17,7 +17,7 @@ from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 ROOT = Path(__file__).parents[2]
-ROWS, WIDTH = 800, 6
+ROWS, WIDTH = 20 * BLOCK, 6
 
 
 class SlowCodec(ResidualCodec):

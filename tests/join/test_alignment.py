@@ -17,10 +17,18 @@ from preprocess.data_bin.settings import DataBinSettings
 from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.settings import IdentifierSettings
+from preprocess.join import alignment as towers_module
 from preprocess.join.alignment import Alignment, TowerPairs
 
 ALIGN = {**SMALL, "align": 8}
 TINY = IdentifierSettings("residual-kmeans", kmeans_clusters=4, codebook_size=4, allow_collapse=True)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Training of a few updates, where it does not matter how good the towers are."""
+    monkeypatch.setattr(towers_module, "EPOCHS", 2)
+    monkeypatch.setattr(towers_module, "UPDATES", 8)
 
 
 def aligned(folder):
@@ -61,6 +69,7 @@ def test_captions_find_items_better_than_before():
     assert after > before + 0.1
 
 
+@pytest.mark.usefixtures("short")
 def test_the_same_seed_gives_the_same_and_another_does_not():
     first, again, other = (Alignment.fit(pairs(), 8, seed).tensors() for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
@@ -76,6 +85,7 @@ def test_without_texts_no_companion_is_looked_at():
     np.testing.assert_array_equal(nobody, rows)
 
 
+@pytest.mark.usefixtures("short")
 def test_kept_embeddings_are_part_of_what_the_towers_see():
     trained = pairs()
     trained.kept = np.arange(400, dtype=np.float32).reshape(200, 2)
@@ -85,6 +95,7 @@ def test_kept_embeddings_are_part_of_what_the_towers_see():
     assert Alignment.fit(trained, 8, seed=1)(rows).shape == (6, 16 + 8)
 
 
+@pytest.mark.usefixtures("short")
 def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alike(tmp_path):
     files = write_world(tmp_path / "first")
     join(files, **ALIGN)
@@ -101,6 +112,7 @@ def test_the_join_holds_aligned_rows_and_an_earlier_join_places_other_items_alik
     assert not (tmp_path / "first" / "joined" / "aligned.npy").exists()
 
 
+@pytest.mark.usefixtures("short")
 def test_a_join_stands_for_its_rows(tmp_path):
     files = write_world(tmp_path)
     joined = join(files, **ALIGN).directory
@@ -117,6 +129,7 @@ def test_a_join_stands_for_its_rows(tmp_path):
     assert identifier_rows(joined) == joined / "embeddings.npy"
 
 
+@pytest.mark.usefixtures("short")
 def test_new_items_of_a_like_join_enter_identifiers_and_dense_head(tmp_path):
     files = write_world(tmp_path)
     joined = join(files, **ALIGN).directory
