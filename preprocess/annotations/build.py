@@ -23,9 +23,10 @@ class WrittenAnnotations:
     Attributes:
         directory: the folder.
         is_new: False if it was there already, made from the same files, media and settings.
-        items, captions: how many there are.
-        missing: item ids whose media file was not found.
-        summary: a table of counts beside the published ones, for people.
+        items: number of items.
+        captions: number of captions.
+        missing: ids of the items whose media file was not found.
+        summary: a table of counts beside the published ones, as text.
     """
 
     directory: Path
@@ -49,9 +50,10 @@ def read_annotations(
     If `output` was made from the same files, media and settings, nothing is written.
 
     Args:
-        reader: a name of `FORMATS`: karpathy, clotho, audiocaps, msrvtt or msvd.
-        files: the files by their names in `FORMATS`, such as `{"annotations": "dataset_coco.json"}`.
+        reader: the format: a name of `preprocess.annotations.settings.FORMATS`, such as `karpathy`.
+        files: the files by the names that the format gives them, such as `{"annotations": "dataset_coco.json"}`.
         output: the folder to make. Only earlier annotations or an empty folder are replaced.
+        settings: see `AnnotationSettings`.
         media: the folder of the media files, which may lie in folders below it. None: the items are written without
             media.
 

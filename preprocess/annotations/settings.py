@@ -70,9 +70,11 @@ class AnnotationSettings:
     """Settings of `read_annotations`. Every field is also a flag of the command.
 
     Attributes:
-        missing_media: what becomes of items without their media file, one of `POLICIES`.
-        valid_size: MSR-VTT: videos of the training list that validate, 0 for none; 497 as in the original split.
-        seed: MSR-VTT: chooses the videos that validate.
+        missing_media: what happens to items without their media file: `skip` leaves them out, `keep` writes them all
+            the same, `fail` refuses.
+        valid_size: for MSR-VTT: number of training videos that become the validation set. 497 is the size of the
+            original one; 0: no validation set.
+        seed: for MSR-VTT: seed of the choice of these videos.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.

@@ -39,10 +39,11 @@ class GeneratedCaptions:
     """What `generate_captions` has done.
 
     Attributes:
-        path, report: the captions, and the report beside them.
+        path: the file of captions.
+        report: the report beside it.
         is_new: False if they were there already, made from the same inputs and settings.
-        items: how many items the captioner was asked for.
-        captions: how many captions are new.
+        items: number of items that the captioner was asked for.
+        captions: number of new captions.
         skipped: item id -> why the item has no new caption.
         summary: the result as text, for people.
     """
@@ -89,8 +90,9 @@ def generate_captions(
     Args:
         items: `items.jsonl`; media are relative to it.
         captions: `captions.jsonl` of these items. The new captions follow them in `output`.
-        output: a file. Its report, with the suffix `.report.json`, lies beside it.
-        embeddings: of the items, in their order, for the captioner `neighbours`, and only for it.
+        output: the file to write. Its report, with the suffix `.report.json`, lies beside it.
+        settings: see `CaptionSettings`.
+        embeddings: (N, D) of the items; required by, and only valid with, the captioner `neighbours`.
 
     Raises:
         ValueError: an input is wrong; the captioner cannot be loaded, or can caption none of the items; media cannot be

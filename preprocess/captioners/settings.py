@@ -16,13 +16,13 @@ class CaptionerSettings:
     """How many captions a captioner writes for an item, and how a model draws them.
 
     Attributes:
-        captions_per_item: most new captions of an item.
+        captions_per_item: largest number of new captions of an item.
         temperature: divides the logits before the softmax.
-        top_p: mass of the nucleus that tokens are drawn from (Holtzman et al., 2020); 0.9, as BLIP draws its captions.
-        seed: of the draws.
-        max_new_tokens: the longest caption, in tokens of the model.
-        prompt: an instruction or beginning for the model, which depends on its family; None: the family's default.
-        frames: frames of a video that a model sees at once, where it can see several.
+        top_p: probability mass of the nucleus that tokens are drawn from (Holtzman et al., 2020); BLIP uses 0.9.
+        seed: seed of the draws.
+        max_new_tokens: longest caption, in tokens of the model.
+        prompt: instruction or beginning for the model. None: the default of the model's family.
+        frames: frames of a video that the model sees together, if it can read several.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.
@@ -50,14 +50,15 @@ class CaptionSettings(CaptionerSettings):
     """Settings of `generate_captions`. Every field is also a flag of the command.
 
     Attributes:
-        captioner: FAMILY or FAMILY:NAME_OR_PATH, see `preprocess.captioners.families`.
-        neighbours: training items that an item borrows from, with the captioner `neighbours`.
-        splits: caption the items of these splits only; None: all items.
-        batch_size: items at a time; None: the captioner's own number.
+        captioner: `FAMILY` or `FAMILY:NAME_OR_PATH`. The families are `blip`, `blip2`, `image-text-to-text`,
+            `whisper` and `neighbours`.
+        neighbours: number of training items that an item borrows from, with the captioner `neighbours`.
+        splits: caption only the items of these splits. None: all items.
+        batch_size: items at a time. None: the captioner's own number.
         workers: threads that read media.
-        device: `auto` (cuda where there is one), cpu, cuda or cuda:N.
-        precision: of the model.
-        on_error: what an item without readable media does: `fail`, or `skip`: it is listed in the report and left out.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+        precision: of the model: `float32`, `float16` or `bfloat16`.
+        on_error: for media that cannot be read: `fail` stops, `skip` leaves the item out and lists it in the report.
     """
 
     captioner: str

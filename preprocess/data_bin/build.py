@@ -36,9 +36,9 @@ class BinarizedData:
     Attributes:
         directory: the data-bin.
         is_new: False if it was there already, made from the same inputs and settings.
-        counts: subset -> how many `queries` and `candidates` it has; empty subsets are left out.
+        counts: subset -> its numbers of `queries` and `candidates`; empty subsets are left out.
         valid_held_out: whether the valid queries are training captions that were held out.
-        summary: the figures and remarks as text, for people.
+        summary: the figures and remarks as text.
     """
 
     directory: Path
@@ -75,17 +75,19 @@ def binarize(
     text_encoder: str | Path | None = None,
     vocabulary_from: str | Path | None = None,
 ) -> BinarizedData:
-    """Write a data-bin, atomically. If ``output`` was made from the same inputs and settings, nothing is done.
+    """Write a data-bin, whole or not at all. If ``output`` was made from the same inputs and settings, nothing is done.
 
     Args:
         identifiers: an identifier bundle.
         captions: ``captions.jsonl``.
         output: the folder to make. Only an earlier data-bin or an empty folder is replaced.
-        embeddings: of the items, for a dense head: as `build_identifiers` reads, or a folder of `join_captions`.
-        text_encoder: name or folder of a pretrained encoder of transformers, which the data-bin then holds. Its
+        settings: see `DataBinSettings`.
+        embeddings: (N, D) of the items, for a dense head: whatever `build_identifiers` reads, or a folder that
+            `join_captions` wrote.
+        text_encoder: name or folder of a pretrained encoder of transformers, which is copied into the data-bin. Its
             vocabulary is the query vocabulary.
-        vocabulary_from: a data-bin whose query vocabulary, and text encoder, is used, so that checkpoints of that
-            data-bin go on with the new one. Otherwise a vocabulary is learned from the training captions.
+        vocabulary_from: a data-bin whose query vocabulary and text encoder are used, so that its checkpoints can be
+            trained further on the new one. Otherwise a vocabulary is learned from the training captions.
 
     Raises:
         ValueError: an input is wrong; ``output`` holds something else; another run is building it.

@@ -8,15 +8,16 @@ from preprocess.data.fields import INDEX_CAPTIONS
 
 @dataclass(frozen=True)
 class DataBinSettings:
-    """What a data-bin depends on besides its input files. The manifest records it, and every field is a flag.
+    """Settings of `binarize`. Every field is also a flag of the command. The manifest records them.
 
     Attributes:
-        vocab_size: most sentencepiece pieces, special symbols included. A text encoder has its own vocabulary.
-        index_captions: whether training includes the index captions of valid and test items: all (`include`), none
-            (`exclude`), or those that training items lent (`borrowed`).
-        seed: of the captions held out for validation.
-        valid_size: captions held out if there is no valid query. None: 5 %, at most 1,000.
-        max_query_tokens: longer queries are cut. The end of sentence counts.
+        vocab_size: largest number of sentencepiece pieces, special symbols included. A text encoder has its own
+            vocabulary.
+        index_captions: which index captions of valid and test items are trained on: `include` all, `exclude` none,
+            `borrowed` those that were borrowed from training items.
+        seed: seed of the choice of captions that are held out for validation.
+        valid_size: number of captions held out if there is no valid query. None: 5 %, at most 1,000.
+        max_query_tokens: longer queries are cut. The end of sentence counts as a token.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.

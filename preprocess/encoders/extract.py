@@ -35,9 +35,10 @@ class ExtractedEmbeddings:
     Attributes:
         path: the folder or file.
         is_new: False if it was there already, made from the same files with the same settings.
-        rows, dimension: the shape of the embeddings.
+        rows: number of embeddings.
+        dimension: width of an embedding.
         skipped: item id -> why the item has no row.
-        summary: the result as text, for people.
+        summary: the result as text.
     """
 
     path: Path
@@ -55,8 +56,10 @@ def extract_embeddings(
 
     Args:
         items: `items.jsonl`, whose media are relative to it.
-        output: a folder, for `embeddings.npy`, the lists of the items that have a row, and `skipped.jsonl`.
-        captions: `captions.jsonl` of the items. Those of items that have a row are written too.
+        output: a folder. It receives `embeddings.npy`, `items.jsonl` with the items that have a row, and
+            `skipped.jsonl` with the others.
+        settings: see `EmbeddingSettings`.
+        captions: `captions.jsonl` of the items. The captions of items that have a row are written to `output` too.
 
     Raises:
         ValueError: an input is wrong; media cannot be read and `on_error` is `fail`, or none can be; the encoder cannot
@@ -99,9 +102,9 @@ def extract_text_embeddings(texts: str | Path, output: str | Path, settings: Emb
     """Embed the texts of a file. If `output` was made from the same texts and settings, nothing is done.
 
     Args:
-        texts: `captions.jsonl`, or other objects with a `text`, one a line.
-        output: a `.npy` file, row i of which belongs to line i. Its record, `OUTPUT.json`, lies beside it.
-        settings: `modality` is that of the media that the texts are to find (image if None).
+        texts: `captions.jsonl`, or any file with one JSON object a line that has a `text`.
+        output: a `.npy` file; row i belongs to line i. Its record, `OUTPUT.json`, lies beside it.
+        settings: see `EmbeddingSettings`. `modality` is that of the media that the texts are to find; None means image.
 
     Raises:
         ValueError: a text is missing or empty; the encoder cannot be loaded or takes no texts; `output` has another

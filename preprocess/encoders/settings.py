@@ -28,15 +28,16 @@ class EmbeddingSettings:
     """Settings of `extract_embeddings`. Every field is also a flag of the command.
 
     Attributes:
-        encoder: FAMILY or FAMILY:NAME_OR_PATH, see `preprocess.encoders.loading.load_encoder`.
-        modality: of items that name none (image, audio or video); of texts: of the media that they are to find.
-        frames: of a video, evenly spaced. None: the encoder's own number, else 12.
-        batch_size: items or texts through the encoder at a time.
-        workers: processes that read media, a batch each; 0: none.
-        device: `auto` (cuda where there is one), cpu, cuda, or what else torch calls it.
-        precision: of the encoder's matrix products, by autocast.
-        on_error: what media that cannot be read do: `fail`, or `skip`: they are listed, and their items left out.
-        dtype: of the embeddings written.
+        encoder: `FAMILY` or `FAMILY:NAME_OR_PATH`. The families are the choices of `--encoder`.
+        modality: `image`, `audio` or `video`: modality of items that name none. With texts: modality of the media that
+            the texts are to find.
+        frames: evenly spaced frames of a video. None: the encoder's own number, or 12 if it has none.
+        batch_size: items or texts that the encoder embeds at a time.
+        workers: processes that read media, a batch each. 0: none. Default: the number of processors, at most 8.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, or another name that torch knows.
+        precision: of the encoder's matrix products: `float32`, `float16` or `bfloat16`, by autocast.
+        on_error: for media that cannot be read: `fail` stops, `skip` leaves their items out and lists them.
+        dtype: of the embeddings written: `float32` or `float16`.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.

@@ -46,7 +46,7 @@ class BuiltIdentifiers:
 
     Attributes:
         bundle: the identifier bundle, opened. `bundle.report` has the figures.
-        is_new: False if OUTPUT was there already, made from the same inputs and settings.
+        is_new: False if it was there already, made from the same inputs and settings.
     """
 
     bundle: IdentifierBundle
@@ -54,7 +54,7 @@ class BuiltIdentifiers:
 
     @property
     def summary(self) -> str:
-        """The figures as text, for people."""
+        """The figures as text."""
         output = self.bundle.directory
         if not self.is_new:
             return f"{output}: up to date with these inputs and settings, nothing to do"
@@ -83,19 +83,20 @@ def build_identifiers(
 ) -> BuiltIdentifiers:
     """Build the identifier bundle of a catalogue.
 
-    A run that is killed goes on from `OUTPUT.partial/` when it is repeated. If OUTPUT was made from the same inputs and
-    settings, nothing is done.
+    A run that was killed continues from `OUTPUT.partial/` when it is repeated. If `output` was made from the same inputs
+    and settings, nothing is done.
 
     Args:
         embeddings: (N, D) float16 or float32: a `.npy`, Parquet or Arrow file, a folder of shards of one kind, or a folder
             that `join_captions` wrote.
         items: `items.jsonl`, whose line i describes embedding row i.
         output: folder of the bundle.
+        settings: see `IdentifierSettings`.
 
     Raises:
         ValueError: an input is damaged or does not match the other; `output` holds something else, or another run is
-            building it; too few items, equal embeddings or a collapsed level, without `allow_collapse`; the scheme has
-            no free codes for `collisions="nearest-free"`.
+            building it; there are too few items, equal embeddings or a collapsed level, and `allow_collapse` is off;
+            the scheme has no free codes for `collisions="nearest-free"`.
         OSError: the training of the RQ-VAE failed.
     """
     started = time.perf_counter()

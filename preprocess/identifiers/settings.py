@@ -31,26 +31,28 @@ class IdentifierSettings:
     """Settings of `build_identifiers`. Every field is also a flag of the command.
 
     Attributes:
-        scheme: one of `SCHEME_HELP`.
+        scheme: how identifiers are made: `coarse-fine` (the paper's), `rqvae`, `hierarchical-kmeans`,
+            `residual-kmeans`, `atomic` or `structured`.
         kmeans_clusters: K, size of the coarse level, or of the first level of a tree.
         kmeans: `minibatch` (scikit-learn's `MiniBatchKMeans`) or `lloyd` (`KMeans`).
         codebooks: M, number of fine levels. The scheme rqvae has one more, instead of the coarse level.
         codebook_size: size of each fine level, or of the lower levels of a tree.
         latent_dim: width of the RQ-VAE's latent vector and codewords.
-        epochs: of RQ-VAE training.
-        warmup_epochs: epochs of rising learning rate. None: three fifths of `epochs`.
+        epochs: epochs of RQ-VAE training.
+        warmup_epochs: epochs with a rising learning rate. None: three fifths of `epochs`.
         batch_size: rows per update of the RQ-VAE. None: about an eighth of the sample, from 32 to 1024.
         normalize: scale every embedding to length 1.
-        pca: keep so many principal components of the embeddings. None: no PCA.
-        train_sample: most rows that k-means, PCA and the RQ-VAE are fitted on; they are drawn from all.
+        pca: number of principal components of the embeddings to keep. None: no PCA.
+        train_sample: k-means, PCA and the RQ-VAE are fitted on at most this many rows, drawn from all.
         block_rows: rows in memory at a time.
         train_processes: processes that train the RQ-VAE together on this machine.
-        engine: where values are assigned: `local`, or `ray`, the cluster of RAY_ADDRESS, with the same result.
-        collisions: `unique`: the unique token alone tells apart items that share a code; `nearest-free`: all of them but
-            the nearest move to free codes near by, as far as there are any.
+        engine: where values are assigned: `local`, or `ray` for the cluster at RAY_ADDRESS. The result is the same.
+        collisions: what happens to items that share a code: with `unique` they keep it and differ in the unique token
+            only; with `nearest-free` the nearest item keeps it and the others move to near free codes while there are
+            any.
         unique_size: symbols reserved for each digit of the unique token.
-        seed: of k-means, the RQ-VAE and every sample.
-        allow_collapse: build from too few items or with a collapsed level all the same.
+        seed: seed of k-means, the RQ-VAE and every sample.
+        allow_collapse: build even from too few items or with a collapsed level.
         embedding_column: column of Parquet and Arrow tables that has the embeddings.
 
     Raises:

@@ -26,8 +26,8 @@ class Inspection:
 
     Attributes:
         path: the HTML file.
-        size: in bytes.
-        shelf: counts of the media that are part of it, that were left out, and that were not found.
+        size: size of the file in bytes.
+        shelf: counts of the media files that are part of it, were left out, or were not found.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Inspection:
 
     @property
     def summary(self) -> str:
-        """The same as text, for people."""
+        """The result as text."""
         lines = [f"{self.path}: {self.size / 2**20:.1f} MiB; open it in a browser"]
         if self.shelf.folder is not None:
             found = self.shelf
@@ -52,6 +52,7 @@ def inspect_identifiers(
     Args:
         bundle: the folder of an identifier bundle.
         output: the HTML file to write.
+        settings: see `InspectionSettings`.
 
     Raises:
         ValueError: a file is missing or damaged, or the embeddings are not those of the bundle; matplotlib is not

@@ -11,16 +11,17 @@ class InspectionSettings:
     """Settings of `inspect_identifiers`. Every field is also a flag of the command.
 
     Attributes:
-        embeddings: what the bundle was built from. None: no neighbours and no t-SNE.
+        embeddings: the embeddings, or the folder of a join, that the bundle was built from. None: no neighbours and no
+            t-SNE.
         media: the folder that the items' media paths are relative to. None: no pictures and players.
-        captions: captions.jsonl; the first caption of an item is shown with it.
-        sample: items in the t-SNE plot, and items whose neighbours are searched.
-        neighbours: nearest neighbours of an item that are looked at.
-        groups: prefixes of each length to show.
-        items: items of each prefix to show.
-        file_mib: larger media files are left out.
-        total_mib: bound on the size of all media files together.
-        seed: of every sample.
+        captions: `captions.jsonl`; an item is shown with its first caption.
+        sample: number of items in the t-SNE plot, and of items whose neighbours are searched.
+        neighbours: number of nearest neighbours of an item.
+        groups: number of prefixes of each length to show.
+        items: number of items of each prefix to show.
+        file_mib: size in MiB above which a media file is left out.
+        total_mib: largest size in MiB of all media files together.
+        seed: seed of every sample.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.

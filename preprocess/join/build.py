@@ -65,10 +65,11 @@ class JoinedCaptions:
     Attributes:
         directory: the folder.
         is_new: False if it was there already, made from the same inputs and settings.
-        items, dimension: the shape of the joined rows.
-        items_with_text: how many items have a caption that may be used.
-        captions_used: how many captions may be used.
-        summary: the result as text, for people.
+        items: number of joined rows.
+        dimension: width of a joined row.
+        items_with_text: number of items that have a caption that may be used.
+        captions_used: number of captions that may be used.
+        summary: the result as text.
     """
 
     directory: Path
@@ -111,7 +112,9 @@ def join_captions(
     *,
     like: str | Path | None = None,
 ) -> JoinedCaptions:
-    """Join embeddings of items with their captions; see the module. A run that is killed goes on when it is repeated.
+    """Join embeddings of items with features of their captions that may be trained on.
+
+    A run that was killed continues when it is repeated.
 
     Args:
         embeddings: (N, D) float16 or float32: a `.npy`, Parquet or Arrow file, or a folder of shards of one kind.
@@ -119,13 +122,13 @@ def join_captions(
         captions: `captions.jsonl`.
         output: the folder to make. Only an earlier join or an empty folder is replaced. If it was made from the same
             inputs and settings, nothing is done.
-        settings: with `like`, all but `index_captions`, `block_rows`, `device` and `embedding_column` stay at their
-            defaults.
+        settings: see `JoinSettings`. With `like` only `index_captions`, `block_rows`, `device` and `embedding_column`
+            may be given; the others are those of the earlier join.
         like: an earlier join, whose fitted parts and settings are applied to these items and captions.
 
     Raises:
-        ValueError: an input is wrong, or too little to fit on; `output` holds something else, or another run is writing
-            it.
+        ValueError: an input is wrong; there is too little to fit on; `output` holds something else, or another run is
+            writing it.
     """
     out = Output(output, JOIN)
     out.refuse_foreign()

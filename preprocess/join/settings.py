@@ -21,18 +21,18 @@ class JoinSettings:
     Attributes:
         text_features: `lsa`, fitted on the captions, or a sentence encoder: name or folder of a model of
             sentence-transformers or transformers, or FAMILY:NAME_OR_PATH as of `extract_embeddings`.
-        text_dim: T, width of lsa's features. None: 512, or what few captions allow.
+        text_dim: T, width of lsa's features. None: 512, or fewer if there are few captions.
         ridge: strength of the regression's penalty.
-        pca: principal components that the regression starts from. None: 256, or what few items allow.
-        keep_embedding: rows have the embedding itself as a third part, each dimension standardised.
-        align: A, width of the part of aligned rows that lies behind a hidden layer. 0: no aligned rows.
-        train_sample: most items and captions that anything is fitted on; they are drawn from all.
-        valid_size: captions that `binarize` holds out if there is no valid query; as there.
-        seed: of everything that is drawn, the captions held out included.
+        pca: number of principal components that the regression reads. None: 256, or fewer if there are few items.
+        keep_embedding: add the embedding itself to each row, every dimension standardised.
+        align: A, width of the hidden part of aligned rows; a linear part comes beside it. 0: no aligned rows.
+        train_sample: everything is fitted on at most this many items and captions, drawn from all.
+        valid_size: number of captions that `binarize` holds out if there is no valid query. Give both the same value.
+        seed: seed of everything that is drawn, also of the captions held out. Give `binarize` the same value.
         index_captions: use the index captions of valid and test items (`include`) or not (`exclude`), as `binarize`
-            does. None: as the earlier join did, or `include` if there is none.
+            does. None: as the earlier join of `like` did; without one `include`.
         block_rows: items in memory at a time.
-        device: of a sentence encoder: `auto` (cuda where there is one), cpu, cuda, or what else torch calls it.
+        device: of a sentence encoder: `auto` (a GPU if there is one), `cpu`, `cuda`, or another name that torch knows.
         embedding_column: column of Parquet and Arrow tables that has the embeddings.
 
     Raises:

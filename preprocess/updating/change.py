@@ -84,12 +84,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update has done.
+    """What `add`, `remove` or `compact` has done.
 
     Attributes:
-        bundle: the identifier bundle after it, opened.
+        bundle: the identifier bundle after the update, opened.
         changed: whether there was anything to do.
-        summary: for people.
+        summary: the result as text.
     """
 
     bundle: IdentifierBundle

@@ -8,11 +8,11 @@ from preprocess.data.fields import EMBEDDING_COLUMN
 
 @dataclass(frozen=True)
 class AddSettings:
-    """Settings of `preprocess.updating.steps.add`. Every field is also a flag of the command.
+    """Settings of `add`. Every field is also a flag of `update_identifiers add`.
 
     Attributes:
         embedding_column: column of Parquet and Arrow tables that has the embeddings.
-        reference: embeddings of old items, which the new ones are compared with. None: with the figures of the build.
+        reference: embeddings of old items to compare the new ones with. None: the figures that the build recorded.
     """
 
     embedding_column: str = EMBEDDING_COLUMN

@@ -32,13 +32,14 @@ def add(
 
     Args:
         target: a data-bin or an identifier bundle.
-        embeddings: of the new items, as `build_identifiers` takes them; for a catalogue that was built from a join, a
-            join made with `like`.
+        embeddings: (n, D) of the new items, in any form that `build_identifiers` reads. For a catalogue that was built
+            from a join: a join made with `like`.
         items: `items.jsonl` of the new items.
+        settings: see `AddSettings`.
 
     Returns:
-        The bundle and a summary that compares the new items with the old ones. The report of the new rows lies beside
-        them in the bundle, in `segments/`.
+        The bundle and a summary that compares the new items with the old ones. The bundle's folder `segments/` has the
+        full report.
 
     Raises:
         ValueError: an item is already in the catalogue, the embeddings have another width, no code has room for an
@@ -54,6 +55,7 @@ def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:
 
     Args:
         target: a data-bin or an identifier bundle.
+        item_ids: ids of the items to take out.
 
     Raises:
         ValueError: an item is not in the catalogue, none would be left, or another process is updating the target.
