@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
         prog="python -m preprocess.extract_embeddings",
-        description="Embed the media of items, or texts, with a pretrained encoder.",
+        description="Embed the media of items, or texts, with an encoder.",
         epilog="Weights come from a folder or the hub. Without network give a folder, or set HF_HUB_OFFLINE=1 to use what "
         "was downloaded before.",
     )
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--items", type=Path, help="items.jsonl whose media, relative to it, are embedded")
     what.add_argument("--texts", type=Path, help="captions.jsonl whose texts are embedded instead, one row a line")
     names = "FAMILY or FAMILY:NAME_OR_PATH, of the families " + ", ".join(FAMILIES)
-    names += "; NAME is one on the hub, PATH a local folder; also openclip:MODEL@TAG_OR_FILE, imagebind:WEIGHTS.pth"
+    names += "; NAME is one on the hub, PATH a local folder; also openclip:MODEL@TAG_OR_FILE, imagebind:WEIGHTS.pth; plain needs no weights"
     add("--encoder", required=True, help=names)
     add("--output", type=Path, required=True, help="folder of embeddings.npy and its lists; with --texts a .npy file")
     add("--captions", type=Path, help="captions.jsonl of the items; those of the items kept are written too")
