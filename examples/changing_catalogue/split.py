@@ -1,24 +1,30 @@
-"""Cut a data set into a catalogue of today and the items of tomorrow, for ``run.sh``.
+"""Split a data set into old items and new items that join the catalogue later, for ``run.sh``.
 
     split.py DATA OUT [--new-split valid] [--old-queries 1000] [--replay 5] [--seed 1]
 
-``OUT`` receives ``old/`` (the items of today), ``new/`` (those that come later, with nothing but their index captions to
-learn from), ``all/`` (both, to train from scratch), ``fine-tune/`` (the index captions of the new items, and a sample of
-old captions to rehearse), and the queries to measure, which no training sees: ``queries.old.jsonl``, a caption each of
-some old items, and ``queries.new.jsonl``.
+``OUT`` contains four data sets and two files of queries:
+
+- ``old/``: the old items and their captions.
+- ``new/``: the new items and their index captions.
+- ``all/``: both, to train from scratch.
+- ``fine-tune/``: the old items, the index captions of the new items, and a sample of old captions for replay.
+- ``queries.old.jsonl``: one caption of each of some old items, which no training sees.
+- ``queries.new.jsonl``: the queries of the new items.
 """
 
 import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cart_fairseq.files import replacing, run_script
-from preprocess.data.embeddings import open_embeddings
+from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.roles import Caption, resolve
 
@@ -29,7 +35,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def hold_out(captions: Sequence[Caption], count: int, draw: np.random.Generator) -> list[Caption]:
-    """A caption each of `count` items drawn by chance, never an item's only one."""
+    """Draw one caption of each of `count` random items that have more than one."""
     per_item = Counter(caption.item_row for caption in captions)
     chosen: dict[int, Caption] = {}
     for index in draw.permutation(len(captions)).tolist():
@@ -38,66 +44,143 @@ def hold_out(captions: Sequence[Caption], count: int, draw: np.random.Generator)
     return list(chosen.values())
 
 
+@dataclass(frozen=True)
+class Source:
+    """The data set.
+
+    Attributes:
+        embeddings: (N, D) float16 or float32.
+        items: the N objects of items.jsonl.
+        captions: the captions with their roles.
+        path: captions.jsonl, for messages.
+    """
+
+    embeddings: Embeddings
+    items: list[dict[str, Any]]
+    captions: list[Caption]
+    path: Path
+
+    def rows(self, chosen: Iterable[Caption], role: str | None = None) -> list[dict[str, Any]]:
+        """Captions as objects of captions.jsonl; `role` replaces their own."""
+        return [
+            {
+                "item_id": self.items[caption.item_row]["item_id"],
+                "caption_id": caption.query_id,
+                "text": caption.text,
+                "role": role or caption.role,
+            }
+            for caption in chosen
+        ]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The captions of each part.
+
+    Attributes:
+        is_new: (N,) bool, which items are new.
+        known: captions of old items to train on.
+        held: captions of old items to measure with.
+        index: index captions of new items.
+        asked: queries of new items.
+        replayed: those of `known` that fine-tuning repeats.
+    """
+
+    is_new: NDArray[np.bool_]
+    known: list[Caption]
+    held: list[Caption]
+    index: list[Caption]
+    asked: list[Caption]
+    replayed: list[Caption]
+
+
+def open_source(data: Path) -> Source:
+    """Open and check a data set."""
+    folder = data / "embeddings"
+    source = folder if folder.is_dir() else data / "embeddings.npy"
+    embeddings, items = open_embeddings(source), read_items(data / "items.jsonl")
+    match_items(embeddings, items, source, data / "items.jsonl")
+    path = data / "captions.jsonl"
+    row_of = {item["item_id"]: row for row, item in enumerate(items)}
+    captions = resolve(read_captions(path, items), row_of, [item.get("split") for item in items], str(path))
+    return Source(embeddings, items, captions, path)
+
+
+def divide(source: Source, new_split: str, old_queries: int, replay: float, seed: int) -> Parts:
+    """Divide the captions among the parts.
+
+    Args:
+        new_split: the split whose items are new.
+        old_queries: number of captions of old items to measure with.
+        replay: old captions to repeat in fine-tuning, for each new caption.
+        seed: seed of all draws.
+
+    Raises:
+        ValueError: the new items have no index captions or no queries, or the old items have no captions.
+    """
+    is_new = np.array([item.get("split") == new_split for item in source.items])
+    draw = np.random.default_rng(seed)
+    known = [caption for caption in source.captions if not is_new[caption.item_row] and caption.role != "query"]
+    held = hold_out(known, old_queries, draw)
+    gone = {caption.number for caption in held}
+    known = [caption for caption in known if caption.number not in gone]
+    index = [caption for caption in source.captions if is_new[caption.item_row] and caption.role == "index"]
+    asked = [caption for caption in source.captions if is_new[caption.item_row] and caption.role == "query"]
+    for what, found in (("index captions", index), ("queries", asked)):
+        if not found:
+            raise ValueError(
+                f"{source.path}: the items of split {new_split} have no {what}; choose another --new-split"
+            )
+    if not known:
+        raise ValueError(f"{source.path}: no captions of items outside split {new_split}; there is nothing to train on")
+    chosen = np.sort(draw.permutation(len(known))[: round(replay * len(index))])
+    return Parts(is_new, known, held, index, asked, [known[i] for i in chosen])
+
+
+def write(output: Path, source: Source, parts: Parts) -> None:
+    """Write the folder."""
+    # all old items are trained on, and all new items are measured
+    items = [
+        {**item, "split": "test" if new else "train"} for item, new in zip(source.items, parts.is_new, strict=True)
+    ]
+    members = {"old": ~parts.is_new, "new": parts.is_new, "all": np.ones_like(parts.is_new)}
+    learned = {"old": parts.known, "new": parts.index, "all": [*parts.known, *parts.index]}
+    with replacing(output, directory=True) as folder:
+        for name, chosen in members.items():
+            (folder / name).mkdir()
+            rows = np.flatnonzero(chosen)
+            np.save(folder / name / "embeddings.npy", np.asarray(source.embeddings[rows]))
+            write_rows(folder / name / "items.jsonl", (items[row] for row in rows.tolist()))
+            write_rows(folder / name / "captions.jsonl", source.rows(learned[name]))
+        # fine-tuning uses the identifiers of the old items with the new ones added
+        (folder / "fine-tune").mkdir()
+        for name in ("embeddings.npy", "items.jsonl"):
+            (folder / "fine-tune" / name).symlink_to(Path("..") / "old" / name)
+        write_rows(folder / "fine-tune" / "captions.jsonl", source.rows([*parts.index, *parts.replayed]))
+        write_rows(folder / "queries.old.jsonl", source.rows(parts.held, "query"))
+        write_rows(folder / "queries.new.jsonl", source.rows(parts.asked))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command of the module's docstring."""
-    parser = argparse.ArgumentParser(description="Cut a data set into the items of today and those of tomorrow.")
+    parser = argparse.ArgumentParser(description="Split a data set into old items and new items that join later.")
     parser.add_argument("data", type=Path, help="a folder with embeddings.npy, items.jsonl and captions.jsonl")
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument(
-        "--new-split", choices=("valid", "test"), default="valid", help="the items that come later (valid)"
+        "--new-split", choices=("valid", "test"), default="valid", help="split of the new items (valid)"
     )
-    parser.add_argument("--old-queries", type=int, default=1000, help="captions of old items to measure (1000)")
-    parser.add_argument("--replay", type=float, default=5, help="old captions to rehearse for each new one (5)")
-    parser.add_argument("--seed", type=int, default=1, help="of what is drawn by chance (1)")
+    parser.add_argument("--old-queries", type=int, default=1000, help="number of queries for old items (1000)")
+    parser.add_argument("--replay", type=float, default=5, help="old captions to replay for each new caption (5)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (1)")
     args = parser.parse_args(argv)
-    folder = args.data / "embeddings"
-    source = folder if folder.is_dir() else args.data / "embeddings.npy"
-    embeddings, items = open_embeddings(source), read_items(args.data / "items.jsonl")
-    match_items(embeddings, items, source, args.data / "items.jsonl")
-    path = args.data / "captions.jsonl"
-    row_of = {item["item_id"]: row for row, item in enumerate(items)}
-    captions = resolve(read_captions(path, items), row_of, [item.get("split") for item in items], str(path))
-
-    is_new = np.array([item.get("split") == args.new_split for item in items])
-    draw = np.random.default_rng(args.seed)
-    known = [caption for caption in captions if not is_new[caption.item_row] and caption.role != "query"]
-    held = hold_out(known, args.old_queries, draw)
-    gone = {caption.number for caption in held}
-    known = [caption for caption in known if caption.number not in gone]
-    index = [caption for caption in captions if is_new[caption.item_row] and caption.role == "index"]
-    asked = [caption for caption in captions if is_new[caption.item_row] and caption.role == "query"]
-    for what, found in (("index captions", index), ("queries", asked)):
-        if not found:
-            raise ValueError(f"{path}: the items of split {args.new_split} have no {what}; choose another --new-split")
-    if not known:
-        raise ValueError(f"{path}: no captions of items outside split {args.new_split}; there is nothing to train on")
-    rehearsed = draw.permutation(len(known))[: round(args.replay * len(index))]
-
-    def rows(chosen: Iterable[Caption], role: str | None = None) -> list[dict[str, Any]]:
-        return [
-            {"item_id": items[c.item_row]["item_id"], "caption_id": c.query_id, "text": c.text, "role": role or c.role}
-            for c in chosen
-        ]
-
-    # every old item may be trained on, every new one is measured
-    items = [{**item, "split": "test" if new else "train"} for item, new in zip(items, is_new, strict=True)]
-    learned = {"old": known, "new": index, "all": [*known, *index]}
-    with replacing(args.out, directory=True) as new_folder:
-        for name, chosen in (("old", ~is_new), ("new", is_new), ("all", is_new | ~is_new)):
-            (new_folder / name).mkdir()
-            np.save(new_folder / name / "embeddings.npy", np.asarray(embeddings[np.flatnonzero(chosen)]))
-            write_rows(new_folder / name / "items.jsonl", (items[row] for row in np.flatnonzero(chosen).tolist()))
-            write_rows(new_folder / name / "captions.jsonl", rows(learned[name]))
-        # the identifiers of the fine-tuned model are those of the old items, with the new ones added
-        (new_folder / "fine-tune").mkdir()
-        for name in ("embeddings.npy", "items.jsonl"):
-            (new_folder / "fine-tune" / name).symlink_to(Path("..") / "old" / name)
-        write_rows(new_folder / "fine-tune" / "captions.jsonl", rows([*index, *(known[i] for i in np.sort(rehearsed))]))
-        write_rows(new_folder / "queries.old.jsonl", rows(held, "query"))
-        write_rows(new_folder / "queries.new.jsonl", rows(asked))
+    source = open_source(args.data)
+    parts = divide(source, args.new_split, args.old_queries, args.replay, args.seed)
+    write(args.out, source, parts)
+    new = int(parts.is_new.sum())
     print(
-        f"{(~is_new).sum():,} old items with {len(known):,} captions and {len(held):,} queries, {is_new.sum():,} new items "
-        f"with {len(index):,} captions and {len(asked):,} queries; {len(rehearsed):,} old captions to rehearse"
+        f"{len(source.items) - new:,} old items with {len(parts.known):,} captions and {len(parts.held):,} queries, "
+        f"{new:,} new items with {len(parts.index):,} captions and {len(parts.asked):,} queries; "
+        f"{len(parts.replayed):,} old captions to replay"
     )
 
 
