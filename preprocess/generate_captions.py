@@ -32,7 +32,10 @@ def parser() -> argparse.ArgumentParser:
     add("--captions", type=Path, required=True, help="captions.jsonl of these items")
     add("--captioner", required=True, metavar="FAMILY[:NAME_OR_PATH]", help=f"one of {', '.join(families.FAMILIES)}")
     add("--output", type=Path, required=True, help="captions.jsonl to write; OUTPUT with .report.json lies beside it")
-    embeddings = "embeddings of the items, row i for line i; required by, and only valid with, --captioner neighbours"
+    embeddings = (
+        "embeddings of the items, row i for line i, or a join's folder; required by, and only valid with, --captioner "
+        "neighbours"
+    )
     add("--embeddings", type=Path, help=embeddings)
     neighbours = "neighbours: training items that an item borrows from (%(default)s)"
     add("--neighbours", type=positive, default=default.neighbours, metavar="K", help=neighbours)

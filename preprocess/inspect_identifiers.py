@@ -23,7 +23,11 @@ def parser() -> argparse.ArgumentParser:
     add, default = result.add_argument, InspectionSettings()
     add("--identifiers", type=Path, required=True, help="folder of the identifier bundle")
     add("--output", type=Path, required=True, help="HTML file to write")
-    add("--embeddings", type=Path, help="what the bundle was built from; without it no neighbours and no t-SNE")
+    add(
+        "--embeddings",
+        type=Path,
+        help="what the bundle was built from, a join's folder too; without it no neighbours and no t-SNE",
+    )
     add("--media", type=Path, help="folder that the items' media paths are relative to; without it no pictures")
     add("--captions", type=Path, help="captions.jsonl; the first caption of an item is shown with it")
     for flag, text in (

@@ -25,6 +25,7 @@ from preprocess.captioners.targets import targets_of, within_reach
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.fields import BORROWED
 from preprocess.data.inputs import match_items, read_captions, read_items
+from preprocess.data.joined_folder import identifier_rows
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data.roles import Caption, resolve
 from preprocess.encoders.loading import weights_stamp
@@ -45,7 +46,7 @@ class GeneratedCaptions:
         items: number of items that the captioner was asked for.
         captions: number of new captions.
         skipped: item id -> why the item has no new caption.
-        summary: the result as text, for people.
+        summary: the result as text.
     """
 
     path: Path
@@ -92,7 +93,8 @@ def generate_captions(
         captions: `captions.jsonl` of these items. The new captions follow them in `output`.
         output: the file to write. Its report, with the suffix `.report.json`, lies beside it.
         settings: see `CaptionSettings`.
-        embeddings: (N, D) of the items; required by, and only valid with, the captioner `neighbours`.
+        embeddings: (N, D) of the items, or the folder of a join; required by, and only valid with, the captioner
+            `neighbours`.
 
     Raises:
         ValueError: an input is wrong; the captioner cannot be loaded, or can caption none of the items; media cannot be
@@ -163,6 +165,7 @@ def open_source(items: Path, captions: Path, embeddings: str | Path | None, sett
     made_from: dict[str, Any] = {"items": sha256(items), "captions": sha256(captions), "splits": settings.splits}
     found = None
     if embeddings is not None:
+        embeddings = identifier_rows(Path(embeddings))
         found = open_embeddings(embeddings, check=False)
         match_items(found, rows, embeddings, items)
         made_from["embeddings"] = check_embeddings(found, embeddings)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_jsonl, replacing
 from preprocess.data.embeddings import Embeddings, RowSubset, open_embeddings
+from preprocess.data.joined_folder import identifier_rows
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.identifiers.report import measure
 from preprocess.inspection import sections
@@ -168,12 +169,12 @@ class Report:
 
 
 def embeddings_of(bundle: IdentifierBundle, path: Path) -> Embeddings:
-    """The embeddings at `path`, one row for each of the bundle's items; those of removed items are skipped.
+    """The embeddings at `path`, or of a join's folder, one row for each of the bundle's items without removed items.
 
     Raises:
         ValueError: their number or width is not the bundle's.
     """
-    embeddings = open_embeddings(path)
+    embeddings = open_embeddings(identifier_rows(path))
     if len(embeddings) != len(bundle):
         raise ValueError(
             f"{path}: {len(embeddings)} rows, but {bundle.directory} has {len(bundle)} items, removed ones included; "

@@ -116,3 +116,18 @@ def test_no_query_and_no_index_caption_is_ever_borrowed(tmp_path: Path):
     for row in new:
         assert not row["text"].endswith(f"by {row['item_id'][1:]}")
         assert (row["role"], row["source"]) == ("index", "neighbours")
+
+
+def test_a_join_gives_the_rows_that_identifiers_are_built_from(tmp_path: Path):
+    joined = Path(__file__).resolve().parents[1] / "compatibility" / "joined"
+    count = len(np.load(joined / "embeddings.npy"))
+    items = write_jsonl(tmp_path / "items.jsonl", [{"item_id": str(i), "split": "train"} for i in range(count)])
+    texts = [{"item_id": str(i), "text": f"text {i}", "role": "train"} for i in range(count)]
+    captions = write_jsonl(tmp_path / "captions.jsonl", texts)
+    settings = CaptionSettings(captioner="neighbours", neighbours=2)
+    found = []
+    for number, rows in enumerate((joined, joined / "embeddings.npy")):
+        made = generate_captions(items, captions, tmp_path / f"{number}.jsonl", settings, embeddings=rows)
+        found.append(made.path.read_bytes())
+    assert found[0] == found[1]
+    assert made.captions > 0

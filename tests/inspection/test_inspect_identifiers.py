@@ -235,6 +235,17 @@ def test_removed_items_are_not_shown(catalogue):
     assert "k: 2 of 4 values used" in page.words
 
 
+def test_a_join_gives_the_rows_that_identifiers_were_built_from(tmp_path):
+    old = Path(__file__).resolve().parents[1] / "compatibility"
+    pages = []
+    for rows in (old / "joined", old / "joined" / "embeddings.npy"):
+        settings = InspectionSettings(embeddings=rows)
+        made = inspect_identifiers(old / "dense" / "data-bin" / "identifiers", tmp_path / "report.html", settings)
+        pages.append(made.path.read_text(encoding="utf-8"))
+    assert pages[0] == pages[1]
+    assert "t-SNE" in pages[0]
+
+
 def test_settings_out_of_range_are_refused_where_they_are_made():
     with pytest.raises(ValueError, match="--file-mib is 0; it must be a whole number of at least 1"):
         InspectionSettings(file_mib=0)
