@@ -1,10 +1,16 @@
-"""Published annotation files become items.jsonl and captions.jsonl: `python -m preprocess.annotations READER --help`.
+"""Convert published annotation files to items.jsonl and captions.jsonl: `python -m preprocess.annotations READER --help`.
 
-`python -m preprocess.annotations READER --output FOLDER --media MEDIA ...`; each reader has a module that says where
-its format is published. From Python: `preprocess.api.read_annotations`. Output: items.jsonl (`item_id`, `modality`,
-`media`, `split`), captions.jsonl (`item_id`, `caption_id`, `text`, `role`: train for items to train on, query for the
-others) and missing.txt (the media that were not found). Counts are printed beside those of the published files and of
-the paper's appendix A.
+    python -m preprocess.annotations READER --output FOLDER --media MEDIA ...
+
+Each reader has a module that says where its format is published. From Python: `preprocess.api.read_annotations`. If
+FOLDER was made from the same files, media and settings, nothing is written. FOLDER contains:
+
+- items.jsonl: `item_id`, `modality`, `media`, `split`.
+- captions.jsonl: `item_id`, `caption_id`, `text`, `role`. The role is `train` for training items, otherwise `query`.
+- missing.txt: the media that were not found.
+- annotations.json: what the other files were made from.
+
+The command prints the counts beside those of the published files and of the paper's appendix A.
 """
 
 import argparse
@@ -23,12 +29,13 @@ def parser() -> argparse.ArgumentParser:
     )
     default = AnnotationSettings()
     shared = argparse.ArgumentParser(add_help=False)
-    output = "folder for items.jsonl, captions.jsonl, missing.txt"
+    output = "folder for items.jsonl, captions.jsonl and missing.txt"
     shared.add_argument("--output", type=Path, required=True, help=output)
-    media = "folder of the media files, at any depth; without it items have none"
+    media = "folder of the media files, which may be in subfolders; without it items have no media"
     shared.add_argument("--media", type=Path, help=media)
     missing = (
-        "items without their file are left out (skip), written all the same (keep), or refused (fail); %(default)s"
+        "items whose media file is missing: leave them out (skip), write them anyway (keep) or stop (fail); default: "
+        "%(default)s"
     )
     shared.add_argument("--missing-media", choices=POLICIES, default=default.missing_media, help=missing)
     readers = result.add_subparsers(dest="reader", required=True)
@@ -37,9 +44,9 @@ def parser() -> argparse.ArgumentParser:
         for file, text in published.files.items():
             add(flag(file), type=Path, required=not published.optional, help=text)
         if name == "msrvtt":
-            valid = "videos of the training list that validate, 0 for none (%(default)s, as in the original split)"
+            valid = "number of training videos to use as the valid set; 0: none (%(default)s, as in the original split)"
             add("--valid-size", type=int, default=default.valid_size, help=valid)
-            add("--seed", type=int, default=default.seed, help="chooses the videos that validate (%(default)s)")
+            add("--seed", type=int, default=default.seed, help="seed for choosing the valid videos (%(default)s)")
     return result
 
 

@@ -1,19 +1,19 @@
 """AudioCaps' csv files: `train.csv`, `val.csv`, `test.csv`.
 
 Source: Kim et al., AudioCaps: Generating Captions for Audios in The Wild (2019), https://github.com/cdjkim/audiocaps,
-`dataset/`. One row a caption; the five rows of a clip of val and test need not follow each other::
+`dataset/`. Each row is one caption. A clip of val or test has five rows, which need not be adjacent::
 
     audiocap_id,youtube_id,start_time,caption
     97151,vfY_TJq7n_U,130,"Rustling occurs, ducks quack and water splashes, followed by ..."
 
-`start_time` is in seconds; a clip lasts ten. `dataset2.0/` has the same form. The sounds are on YouTube and no file names are
-published with them; here is how people name the files, and in which order they are looked for:
+`start_time` is in seconds. A clip lasts ten seconds. `dataset2.0/` has the same format. The sounds are on YouTube, and no file
+names are published. The reader tries these names, which other projects use, in this order:
 
 - `vfY_TJq7n_U_130.wav`: aac-datasets (https://github.com/Labbeti/aac-datasets)
 - `YvfY_TJq7n_U.wav`: AudioSet's tools, WavCaps (https://github.com/XinhaoMei/WavCaps)
 - `vfY_TJq7n_U_130.000_140.000.wav`: ChatBridge (https://github.com/CASIA-IVA-Lab/ChatBridge/issues/3)
 - `vfY_TJq7n_U.wav`
-- `97151.wav`, of any of a clip's rows: audiocaps-download (https://github.com/MorenoLaQuatra/audiocaps-download)
+- `97151.wav`, the `audiocap_id` of any row of the clip: audiocaps-download (https://github.com/MorenoLaQuatra/audiocaps-download)
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ PUBLISHED = Published(
     "audiocaps",
     {"train": 49838, "valid": 495, "test": 975},
     {"train": 37869, "valid": 384, "test": 737},
-    "the paper had only the clips that were left on YouTube; so have you",
+    "the paper used only the clips that were still on YouTube; some are gone",
 )
 
 
 @dataclasses.dataclass
 class Clip:
-    """The rows of one clip, as they come."""
+    """The rows of one clip, in file order."""
 
     youtube_id: str
     start: int
@@ -45,7 +45,7 @@ class Clip:
     captions: list[str] = dataclasses.field(default_factory=list)
 
     def files(self) -> tuple[str, ...]:
-        """Names that its file may have."""
+        """Possible names of its media file, in the order in which they are tried."""
         end = self.start + CLIP_SECONDS
         stems = [f"{self.youtube_id}_{self.start}", f"Y{self.youtube_id}"]
         stems += [f"{self.youtube_id}_{self.start}.000_{end}.000", self.youtube_id, *self.ids]
@@ -53,13 +53,13 @@ class Clip:
 
 
 def read(paths: Mapping[str, Path]) -> Reading:
-    """Read the files; an item is a clip, its id `YOUTUBE_ID_START`.
+    """Read the files. Each clip is an item with the id `YOUTUBE_ID_START`.
 
     Args:
-        paths: split -> csv file; splits may be left out.
+        paths: split -> csv file. Splits may be left out.
 
     Raises:
-        ValueError: not this format, a row with a bad id, start or caption, or a clip that is in two splits.
+        ValueError: a file has another format, a row has a bad id, start or caption, or a clip is in two splits.
     """
     entries = []
     captions, clips_of = Seen("audiocap_id", "remove one of the two"), Seen("the clip", "a clip belongs to one split")
@@ -71,7 +71,7 @@ def read(paths: Mapping[str, Path]) -> Reading:
             youtube_id = check_name(where, "youtube_id", row["youtube_id"])
             start = row["start_time"]
             if not (start.isascii() and start.isdecimal()):
-                raise ValueError(f"{where}: start_time is {start!r}, must be whole seconds; mend the row")
+                raise ValueError(f"{where}: start_time is {start!r}, must be whole seconds; correct the row")
             item_id = f"{youtube_id}_{int(start)}"
             if item_id not in clips:
                 clips_of.add(where, item_id)

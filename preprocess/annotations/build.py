@@ -1,4 +1,4 @@
-"""The step `read_annotations`: the published annotation files of a data set become items.jsonl and captions.jsonl."""
+"""The step `read_annotations`: convert the published annotation files of a data set to items.jsonl and captions.jsonl."""
 
 import dataclasses
 import sys
@@ -100,7 +100,7 @@ def read_annotations(
 
 
 def read(reader: str, files: Mapping[str, Path], settings: AnnotationSettings) -> Reading:
-    """What a reader reads; see `read_annotations`."""
+    """Call a reader; see `read_annotations`."""
     if reader not in FORMATS:
         raise ValueError(f"there is no reader {reader!r} of annotations; use one of {', '.join(FORMATS)}")
     needed = FORMATS[reader]
@@ -111,7 +111,7 @@ def read(reader: str, files: Mapping[str, Path], settings: AnnotationSettings) -
     if needed.optional and not files:
         raise ValueError(f"{reader}: give at least one of --train, --valid and --test")
     if lacking and not needed.optional:
-        raise ValueError(f"{reader}: needs {needed.files[lacking[0]]} as well; give it as {lacking[0]!r}")
+        raise ValueError(f"{reader}: {needed.files[lacking[0]]} is missing; give it as {lacking[0]!r}")
     if reader == "karpathy":
         return karpathy.read(files["annotations"])
     if reader == "msrvtt":

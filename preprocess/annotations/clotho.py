@@ -1,13 +1,13 @@
 """Clotho's csv files: `clotho_captions_development.csv`, `..._validation.csv`, `..._evaluation.csv`.
 
 Source: Drossos, Lipping and Virtanen, Clotho: an Audio Captioning Dataset (2020), version 2.1,
-https://zenodo.org/record/4783391. One row a sound, five captions each::
+https://zenodo.org/record/4783391. Each row is one sound with five captions::
 
     file_name,caption_1,caption_2,caption_3,caption_4,caption_5
     Santa Motor.wav,A machine whines and squeals ...,A person is using ...,Someone is ...,The whirring ...,"While ..., a ..."
 
-The archives of sounds unpack to the folders development, validation and evaluation. File names are titles that people gave
-their recordings, so an item's id has the folder before it (`evaluation/Santa Motor.wav`).
+The archives of sounds unpack to the folders development, validation and evaluation. File names are the titles of recordings,
+so two folders may contain the same name. An item's id therefore starts with its folder (`evaluation/Santa Motor.wav`).
 """
 
 from collections.abc import Mapping
@@ -27,10 +27,10 @@ def read(paths: Mapping[str, Path]) -> Reading:
     """Read the files.
 
     Args:
-        paths: split -> csv file; splits may be left out.
+        paths: split -> csv file. Splits may be left out.
 
     Raises:
-        ValueError: not this format, or a row with a bad or doubled file name or without one of its captions.
+        ValueError: a file has another format, or a row has a bad or repeated file name or lacks a caption.
     """
     entries = []
     for split in (split for split in SPLITS if split in paths):

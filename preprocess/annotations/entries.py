@@ -1,4 +1,4 @@
-"""What every annotation reader returns: one entry an item, and the counts to compare with."""
+"""What every annotation reader returns: an entry for each item, and published counts to compare with."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Entry:
     Attributes:
         modality: image, audio or video.
         split: train, valid or test.
-        files: names that its media file may have, as published first; each a file name or the end of a path.
+        files: possible names of its media file, the published name first. Each is a file name or the end of a path.
         captions: at least one, in the order of the file.
     """
 
@@ -28,13 +28,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """How many items others count.
+    """Published numbers of items.
 
     Attributes:
         name: of the data set.
-        items: split -> items of the published files; a split that they do not have is left out.
-        paper: split -> items of the paper's appendix A, likewise.
-        note: why the two differ, or nothing.
+        items: split -> number of items in the published files, for the splits that they have.
+        paper: split -> number of items in the paper's appendix A.
+        note: why the two differ; empty if they are equal.
     """
 
     name: str
@@ -45,18 +45,18 @@ class Published:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The entries of a data set in the order of its files, and the counts to compare with."""
+    """The entries of a data set in the order of its files, and published counts to compare with."""
 
     entries: list[Entry]
     published: Published
 
 
 class Seen:
-    """Refuses a second row of the same id.
+    """Refuses a second row with the same id.
 
     Args:
-        field: what messages call the id.
-        remedy: the advice of messages.
+        field: name of the id in error messages.
+        remedy: advice in error messages.
     """
 
     def __init__(self, field: str, remedy: str):
@@ -65,12 +65,12 @@ class Seen:
 
     def add(self, where: str, value: str) -> None:
         if value in self._first:
-            raise ValueError(f"{where}: {self.field} {value!r} is already that of {self._first[value]}; {self.remedy}")
+            raise ValueError(f"{where}: {self.field} {value!r} is the same as in {self._first[value]}; {self.remedy}")
         self._first[value] = where
 
 
 def check_text(where: str, field: str, value: Any) -> str:
-    r"""The text of a caption with each run of white space as one space.
+    r"""Return the text of a caption, with one space for each run of white space.
 
     >>> check_text("row 1", "raw", " A dog\n barks. ")
     'A dog barks.'
@@ -84,7 +84,11 @@ def check_text(where: str, field: str, value: Any) -> str:
 
 
 def check_name(where: str, field: str, value: Any) -> str:
-    """Refuse what names no file below a folder, or what no id may be; spaces around it stay."""
+    """Return a value if it can be an item id and the name of a file below a folder. Spaces around it are kept.
+
+    Raises:
+        ValueError: it cannot.
+    """
     name = check_id(where, field, value)
     check_encodable(where, {field: name})
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

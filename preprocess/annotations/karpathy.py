@@ -9,9 +9,9 @@ https://cs.stanford.edu/people/karpathy/deepimagesent/. The file is one object::
                 ...],
      "dataset": "coco"}
 
-`filepath` and `cocoid` are MS-COCO's alone. `split` is train, val, test or, in MS-COCO, `restval`: the images of val2014 that
-are neither val nor test, with which everybody trains (Lee et al., 2018, whose split the paper names, too: 113,287 images).
-MS-COCO's images of 2017 are those of 2014 under other names (`000000391895.jpg`), which are found as well.
+Only MS-COCO has `filepath` and `cocoid`. `split` is train, val, test or, in MS-COCO, `restval`: the images of val2014 that
+are neither val nor test. They are training images here, as in Lee et al. (2018), whose split the paper uses: 113,287 images.
+MS-COCO's images of 2017 are those of 2014 under other names (`000000391895.jpg`). The reader finds these names, too.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ PUBLISHED = {
         "flickr30k",
         {"train": 29000, "valid": 1014, "test": 1000},
         {"train": 29783, "valid": 1000, "test": 1000},
-        "the paper cuts all 31,783 images of Flickr30k anew; Karpathy's file, which others use, has 31,014 of them",
+        "the paper uses its own split of all 31,783 images of Flickr30k; Karpathy's file has 31,014 of them",
     ),
     "coco": Published("coco", COCO, COCO),
 }
@@ -38,7 +38,8 @@ def read(annotations: Path) -> Reading:
     """Read the file.
 
     Raises:
-        ValueError: not this format, or an image with a bad or doubled file name, an unknown split or no caption.
+        ValueError: the file has another format, or an image has a bad or repeated file name, an unknown split or no
+            caption.
     """
     content = read_json(annotations)
     images = read_array(annotations, content, "images")
@@ -50,7 +51,7 @@ def read(annotations: Path) -> Reading:
         seen.add(where, name)
         split = image.get("split")
         if split not in SPLIT_OF:
-            raise ValueError(f"{where}: split is {split!r}, must be one of {', '.join(SPLIT_OF)}; mend it")
+            raise ValueError(f"{where}: split is {split!r}, must be one of {', '.join(SPLIT_OF)}; correct it")
         entries.append(Entry(name, "image", SPLIT_OF[split], _files(where, name, image), _captions(where, image)))
     dataset = str(content.get("dataset"))
     return Reading(entries, PUBLISHED.get(dataset, Published(dataset, {}, {})))

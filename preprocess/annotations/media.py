@@ -1,4 +1,4 @@
-"""Where the media files of a data set lie, however their folder is arranged."""
+"""Find the media files of a data set in a folder of any layout."""
 
 import os
 from collections import defaultdict
@@ -9,7 +9,7 @@ from preprocess.annotations.entries import Entry
 
 
 class MediaFolder:
-    """The files below a folder, found by name; folders that are links are followed.
+    """The files below a folder, found by name. Links to folders are followed.
 
     Raises:
         ValueError: there is no such folder.
@@ -35,30 +35,31 @@ class MediaFolder:
                 progress.update(len(files))
 
     def find(self, entry: Entry) -> str | None:
-        """The path of an entry's media file below the folder, or None where there is none.
+        """Return the path of an entry's media file below the folder, or None if there is none.
 
-        A name is the end of a path. The first name that is found counts; a file that lies exactly there before others.
+        A name matches the end of a path. The first of the entry's names that matches a file is used. If several files
+        match, a file at exactly that path is preferred.
 
         Raises:
-            ValueError: several files have the name, or the file is another entry's already.
+            ValueError: several files match the name, or the file already belongs to another entry.
         """
         for name in entry.files:
             paths = self._paths.get(PurePosixPath(name).name, [])
             paths = [path for path in paths if path == name or path.endswith("/" + name)]
-            paths = [path for path in paths if (self.path / path).is_file()]  # a link may lead nowhere
+            paths = [path for path in paths if (self.path / path).is_file()]  # excludes broken links
             if not paths:
                 continue
             if len(paths) > 1 and name not in paths:
                 raise ValueError(
-                    f"{self.path}: {paths[0]!r} and {paths[1]!r} are both named as the file of item {entry.item_id!r}; "
-                    "point --media at the folder of one of them"
+                    f"{self.path}: {paths[0]!r} and {paths[1]!r} both match the file of item {entry.item_id!r}; "
+                    "give the folder of one of them as --media"
                 )
             path = name if name in paths else paths[0]
             owner = self._owner.setdefault(path, entry.item_id)
             if owner != entry.item_id:
                 raise ValueError(
-                    f"{self.path}: {path!r} is named as the file of the items {owner!r} and {entry.item_id!r}; rename "
-                    f"it {entry.files[0]!r} or as that of the other"
+                    f"{self.path}: {path!r} matches the files of two items, {owner!r} and {entry.item_id!r}; rename it "
+                    f"to {entry.files[0]!r} or to the published name of the other item's file"
                 )
             return path
         return None

@@ -1,8 +1,8 @@
 """MSR-VTT's captions with the lists of the 1k-A split: `MSRVTT_data.json`, `MSRVTT_train.9k.csv`, `MSRVTT_JSFUSION_test.csv`.
 
-Sources: Xu et al., MSR-VTT (2016), for the captions; Yu et al., JSFusion (2018), for the 1,000 test videos, each with one
-query; Gabeur et al., MMT (2020), for the 9,000 others to train on. All three files are in `msrvtt_data.zip` of CLIP4Clip
-(https://github.com/ArrowLuo/CLIP4Clip), whose loaders read them; https://github.com/layer6ai-labs/xpool has them as well::
+Sources: the captions are from Xu et al., MSR-VTT (2016). The 1,000 test videos, each with one query, are from Yu et al.,
+JSFusion (2018). The 9,000 training videos are from Gabeur et al., MMT (2020). All three files are in `msrvtt_data.zip` of
+CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip), and in https://github.com/layer6ai-labs/xpool::
 
     {"info": {...},
      "videos": [{"video_id": "video0", "category": 9, "url": "...", "start time": 137.72, "end time": 149.44, ...}, ...],
@@ -11,11 +11,11 @@ query; Gabeur et al., MMT (2020), for the 9,000 others to train on. All three fi
     video_id                    key,vid_key,video_id,sentence
     video0                      ret0,msr9770,video9770,a person is connecting something to system
 
-Videos are `video0.mp4` …; CLIP4Clip also takes `.webm`. Of a test video only the sentence of the list is used: the others would
-be queries that nobody else measures with.
+Videos are named `video0.mp4` …; CLIP4Clip also reads `.webm`. For a test video only the sentence of the list is used, as in
+published results.
 
-The split has no valid set (others choose their checkpoint on the test set). Here a seeded sample of the 9,000 is held out, as
-many as the original split of MSR-VTT validates on: 497; `--valid-size 0` trains on all 9,000.
+The split has no valid set; other projects choose the checkpoint on the test set. This reader holds out a random sample of the
+9,000 videos. It has 497 videos, the size of the valid set in MSR-VTT's original split. `--valid-size 0` trains on all 9,000.
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ from preprocess.annotations.sources import read_array, read_json, read_table
 
 SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")
 COUNTS = {"train": 9000, "test": 1000}
-PUBLISHED = Published("msrvtt", COUNTS, COUNTS, "the valid set is a seeded sample of the 9,000 videos to train on")
+PUBLISHED = Published("msrvtt", COUNTS, COUNTS, "the valid set is a random sample of the 9,000 training videos")
 
 
 def read(
@@ -43,12 +43,12 @@ def read(
     """Read the files.
 
     Args:
-        valid_size: how many videos of the training list become the valid set.
-        seed: chooses them, whatever the order of the list.
+        valid_size: number of videos of the training list that become the valid set.
+        seed: seed for choosing them. The choice does not depend on the order of the list.
 
     Raises:
-        ValueError: not this format, a video on both lists or twice on one, a video to train on without a caption, or fewer
-            videos than `valid_size` asks for.
+        ValueError: a file has another format, a video is listed twice, a training video has no caption, or there are not
+            more than `valid_size` training videos.
     """
     seen = Seen("video_id", "a video belongs to one split and is listed once")
     rows = {}
@@ -62,7 +62,9 @@ def read(
         seen.add(where, video)
         queries[video] = (check_text(where, "sentence", row["sentence"]),)
     if valid_size >= len(rows):
-        raise ValueError(f"{train_list}: {len(rows)} videos, of which {valid_size} cannot validate; lower --valid-size")
+        raise ValueError(
+            f"{train_list}: {len(rows)} videos are too few for a valid set of {valid_size}; lower --valid-size"
+        )
     chosen = np.random.default_rng(seed).permutation(len(rows))[:valid_size]
     ordered = sorted(rows)
     valid = {ordered[i] for i in chosen}

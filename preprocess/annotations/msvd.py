@@ -1,15 +1,16 @@
 """MSVD's captions with the lists of its split: `AllVideoDescriptions.txt`, `train_list.txt`, `val_list.txt`, `test_list.txt`.
 
-Sources: Chen and Dolan, Collecting Highly Parallel Data for Paraphrase Evaluation (2011), for the captions,
-https://www.cs.utexas.edu/users/ml/clamp/videoDescription/; Venugopalan et al. (2015) for the split. The lists, one video a
-line, are in `msvd_data.zip` of CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip) and in X-Pool
-(https://github.com/layer6ai-labs/xpool, `data/MSVD`). The captions, one a line after a head of `#` lines, are::
+Sources: the captions are from Chen and Dolan, Collecting Highly Parallel Data for Paraphrase Evaluation (2011),
+https://www.cs.utexas.edu/users/ml/clamp/videoDescription/. The split is from Venugopalan et al. (2015). The lists, with one
+video on each line, are in `msvd_data.zip` of CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip) and in X-Pool
+(https://github.com/layer6ai-labs/xpool, `data/MSVD`). The file of captions begins with `#` lines, then has one caption on
+each line::
 
     -4wsuPCjDBc_5_15 a squirrel is eating a peanut in it's shell
 
-CLIP4Clip reads the same captions from `raw-captions.pkl`. Pickles run code as they open, so none is read here; X-Pool has that
-file as JSON (`captions_msvd.json`, video -> captions), which is taken as well. Captions of videos on no list are left out.
-Videos are `-4wsuPCjDBc_5_15.avi` (YouTube id, start and end in seconds).
+CLIP4Clip reads the same captions from `raw-captions.pkl`. A pickle can run code when it is opened, so this reader refuses it.
+X-Pool has the same captions as JSON (`captions_msvd.json`, video -> captions), which this reader accepts. Captions of videos
+that are on no list are left out. Videos are named `-4wsuPCjDBc_5_15.avi` (YouTube id, start and end in seconds).
 """
 
 from collections import defaultdict
@@ -33,7 +34,7 @@ def read(captions: Path, lists: Mapping[str, Path]) -> Reading:
         lists: split -> list of its videos.
 
     Raises:
-        ValueError: not this format, a pickle, a video that is listed twice, or one without a caption.
+        ValueError: a file has another format or is a pickle, a video is listed twice, or a video has no caption.
     """
     seen = Seen("video", "a video belongs to one split and is listed once")
     rows: dict[str, tuple[str, str]] = {}
@@ -43,7 +44,7 @@ def read(captions: Path, lists: Mapping[str, Path]) -> Reading:
             rows[video] = split, where
     if captions.suffix in (".pkl", ".pickle"):
         raise ValueError(
-            f"{captions}: a pickle, which may run code when it is opened; give AllVideoDescriptions.txt or a .json of "
+            f"{captions}: is a pickle, which can run code when it is opened; give AllVideoDescriptions.txt or a .json of "
             "video -> captions instead"
         )
     texts = _from_json(captions, rows) if captions.suffix == ".json" else _from_lines(captions, rows)
@@ -75,6 +76,6 @@ def _from_json(path: Path, wanted: Collection[str]) -> dict[str, list[str]]:
     for video in wanted:
         found = content.get(video, [])
         if not isinstance(found, list):
-            raise ValueError(f"{path}: {video!r} is {repr(found)[:40]}, must be an array of captions; mend it")
+            raise ValueError(f"{path}: {video!r} is {repr(found)[:40]}, must be an array of captions; correct it")
         texts[video] = [check_text(f"{path}, {video!r}", f"caption {n}", text) for n, text in enumerate(found, start=1)]
     return texts

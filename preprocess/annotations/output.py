@@ -40,7 +40,7 @@ class Located(NamedTuple):
     """Where media files are.
 
     Attributes:
-        paths: item id -> path below the folder, of the entries that stay.
+        paths: item id -> path below the folder, for the entries that are written.
         missing: the entries whose file is missing.
     """
 
@@ -52,10 +52,10 @@ def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> Locate
     """Find the media files of entries.
 
     Args:
-        policy: what a missing file does: `skip` the entry, `keep` it with the path where its file belongs, or `fail`.
+        policy: what happens to an entry whose file is missing: `skip` it, `keep` it with the published path, or `fail`.
 
     Raises:
-        ValueError: files are missing that may not be, all are missing and skipped, or files are ambiguous.
+        ValueError: a file is missing and the policy is `fail`, all are missing and it is `skip`, or a file is ambiguous.
     """
     found = {entry.item_id: folder.find(entry) for entry in entries}
     missing = [entry for entry in entries if found[entry.item_id] is None]
@@ -109,7 +109,7 @@ def write_folder(
 
 
 def count_table(entries: Sequence[Entry], missing: Sequence[Entry], published: Published) -> str:
-    """A table by split: items and captions written, items missing, items of the published files and of the paper."""
+    """The table of counts. For each split: items and captions written, items missing, items published, items in the paper."""
     items, absent = Counter(entry.split for entry in entries), Counter(entry.split for entry in missing)
     captions: Counter[str] = Counter()
     for entry in entries:

@@ -7,16 +7,16 @@ from typing import NamedTuple
 from preprocess.data.arguments import check_choice, check_numbers
 
 POLICIES = ("skip", "keep", "fail")
-"""What becomes of an item without its media file: left out, written all the same, or refused."""
+"""What happens to an item whose media file is missing: it is left out, it is written anyway, or the command stops."""
 
 
 class Format(NamedTuple):
     """A published format.
 
     Attributes:
-        about: the data set and its files in a line.
-        files: what a file is for -> its published name. The command has a flag for each.
-        optional: whether one file is enough; otherwise all are needed.
+        about: the data set and its files in one line.
+        files: role of a file -> its published name. The command has a flag for each role.
+        optional: whether one file is enough. Otherwise all are needed.
     """
 
     about: str
@@ -45,7 +45,7 @@ FORMATS = {
         optional=True,
     ),
     "msrvtt": Format(
-        "MSR-VTT, the 1k-A split: 9,000 videos to train on, of which some validate, and 1,000 to test on",
+        "MSR-VTT, the 1k-A split: 9,000 training videos, some of which become the valid set, and 1,000 test videos",
         {
             "annotations": "MSRVTT_data.json",
             "train_list": "MSRVTT_train.9k.csv",

@@ -1,7 +1,7 @@
-"""The kinds of file that annotations are published in: csv tables, JSON and lists of names, all UTF-8.
+"""Read the kinds of files in which annotations are published: csv tables, JSON and lists of names, all UTF-8.
 
-Rows count from 1, as editors do: the row of a csv file is the line that it starts on, its header being row 1; the row
-of an array in a JSON file is the position in it.
+Error messages count rows from 1. The row of a csv file is the line on which it starts; the header is row 1. The row of
+a JSON array is the position in the array.
 """
 
 import csv
@@ -15,7 +15,7 @@ from preprocess.annotations.entries import check_name
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark; line ends stay as they are.
+    """Return the text of a file without its byte order mark. Line ends are not changed.
 
     Raises:
         ValueError: the file cannot be read or is not UTF-8.
@@ -35,13 +35,14 @@ def read_text(path: Path) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of a csv file whose header names the columns; other columns may be there too. Blank lines are skipped.
+    """Yield the rows of a csv file. Its header must have these columns and may have others. Blank lines are skipped.
 
     Yields:
-        Where the row is, for messages, and its fields by column.
+        The place of the row, for messages, and its fields by column.
 
     Raises:
-        ValueError: unreadable, a column is missing, a row has another number of fields, broken quotes, or no rows.
+        ValueError: the file cannot be read or has no rows, a column is missing, a row has too many or too few fields,
+            or a quote is not closed.
     """
     rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     header: list[str] = []
@@ -55,11 +56,13 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
                 found = True
                 if len(fields) != len(header):
                     raise ValueError(
-                        f"{where}: {len(fields)} fields, {len(header)} columns; quote a text that holds a comma"
+                        f"{where}: {len(fields)} fields, but {len(header)} columns; quote texts that contain a comma"
                     )
                 yield where, dict(zip(header, fields, strict=True))
     except csv.Error as error:
-        raise ValueError(f"{path}, row {row}: broken csv ({error}); close each quote and double those inside") from None
+        raise ValueError(
+            f"{path}, row {row}: broken csv ({error}); close every quote, and double quotes inside texts"
+        ) from None
     if not found:
         raise ValueError(f"{path}: no rows; download the file again")
 
@@ -75,7 +78,7 @@ def _check_header(where: str, header: list[str], columns: Sequence[str]) -> list
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+    """Return the value of a JSON file.
 
     Raises:
         ValueError: the file cannot be read, is not UTF-8 or not JSON.
@@ -89,10 +92,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_array(path: Path, value: Any, field: str) -> list[dict[str, Any]]:
-    """The array of objects that an object has as a field.
+    """Return the array of objects in a field of an object.
 
     Raises:
-        ValueError: no such field, not an array, an empty one, or an element that is no object.
+        ValueError: there is no such field, it is not an array, the array is empty, or an element is not an object.
     """
     rows = value.get(field) if isinstance(value, dict) else None
     if not isinstance(rows, list) or not rows:
@@ -100,18 +103,18 @@ def read_array(path: Path, value: Any, field: str) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: must be an object with an array {field!r}, but {found}; check which file it is")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number} of {field}: found {repr(row)[:40]}, must be an object; mend it")
+            raise ValueError(f"{path}, row {number} of {field}: found {repr(row)[:40]}, must be an object; correct it")
     return rows
 
 
 def read_names(path: Path) -> list[tuple[str, str]]:
-    """A list of names, one a line; blank lines are skipped.
+    """Read a list of names, one on each line. Blank lines are skipped.
 
     Returns:
-        Where the name is, for messages, and the name.
+        The place of each name, for messages, and the name.
     """
     lines = enumerate(read_text(path).splitlines(), start=1)
     names = [(f"{path}, row {row}", line.strip()) for row, line in lines if line.strip()]
     if not names:
-        raise ValueError(f"{path}: no names; write one a line")
+        raise ValueError(f"{path}: no names; write one on each line")
     return [(where, check_name(where, "name", name)) for where, name in names]

@@ -57,7 +57,7 @@ MALFORMED = [
         '"dev"',
         ", row 4 of images: split is 'dev', must be one of train, restval, val, test",
     ),
-    ("karpathy", FLICKR, "1000092802.jpg", "1000092795.jpg", ", row 2 of images: filename '1000092795.jpg' is already"),
+    ("karpathy", FLICKR, "1000092802.jpg", "1000092795.jpg", ", row 2 of images: filename '1000092795.jpg' is the same"),
     ("karpathy", FLICKR, "1000092802.jpg", "../x.jpg", ", row 2 of images: filename is '../x.jpg', must name a file"),
     ("karpathy", FLICKR, "1000092802.jpg", r"a\tb.jpg", ", row 2 of images: filename 'a\\tb.jpg' holds a tab"),
     (
@@ -71,8 +71,8 @@ MALFORMED = [
     ("karpathy", FLICKR, "Thing 1, seen for the 2. time", r"\ud83d", ", row 2 of images: holds half a surrogate pair"),
     ("karpathy", FLICKR, '"sentences": [{', '"sentences": [], "more": [{', ", row 1 of images: sentences is []"),
     ("clotho", DEVELOPMENT, "caption_5", "caption_6", ", row 1: no column 'caption_5', found 'file_name,caption_1"),
-    ("clotho", DEVELOPMENT, "night 1", "night 0", ", row 3: file_name 'Street, night 0.wav' is already that of"),
-    ("clotho", DEVELOPMENT, '"Thing 2, seen for the 3. time"', "Thing 2, seen", ", row 4: 7 fields, 6 columns; quote"),
+    ("clotho", DEVELOPMENT, "night 1", "night 0", ", row 3: file_name 'Street, night 0.wav' is the same as in"),
+    ("clotho", DEVELOPMENT, '"Thing 2, seen for the 3. time"', "Thing 2, seen", ", row 4: 7 fields, but 6 columns; quote"),
     ("clotho", DEVELOPMENT, '"Thing 2, seen for the 3. time"', "", ", row 4: caption_3 is '', must be a caption"),
     ("clotho", DEVELOPMENT, '1. time","Thing 2', '1. time,"Thing 2', ", row 4: broken csv ("),
     ("clotho", DEVELOPMENT, '5. time"\n', "5. time\n", ", row 2: broken csv ("),
@@ -82,21 +82,21 @@ MALFORMED = [
         "val.csv",
         "-abcdefgh04,70",
         "-abcdefgh00,30",
-        ", row 2: the clip '-abcdefgh00_30' is already that of",
+        ", row 2: the clip '-abcdefgh00_30' is the same as in",
     ),
-    ("audiocaps", "val.csv", "91051", "91050", ", row 5: audiocap_id '91050' is already that of"),
-    ("audiocaps", "val.csv", "91051", "91000", ", row 5: audiocap_id '91000' is already that of"),
+    ("audiocaps", "val.csv", "91051", "91050", ", row 5: audiocap_id '91050' is the same as in"),
+    ("audiocaps", "val.csv", "91051", "91000", ", row 5: audiocap_id '91000' is the same as in"),
     ("audiocaps", "train.csv", ",40,", ",4 0,", ", row 3: start_time is '4 0', must be whole seconds"),
     ("audiocaps", "test.csv", "-abcdefgh06", "", ", row 2: youtube_id is ''; it must not be empty"),
-    ("msrvtt", NINE, "video1\n", "video0\n", ", row 3: video_id 'video0' is already that of"),
-    ("msrvtt", NINE, "video1\n", "video6\n", "JSFUSION_test.csv, row 2: video_id 'video6' is already that of"),
+    ("msrvtt", NINE, "video1\n", "video0\n", ", row 3: video_id 'video0' is the same as in"),
+    ("msrvtt", NINE, "video1\n", "video6\n", "JSFUSION_test.csv, row 2: video_id 'video6' is the same as in"),
     ("msrvtt", NINE, "video1\n", "video99\n", ", row 3: video_id 'video99' has no sentence in "),
     ("msrvtt", TEST, ",", ";", ", row 1: no column 'video_id', found 'key;vid_key;video_id;sentence'"),
     ("msrvtt", TEST, '"Thing 7, seen for the 1. time"', "", ", row 3: sentence is '', must be a caption"),
     ("msrvtt", DATA, '"sentences"', '"captions"', ": must be an object with an array 'sentences', but there is none"),
     ("msrvtt", DATA, '"Thing 0, seen for the 2. time"', "null", ", row 2 of sentences: caption is missing, must be a"),
-    ("msvd", "train_list.txt", "h01_5_16", "h00_5_15", ", row 2: video '-abcdefgh00_5_15' is already that of"),
-    ("msvd", "train_list.txt", "h01_5_16", "h06_5_21", "test_list.txt, row 1: video '-abcdefgh06_5_21' is already"),
+    ("msvd", "train_list.txt", "h01_5_16", "h00_5_15", ", row 2: video '-abcdefgh00_5_15' is the same as in"),
+    ("msvd", "train_list.txt", "h01_5_16", "h06_5_21", "test_list.txt, row 1: video '-abcdefgh06_5_21' is the same"),
     ("msvd", "train_list.txt", "-abcdefgh01", "other", ", row 2: video 'other_5_16' has no caption in "),
     ("msvd", TEXT, " Thing 0, seen for the 2. time", "", ", row 5: the description is '', must be a caption"),
 ]
@@ -142,7 +142,7 @@ def test_rows_are_lines_where_a_caption_has_line_breaks(tmp_path):
 def test_no_pickle_is_opened(tmp_path):
     write_msvd(tmp_path, make_samples())
     (tmp_path / "raw-captions.pkl").write_bytes(b"cbuiltins\nexit\n(tR.")
-    with pytest.raises(ValueError, match=r"raw-captions\.pkl: a pickle, which may run code"):
+    with pytest.raises(ValueError, match=r"raw-captions\.pkl: is a pickle, which can run code"):
         msvd.read(tmp_path / "raw-captions.pkl", {"train": tmp_path / "train_list.txt"})
 
 
@@ -256,7 +256,7 @@ def test_a_name_that_two_files_have_is_refused_unless_one_lies_exactly_there(tmp
     media = write_flickr30k(tmp_path, make_samples())
     entry = read("karpathy", tmp_path).entries[0]
     touch(tmp_path / "media", f"a/{media[0]}", f"b/{media[0]}")
-    with pytest.raises(ValueError, match=rf"are both named as the file of item '{media[0]}'; point --media at"):
+    with pytest.raises(ValueError, match=rf"both match the file of item '{media[0]}'; give the folder of one of them as --media"):
         MediaFolder(tmp_path / "media").find(entry)
     touch(tmp_path / "media", media[0])
     assert MediaFolder(tmp_path / "media").find(entry) == media[0]
@@ -270,5 +270,5 @@ def test_a_file_of_two_items_is_refused(tmp_path):
     folder = MediaFolder(tmp_path / "media")
     entries = {entry.item_id: entry for entry in read("clotho", tmp_path).entries}
     assert folder.find(entries["development/Street, night 0.wav"]) == "Street, night 0.wav"
-    with pytest.raises(ValueError, match=r"is named as the file of the items 'development/.*' and 'evaluation/"):
+    with pytest.raises(ValueError, match=r"matches the files of two items, 'development/.*' and 'evaluation/"):
         folder.find(entries["evaluation/Street, night 0.wav"])

@@ -151,9 +151,9 @@ def test_msrvtt_valid_videos_are_chosen_by_the_seed_whatever_the_order(tmp_path)
     write_csv(tmp_path / "MSRVTT_train.9k.csv", ["video_id"], [[line] for line in reversed(lines[1:])])
     assert first == chosen(valid_size=10)
     assert chosen(valid_size=0) == set()
-    with pytest.raises(ValueError, match=r"9k\.csv: 40 videos, of which 40 cannot validate; lower --valid-size"):
+    with pytest.raises(ValueError, match=r"9k\.csv: 40 videos are too few for a valid set of 40; lower --valid-size"):
         chosen(valid_size=40)
-    with pytest.raises(ValueError, match="497 cannot validate"):  # the default
+    with pytest.raises(ValueError, match="too few for a valid set of 497"):  # the default
         chosen()
 
 
@@ -250,7 +250,7 @@ def test_bad_arguments_are_refused(tmp_path, words, message):
     ("reader", "files", "message"),
     [
         ("imagenet", {}, "no reader 'imagenet' of annotations; use one of karpathy"),
-        ("msvd", LISTS, "msvd: needs AllVideoDescriptions.txt, .* as well; give it as 'captions'"),
+        ("msvd", LISTS, "msvd: AllVideoDescriptions.txt, .* is missing; give it as 'captions'"),
         ("karpathy", {"annotations": "a", "train": "b"}, "karpathy has no file 'train'; its files are annotations"),
     ],
 )
