@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reference import tfidf
 from settings import from_environment
 from steps import call, evaluate, step, train
 
 from cart_fairseq.files import digest, read_json, replacing, sha256, write_json
+from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.progress import track
 from preprocess import extract_embeddings
 
@@ -49,8 +51,13 @@ def train_icons(out: Path, flags: Sequence[str]) -> None:
 
 
 def evaluate_icons(out: Path) -> None:
-    """The figures."""
+    """The figures, and those of words alone on the same queries: ``out/reference.json``."""
     evaluate(out)
+    step("5. TF-IDF on the same queries")
+    found = {split: tfidf(out / "data", split) for split in MEASURED}
+    write_json(out / "reference.json", found)
+    for split, metrics in found.items():
+        print(split, *(f"{METRIC_LABELS[name]} {metrics[name]:.1f}" for name in METRIC_LABELS), sep="  ")
 
 
 def draw_package(package: Path, output: Path) -> None:

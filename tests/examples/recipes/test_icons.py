@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import load_example
+from conftest import load_example, write_jsonl
 from media_samples import picture
 from PIL import Image
 from recipe_calls import call, training_here
@@ -79,6 +79,21 @@ def test_three_commands_lead_from_the_package_to_figures(resvg, tmp_path):
         "valid": (6, COUNT),
         "test": (8, COUNT),
     }
+    reference = read_json(out / "reference.json")
+    assert reference == {split: load_example("icons", "reference").tfidf(out / "data", split) for split in found}
+
+
+def test_tf_idf_takes_all_texts_of_an_icon_as_one(tmp_path):
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": name} for name in "abcd"])
+    texts = {"a": ["red dog", "old"], "b": ["red cat", "new"], "c": ["blue cat", "old"], "d": ["blue cat", "old"]}
+    captions = [{"item_id": name, "text": text, "role": "train"} for name, of_item in texts.items() for text in of_item]
+    for name, text in (("a", "old red dog"), ("b", "red cat"), ("c", "blue old"), ("d", "dog red")):
+        captions.append({"item_id": name, "text": text, "role": "query", "split": "test"})
+    write_jsonl(tmp_path / "captions.jsonl", captions)
+    found = load_example("icons", "reference").tfidf(tmp_path, "test")
+    # ranks: 1; 1; 2, as c and d are alike; 4, as nothing of the query is in d's texts
+    assert found["recall_at_1"] == 50
+    assert found["mrr_at_10"] == pytest.approx(100 * (1 + 1 + 1 / 2 + 1 / 4) / 4, abs=1e-4)
 
 
 def test_the_recommended_recipe_is_the_default_and_flags_replace_its_length(monkeypatch, tmp_path):
