@@ -67,7 +67,8 @@ def draw_package(package: Path, output: Path) -> None:
         package: the folder of the unpacked package.
 
     Raises:
-        ValueError: it is not this package, an icon cannot be drawn, or the library that draws is not installed.
+        ValueError: it is not this package, an icon cannot be drawn, the library that draws is not installed, or `output`
+            holds something else.
     """
     tags = read_tags(package / "tags.json")
     files = {name: package / "icons" / f"{name}.svg" for name in tags}
@@ -82,6 +83,8 @@ def draw_package(package: Path, output: Path) -> None:
         "resvg": resvg.__resvg_version__,
     }
     record = output / "made_from.json"
+    if output.exists() and not record.is_file():
+        raise ValueError(f"{output}: holds something else, such as the package itself; choose another OUT")
     if record.is_file() and read_json(record) == made_from:
         print(f"{output}: up to date with this package, nothing to do")
         return

@@ -141,6 +141,9 @@ def test_what_is_no_such_package_is_refused(resvg, tmp_path, monkeypatch):
             call("icons/prepare", package, out, **FLAGS)
         assert not list(out.glob("icons*"))
 
+    with pytest.raises(ValueError, match="icons: holds something else, such as the package itself"):
+        call("icons/prepare", package, package, **FLAGS)
+    assert len(list((package / "icons").glob("*.svg"))) == COUNT + 1
     (package / "icons" / "icon-2.svg").write_text("no picture")
     refused(r"icon-2\.svg: cannot be drawn \(no path\); unpack the package again")
     (package / "icons" / "icon-2.svg").unlink()
