@@ -21,7 +21,7 @@ def prepare(images: Path, karpathy: Path, out: Path) -> None:
     described = out / "annotations"
     flags = ["--annotations", karpathy, "--media", images, "--output", described]
     call(annotations.main, "karpathy", *flags, *settings.annotation_flags)
-    captions = out / "captions.jsonl"
+    captions = out / "captions-with-roles.jsonl"
     give_roles(described, captions)
 
     step(f"2. embeddings: {encoder}")
