@@ -23,6 +23,7 @@ from layout import tables
 from matching import Matcher, rerank
 from numpy.typing import NDArray
 from projection import ProjectionSettings
+from provenance import commit
 from published import DATASETS
 from systems import OWN, WHOLE, line, measured_run, rate, remembered, run_folders
 
@@ -239,6 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         note = "trained models were chosen by their R@1 on these valid queries; test queries are the fair ones"
         comparison.notes.append(note)
     result = {
+        "commit": commit(),
         "data": str(args.data),
         "dataset": args.dataset,
         "split": comparison.split,

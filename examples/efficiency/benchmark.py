@@ -10,19 +10,23 @@ import argparse
 import fnmatch
 import gc
 import importlib.util
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import torch
 from catalogue import VOCABULARY, Catalogue, random_cart, random_catalogue, random_queries, task_of
 from cross_encoder import SINGLE_TOWERS, CrossEncoder, extrapolated
 from dict_trie import DictTrie, bytes_needed
 from generative import EveryChild, HuggingFace, StockFairseq, compare, ours
+from provenance import commit, machine, memory_bytes
 from summary import ratios, table
 from text_encoders import ENCODERS, text_encoder
-from timing import Contender, interleaved, machine, memory_bytes
+from timing import Contender, interleaved
 
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
@@ -232,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     benchmark = Benchmark(args, wanted)
     result: dict[str, Any] = {
+        "commit": commit(),
         "machine": machine(),
         "settings": {key: value for key, value in vars(args).items() if key not in ("json", "contenders")},
         "model": {**DEFAULTS, "query_vocabulary": VOCABULARY, "symbols": len(benchmark.task.target_dictionary)},

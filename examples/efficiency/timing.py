@@ -1,16 +1,10 @@
 """Timing of several contenders side by side: interleaved, so that what slows the machine down slows all of them."""
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from cart_fairseq.progress import Progress
 
@@ -67,32 +61,3 @@ def _merged(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         key: statistics.median(each[key] for each in facts) if key.endswith("_seconds") else value
         for key, value in facts[-1].items()
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, memory, threads and versions."""
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    versions = {}
-    for name in ("torch", "numpy", "fairseq-fixed", "transformers", "faiss-cpu"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "processor": processor,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory_bytes() / 1e9, 1),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def memory_bytes() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,10 +9,12 @@ transformer's operations; `Attention.attend_once` does with fewer.
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it first allocates
 
 import torch
@@ -21,7 +23,8 @@ from fairseq.criterions.label_smoothed_cross_entropy_with_rdrop import RdropLabe
 from fairseq.models.transformer import TransformerModel
 from fairseq.models.transformer.transformer_legacy import base_architecture
 from fairseq.optim.adam import Adam
-from timing import Contender, interleaved, machine
+from provenance import commit, machine
+from timing import Contender, interleaved
 from torch import Tensor
 
 from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
@@ -113,7 +116,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         row["ratio"] = row["median"] / reference
     settings = {key: value for key, value in vars(args).items() if key != "json"}
-    return {"machine": machine(), "settings": settings, "results": rows}
+    return {"commit": commit(), "machine": machine(), "settings": settings, "results": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

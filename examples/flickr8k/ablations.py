@@ -185,7 +185,7 @@ def records(out: Path, line: Line) -> Iterator[dict[str, Any]]:
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     """Line -> its runs by seed, each with what it reached without the dense head (``alone``) and with it (``together``)."""
-    kept = ("commit", "seed", "minutes", "identifiers")
+    kept = ("commit", "machine", "seed", "minutes", "identifiers")
     found: dict[str, list[dict[str, Any]]] = {}
     for line in LINES:
         found[line.name] = []
@@ -198,7 +198,9 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
                 "discount": tuned.get("discount", 1.0),
                 "dense_weight": tuned["best"],
             } | reached
-            settings = {name: record[name] for name in kept} | {"train_flags": shlex.join(record["train_flags"])}
+            settings = {name: record[name] for name in kept if name in record} | {
+                "train_flags": shlex.join(record["train_flags"])
+            }
             found[line.name].append(settings | more)
     return found
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "baselines"))
+sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("baselines", "recipes")]
 
 from baselines import COMPONENTS, best_caption_scores, cosines, predict, vectors, worst_ranks
 from collection import open_collection
+from provenance import commit, machine
 from sklearn.decomposition import PCA
 
 from cart_fairseq.files import read_json, run_script, write_json
@@ -39,6 +40,7 @@ RUNS = {
     "borrowed": "CART, recommended",
 }
 HEADS = (*METRIC_LABELS.values(),)
+SEED = 0
 RIDGE_SHARE = 2.0  # of the sum with TF-IDF, the weaker of the two on its own
 Figures = dict[str, dict[str, dict[str, float]]]
 
@@ -58,7 +60,7 @@ class References:
         self.candidates = {chosen: collection.candidates("valid", chosen) for chosen in ("split", "all")}
         self.texts, self.asked = [c.text for c in self.known], [c.text for c in self.queries]
         exact = np.asarray(open_embeddings(data / "embeddings.npy"), dtype=np.float32)
-        space = PCA(min(COMPONENTS, *exact.shape), whiten=True, svd_solver="randomized", random_state=0)
+        space = PCA(min(COMPONENTS, *exact.shape), whiten=True, svd_solver="randomized", random_state=SEED)
         self.placed = space.fit_transform(exact)
         known, asked = vectors(self.texts, self.asked, words=2)
         self.predicted = predict(known, self.known, self.placed, asked)
@@ -200,7 +202,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     sections = collect(args.data, args.runs)
     if args.json:
-        write_json(args.json, sections)
+        settings = {"components": COMPONENTS, "ridge_share": RIDGE_SHARE}
+        write_json(
+            args.json, {"commit": commit(), "machine": machine(), "settings": settings, "seed": SEED, **sections}
+        )
     print("valid queries, in percent; candidates: the 1,000 of the split, or all 8,000\n")
     print(table(sections))
 

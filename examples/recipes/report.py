@@ -1,10 +1,9 @@
 """The end of a recipe: ``OUT/metrics.json``, ``OUT/run.json``, the metric table, and a few queries with their top items.
 
-``run.json`` is what a table needs to say where a figure comes from: commit, settings, seed, metrics.
+``run.json`` says where a figure comes from: commit, machine, settings, seed, metrics.
 """
 
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from plan import MEASURED
+from provenance import commit, machine
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -87,13 +87,19 @@ def weighing(out: Path) -> str:
 
 
 def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Commit, settings, seed and metrics of a run; `tuned` is what ``cart_fairseq.tune`` wrote, where it did."""
+    """Commit, machine, settings, seed and metrics of a run.
+
+    Args:
+        tuned: the file that ``cart_fairseq.tune`` wrote, if it ran.
+        found: what `collect` returns.
+    """
     manifest, plan = read_json(out / "data-bin" / "manifest.json"), read_json(out / "checkpoints" / "plan.json")
     joined = out / "joined" / "join.json"
     bundle = IdentifierBundle.load(out / "identifiers").codec_settings
     settings = read_json(joined)["settings"] if joined.is_file() else None
     return {
         "commit": commit(),
+        "machine": machine(),
         "recipe": plan["sized_for"],
         "seed": plan["seed"],
         "train_flags": plan["train_flags"],
@@ -110,15 +116,6 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
 def name_of(model: str | None) -> str | None:
     """A model's name, or the end of its path: what it is, not where it lies."""
     return "/".join(Path(model).parts[-2:]) if model else None
-
-
-def commit() -> str | None:
-    """The project's commit, with a plus sign where files differ from it; None outside a checkout."""
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def minutes_of(log: Path) -> float:

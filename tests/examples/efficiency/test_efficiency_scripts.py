@@ -25,6 +25,8 @@ def test_training_table(training, tmp_path, capsys):
     training.main([*SMALL, "--sizes", "4", "4", "--width", "16", "--layers", "1", "--json", str(file)])
     result = json.loads(file.read_text())
     assert tuple(row["contender"] for row in result["results"]) == training.NAMES
+    assert "commit" in result
+    assert result["machine"]["processor"]
     assert result["results"][0]["ratio"] == 1.0
     # fusion's gates and coarse memory come on top of the same layers
     first, second, third = (row["parameters"] for row in result["results"])

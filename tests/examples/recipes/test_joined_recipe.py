@@ -2,6 +2,7 @@
 
 import itertools
 import shlex
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ def test_the_recipe_from_data_to_figures_and_again(data, tmp_path):
     assert record["metrics"]["split"] == metrics
     assert (record["recipe"], record["seed"], record["index_captions"]) == ("joined", 1, "include")
     assert record["joined"]["align"] == 256
+    assert {"processor", "cores", "threads", "memory_gb"} <= record["machine"].keys()
+    assert record["machine"]["versions"]["torch"] == metadata.version("torch")
     assert record["identifiers"] == {"scheme": "residual-kmeans", "dimension": 6 + 256}
     assert "--index-repeats" in record["train_flags"]
     assert str(tmp_path) not in str(record)
