@@ -1,4 +1,4 @@
-"""Convert published annotation files to items.jsonl and captions.jsonl: `python -m preprocess.annotations READER --help`.
+"""Convert published annotations to items.jsonl and captions.jsonl: `python -m preprocess.annotations READER --help`.
 
     python -m preprocess.annotations READER --output FOLDER --media MEDIA ...
 

@@ -6,14 +6,14 @@ Source: Kim et al., AudioCaps: Generating Captions for Audios in The Wild (2019)
     audiocap_id,youtube_id,start_time,caption
     97151,vfY_TJq7n_U,130,"Rustling occurs, ducks quack and water splashes, followed by ..."
 
-`start_time` is in seconds. A clip lasts ten seconds. `dataset2.0/` has the same format. The sounds are on YouTube, and no file
-names are published. The reader tries these names, which other projects use, in this order:
+`start_time` is in seconds. A clip lasts ten seconds. `dataset2.0/` has the same format. The sounds are on YouTube, and
+no file names are published. The reader tries these names, which other projects use, in this order:
 
 - `vfY_TJq7n_U_130.wav`: aac-datasets (https://github.com/Labbeti/aac-datasets)
 - `YvfY_TJq7n_U.wav`: AudioSet's tools, WavCaps (https://github.com/XinhaoMei/WavCaps)
 - `vfY_TJq7n_U_130.000_140.000.wav`: ChatBridge (https://github.com/CASIA-IVA-Lab/ChatBridge/issues/3)
 - `vfY_TJq7n_U.wav`
-- `97151.wav`, the `audiocap_id` of any row of the clip: audiocaps-download (https://github.com/MorenoLaQuatra/audiocaps-download)
+- `97151.wav`, any `audiocap_id` of the clip: audiocaps-download (https://github.com/MorenoLaQuatra/audiocaps-download)
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The step `read_annotations`: convert the published annotation files of a data set to items.jsonl and captions.jsonl."""
+"""The step `read_annotations`: convert the published annotations of a data set to items.jsonl and captions.jsonl."""
 
 import dataclasses
 import sys

@@ -4,10 +4,11 @@ Source: Drossos, Lipping and Virtanen, Clotho: an Audio Captioning Dataset (2020
 https://zenodo.org/record/4783391. Each row is one sound with five captions::
 
     file_name,caption_1,caption_2,caption_3,caption_4,caption_5
-    Santa Motor.wav,A machine whines and squeals ...,A person is using ...,Someone is ...,The whirring ...,"While ..., a ..."
+    Santa Motor.wav,A machine whines and ...,A person is using ...,Someone is ...,The whirring ...,"While ..., a ..."
 
-The archives of sounds unpack to the folders development, validation and evaluation. File names are the titles of recordings,
-so two folders may contain the same name. An item's id therefore starts with its folder (`evaluation/Santa Motor.wav`).
+The archives of sounds unpack to the folders development, validation and evaluation. File names are the titles of
+recordings, so two folders may contain the same name. An item's id therefore starts with its folder (`evaluation/Santa
+Motor.wav`).
 """
 
 from collections.abc import Mapping

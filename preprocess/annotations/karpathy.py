@@ -9,9 +9,10 @@ https://cs.stanford.edu/people/karpathy/deepimagesent/. The file is one object::
                 ...],
      "dataset": "coco"}
 
-Only MS-COCO has `filepath` and `cocoid`. `split` is train, val, test or, in MS-COCO, `restval`: the images of val2014 that
-are neither val nor test. They are training images here, as in Lee et al. (2018), whose split the paper uses: 113,287 images.
-MS-COCO's images of 2017 are those of 2014 under other names (`000000391895.jpg`). The reader finds these names, too.
+Only MS-COCO has `filepath` and `cocoid`. `split` is train, val, test or, in MS-COCO, `restval`: the images of val2014
+that are neither val nor test. They are training images here, as in Lee et al. (2018), whose split the paper uses:
+113,287 images. MS-COCO's images of 2017 are those of 2014 under other names (`000000391895.jpg`). The reader finds
+these names, too.
 """
 
 from pathlib import Path

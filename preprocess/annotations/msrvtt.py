@@ -1,21 +1,24 @@
-"""MSR-VTT's captions with the lists of the 1k-A split: `MSRVTT_data.json`, `MSRVTT_train.9k.csv`, `MSRVTT_JSFUSION_test.csv`.
+"""MSR-VTT's captions with the lists of the 1k-A split.
 
-Sources: the captions are from Xu et al., MSR-VTT (2016). The 1,000 test videos, each with one query, are from Yu et al.,
-JSFusion (2018). The 9,000 training videos are from Gabeur et al., MMT (2020). All three files are in `msrvtt_data.zip` of
-CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip), and in https://github.com/layer6ai-labs/xpool::
+Files: `MSRVTT_data.json`, `MSRVTT_train.9k.csv` and `MSRVTT_JSFUSION_test.csv`.
+
+Sources: the captions are from Xu et al., MSR-VTT (2016). The 1,000 test videos, each with one query, are from Yu et
+al., JSFusion (2018). The 9,000 training videos are from Gabeur et al., MMT (2020). All three files are in
+`msrvtt_data.zip` of CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip), and in https://github.com/layer6ai-labs/xpool::
 
     {"info": {...},
-     "videos": [{"video_id": "video0", "category": 9, "url": "...", "start time": 137.72, "end time": 149.44, ...}, ...],
+     "videos": [{"video_id": "video0", "category": 9, "url": "...", "start time": 137.72, ...}, ...],
      "sentences": [{"sen_id": 0, "video_id": "video0", "caption": "a car is shown"}, ...]}
 
     video_id                    key,vid_key,video_id,sentence
     video0                      ret0,msr9770,video9770,a person is connecting something to system
 
-Videos are named `video0.mp4` …; CLIP4Clip also reads `.webm`. For a test video only the sentence of the list is used, as in
-published results.
+Videos are named `video0.mp4` …; CLIP4Clip also reads `.webm`. For a test video only the sentence of the list is used,
+as in published results.
 
-The split has no valid set; other projects choose the checkpoint on the test set. This reader holds out a random sample of the
-9,000 videos. It has 497 videos, the size of the valid set in MSR-VTT's original split. `--valid-size 0` trains on all 9,000.
+The split has no valid set; other projects choose the checkpoint on the test set. This reader holds out a random sample
+of the 9,000 videos. It has 497 videos, the size of the valid set in MSR-VTT's original split. `--valid-size 0` trains
+on all 9,000.
 """
 
 from collections import defaultdict
@@ -47,8 +50,8 @@ def read(
         seed: seed for choosing them. The choice does not depend on the order of the list.
 
     Raises:
-        ValueError: a file has another format, a video is listed twice, a training video has no caption, or there are not
-            more than `valid_size` training videos.
+        ValueError: a file has another format, a video is listed twice, a training video has no caption, or there are
+            not more than `valid_size` training videos.
     """
     seen = Seen("video_id", "a video belongs to one split and is listed once")
     rows = {}

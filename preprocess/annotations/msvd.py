@@ -1,16 +1,19 @@
-"""MSVD's captions with the lists of its split: `AllVideoDescriptions.txt`, `train_list.txt`, `val_list.txt`, `test_list.txt`.
+"""MSVD's captions with the lists of its split.
+
+Files: `AllVideoDescriptions.txt`, `train_list.txt`, `val_list.txt` and `test_list.txt`.
 
 Sources: the captions are from Chen and Dolan, Collecting Highly Parallel Data for Paraphrase Evaluation (2011),
-https://www.cs.utexas.edu/users/ml/clamp/videoDescription/. The split is from Venugopalan et al. (2015). The lists, with one
-video on each line, are in `msvd_data.zip` of CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip) and in X-Pool
-(https://github.com/layer6ai-labs/xpool, `data/MSVD`). The file of captions begins with `#` lines, then has one caption on
-each line::
+https://www.cs.utexas.edu/users/ml/clamp/videoDescription/. The split is from Venugopalan et al. (2015). The lists, with
+one video on each line, are in `msvd_data.zip` of CLIP4Clip (https://github.com/ArrowLuo/CLIP4Clip) and in X-Pool
+(https://github.com/layer6ai-labs/xpool, `data/MSVD`). The file of captions begins with `#` lines, followed by one
+caption on each line::
 
     -4wsuPCjDBc_5_15 a squirrel is eating a peanut in it's shell
 
-CLIP4Clip reads the same captions from `raw-captions.pkl`. A pickle can run code when it is opened, so this reader refuses it.
-X-Pool has the same captions as JSON (`captions_msvd.json`, video -> captions), which this reader accepts. Captions of videos
-that are on no list are left out. Videos are named `-4wsuPCjDBc_5_15.avi` (YouTube id, start and end in seconds).
+CLIP4Clip reads the same captions from `raw-captions.pkl`. A pickle can run code when it is opened, so this reader
+refuses it. X-Pool has the same captions as JSON (`captions_msvd.json`, video -> captions), which this reader accepts.
+Captions of videos that are on no list are left out. Videos are named `-4wsuPCjDBc_5_15.avi` (YouTube id, start and end
+in seconds).
 """
 
 from collections import defaultdict
@@ -44,8 +47,8 @@ def read(captions: Path, lists: Mapping[str, Path]) -> Reading:
             rows[video] = split, where
     if captions.suffix in (".pkl", ".pickle"):
         raise ValueError(
-            f"{captions}: is a pickle, which can run code when it is opened; give AllVideoDescriptions.txt or a .json of "
-            "video -> captions instead"
+            f"{captions}: is a pickle, which can run code when it is opened; give AllVideoDescriptions.txt or a .json "
+            "of video -> captions instead"
         )
     texts = _from_json(captions, rows) if captions.suffix == ".json" else _from_lines(captions, rows)
     entries = []

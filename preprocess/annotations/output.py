@@ -55,7 +55,8 @@ def locate(entries: Sequence[Entry], folder: MediaFolder, policy: str) -> Locate
         policy: what happens to an entry whose file is missing: `skip` it, `keep` it with the published path, or `fail`.
 
     Raises:
-        ValueError: a file is missing and the policy is `fail`, all are missing and it is `skip`, or a file is ambiguous.
+        ValueError: a file is missing and the policy is `fail`, all are missing and it is `skip`, or a file is
+            ambiguous.
     """
     found = {entry.item_id: folder.find(entry) for entry in entries}
     missing = [entry for entry in entries if found[entry.item_id] is None]
@@ -109,7 +110,7 @@ def write_folder(
 
 
 def count_table(entries: Sequence[Entry], missing: Sequence[Entry], published: Published) -> str:
-    """The table of counts. For each split: items and captions written, items missing, items published, items in the paper."""
+    """Return the table of counts. A split's columns are items, captions, missing items, published items, the paper's."""
     items, absent = Counter(entry.split for entry in entries), Counter(entry.split for entry in missing)
     captions: Counter[str] = Counter()
     for entry in entries:

@@ -1,1 +1,1 @@
-"""Frozen encoders that turn media and texts into rows of numbers, and the step that embeds with them."""
+"""Frozen encoders, which compute embeddings of media and texts, and the step that applies them."""

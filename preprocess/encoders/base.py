@@ -1,6 +1,7 @@
-"""The common part of all encoders: media become tensors in any process, tensors become rows of length 1 on one device.
+"""The common part of all encoders: a `Reader` and an `Encoder`.
 
-A `Reader` decodes and prepares, knows no model and can be sent to worker processes; an `Encoder` holds the model.
+A `Reader` decodes media and prepares the model's inputs. It holds no model, so it can be sent to worker processes. An
+`Encoder` holds the model and computes embeddings of length 1 on one device.
 """
 
 import dataclasses
@@ -16,15 +17,15 @@ from numpy.typing import NDArray
 from preprocess.data.media import load_audio, load_frames, load_image, reading
 
 FRAMES = 12
-"""Frames of a video for encoders of images, as CLIP4Clip takes them."""
+"""Frames of a video for encoders of images, as in CLIP4Clip."""
 MASKS = ("attention_mask", "padding_mask")
-"""Inputs that say which part of a padded sound is real."""
+"""Names of inputs that mask the padding of sounds."""
 
 Tensors = dict[str, torch.Tensor]
 
 
 class MediaSample(NamedTuple):
-    """A file to embed; modality is image, audio or video."""
+    """A file to embed. The modality is image, audio or video."""
 
     modality: str
     path: str | Path
@@ -32,12 +33,12 @@ class MediaSample(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSettings:
-    """How an encoder is to run.
+    """How an encoder runs.
 
     Attributes:
-        device: what torch calls it: cpu, cuda, cuda:1.
-        precision: of matrix products, by autocast; weights stay float32.
-        frames: of a video, or None for what the encoder was made for.
+        device: name in torch: cpu, cuda, cuda:1.
+        precision: precision of matrix products, by autocast. Weights stay float32.
+        frames: frames of a video. None: the encoder's own number.
     """
 
     device: str
@@ -47,12 +48,12 @@ class EncoderSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Reads media with the processors of `transformers`; can be pickled.
+    """Reads media with the processors of `transformers`. It can be pickled.
 
     Attributes:
         image_processor: for images and frames of videos, or None.
         feature_extractor: for sounds, or None.
-        frames: per video.
+        frames: number of frames per video.
     """
 
     image_processor: Any = None
@@ -60,7 +61,7 @@ class Reader:
     frames: int = FRAMES
 
     def __call__(self, modality: str, path: str | Path) -> Tensors:
-        """Inputs of one file, each with a leading dimension: 1, or the number of frames that are encoded one by one.
+        """Return the inputs of one file. Their first dimension is 1, or the number of frames encoded separately.
 
         Raises:
             ValueError: the file cannot be read or prepared; the message names it.
@@ -73,36 +74,36 @@ class Reader:
             return self.pictures(load_frames(path, self.frames))
 
     def pictures(self, images: Sequence[Any]) -> Tensors:
-        """Inputs of images, or of the frames of one video."""
+        """Return the inputs of images, or of the frames of one video."""
         return tensors(self.image_processor(images=list(images), return_tensors="pt"))
 
     def sound(self, samples: NDArray[np.float32]) -> Tensors:
-        """Inputs of a sound."""
+        """Return the inputs of a sound."""
         rate = self.feature_extractor.sampling_rate
         return tensors(self.feature_extractor(samples, sampling_rate=rate, return_tensors="pt"))
 
 
 class ClipReader(Reader):
-    """Gives the frames of a video to the model all at once."""
+    """Gives all frames of a video to the model at once."""
 
     def pictures(self, images: Sequence[Any]) -> Tensors:
-        """Inputs (1, F, ...) of the frames of one video."""
+        """Return the inputs (1, F, ...) of the frames of one video."""
         inputs = super().pictures(images)
         return {name: value if value.ndim == 5 else value.unsqueeze(0) for name, value in inputs.items()}
 
 
 def tensors(inputs: Mapping[str, Any]) -> Tensors:
-    """The tensors among a processor's outputs."""
+    """Return the tensors among a processor's outputs."""
     return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
 
 class Batch(NamedTuple):
-    """Inputs of several media that go through the model together.
+    """Inputs of several media that the model encodes together.
 
     Attributes:
-        modality: of all of them.
-        places: which of the samples they are.
-        inputs: one row, or as many as there are frames, for each.
+        modality: the modality of all of them.
+        places: their positions among the samples.
+        inputs: for each medium one row, or one row per frame.
     """
 
     modality: str
@@ -111,7 +112,7 @@ class Batch(NamedTuple):
 
 
 def collate(samples: Sequence[tuple[int, str, Tensors]]) -> list[Batch]:
-    """Batches of (place, modality, inputs): of one modality each, and of one size unless a mask allows padding."""
+    """Group (place, modality, inputs) into batches of one modality. Sizes are equal unless a mask allows padding."""
     groups: dict[tuple, list[tuple[int, Tensors]]] = {}
     for place, modality, inputs in samples:
         padded = any(mask in inputs for mask in MASKS)
@@ -130,12 +131,12 @@ def collate(samples: Sequence[tuple[int, str, Tensors]]) -> list[Batch]:
 
 
 class Encoder(ABC):
-    """A frozen model that gives media, texts or both a row each; every row has length 1, as towers compare by cosine.
+    """A frozen model that computes embeddings of media, texts or both, of length 1.
 
     Attributes:
-        reader: prepares media; None for encoders of text.
-        modalities: those that the encoder takes, of image, audio, video and text.
-        dimension: D, width of its rows.
+        reader: prepares media. None for encoders of text.
+        modalities: the modalities that the encoder accepts, of image, audio, video and text.
+        dimension: D, the width of an embedding.
     """
 
     def __init__(
@@ -155,14 +156,14 @@ class Encoder(ABC):
 
     @abstractmethod
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """(rows, D) features of prepared media; several rows a sample are averaged later."""
+        """Return (rows, D) features of prepared media. Several rows of one sample are averaged later."""
 
     @abstractmethod
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """(n, D) features of texts that are to find media of the modality `searched`."""
+        """Return (n, D) features of texts that search for media of the modality `searched`."""
 
     def _rows(self, features: torch.Tensor, count: int) -> NDArray[np.float32]:
-        """(count * F, D) features -> (count, D) means of F features of length 1, of length 1 themselves."""
+        """(count * F, D) features -> (count, D): F features normalised and averaged, and the mean normalised."""
         single = torch.nn.functional.normalize(features.float(), dim=-1)
         mean = single.view(count, -1, single.shape[-1]).mean(dim=1)
         return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
@@ -172,7 +173,7 @@ class Encoder(ABC):
 
     @torch.inference_mode()
     def embed_batch(self, batch: Batch) -> NDArray[np.float32]:
-        """(n, D) float32 rows of a batch, in its order."""
+        """Return the (n, D) float32 embeddings of a batch, in its order."""
         inputs = {name: value.to(self.device, non_blocking=True) for name, value in batch.inputs.items()}
         with self._computing():
             features = self.media_features(batch.modality, inputs)
@@ -182,10 +183,10 @@ class Encoder(ABC):
         """Read and embed files.
 
         Returns:
-            (n, D) float32, one row of length 1 a sample.
+            (n, D) float32, a row of length 1 for each sample.
 
         Raises:
-            ValueError: a file that cannot be read, or a modality the encoder does not take.
+            ValueError: a file cannot be read, or the encoder does not accept a modality.
         """
         rows = np.empty((len(samples), self.dimension), dtype=np.float32)
         prepared = []
@@ -202,11 +203,11 @@ class Encoder(ABC):
         """Embed texts.
 
         Args:
-            texts: any language and length that the model was trained on; longer texts are cut.
-            searched: modality of the media they are to find, for encoders with a text tower for each (pe-av).
+            texts: the texts. Texts longer than the model's limit are truncated.
+            searched: modality of the media to be found, for encoders with a text tower per modality (pe-av).
 
         Returns:
-            (n, D) float32, one row of length 1 a text.
+            (n, D) float32, a row of length 1 for each text.
 
         Raises:
             ValueError: the encoder has no text tower, or none for this modality.
@@ -217,7 +218,7 @@ class Encoder(ABC):
         return self._rows(features, len(texts))
 
     def check(self, modality: str) -> None:
-        """Refuse a modality the encoder does not take."""
+        """Refuse a modality that the encoder does not accept."""
         if modality not in self.modalities:
             known = ", ".join(sorted(self.modalities))
-            raise ValueError(f"{type(self).__name__} takes {known}, not {modality}; choose another encoder")
+            raise ValueError(f"{type(self).__name__} accepts {known}, not {modality}; choose another encoder")

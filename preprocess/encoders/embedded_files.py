@@ -1,4 +1,4 @@
-"""What `extract_embeddings` writes: rows, lists of the items or captions they belong to, and a record of the inputs."""
+"""The files that `extract_embeddings` writes: embeddings, the lists of their items or captions, and a record."""
 
 import json
 import os
@@ -18,20 +18,20 @@ EMBEDDINGS, ITEMS, CAPTIONS, SKIPPED = "embeddings.npy", "items.jsonl", "caption
 
 
 def folder_record(folder: Path) -> Path:
-    """The record of a folder of media's rows."""
+    """Return the path of the record of a folder of media embeddings."""
     return folder / RECORD
 
 
 def file_record(path: Path) -> Path:
-    """The record of a file of texts' rows, beside it."""
+    """Return the path of the record of a file of text embeddings. It lies beside the file."""
     return Path(f"{path}.json")
 
 
 def read_record(record: Path) -> dict[str, Any]:
-    """A record.
+    """Read a record.
 
     Raises:
-        ValueError: it is of something else.
+        ValueError: the file is not such a record.
     """
     found = read_json(record)
     if not isinstance(found, dict) or not {"made_from", "skipped", "files"} <= found.keys():
@@ -42,7 +42,7 @@ def read_record(record: Path) -> dict[str, Any]:
 
 
 def read_made(record: Path) -> Made:
-    """What the record says the rows were made from, and the checksums of the files beside it."""
+    """Return what the embeddings were made from, and the checksums of the files beside the record."""
     found = read_record(record)
     return Made(found["made_from"], {record.parent / name: digest for name, digest in found["files"].items()})
 
@@ -60,14 +60,14 @@ def write_record(record: Path, made_from: Mapping[str, Any], files: Sequence[Pat
     """Write what `read_made` reads.
 
     Args:
-        skipped: how many items have no row.
+        skipped: number of items without an embedding.
     """
     checksums = {path.name: sha256(path) for path in files}
     write_json(record, {"made_from": made_from, "skipped": skipped, "files": checksums})
 
 
 def save_rows(path: Path, values: NDArray[np.float32], kept: NDArray[np.int64], dtype: str) -> None:
-    """Write some rows as a .npy file, a block at a time."""
+    """Write the rows `kept` of `values` as a .npy file, block by block."""
     shape = (len(kept), values.shape[1])
     new = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     for block in blocks(*shape):
@@ -76,15 +76,16 @@ def save_rows(path: Path, values: NDArray[np.float32], kept: NDArray[np.int64], 
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object on each line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def relocated(item: dict[str, Any], source: Path, folder: Path) -> dict[str, Any]:
-    """An item with its media path relative to a folder instead of to the list it comes from; absolute paths stay.
+    """Return an item with its media path relative to another folder. Absolute paths are not changed.
 
     Args:
-        source: the list.
+        source: the list of items, to which the path is relative now.
+        folder: the folder.
     """
     if os.path.isabs(item["media"]):
         return item

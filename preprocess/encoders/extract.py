@@ -1,7 +1,7 @@
-"""The step `extract_embeddings`: media, or texts, through a frozen encoder, one row of length 1 each.
+"""The step `extract_embeddings`: a frozen encoder computes an embedding of length 1 for each medium or text.
 
-Worker processes read the media. `build_identifiers` and `examples/own_data` take the files that are written. A run that
-is killed goes on from `OUTPUT.partial/` when it is repeated.
+Worker processes read the media. `build_identifiers` and `examples/own_data` read the files that are written. An
+interrupted run continues from `OUTPUT.partial/` when it is repeated.
 """
 
 import hashlib
@@ -135,20 +135,22 @@ def extract_text_embeddings(texts: str | Path, output: str | Path, settings: Emb
             store.keep(number, places, values, {})
         with out.replacing() as new:
             written.save_rows(new, store.values, np.arange(len(rows)), settings.dtype)
-            written.write_record(out.record, made_from, [new], 0)  # first: a file without a record is not ours
+            written.write_record(
+                out.record, made_from, [new], 0
+            )  # the record first, because a file without one is refused
     text = f"{out.path}: {len(rows)} texts, {encoder.dimension} dimensions, {settings.dtype}"
     return ExtractedEmbeddings(out.path, True, len(rows), encoder.dimension, {}, text)
 
 
 def of_folder(folder: Path, is_new: bool, summary: str) -> ExtractedEmbeddings:
-    """What a folder of media's rows holds."""
+    """Return the result that describes a folder of media embeddings."""
     rows, dimension = open_array(folder / written.EMBEDDINGS).shape
     skipped = {row["item_id"]: row["reason"] for row in read_jsonl(folder / written.SKIPPED)}
     return ExtractedEmbeddings(folder, is_new, rows, dimension, skipped, summary)
 
 
 def must_not_skip(out: Output, settings: EmbeddingSettings) -> bool:
-    """Whether `out` lacks items that an earlier run skipped, where that is an error now."""
+    """Whether an earlier run skipped items, and `on_error` is `fail` now."""
     return settings.on_error == "fail" and out.record.is_file() and written.read_record(out.record)["skipped"] > 0
 
 
@@ -161,11 +163,11 @@ def write_folder(
     store: RowStore,
     dtype: str,
 ) -> None:
-    """Write the rows and the lists of the items that have one, and of those that have none.
+    """Write the embeddings, the list of their items, and the list of items that were skipped.
 
     Args:
-        new: the folder.
-        output: where it will lie; media paths are relative to that.
+        new: the folder to write to.
+        output: its final path, to which media paths become relative.
         source: items.jsonl.
     """
     problems = store.problems
@@ -180,31 +182,31 @@ def write_folder(
 
 
 def media_of(items: Sequence[dict[str, Any]], path: Path, modality: str | None) -> list[MediaSample]:
-    """The file of each item, relative to the list's folder."""
+    """Return the file of each item. Media paths are relative to the folder of the list."""
     samples = []
     for number, item in enumerate(items, start=1):
         where = f"{path}, row {number}"
         if not item.get("media"):
             raise ValueError(
-                f"{where}: item {item['item_id']!r} has no media to embed; name its file, or drop the item"
+                f"{where}: item {item['item_id']!r} has no media to embed; add its file or remove the item"
             )
         kind = item.get("modality") or modality
         if kind is None:
             raise ValueError(
-                f"{where}: item {item['item_id']!r} has no modality; add it, or give --modality for all such"
+                f"{where}: item {item['item_id']!r} has no modality; add it, or give --modality for all such items"
             )
         samples.append(MediaSample(kind, str(path.parent / item["media"])))
     return samples
 
 
 def batch_stamps(samples: Sequence[MediaSample], batch_size: int) -> NDArray[np.uint64]:
-    """`stamp` of each batch."""
+    """Return the `stamp` of each batch."""
     starts = range(0, len(samples), batch_size)
     return np.array([stamp(samples[start : start + batch_size]) for start in starts], dtype=np.uint64)
 
 
 def rows_made_from(settings: EmbeddingSettings, source: Path) -> dict[str, Any]:
-    """Everything that the rows depend on, apart from the content of media."""
+    """Return everything that the embeddings depend on, except the content of media."""
     return {
         "encoder": settings.encoder,
         "weights": weights_stamp(settings.encoder),
@@ -217,7 +219,7 @@ def rows_made_from(settings: EmbeddingSettings, source: Path) -> dict[str, Any]:
 
 
 def announce(settings: EmbeddingSettings, modalities: set[str]) -> Encoder:
-    """Load the encoder, refuse modalities that it does not take, and say what runs."""
+    """Load the encoder, refuse modalities that it does not accept, and print what runs."""
     encoder = load_encoder(settings.encoder, settings.device, settings.precision, settings.frames)
     for modality in sorted(modalities):
         encoder.check(modality)
@@ -228,16 +230,19 @@ def announce(settings: EmbeddingSettings, modalities: set[str]) -> Encoder:
 def embed_media(
     encoder: Encoder, samples: Sequence[MediaSample], store: RowStore, settings: EmbeddingSettings, source: Path
 ) -> None:
-    """Fill the store. With `on_error` = `fail`, the first file that cannot be embedded ends it.
+    """Embed all media that are not in the store yet.
 
     Args:
         source: items.jsonl, for messages.
+
+    Raises:
+        ValueError: a file cannot be embedded and `on_error` is `fail`.
     """
 
     def fail_or_go_on(problems: dict[int, str]) -> None:
         if problems and settings.on_error == "fail":
             row = min(problems)
-            raise ValueError(f"{source}, row {row + 1}: {problems[row]}; --on-error skip goes on without such items")
+            raise ValueError(f"{source}, row {row + 1}: {problems[row]}; --on-error skip leaves such items out")
 
     assert encoder.reader is not None
     pending = store.pending()

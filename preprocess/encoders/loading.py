@@ -1,7 +1,7 @@
 """Encoders by name: `load_encoder("clip:openai/clip-vit-base-patch32")`.
 
-A family is a module of `preprocess.encoders.families`; it is imported, with the libraries it needs, when it is asked
-for.
+A family is a module of `preprocess.encoders.families`. The module and the libraries that it needs are imported when an
+encoder of the family is loaded.
 """
 
 import importlib
@@ -31,25 +31,30 @@ def load_encoder(spec: str, device: str = "auto", precision: str = "float32", fr
     if family not in FAMILIES:
         raise ValueError(f"encoder {spec!r}: no family {family!r}; choose FAMILY:NAME_OR_PATH of {', '.join(FAMILIES)}")
     if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     settings = EncoderSettings(resolve_device(device), precision, frames)
     try:
         module = importlib.import_module(f"preprocess.encoders.families.{FAMILIES[family]}")
         encoder: Encoder = module.load(name, settings)
     except ImportError as error:
         raise ValueError(
-            f"encoder {spec!r}: the library {error.name or str(error).strip().splitlines()[0]} is missing; pip install 'cart-fairseq[encoders]'"
+            f"encoder {spec!r}: the library {error.name or str(error).strip().splitlines()[0]} is missing; "
+            "pip install 'cart-fairseq[encoders]'"
         ) from None
     return encoder
 
 
 def resolve_device(device: str) -> str:
-    """`auto` as cuda where there is one, else cpu; other devices as they are, if this machine has them."""
+    """Return cuda or cpu for `auto`, and other devices unchanged.
+
+    Raises:
+        ValueError: this machine does not have the device.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
-    # torch says that a device is unknown or missing in several ways
+    # torch raises different errors for unknown and for missing devices
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used ({reason}); choose auto, cpu or cuda") from None
@@ -57,7 +62,10 @@ def resolve_device(device: str) -> str:
 
 
 def weights_stamp(spec: str) -> str | None:
-    """A checksum of a local model's file sizes and times, so that new weights count as another encoder; else None."""
+    """Return a checksum of the sizes and times of a local model's files; None for a model from the hub.
+
+    It changes with the weights, so that embeddings of other weights are not taken for current.
+    """
     name = spec.partition(":")[2].removeprefix("local-dir:")
     for path in (Path(part) for part in (name, name.partition("@")[2]) if part):
         if path.exists():

@@ -1,4 +1,4 @@
-"""Media read and prepared in worker processes, batch by batch, while the device computes."""
+"""Worker processes read and prepare media batch by batch while the device computes."""
 
 import hashlib
 import os
@@ -11,11 +11,11 @@ from preprocess.encoders.base import Batch, MediaSample, Reader, Tensors, collat
 
 
 class Loaded(NamedTuple):
-    """A batch of files, read.
+    """A batch of files that was read.
 
     Attributes:
-        number: of the batch.
-        batches: its inputs, those that fit together in one; places are rows of the whole list.
+        number: number of the batch.
+        batches: its inputs, grouped by shape. Places are rows of the whole list.
         problems: row -> why the file has no inputs.
     """
 
@@ -25,12 +25,12 @@ class Loaded(NamedTuple):
 
 
 class MediaBatches(Dataset[Loaded]):
-    """Batches of files, read when indexed.
+    """Batches of files. Indexing reads a batch.
 
     Args:
-        reader: of the encoder.
+        reader: the encoder's reader.
         samples: all files.
-        batches: (number, rows) of those to read.
+        batches: (number, rows) of the batches to read.
     """
 
     def __init__(self, reader: Reader, samples: Sequence[MediaSample], batches: Sequence[tuple[int, range]]):
@@ -55,7 +55,12 @@ class MediaBatches(Dataset[Loaded]):
 
 
 def load_batches(dataset: MediaBatches, workers: int, pin_memory: bool) -> Iterator[Loaded]:
-    """The batches of a dataset in order, read by `workers` processes, one batch ahead each, or by this one if 0."""
+    """Yield the batches of a dataset in order.
+
+    Args:
+        workers: processes that read, each one batch ahead. 0: this process reads.
+        pin_memory: whether to pin the batches' memory, for a GPU.
+    """
     if not len(dataset):
         return
     ahead = 1 if workers else None
@@ -70,12 +75,12 @@ def load_batches(dataset: MediaBatches, workers: int, pin_memory: bool) -> Itera
 
 
 def unchanged(loaded: Any) -> Any:
-    """Keep a loaded batch as it is."""
+    """Return a loaded batch unchanged."""
     return loaded
 
 
 def stamp(samples: Sequence[MediaSample]) -> int:
-    """A number of 64 bits, never 0, that changes with the size or time of one of the files; names do not count."""
+    """Return a 64-bit number, never 0, that changes with the size or time of a file but not with its name."""
     digest = hashlib.sha256()
     for modality, path in samples:
         try:

@@ -1,6 +1,6 @@
-"""Models and processors of `transformers` from a folder or the hub, with errors that say what to do.
+"""Load models and processors of `transformers` from a folder or the hub, with errors that name a remedy.
 
-Without a network set HF_HUB_OFFLINE=1, to use the cache of earlier downloads, or give a folder.
+Without a network, give a folder, or set HF_HUB_OFFLINE=1 to use the cache of earlier downloads.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,20 @@ from cart_fairseq.libraries import import_library
 Loaded = TypeVar("Loaded")
 
 OFFLINE = (
-    "give a folder written by save_pretrained or a name on the hub; on a machine without network, download it elsewhere, "
-    "copy the folder and give its path, or set HF_HUB_OFFLINE=1 to use the cache"
+    "give a folder written by save_pretrained or a name on the hub; on a machine without network, copy a downloaded "
+    "folder there and give its path, or set HF_HUB_OFFLINE=1 to use the cache"
 )
 
 
 def loading(name: str, load: Callable[[], Loaded], remedy: str = OFFLINE) -> Loaded:
-    """What `load` returns, its failures as a `ValueError` that names the model and the remedy."""
+    """Return what `load` returns.
+
+    Raises:
+        ValueError: `load` failed; the message names the model and the remedy.
+    """
     try:
         return load()
-    # a wrong folder, name, file or network comes as OSError, ValueError, KeyError, TypeError or a library's own kind
+    # libraries raise OSError, ValueError, KeyError, TypeError and errors of their own for a bad name, file or network
     except ImportError:
         raise
     except Exception as error:
@@ -29,18 +33,18 @@ def loading(name: str, load: Callable[[], Loaded], remedy: str = OFFLINE) -> Loa
 
 
 def load_model(name: str, optional: tuple[str, ...] = (), remedy: str = OFFLINE) -> tuple[Any, list[str]]:
-    """A model with all its weights.
+    """Load a model with all its weights.
 
     Args:
-        name: on the hub, or a folder.
-        optional: beginnings of the names of weights that may be missing.
-        remedy: what to do where it cannot be loaded.
+        name: name on the hub, or a folder.
+        optional: prefixes of the names of weights that may be missing.
+        remedy: advice in the error message.
 
     Returns:
-        The model, and which optional weights are missing.
+        The model, and the names of its missing optional weights.
 
     Raises:
-        ValueError: it cannot be loaded, or weights are missing, which would otherwise be random numbers.
+        ValueError: the model cannot be loaded, or the checkpoint lacks weights, which would be random numbers.
     """
     transformers = import_library("transformers")
     model, report = loading(
@@ -50,25 +54,25 @@ def load_model(name: str, optional: tuple[str, ...] = (), remedy: str = OFFLINE)
     needed = [key for key in missing if not key.startswith(optional)]
     if needed:
         raise ValueError(
-            f"{name}: lacks {len(needed)} weights of {type(model).__name__} ({needed[0]} …), they would be random; "
-            "choose a checkpoint of this model itself, not of a part or a task of it"
+            f"{name}: lacks {len(needed)} weights of {type(model).__name__} ({needed[0]} …), which would be random; "
+            "choose a checkpoint of the whole model, not of a part of it or of a task"
         )
     return model, missing
 
 
 def load_part(kind: str, name: str) -> Any:
-    """A tokenizer, image processor … of a model by the name of its `transformers` class.
+    """Load a tokenizer, image processor or other part of a model.
 
     Args:
-        kind: AutoTokenizer, AutoImageProcessor, AutoFeatureExtractor, AutoVideoProcessor or AutoConfig.
-        name: of the model.
+        kind: its class in `transformers`, such as AutoTokenizer or AutoImageProcessor.
+        name: name of the model.
     """
     transformers = import_library("transformers")
     return loading(name, lambda: getattr(transformers, kind).from_pretrained(name))
 
 
 def require_family(name: str, config: Any, family: str, types: tuple[str, ...]) -> None:
-    """Refuse a model of another kind than its family's, by its configuration."""
+    """Refuse a model whose configuration has a type of another family."""
     found = config.model_type
     if found not in types:
-        raise ValueError(f"{name}: a model of type {found!r}, not of {family}; choose another encoder, or auto:{name}")
+        raise ValueError(f"{name}: is a model of type {found!r}, not {family}; choose another encoder, or auto:{name}")

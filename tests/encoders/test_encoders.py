@@ -175,7 +175,7 @@ def test_pe_rows_are_those_of_the_model(models, media):
     found = encoder.embed_media([MediaSample("audio", path) for path in media["audio"]])
     np.testing.assert_allclose(found, unit(output.audio_embeds), atol=1e-5)
     np.testing.assert_allclose(encoder.embed_text(TEXTS[:2], "audio"), unit(output.text_audio_embeds), atol=1e-5)
-    with pytest.raises(ValueError, match="takes audio, text, not video"):
+    with pytest.raises(ValueError, match="accepts audio, text, not video"):
         encoder.embed_text(TEXTS, "video")
 
 
@@ -239,7 +239,7 @@ def test_sentences_by_a_pretrained_model():
     half = load_encoder(f"sentence-transformers:{folder}", precision="bfloat16").embed_text(texts)
     np.testing.assert_allclose(half, rows, atol=0.02)
     assert np.abs(half - rows).max() > 1e-5
-    with pytest.raises(ValueError, match="takes text, not image"):
+    with pytest.raises(ValueError, match="accepts text, not image"):
         encoder.embed_media([MediaSample("image", "a.png")])
 
 
@@ -258,10 +258,10 @@ def test_what_cannot_work_is_refused(models, tmp_path):
         ("foo:bar", {}, "no family 'foo'; choose .*imagebind, pe-av, clip"),
         ("auto", {}, "auto:NAME_OR_PATH"),
         (f"clip:{tmp_path}/absent", {}, "absent: cannot be loaded .*HF_HUB_OFFLINE=1"),
-        (f"clip:{models('clip')}", {"precision": "int8"}, "precision 'int8' is none of float32"),
+        (f"clip:{models('clip')}", {"precision": "int8"}, "precision 'int8' is not one of float32"),
         (f"clip:{models('clip')}", {"device": "abacus"}, "device 'abacus' cannot be used"),
-        (f"clip:{models('bert')}", {}, "a model of type 'bert', not of CLIP; .*auto:"),
-        (f"pe-av:{models('clip')}", {}, "a model of type 'clip', not of Perception Encoder"),
+        (f"clip:{models('bert')}", {}, "is a model of type 'bert', not CLIP; .*auto:"),
+        (f"pe-av:{models('clip')}", {}, "is a model of type 'clip', not Perception Encoder"),
         ("imagebind", {"frames": 8}, "5 clips of 2 frames"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -279,13 +279,13 @@ def test_a_checkpoint_without_some_weights_is_refused(models, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("imagebind") is not None, reason="ImageBind is installed")
 def test_without_imagebind_the_message_says_where_it_is():
-    with pytest.raises(ValueError, match="on no registry, install it from its repository: git clone https:"):
+    with pytest.raises(ValueError, match="not on PyPI, install it from its repository: git clone https:"):
         load_encoder("imagebind")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("open_clip") is not None, reason="open_clip is installed")
 def test_without_openclip_the_message_says_what_to_install():
-    with pytest.raises(ValueError, match="pip install open_clip_torch, with the torchvision of torch"):
+    with pytest.raises(ValueError, match="pip install open_clip_torch and the torchvision for torch"):
         load_encoder("openclip:ViT-B-32@laion2b_s34b_b79k")
 
 

@@ -253,8 +253,8 @@ def test_what_cannot_be_embedded_is_refused(annotations, clip, tmp_path):
 
     refused("row 2: item 'item 1' has no media", change={"media": None})
     refused("row 2: item 'item 1' has no modality; add it, or give --modality", change={"modality": None})
-    refused("takes image, text, video, not audio", change={"modality": "audio"})
-    refused("takes image, text, video, not audio", change={"modality": None}, modality="audio")
+    refused("accepts image, text, video, not audio", change={"modality": "audio"})
+    refused("accepts image, text, video, not audio", change={"modality": None}, modality="audio")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     refused("holds 'thesis.txt', which is not of this command", output="mine")

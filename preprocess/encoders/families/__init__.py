@@ -1,1 +1,1 @@
-"""One module a family of encoders, which `preprocess.encoders.loading` imports when the family is asked for."""
+"""Encoders, one module for each family. `preprocess.encoders.loading` imports the module that it needs."""

@@ -1,7 +1,8 @@
-"""Any model of `transformers` by name: dual towers, else one modality, its features pooled.
+"""Any model of `transformers` by name: a dual tower, or a model of one modality.
 
-Dual towers are models with `get_text_features` and the like. Of other models, images and sounds get the pooled output
-where the checkpoint has the weights for it, else the mean of the last hidden states; texts get the mean over tokens.
+Dual towers are models with `get_text_features` and the corresponding methods for media. For other models of images or
+sounds, the embedding is the pooled output if the checkpoint has its weights, otherwise the mean of the last hidden
+states. For models of texts it is the mean over tokens.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from preprocess.encoders.families.towers import Towers
 from preprocess.encoders.pretrained import load_model, load_part
 
 MAX_TOKENS = 512
-"""Where neither tokenizer nor model says."""
+"""Default, if neither tokenizer nor model has a limit."""
 MODALITY_OF_INPUT = {"pixel_values": "image", "input_values": "audio", "input_features": "audio", "input_ids": "text"}
 
 
@@ -22,13 +23,13 @@ class SingleTower(Encoder):
     """A model of one modality.
 
     Args:
-        model: of `transformers`; of encoder-decoders the encoder is used.
+        model: a model of `transformers`. Of an encoder-decoder, the encoder is used.
         reader: for media; None for texts.
         tokenizer: for texts; None for media.
-        modalities: those that the model takes.
-        max_tokens: longer texts are cut.
+        modalities: the modalities that the model accepts.
+        max_tokens: longer texts are truncated.
         use_pooler: whether its pooled output is trained.
-        settings: how to run it.
+        settings: how it runs.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class SingleTower(Encoder):
         self.use_pooler = use_pooler
 
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """Pooled output, or mean over positions."""
+        """Return the pooled output, or the mean over positions."""
         output = self.tower(**inputs)
         pooler_output = output.get("pooler_output")
         if self.use_pooler and pooler_output is not None:
@@ -63,7 +64,7 @@ class SingleTower(Encoder):
         return hidden.flatten(1, -2).mean(dim=1)
 
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """Mean over tokens."""
+        """Return the mean over tokens."""
         tokens = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self.device)
@@ -72,19 +73,19 @@ class SingleTower(Encoder):
 
 
 def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(n, T, D) states and (n, T) mask -> (n, D) means over what is not masked."""
+    """(n, T, D) states and (n, T) mask -> (n, D) means over the unmasked positions."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def load(name: str, settings: EncoderSettings) -> Encoder:
-    """A model by its name on the hub or its folder.
+    """Load a model by its name on the hub or its folder.
 
     Raises:
-        ValueError: it cannot be loaded, or takes neither images, videos, sounds nor texts alone.
+        ValueError: it cannot be loaded, or accepts neither images, videos, sounds nor texts alone.
     """
     if not name:
-        raise ValueError("encoder 'auto' needs a model, auto:NAME_OR_PATH, where NAME is one on the hub")
+        raise ValueError("encoder 'auto' needs a model; give auto:NAME_OR_PATH, with a name on the hub or a folder")
     model, missing = load_model(name, optional=("pooler.", "masked_spec_embed", "decoder."))
     encoder = (
         towers(name, model, settings)
@@ -96,7 +97,7 @@ def load(name: str, settings: EncoderSettings) -> Encoder:
 
 
 def towers(name: str, model: Any, settings: EncoderSettings) -> Towers:
-    """A dual tower."""
+    """Return a dual tower."""
     clips = hasattr(model, "get_video_features")
     pictures = clips or hasattr(model, "get_image_features")
     image_processor = load_part("AutoImageProcessor", name) if pictures else None
@@ -108,7 +109,7 @@ def towers(name: str, model: Any, settings: EncoderSettings) -> Towers:
 
 
 def single(name: str, model: Any, use_pooler: bool, settings: EncoderSettings) -> SingleTower:
-    """A model of one modality."""
+    """Return a model of one modality."""
     modality = MODALITY_OF_INPUT.get(model.main_input_name)
     frames = frames_of(model.config, settings)
     if modality == "text":
@@ -124,25 +125,25 @@ def single(name: str, model: Any, use_pooler: bool, settings: EncoderSettings) -
         modalities = ("video",) if clips else ("image", "video")
         return SingleTower(model, reader, None, modalities, 0, use_pooler, settings)
     raise ValueError(
-        f"{name}: {type(model).__name__} takes {model.main_input_name}, which 'auto' cannot prepare; choose a model of "
-        "images, sounds or texts, or one of the other families"
+        f"{name}: {type(model).__name__} accepts {model.main_input_name}, which 'auto' cannot prepare; choose a model "
+        "of images, sounds or texts, or another family"
     )
 
 
 def frames_of(config: Any, settings: EncoderSettings) -> int:
-    """Frames of a video: those asked for, or those the model is made for."""
+    """Return the number of frames of a video: from the settings, else the model's own."""
     own = getattr(config, "num_frames", None) or getattr(getattr(config, "vision_config", None), "num_frames", None)
     return settings.frames or own or FRAMES
 
 
 def max_tokens(config: Any, tokenizer: Any) -> int:
-    """Length at which texts are cut."""
+    """Return the number of tokens at which texts are truncated."""
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None) or MAX_TOKENS
     return min(tokenizer.model_max_length, positions)
 
 
 def probe(encoder: Encoder) -> int:
-    """D, from the features of a grey image, a second of noise or a word."""
+    """Return D, from the features of a grey image, a second of noise or a word."""
     from PIL import Image
 
     with torch.inference_mode():

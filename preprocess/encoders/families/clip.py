@@ -1,4 +1,4 @@
-"""CLIP (Radford et al., 2021) through `transformers`: images, videos by their frames, texts."""
+"""CLIP (Radford et al., 2021) through `transformers`: images, videos as sequences of frames, texts."""
 
 from preprocess.encoders.base import FRAMES, EncoderSettings, Reader
 from preprocess.encoders.families.towers import Towers
@@ -8,7 +8,7 @@ DEFAULT = "openai/clip-vit-large-patch14"
 
 
 def load(name: str, settings: EncoderSettings) -> Towers:
-    """A CLIP model by its name on the hub or its folder."""
+    """Load a CLIP model by its name on the hub or its folder."""
     name = name or DEFAULT
     model, _ = load_model(name)
     require_family(name, model.config, "CLIP", ("clip", "metaclip_2"))

@@ -1,11 +1,11 @@
 """ImageBind (Girdhar et al., 2023), the paper's encoder: image, audio, video and text in one space of 1024 dimensions.
 
-Its package is on no registry; install it from its repository, https://github.com/facebookresearch/ImageBind. Weights
-are `imagebind:PATH` of `imagebind_huge.pth`; without PATH its package downloads them (4.5 GB) to `.checkpoints/` in the
-current folder, or finds them there. Licence of code and weights: CC-BY-NC-SA 4.0.
+Its package is not on PyPI. Install it from its repository, https://github.com/facebookresearch/ImageBind. Give the
+weights as `imagebind:PATH`, the path of `imagebind_huge.pth`. Without PATH the package downloads them (4.5 GB) to
+`.checkpoints/` in the current folder, or uses those that are there. The licence of code and weights is CC-BY-NC-SA 4.0.
 
-Files are decoded by `preprocess.data.media`; what is cut out of them (sounds: 3 pieces of 2 seconds; videos: 5 pieces
-of 2 seconds, 2 frames each, 3 squares of each) and how it is scaled is that of the package's own loaders.
+`preprocess.data.media` decodes the files. They are cut and scaled as by the package's own loaders: a sound becomes 3
+clips of 2 seconds, a video 5 clips of 2 seconds with 2 frames each and 3 square crops.
 """
 
 import dataclasses
@@ -27,19 +27,19 @@ SIDE = 224
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CLIP_SECONDS, AUDIO_CLIPS, VIDEO_CLIPS = 2, 3, 5
 INSTALL = (
-    "encoder imagebind: {} cannot be imported; ImageBind is on no registry, install it from its repository: git clone "
+    "encoder imagebind: {} cannot be imported; ImageBind is not on PyPI, install it from its repository: git clone "
     "https://github.com/facebookresearch/ImageBind && pip install ./ImageBind"
 )
 
-WEIGHTS = "give the path of imagebind_huge.pth, or leave it out where its package can download it"
+WEIGHTS = "give the path of imagebind_huge.pth, or no path if the package can download it"
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageBindReader(Reader):
-    """Inputs have a dimension for the clips that the model averages: (1, clips, ...) of sounds and videos."""
+    """Sounds and videos have a dimension for clips, (1, clips, ...), over which the model averages."""
 
     def __call__(self, modality: str, path: str | Path) -> Tensors:
-        """The model's input for one file, by the name of its modality there."""
+        """Return the model's input for one file, under the model's name of the modality."""
         with reading(path, modality):
             if modality == "audio":
                 return self.sound(load_audio(path, RATE))
@@ -50,7 +50,7 @@ class ImageBindReader(Reader):
             return self.clips([frames[start : start + 2] for start in range(0, len(frames), 2)])
 
     def pictures(self, images: Sequence[Any]) -> Tensors:
-        """`vision` (1, 3, 224, 224): the middle of an image whose shorter side is scaled to 224."""
+        """Return `vision` (1, 3, 224, 224): the centre of an image whose shorter side is scaled to 224."""
         from PIL import Image
 
         (image,) = images
@@ -60,7 +60,7 @@ class ImageBindReader(Reader):
         return {"vision": normalised(np.asarray(square)[None])}
 
     def sound(self, samples: NDArray[np.float32]) -> Tensors:
-        """`audio` (1, 3, 1, 128, 204): mel spectrograms of clips of 2 seconds."""
+        """Return `audio` (1, 3, 1, 128, 204): mel spectrograms of clips of 2 seconds."""
         from imagebind.data import waveform2melspec
 
         spectra = []
@@ -70,7 +70,7 @@ class ImageBindReader(Reader):
         return {"audio": ((torch.stack(spectra) - MEL_MEAN) / MEL_DEVIATION)[None]}
 
     def clips(self, clips: Sequence[Sequence[Any]]) -> Tensors:
-        """`vision` (1, 15, 3, 2, 224, 224): three squares, left to right or top to bottom, of each clip's two frames."""
+        """Return `vision` (1, 15, 3, 2, 224, 224): three square crops of each clip, left to right or top to bottom."""
         from imagebind.data import uniform_crop
 
         squares = []
@@ -83,7 +83,7 @@ class ImageBindReader(Reader):
 
 
 def clip_times(seconds: float, clips: int) -> list[tuple[float, float]]:
-    """Starts and ends of clips of 2 seconds, spread evenly from the first to the last of a longer recording.
+    """Return starts and ends of clips of 2 seconds, spread evenly over a recording.
 
     >>> clip_times(5.0, 3)
     [(0.0, 2.0), (1.5, 3.5), (3.0, 5.0)]
@@ -100,32 +100,32 @@ def normalised(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 class ImageBindEncoder(Encoder):
-    """The model takes all its modalities by name."""
+    """ImageBind. One model serves all modalities."""
 
     def __init__(self, model: Any, settings: EncoderSettings):
         dimension = model.modality_heads["vision"][-1].out_features
         super().__init__(model, ImageBindReader(), ("text", "image", "audio", "video"), dimension, settings)
 
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """Features, of sounds and videos averaged over clips."""
+        """Return features. Those of sounds and videos are averaged over clips."""
         ((name, values),) = inputs.items()
         return self.model({name: values})[name]
 
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """Features; one text tower serves all media."""
+        """Return features. One text tower serves all media."""
         from imagebind.data import load_and_transform_text
 
         return self.model({"text": load_and_transform_text(texts, self.device)})["text"]
 
 
 def load(name: str, settings: EncoderSettings) -> ImageBindEncoder:
-    """ImageBind-Huge, see the module's docstring.
+    """Load ImageBind-Huge; see the module's docstring.
 
     Raises:
-        ValueError: the package is not installed, the weights cannot be loaded, or a number of frames is asked for.
+        ValueError: the package is not installed, the weights cannot be loaded, or the settings have a number of frames.
     """
     if settings.frames is not None:
-        raise ValueError("encoder imagebind: takes 5 clips of 2 frames from every video; leave --frames out")
+        raise ValueError("encoder imagebind: uses 5 clips of 2 frames from every video; leave --frames out")
     try:
         from imagebind.models.imagebind_model import imagebind_huge
     except (ImportError, OSError) as error:  # OSError: a torchaudio that does not fit torch

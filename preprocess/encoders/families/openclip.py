@@ -1,7 +1,7 @@
-"""OpenCLIP (Cherti et al., 2023) through its own package, open_clip: images, videos by their frames, texts.
+"""OpenCLIP (Cherti et al., 2023) through its package, open_clip: images, videos as sequences of frames, texts.
 
-A model is named `MODEL@WEIGHTS`, where WEIGHTS is one of the package's tags or a file (`ViT-H-14@laion2b_s32b_b79k`),
-or as the package does: `hf-hub:ORGANISATION/NAME` or `local-dir:FOLDER`.
+The name of a model is `MODEL@WEIGHTS`, where WEIGHTS is a tag of the package or a file (`ViT-H-14@laion2b_s32b_b79k`).
+The package's own names are accepted, too: `hf-hub:ORGANISATION/NAME` and `local-dir:FOLDER`.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from preprocess.encoders.base import FRAMES, Encoder, EncoderSettings, Reader, T
 from preprocess.encoders.pretrained import loading
 
 DEFAULT = "ViT-H-14@laion2b_s32b_b79k"
-WEIGHTS = "give MODEL@TAG, MODEL@FILE or local-dir:FOLDER; without network a tag must have been downloaded before"
+WEIGHTS = "give MODEL@TAG, MODEL@FILE or local-dir:FOLDER; without network, only tags downloaded before work"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +22,12 @@ class OpenClipReader(Reader):
     """`image_processor` is the model's transform of one image."""
 
     def pictures(self, images: Sequence[Any]) -> Tensors:
-        """`image` (frames, 3, height, width)."""
+        """Return `image` (frames, 3, height, width)."""
         return {"image": torch.stack([self.image_processor(image) for image in images])}
 
 
 class OpenClipEncoder(Encoder):
-    """Videos go through the image tower frame by frame."""
+    """OpenCLIP. The image tower encodes each frame of a video."""
 
     def __init__(self, model: Any, tokenizer: Any, reader: Reader, settings: EncoderSettings):
         super().__init__(model, reader, ("text", "image", "video"), 0, settings)
@@ -37,16 +37,16 @@ class OpenClipEncoder(Encoder):
             self.dimension = self.text_features(["a"], "image").shape[-1]
 
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """Projected features of images or frames."""
+        """Return projected features of images or frames."""
         return self.towers.encode_image(inputs["image"])
 
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """Projected features."""
+        """Return projected features."""
         return self.towers.encode_text(self.tokenizer(texts).to(self.device))
 
 
 def load(name: str, settings: EncoderSettings) -> OpenClipEncoder:
-    """An OpenCLIP model, see the module's docstring.
+    """Load an OpenCLIP model; see the module's docstring.
 
     Raises:
         ValueError: open_clip is not installed, or the model cannot be loaded.
@@ -55,13 +55,15 @@ def load(name: str, settings: EncoderSettings) -> OpenClipEncoder:
         import open_clip
     except ImportError as error:
         raise ValueError(
-            f"encoder openclip: the library {error.name} is missing; pip install open_clip_torch, with the torchvision "
-            f"of torch {torch.__version__.partition('+')[0]}"
+            f"encoder openclip: the library {error.name} is missing; pip install open_clip_torch and the torchvision "
+            f"for torch {torch.__version__.partition('+')[0]}"
         ) from None
     name = name or DEFAULT
     architecture, _, weights = name.partition("@")
     if not weights and ":" not in architecture:
-        raise ValueError(f"encoder 'openclip:{name}': name its weights too, as openclip:{name}@laion2b_s34b_b79k")
+        raise ValueError(
+            f"encoder 'openclip:{name}': has no weights; name them, as in openclip:{name}@laion2b_s34b_b79k"
+        )
     model, _, transform = loading(
         name, lambda: open_clip.create_model_and_transforms(architecture, pretrained=weights or None), WEIGHTS
     )

@@ -1,7 +1,8 @@
 """Perception Encoder Audio-Visual (Vyas et al., 2025) of `transformers`: image, audio, video and text in one space.
 
-Also its parts for sounds or for videos alone (`pe_audio`, `pe_video`). The picture side needs torchvision and timm, of
-which transformers 5.23 takes 1.0.23 to 1.0.30. An image is a video of one frame; a video's sound is not used.
+The models for sounds alone (`pe_audio`) and for videos alone (`pe_video`) work, too. Images and videos need torchvision
+and timm; transformers 5.23 works with timm 1.0.23 to 1.0.30. An image is encoded as a video of one frame. The sound of
+a video is not used.
 """
 
 import dataclasses
@@ -18,22 +19,22 @@ from preprocess.encoders.pretrained import OFFLINE, load_model, load_part, requi
 DEFAULT = "facebook/pe-av-large"
 PE_FRAMES = 16
 MAX_TOKENS = 512
-PICTURES = "pip install 'timm>=1.0.23,<1.0.31' and the torchvision of your torch"
+PICTURES = "pip install 'timm>=1.0.23,<1.0.31' and the torchvision for your torch"
 TYPES = {"pe_audio_video": ("image", "audio", "video"), "pe_audio": ("audio",), "pe_video": ("image", "video")}
 
 
 @dataclasses.dataclass(frozen=True)
 class PeReader(Reader):
-    """`image_processor` is a video processor, given the chosen frames."""
+    """`image_processor` is a video processor. It receives the chosen frames."""
 
     def pictures(self, images: Sequence[Any]) -> Tensors:
-        """`pixel_values_videos` (1, frames, 3, height, width)."""
+        """Return `pixel_values_videos` (1, frames, 3, height, width)."""
         frames = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
         return dict(self.image_processor(videos=[frames], do_sample_frames=False, return_tensors="pt"))
 
 
 class PerceptionEncoder(Encoder):
-    """Texts have a tower for each modality they search: one for sounds, one for images and videos."""
+    """PE-AV. It has two text heads: one to search sounds, one to search images and videos."""
 
     def __init__(self, model: Any, tokenizer: Any, reader: Reader, settings: EncoderSettings):
         config = model.config
@@ -46,13 +47,13 @@ class PerceptionEncoder(Encoder):
         self.tokenizer = tokenizer
 
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """The outputs of the contrastive heads."""
+        """Return the outputs of the contrastive heads."""
         if modality == "audio":
             return self.audio.audio_head(self.audio.audio_encoder(**inputs).pooler_output)
         return self.video.video_head(self.video.video_encoder(**inputs).pooler_output)
 
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """Features to be compared with those of media of the modality `searched`."""
+        """Return features to compare with those of media of the modality `searched`."""
         self.check(searched)
         tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(
             self.device
@@ -63,14 +64,14 @@ class PerceptionEncoder(Encoder):
 
 
 def load(name: str, settings: EncoderSettings) -> PerceptionEncoder:
-    """A PE-AV model by its name on the hub or its folder."""
+    """Load a PE-AV model by its name on the hub or its folder."""
     name = name or DEFAULT
     config = load_part("AutoConfig", name)
     require_family(name, config, "Perception Encoder AV", tuple(TYPES))
     if "video" in TYPES[config.model_type]:
         missing = [library for library in ("timm", "torchvision") if importlib.util.find_spec(library) is None]
         if missing:
-            raise ValueError(f"{name}: its picture side needs {' and '.join(missing)}; {PICTURES}")
+            raise ValueError(f"{name}: images and videos need {' and '.join(missing)}; {PICTURES}")
     model, _ = load_model(name, remedy=f"{OFFLINE}; {PICTURES}")
     modalities = TYPES[config.model_type]
     reader = PeReader(

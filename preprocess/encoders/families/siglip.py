@@ -1,4 +1,4 @@
-"""SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025) of `transformers`: images, videos by frames, texts."""
+"""SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025) of `transformers`: images, videos, texts."""
 
 import torch
 
@@ -10,15 +10,15 @@ DEFAULT = "google/siglip2-so400m-patch14-384"
 
 
 class SiglipTowers(Towers):
-    """Texts are trained on in lower case and padded to their full length."""
+    """SigLIP. It was trained on texts in lower case, padded to the maximum length."""
 
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """Features of the texts in lower case."""
+        """Return features of the texts in lower case."""
         return super().text_features([text.lower() for text in texts], searched)
 
 
 def load(name: str, settings: EncoderSettings) -> SiglipTowers:
-    """A SigLIP or SigLIP 2 model by its name on the hub or its folder."""
+    """Load a SigLIP or SigLIP 2 model by its name on the hub or its folder."""
     name = name or DEFAULT
     model, _ = load_model(name)
     require_family(name, model.config, "SigLIP", ("siglip", "siglip2"))

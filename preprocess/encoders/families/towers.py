@@ -1,4 +1,4 @@
-"""Dual towers of `transformers`: a model with `get_text_features` and the like for images or sounds."""
+"""Dual towers of `transformers`: models with `get_text_features` and `get_image_features` or `get_audio_features`."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from preprocess.encoders.base import ClipReader, Encoder, EncoderSettings, Reade
 
 
 class Towers(Encoder):
-    """Videos go through the image tower frame by frame, or at once where the reader is a `ClipReader`.
+    """A dual tower. It encodes the frames of a video one by one, or all at once if the reader is a `ClipReader`.
 
     Args:
         model: has `get_image_features`, `get_video_features` or `get_audio_features`, and `get_text_features`.
-        tokenizer: of its text tower.
-        reader: with an image processor, a feature extractor or both.
+        tokenizer: tokenizer of its text tower.
+        reader: a reader with an image processor, a feature extractor or both.
         dimension: D of the shared space.
-        max_tokens: longer texts are cut.
-        settings: how to run it.
-        pad_to_max: give every text the full length, as SigLIP is trained, and no mask.
+        max_tokens: longer texts are truncated.
+        settings: how it runs.
+        pad_to_max: pad every text to `max_tokens` and pass no mask, as in SigLIP's training.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Towers(Encoder):
         self.pad_to_max = pad_to_max
 
     def media_features(self, modality: str, inputs: Tensors) -> torch.Tensor:
-        """Projected features of images, frames, videos or sounds."""
+        """Return projected features of images, frames, videos or sounds."""
         if modality == "audio":
             return pooled(self.towers.get_audio_features(**inputs))
         if isinstance(self.reader, ClipReader):
@@ -49,7 +49,7 @@ class Towers(Encoder):
         return pooled(self.towers.get_image_features(**inputs))
 
     def text_features(self, texts: list[str], searched: str) -> torch.Tensor:
-        """Projected features; one text tower serves all media."""
+        """Return projected features. One text tower serves all media."""
         tokens = self.tokenizer(
             texts,
             padding="max_length" if self.pad_to_max else True,
@@ -64,5 +64,5 @@ class Towers(Encoder):
 
 
 def pooled(output: Any) -> torch.Tensor:
-    """The features, which are a tensor before transformers 5 and the pooled output of an object since."""
+    """Return the features: a tensor before transformers 5, the pooled output of an object since then."""
     return output if isinstance(output, torch.Tensor) else output.pooler_output
