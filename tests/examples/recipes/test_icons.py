@@ -103,7 +103,7 @@ def test_the_recommended_recipe_is_the_default_and_flags_replace_its_length(monk
     (tmp_path / "data" / "items.jsonl").touch()
     call("icons/train", tmp_path, "--max-epoch", "3")
     call("icons/train", tmp_path, "--lr", "0.01", RECIPE="cpu")
-    assert given == [("joined", ["--max-epoch", "16", "--max-epoch", "3"]), ("cpu", ["--lr", "0.01"])]
+    assert given == [("joined", [*icons.LENGTH_AND_SIZE, "--max-epoch", "3"]), ("cpu", ["--lr", "0.01"])]
 
 
 def test_queries_are_tags_trained_on_but_not_together():
