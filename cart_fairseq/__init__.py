@@ -2,15 +2,19 @@
 
 ``--user-dir cart_fairseq`` registers the tasks ``cart_retrieval`` and ``cart_rqvae``, the architectures ``cart``,
 ``cart_tiny`` and ``cart_rqvae``, and the criterions ``cart_rdrop`` and ``cart_rqvae``. In Python,
-``import cart_fairseq.tasks.plugin`` does the same.
+``import cart_fairseq`` does the same as soon as fairseq is imported.
 """
 
 from typing import TYPE_CHECKING, Any
+
+from cart_fairseq.registration import register_with_fairseq
 
 if TYPE_CHECKING:
     from cart_fairseq.retriever import CartRetriever, Hit
 
 __all__ = ["CartRetriever", "Hit"]
+
+register_with_fairseq()
 
 
 def __getattr__(name: str) -> Any:
