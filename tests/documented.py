@@ -1,4 +1,4 @@
-"""What README.md and the guide tell people to type: their commands, Python examples and inline code."""
+"""What README.md, the guide and the READMEs of recipes tell people to type: commands, Python examples, inline code."""
 
 import re
 import shlex
@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+READMES = [*sorted((ROOT / "examples").rglob("README.md")), ROOT / "tests" / "compatibility" / "README.md"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Command:
     """One command of a page.
 
     Attributes:
-        page: the file's name.
+        page: the file's path in the repository.
         variables: those set before the program.
         words: the program and its arguments.
     """
@@ -58,8 +59,13 @@ def commands(*pages: Path) -> list[Command]:
                     name, value = words.pop(0).split("=", 1)
                     variables[name] = value
                 if words:
-                    found.append(Command(page.name, variables, words))
+                    found.append(Command(name_of(page), variables, words))
     return found
+
+
+def name_of(page: Path) -> str:
+    """A page's path in the repository."""
+    return str(page.relative_to(ROOT)) if page.is_relative_to(ROOT) else page.name
 
 
 def inline_code(page: Path) -> list[str]:

@@ -6,15 +6,18 @@ import re
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from conftest import load_example
-from documented import PAGES, ROOT, inline_code
+from documented import PAGES, READMES, ROOT, inline_code
 from fairseq import options
 
 from cart_fairseq.tasks import plugin  # noqa: F401  registers what --task, --arch and --criterion name
 
 PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+EVERY_PAGE = pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(ROOT)))
+MODULE = r"(?<![\w/.-])(?:cart_fairseq|preprocess)(?:\.\w+)+"
 DOORS = [
     "preprocess.annotations.__main__",
     "preprocess.binarize",
@@ -53,13 +56,27 @@ def test_flags_exist(page):
     assert named <= known_flags()
 
 
-@PAGE
+@EVERY_PAGE
 def test_files_and_modules_exist(page):
+    assert missing(page) == []
+
+
+def missing(page: Path) -> list[str]:
+    """Paths of the repository and modules that a page names, in its text or its commands, and that are not there."""
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"(?<![\w/.-])(?:cart_fairseq|preprocess|examples|tests|docs)/[\w./-]*\w", text)
+    absent = [path for path in paths if not (ROOT / path).exists()]
     for code in inline_code(page):
-        for path in re.findall(r"(?<![\w/.])(?:cart_fairseq|preprocess|examples|tests|docs)/[\w./]*", code):
-            assert (ROOT / path).exists(), path
-        for name in re.findall(r"(?<![\w/.-])(?:cart_fairseq|preprocess)(?:\.\w+)+", code):
-            assert exists(name), name
+        absent += [name for name in re.findall(MODULE, code) if not exists(name)]
+        if page in READMES and re.fullmatch(r"[\w-]+\.(?:py|sh)", code) and not (page.parent / code).is_file():
+            absent.append(code)
+    return absent
+
+
+@pytest.mark.parametrize("path", ["cart_fairseq/allocator.py", "`examples/no_such/run.sh`", "`preprocess.no_such`"])
+def test_a_dead_path_is_noticed(path, tmp_path):
+    (tmp_path / "page.md").write_text(f"See {path}, and docs/index.md.\n")
+    assert missing(tmp_path / "page.md") == [path.strip("`")]
 
 
 def exists(dotted: str) -> bool:
@@ -115,7 +132,7 @@ def test_every_page_is_in_the_navigation():
     assert sorted(listed) == sorted(page.name for page in PAGES if page.name != "README.md")
 
 
-@PAGE
+@EVERY_PAGE
 def test_links_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):

@@ -1,4 +1,4 @@
-"""Every command of README.md and of the guide is understood by its program, and README's steps run in their order."""
+"""Every command of README.md, the guide and the recipes' READMEs is understood by its program; README's steps run."""
 
 import importlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from commands import ENVIRONMENT
 from conftest import WORDS, load_example, write_jsonl
-from documented import PAGES, README, ROOT, Command, commands, fences
+from documented import PAGES, README, READMES, ROOT, Command, commands, fences
 from fairseq import options
 
 from cart_fairseq.tasks import plugin  # noqa: F401  registers what --task, --arch and --criterion name
@@ -23,9 +23,9 @@ FAIRSEQ: dict[str, Any] = {
     "fairseq-generate": options.get_generation_parser,
     "fairseq-interactive": options.get_interactive_generation_parser,
 }
-NOT_OURS = {"pip", "source", "pytest"}
+NOT_OURS = {"pip", "source", "pytest", "npm", "tar"}
 PLUGIN = ["--user-dir", "cart_fairseq", "--task", "cart_retrieval", "--arch", "cart", "--criterion", "cart_rdrop"]
-COMMANDS = commands(*PAGES)
+COMMANDS = commands(*PAGES, *READMES)
 
 
 def parse_fairseq(program: str, arguments: list[str]) -> Any:
