@@ -110,7 +110,7 @@ def write_folder(
 
 
 def count_table(entries: Sequence[Entry], missing: Sequence[Entry], published: Published) -> str:
-    """Return the table of counts. A split's columns are items, captions, missing items, published items, the paper's."""
+    """Return the table of counts. Its columns are items, captions, missing items, and the published numbers of items."""
     items, absent = Counter(entry.split for entry in entries), Counter(entry.split for entry in missing)
     captions: Counter[str] = Counter()
     for entry in entries:

@@ -26,8 +26,8 @@ class Format(NamedTuple):
 
 FORMATS = {
     "karpathy": Format(
-        "Flickr30k, MS-COCO or Flickr8k: Karpathy's dataset_flickr30k.json, dataset_coco.json or dataset_flickr8k.json; "
-        "restval counts as train",
+        "Flickr30k, MS-COCO or Flickr8k: Karpathy's dataset_flickr30k.json, dataset_coco.json or "
+        "dataset_flickr8k.json; restval counts as train",
         {"annotations": "dataset_flickr30k.json, dataset_coco.json or dataset_flickr8k.json"},
     ),
     "clotho": Format(

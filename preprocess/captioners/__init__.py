@@ -1,1 +1,1 @@
-"""Captioners, one file a family, and the step that writes captions of items with them."""
+"""Captioners, one module for each family, and the step that generates captions with them."""

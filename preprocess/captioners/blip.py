@@ -1,6 +1,6 @@
-"""BLIP and BLIP-2 (Li et al., 2022; 2023): one picture in, one caption out; a video is captioned frame by frame.
+"""BLIP and BLIP-2 (Li et al., 2022; 2023). They caption single pictures; of a video, each caption describes a frame.
 
-Works for any `image-text-to-text` model of `transformers` that takes a picture and no conversation.
+`PictureCaptioner` works with any `image-text-to-text` model of `transformers` that has no chat template.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ MODEL_TYPES = {"blip": "blip", "blip2": "blip-2"}
 
 
 class PictureCaptioner:
-    """Captions of single pictures: all of an image, or one each of frames spread evenly over a video.
+    """Captions single pictures: several captions of an image, or one caption for each of several frames of a video.
 
     Args:
-        model: a model with `generate` that takes pictures.
+        model: a model with `generate` that accepts pictures.
         processor: its processor.
-        settings: `prompt` is the beginning of every caption and not part of the result.
+        settings: `prompt` is the beginning of every caption. It is removed from the result.
     """
 
     modalities = frozenset({"image", "video"})
@@ -39,7 +39,7 @@ class PictureCaptioner:
         self.settings = settings
 
     def load(self, target: Target) -> "list[Image]":
-        """The picture of an image; of a video, one frame a caption."""
+        """Return the picture of an image, or one frame of a video per caption, evenly spaced."""
         if target.modality == "video":
             return load_frames(target.file, self.settings.captions_per_item)
         return [load_image(target.file)]
@@ -54,7 +54,7 @@ class PictureCaptioner:
         return [texts[target.item_id] for target in targets]
 
     def _caption(self, item_ids: list[str], pictures: "list[Image]") -> list[list[str]]:
-        """Captions of items that have equally many pictures."""
+        """Return captions of items with the same number of pictures."""
         count = self.settings.captions_per_item
         prompt = self.settings.prompt
         words = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
@@ -66,7 +66,7 @@ class PictureCaptioner:
 
 
 def without_prompt(text: str, prompt: str | None) -> str:
-    """Take the prompt off, which models repeat, in their own spelling.
+    """Remove the prompt, which models repeat with their own spelling.
 
     >>> without_prompt("a picture of two dogs", "A picture of")
     'two dogs'
@@ -78,7 +78,7 @@ def without_prompt(text: str, prompt: str | None) -> str:
 def load_blip(
     family: str, name: str, device: torch.device, dtype: torch.dtype, settings: CaptionerSettings
 ) -> PictureCaptioner:
-    """A BLIP or BLIP-2 checkpoint.
+    """Load a BLIP or BLIP-2 checkpoint.
 
     Args:
         family: `blip` or `blip2`.
@@ -86,9 +86,8 @@ def load_blip(
     Raises:
         ValueError: it cannot be loaded, or is another model.
     """
-
     model = load_writer("AutoModelForImageTextToText", name, device, dtype)
     found = model.config.model_type
     if found != MODEL_TYPES[family]:
-        raise ValueError(f"{name}: holds a {found} model, not {MODEL_TYPES[family]}; use image-text-to-text:{name}")
+        raise ValueError(f"{name}: is a {found} model, not {MODEL_TYPES[family]}; use image-text-to-text:{name}")
     return PictureCaptioner(model, load_part("AutoProcessor", name), settings)

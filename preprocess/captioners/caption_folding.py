@@ -1,4 +1,4 @@
-"""Which captions of an item are new: spelling, case, punctuation and white space do not make another caption."""
+"""Which captions of an item are new. Captions that differ in case, punctuation or white space only count as equal."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from preprocess.data.roles import Caption
 
 
 def folded(text: str) -> str:
-    """The form of a text in which captions are compared.
+    """Return the form of a text that is used to compare captions.
 
     >>> folded("A dog, running .") == folded("a  dog running")
     True
@@ -17,7 +17,7 @@ def folded(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks, other control characters and superfluous white space.
+    """Return a text without control characters such as line breaks, and with single spaces.
 
     >>> one_line(" two\\n dogs ")
     'two dogs'
@@ -26,11 +26,11 @@ def one_line(text: str) -> str:
 
 
 def fresh(texts: Iterable[str], known: Iterable[str], limit: int) -> list[str]:
-    """The first `limit` texts that are neither empty, nor like each other, nor like a known one; on one line each.
+    """Return the first `limit` texts that are not empty and differ from each other and from the known ones.
 
     Args:
         texts: captions, the best first.
-        known: captions that are there already, folded.
+        known: the captions that exist, folded.
     """
     seen = {"", *known}
     kept: list[str] = []
@@ -44,7 +44,7 @@ def fresh(texts: Iterable[str], known: Iterable[str], limit: int) -> list[str]:
 
 
 def known_captions(captions: Sequence[Caption]) -> dict[int, set[str]]:
-    """Folded texts of each item that has any, by its row. Queries are left out: nothing may depend on them."""
+    """Return row of an item -> its folded captions. Queries are left out, because nothing may depend on them."""
     known: dict[int, set[str]] = {}
     for caption in captions:
         if caption.role != "query":
@@ -53,7 +53,7 @@ def known_captions(captions: Sequence[Caption]) -> dict[int, set[str]]:
 
 
 def new_caption_ids(item_id: str, family: str, count: int, taken: set[str]) -> list[str]:
-    """Names for `count` captions, none of which is taken; they are from then on.
+    """Return ids for `count` captions that are not in `taken`, and add them to it.
 
     >>> new_caption_ids("a.jpg", "blip", 2, {"a.jpg#blip0"})
     ['a.jpg#blip1', 'a.jpg#blip2']

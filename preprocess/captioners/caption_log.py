@@ -1,6 +1,6 @@
-"""The log of a run of `preprocess.generate_captions`: the captions so far, a batch a line.
+"""The log of a run of `preprocess.generate_captions`: the captions so far.
 
-A batch is one line, so that a run that goes on makes the same batches as one that was never stopped.
+Each line is one batch, so that a continued run makes the same batches as a run that was never interrupted.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What became of an item.
+    """The result for an item.
 
     Attributes:
-        item_id: its name.
+        item_id: id of the item.
         texts: its new captions.
-        error: why it has none, or None.
+        error: why its media could not be read, or None.
     """
 
     item_id: str
@@ -26,10 +26,10 @@ class Record:
 
 
 class CaptionLog:
-    """A file that batches of records are added to; of a line that was cut off when the run was killed nothing is left.
+    """A file to which batches of records are appended. An incomplete last line, of a killed run, is removed.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file. It is created if it does not exist.
     """
 
     def __init__(self, path: Path):
@@ -41,7 +41,7 @@ class CaptionLog:
         self.records = [Record(**record) for line in lines for record in json.loads(line)]
 
     def add(self, records: Sequence[Record]) -> None:
-        """Add a batch; it counts once it is on disk."""
+        """Append a batch and wait until it is on disk."""
         with open(self.path, "a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps([dataclasses.asdict(record) for record in records], ensure_ascii=False) + "\n")
             file.flush()

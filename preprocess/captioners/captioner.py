@@ -11,10 +11,10 @@ class Target:
     """An item to caption.
 
     Attributes:
-        row: of items.jsonl, from 0.
-        item_id: its name.
-        modality: image, audio, video, or None where the item does not say and its media's name does not tell.
-        media: its file; None where it has none.
+        row: row in items.jsonl, from 0.
+        item_id: id of the item.
+        modality: image, audio or video. None if neither the item nor the name of its media file says.
+        media: its media file, or None.
     """
 
     row: int
@@ -24,13 +24,13 @@ class Target:
 
     @property
     def file(self) -> Path:
-        """`media`.
+        """The media file.
 
         Raises:
-            ValueError: it has none.
+            ValueError: the item has none.
         """
         if self.media is None:
-            raise ValueError(f"item {self.item_id!r}: has no media to caption; name its file in items.jsonl")
+            raise ValueError(f"item {self.item_id!r}: has no media to caption; add its file to items.jsonl")
         return self.media
 
 
@@ -39,21 +39,21 @@ class Captioner(Protocol):
 
     @property
     def modalities(self) -> frozenset[str] | None:
-        """Of the items that it can caption; None: any."""
+        """Modalities of the items that it can caption; None: any."""
 
     @property
     def batch_size(self) -> int:
-        """Items at a time, unless the settings say otherwise."""
+        """Items per batch, if the settings have no other number."""
 
     def load(self, target: Target) -> Any:
-        """Read what `caption` needs of an item; called from several threads.
+        """Read what `caption` needs for an item. It is called from several threads.
 
         Raises:
             ValueError: it cannot be read; the message names the file.
         """
 
     def caption(self, targets: Sequence[Target], loaded: Sequence[Any]) -> list[list[str]]:
-        """Texts for each of a batch of items, the best first where there is an order; duplicates are allowed.
+        """Return captions of each item of a batch, the best first if there is an order. Duplicates are allowed.
 
-        They depend on nothing but the item, the settings and, where rounding differs, the batch.
+        The captions depend on the item and the settings only, except that rounding may differ between batches.
         """

@@ -1,7 +1,7 @@
-"""Captions drawn from a model, each from random numbers of its own.
+"""Sample captions from a model, with separate random numbers for each caption.
 
-A caption's draws depend on the seed, its item and its number only: not on what else is in the batch, nor on what was
-captioned before. So a run that was killed goes on as if it had not been.
+The random numbers of a caption depend only on the seed, its item and its number. They do not depend on the rest of the
+batch or on earlier captions. A continued run therefore gives the same captions as an uninterrupted one.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from preprocess.captioners.settings import CaptionerSettings
 
 
 class SeededDraws:
-    """A logits processor of `transformers` that leaves only the token drawn, by nucleus sampling, for each row.
+    """A logits processor of `transformers` that samples a token for each row by nucleus sampling.
 
     Args:
         names: (item id, number of the caption) of each row.
-        settings: temperature, top_p, seed and the most steps.
+        settings: temperature, top_p, seed and the maximum number of tokens.
     """
 
     def __init__(self, names: Sequence[tuple[str, int]], settings: CaptionerSettings):
@@ -31,19 +31,19 @@ class SeededDraws:
         self.step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """(rows, vocabulary) logits -> the same shape, 0 at the token drawn and -inf elsewhere."""
+        """(rows, vocabulary) logits -> the same shape, 0 for the sampled token and -inf for the others."""
         draws = self.draws[:, self.step : self.step + 1].to(scores.device)
         self.step += 1
         ordered, tokens = torch.sort(scores.float() / self.temperature, dim=-1, descending=True, stable=True)
         mass = torch.softmax(ordered.double(), dim=-1).cumsum(-1)
-        # The nucleus is the smallest set of best tokens with at least top_p of the mass.
+        # the nucleus is the smallest set of most probable tokens whose probabilities sum to at least top_p
         last = torch.searchsorted(mass, torch.full_like(draws, self.top_p)).clamp(max=mass.shape[-1] - 1)
         chosen = torch.searchsorted(mass, draws * mass.gather(-1, last), right=True).clamp(max=last)
         return torch.full_like(scores, -torch.inf).scatter(-1, tokens.gather(-1, chosen), 0.0)
 
 
 def random_numbers(seed: int, item_id: str, number: int, count: int) -> np.ndarray:
-    """(count,) float64 in [0, 1) for the draws of one caption of one item."""
+    """Return (count,) float64 in [0, 1), the random numbers of one caption of one item."""
     name = int.from_bytes(hashlib.sha256(item_id.encode()).digest()[:16], "little")
     return np.random.default_rng([seed, name, number]).random(count)
 
@@ -51,13 +51,13 @@ def random_numbers(seed: int, item_id: str, number: int, count: int) -> np.ndarr
 def draw(
     model: Any, inputs: dict[str, Any], names: Sequence[tuple[str, int]], per_input: int, settings: CaptionerSettings
 ) -> torch.Tensor:
-    """Draw token sequences.
+    """Sample token sequences.
 
     Args:
-        model: whose `generate` is called.
-        inputs: its arguments, a batch of n.
-        names: (item id, number of the caption) of the n × `per_input` captions, those of one input together.
-        per_input: captions an input.
+        model: a model with `generate`.
+        inputs: the arguments of `generate`, a batch of n.
+        names: (item id, number of the caption) of the n × `per_input` captions, ordered by input.
+        per_input: captions per input.
 
     Returns:
         (n × per_input, tokens) int64, as `generate` returns them.
@@ -77,7 +77,7 @@ def draw(
 
 
 def grouped(texts: Sequence[str], size: int) -> list[list[str]]:
-    """Consecutive groups of `size` texts.
+    """Split texts into consecutive groups of `size`.
 
     >>> grouped(["a", "b", "c", "d"], 2)
     [['a', 'b'], ['c', 'd']]

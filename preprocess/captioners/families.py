@@ -1,13 +1,13 @@
-"""Families of captioners by name, one file each: what `generate_captions --captioner FAMILY[:NAME_OR_PATH]` names.
+"""Families of captioners, which `generate_captions --captioner FAMILY[:NAME_OR_PATH]` names.
 
 ==================  =================================  =============  =======================================
-family              models                             modalities     unless named
+family              models                             modalities     default model
 ==================  =================================  =============  =======================================
 blip                BLIP                               image, video   Salesforce/blip-image-captioning-large
 blip2               BLIP-2                             image, video   Salesforce/blip2-opt-2.7b
 image-text-to-text  any such model of `transformers`   image, video   HuggingFaceTB/SmolVLM-Instruct
 whisper             Whisper trained to describe sound  audio          MU-NLPC/whisper-small-audio-captioning
-neighbours          none: borrows captions             any
+neighbours          none: copies captions              any
 ==================  =================================  =============  =======================================
 """
 
@@ -22,7 +22,7 @@ CHECKPOINTS = {
     "image-text-to-text": "HuggingFaceTB/SmolVLM-Instruct",
     "whisper": "MU-NLPC/whisper-small-audio-captioning",
 }
-"""Family -> the checkpoint that is used unless another is named."""
+"""Family -> its default checkpoint."""
 FAMILIES = (*CHECKPOINTS, BORROWED)
 
 
@@ -31,7 +31,7 @@ class CaptionerName(NamedTuple):
 
     Attributes:
         family: one of `FAMILIES`.
-        checkpoint: a name on the hub, or a folder; empty for `neighbours`.
+        checkpoint: a name on the hub, or a folder. Empty for `neighbours`.
     """
 
     family: str
@@ -39,7 +39,7 @@ class CaptionerName(NamedTuple):
 
     @property
     def source(self) -> str:
-        """What its captions give as their source: the family and the checkpoint, a folder without its path."""
+        """The `source` of its captions: the family and the name of the checkpoint, or of its folder."""
         if not self.checkpoint:
             return self.family
         path = Path(self.checkpoint)
@@ -47,17 +47,17 @@ class CaptionerName(NamedTuple):
 
 
 def named(spec: str) -> CaptionerName:
-    """The captioner of `FAMILY[:NAME_OR_PATH]`.
+    """Parse `FAMILY[:NAME_OR_PATH]`.
 
     >>> named("blip2").checkpoint, named("whisper:models/whisper").checkpoint
     ('Salesforce/blip2-opt-2.7b', 'models/whisper')
 
     Raises:
-        ValueError: there is no such family, or it has no checkpoints.
+        ValueError: there is no such family, or a name is given for `neighbours`.
     """
     family, _, name = spec.partition(":")
     if family not in FAMILIES:
         raise ValueError(f"--captioner {spec}: unknown family {family!r}; use one of {', '.join(FAMILIES)}")
     if family == BORROWED and name:
-        raise ValueError(f"--captioner {spec}: neighbours has no checkpoints; give --embeddings")
+        raise ValueError(f"--captioner {spec}: neighbours uses no model; write neighbours and give --embeddings")
     return CaptionerName(family, name or CHECKPOINTS.get(family, ""))

@@ -1,7 +1,7 @@
 """The step `generate_captions` (CART 3.3, caption enhancement): captions that stand in for the content of items.
 
-The result is the old captions, as they were, and the new ones, with role `index` and the captioner as `source`. A run
-that is killed goes on from `OUTPUT.partial/` when it is repeated, with the same result.
+The output has the old captions, unchanged, followed by the new ones, with role `index` and the captioner as `source`.
+An interrupted run continues from `OUTPUT.partial/` when it is repeated, with the same result.
 """
 
 import json
@@ -103,7 +103,8 @@ def generate_captions(
     name = named(settings.captioner)
     if (name.family == BORROWED) != (embeddings is not None):
         raise ValueError(
-            f"--captioner {settings.captioner}: --embeddings is required by, and only valid with, --captioner {BORROWED}"
+            f"--captioner {settings.captioner}: --embeddings is required by, and only valid with, "
+            f"--captioner {BORROWED}"
         )
     out = Output(output, CAPTIONS)
     if out.path.resolve() == Path(captions).resolve():
@@ -136,12 +137,12 @@ def generate_captions(
                 "settings": {**asked, "splits": settings.splits},
                 "skipped": skipped_of(log),
             }
-            write_json(out.record, report)  # first: an output without one is not ours
+            write_json(out.record, report)  # the report first, because an output without one is refused
     return described(out, report, True)
 
 
 def read_made(path: Path) -> Made:
-    """The key and the checksum of captions, from the report beside them."""
+    """Return the key and the checksum of captions, from the report beside them."""
     report = read_json(report_of(path))
     if not isinstance(report, dict) or not {"key", "sha256"} <= report.keys():
         raise ValueError(f"{report_of(path)}: not a report of preprocess.generate_captions")
@@ -149,7 +150,7 @@ def read_made(path: Path) -> Made:
 
 
 def report_of(path: Path) -> Path:
-    """The report beside captions."""
+    """Return the path of the report beside captions."""
     return path.with_suffix(".report.json")
 
 
@@ -175,7 +176,7 @@ def open_source(items: Path, captions: Path, embeddings: str | Path | None, sett
 
 
 def asked_for(name: CaptionerName, settings: CaptionSettings) -> dict[str, Any]:
-    """The settings that decide what captions say, as the report records them."""
+    """Return the settings that influence the captions, as the report records them."""
     if name.family == BORROWED:
         return {"captions": settings.captions_per_item, "neighbours": settings.neighbours}
     drawing = ("temperature", "top_p", "seed", "max_new_tokens", "prompt", "frames")
@@ -188,7 +189,7 @@ def asked_for(name: CaptionerName, settings: CaptionSettings) -> dict[str, Any]:
 
 
 def open_captioner(name: CaptionerName, source: Source, settings: CaptionSettings) -> Captioner:
-    """The captioner that the settings name."""
+    """Return the captioner that the settings name."""
     if source.embeddings is not None:
         return NeighbourCaptioner(source.embeddings, source.captions, settings.neighbours)
     return load_model(name, settings.device, settings.precision, settings)
@@ -201,11 +202,11 @@ def caption_all(
     settings: CaptionSettings,
     log: CaptionLog,
 ) -> None:
-    """Caption every item that the log does not have yet, batch by batch.
+    """Caption every item that is not in the log yet, batch by batch.
 
     Args:
         known: see `known_captions`.
-        log: receives the results.
+        log: the log, to which the results are appended.
 
     Raises:
         ValueError: media cannot be read, and `on_error` is `fail`.
@@ -240,7 +241,7 @@ def caption_all(
 
 
 def write_captions(path: Path, source: Source, records: Sequence[Record], name: CaptionerName) -> int:
-    """Write the old captions, unchanged, and the new ones; returns the number of the new ones."""
+    """Write the old captions, unchanged, and the new ones. Return the number of new ones."""
     taken, count = {caption.query_id for caption in source.captions}, 0
     with open(path, "wb") as file:
         file.write(source.captions_path.read_bytes().rstrip() + b"\n")
@@ -254,21 +255,21 @@ def write_captions(path: Path, source: Source, records: Sequence[Record], name: 
 
 
 def skipped_of(log: CaptionLog) -> list[dict[str, str]]:
-    """Items that a log has errors of."""
+    """Return the items of a log whose media could not be read."""
     return [{"item_id": record.item_id, "error": record.error} for record in log.records if record.error]
 
 
 def refuse_skipped(skipped: Sequence[Mapping[str, str]], output: Path) -> None:
-    """Refuse to go on from a run that has skipped items, where that is an error now."""
+    """Refuse to continue a run that skipped items, if `on_error` is `fail` now."""
     if skipped:
         raise ValueError(
-            f"{skipped[0]['error']} ({len(skipped)} items were skipped by an earlier run; mend them and remove {output} "
-            f"and {output}.partial to caption again, or use --on-error skip)"
+            f"{skipped[0]['error']} ({len(skipped)} items were skipped by an earlier run; repair them and remove "
+            f"{output} and {output}.partial to caption again, or use --on-error skip)"
         )
 
 
 def described(out: Output, report: Mapping[str, Any], is_new: bool) -> GeneratedCaptions:
-    """The result that a report tells of. If it is new, items that were skipped are named on stderr."""
+    """Return the result that a report describes. If it is new, print the skipped items on stderr."""
     skipped = {item["item_id"]: item["error"] for item in report["skipped"]}
     if not is_new:
         summary = f"{out.path}: up to date (same inputs, captioner and settings), nothing to do"

@@ -1,7 +1,7 @@
-"""Any `image-text-to-text` model of `transformers`: it gets a picture and the instruction to describe it.
+"""Any `image-text-to-text` model of `transformers`, which receives a picture and an instruction to describe it.
 
-Models that are talked to (their processor has a chat template) see all frames of a video in one message. The others
-caption single pictures, as BLIP does.
+Models whose processor has a chat template receive all frames of a video in one message. Other models caption single
+pictures, as BLIP does.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ PROMPT = "Describe this {modality} in one sentence."
 
 
 class ChatCaptioner:
-    """Captions of pictures or frames by a model that answers messages.
+    """Captions images, or videos by several frames at once, with a chat model.
 
     Args:
         model: a model with `generate`.
         processor: its processor, with a chat template.
-        settings: `prompt` is what follows the pictures in the message; `{modality}` in it becomes image or video.
+        settings: `prompt` follows the pictures in the message. `{modality}` in it is replaced by image or video.
     """
 
     modalities = frozenset({"image", "video"})
@@ -38,11 +38,11 @@ class ChatCaptioner:
     def __init__(self, model: Any, processor: Any, settings: CaptionerSettings):
         self.model = model
         self.processor = processor
-        self.processor.tokenizer.padding_side = "left"  # generation goes on from the last token
+        self.processor.tokenizer.padding_side = "left"  # generation continues after the last token
         self.settings = settings
 
     def load(self, target: Target) -> "list[Image]":
-        """The picture of an image, or frames of a video."""
+        """Return the picture of an image, or frames of a video."""
         if target.modality == "video":
             return load_frames(target.file, self.settings.frames)
         return [load_image(target.file)]
@@ -74,12 +74,11 @@ class ChatCaptioner:
 def load_image_text_to_text(
     name: str, device: torch.device, dtype: torch.dtype, settings: CaptionerSettings
 ) -> ChatCaptioner | PictureCaptioner:
-    """A checkpoint that `AutoModelForImageTextToText` knows.
+    """Load a checkpoint of a class that `AutoModelForImageTextToText` supports.
 
     Raises:
         ValueError: it cannot be loaded.
     """
-
     model = load_writer("AutoModelForImageTextToText", name, device, dtype)
     processor = load_part("AutoProcessor", name)
     talks = getattr(processor, "chat_template", None)

@@ -1,4 +1,4 @@
-"""Models of `transformers` that write texts, with all their weights, on a device and in a precision."""
+"""Load models of `transformers` that generate text."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from preprocess.encoders.pretrained import loading
 
 
 def load_writer(kind: str, name: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """A model for inference.
+    """Load a model with all its weights for inference.
 
     Args:
-        kind: the name of its `transformers` class.
-        name: on the hub, or a folder.
+        kind: the name of its class in `transformers`.
+        name: name on the hub, or a folder.
 
     Raises:
-        ValueError: it cannot be loaded, or weights are missing, which would otherwise be random numbers.
+        ValueError: it cannot be loaded, or the checkpoint lacks weights, which would be random numbers.
     """
     cls = getattr(import_library("transformers"), kind)
     model, report = loading(name, lambda: cls.from_pretrained(name, dtype=dtype, output_loading_info=True))
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ValueError(
-            f"{name}: lacks {len(missing)} weights of {type(model).__name__} ({missing[0]} …), they would be random; "
-            "choose a checkpoint that was trained to write captions"
+            f"{name}: lacks {len(missing)} weights of {type(model).__name__} ({missing[0]} …), which would be "
+            "random; choose a checkpoint that was trained to generate captions"
         )
     return model.to(device).eval()

@@ -1,4 +1,4 @@
-"""Captioners that are models, loaded by name."""
+"""Load captioners that use a model."""
 
 import torch
 

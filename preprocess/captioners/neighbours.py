@@ -1,9 +1,9 @@
-"""Captions borrowed from the nearest training items, agreed among them: needs embeddings and no model.
+"""Captions borrowed from the nearest training items. This needs embeddings and no model.
 
-Devlin et al., 2015 (Exploring Nearest Neighbor Approaches for Image Captioning): of the captions of an item's nearest
-training items, take those that are most similar, on average, to the captions of the other ones (the consensus). Their
-similarity is BLEU or CIDEr; here it is the core of CIDEr, the cosine of TF-IDF vectors, over words and
-pairs of words (`sklearn.feature_extraction.text.TfidfVectorizer`), and the average is over all others.
+The method is that of Devlin et al., 2015 (Exploring Nearest Neighbor Approaches for Image Captioning). It takes the
+captions of an item's nearest training items and ranks them by consensus: the mean similarity to the captions of the
+other neighbours. Devlin et al. use BLEU or CIDEr as similarity. Here it is the cosine of TF-IDF vectors of words and
+pairs of words (`sklearn.feature_extraction.text.TfidfVectorizer`), the core of CIDEr.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from preprocess.data.roles import Caption
 class NeighbourCaptioner:
     """Ranks the captions of an item's neighbours by consensus.
 
-    Only captions of role `train` are ever seen, those of training items and items without a split; an item never
-    borrows its own. The embeddings of training items stay in memory, as float32.
+    Only captions with role `train` are used: those of training items and of items without a split. An item never
+    borrows its own captions. The embeddings of training items are kept in memory as float32.
 
     Args:
-        embeddings: (N, D), rows = items.
-        captions: of `preprocess.data.roles.resolve`, whose `item_row` are rows of the embeddings.
-        neighbours: how many items an item borrows from.
+        embeddings: (N, D), a row for each item.
+        captions: from `preprocess.data.roles.resolve`. Their `item_row` is a row of the embeddings.
+        neighbours: number of items from which an item borrows.
 
     Raises:
         ValueError: there is no training caption.
@@ -40,7 +40,9 @@ class NeighbourCaptioner:
     def __init__(self, embeddings: Embeddings, captions: Sequence[Caption], neighbours: int = NEIGHBOURS):
         lent = [caption for caption in captions if caption.role == "train"]
         if not lent:
-            raise ValueError("neighbours: no caption has the role 'train', so there is nothing to borrow; add some")
+            raise ValueError(
+                "neighbours: no caption has the role 'train', so there is nothing to borrow; add training captions"
+            )
         self.embeddings = embeddings
         self.texts = [caption.text for caption in lent]
         self.owners = np.array([caption.item_row for caption in lent])
@@ -48,26 +50,29 @@ class NeighbourCaptioner:
             self.texts
         )
         self.lenders, counts = np.unique(self.owners, return_counts=True)
-        self.order = np.argsort(self.owners, kind="stable")  # captions of a lender together, in the order of the file
+        self.order = np.argsort(self.owners, kind="stable")  # captions grouped by lender, in file order
         self.ends = np.cumsum(counts)
         self.neighbours = neighbours
         points = np.empty((len(self.lenders), embeddings.shape[1]), dtype=np.float32)
         for block in blocks(*points.shape):
             points[block] = unit(embeddings[self.lenders[block]])
-        # One more than wanted, because an item may find itself. Of unit vectors, the nearest have the largest cosine.
+        # one more neighbour, because an item may find itself; the nearest unit vectors have the largest cosine
         self.search = NearestNeighbors(n_neighbors=min(neighbours + 1, len(points)), algorithm="brute").fit(points)
 
     def load(self, target: Target) -> None:
-        """Nothing: the embeddings are there."""
+        """Read nothing, because the embeddings are in memory."""
 
     def caption(self, targets: Sequence[Target], loaded: Sequence[None]) -> list[list[str]]:
-        """All captions of each item's neighbours, by consensus; of equal ones the nearer neighbour's, then the earlier."""
+        """Return all captions of each item's neighbours by consensus.
+
+        Equal captions are ordered by distance of the neighbour, then by file order.
+        """
         rows = np.array([target.row for target in targets])
         nearest = self.search.kneighbors(unit(self.embeddings[rows]), return_distance=False)
         return [self._agree(near[self.lenders[near] != row]) for row, near in zip(rows, nearest, strict=True)]
 
     def _agree(self, lenders: NDArray[np.int64]) -> list[str]:
-        """Captions of lenders (positions within `self.lenders`, the nearest first) by consensus."""
+        """Return the captions of lenders, positions in `self.lenders` with the nearest first, by consensus."""
         if not len(lenders):
             return []
         spans = [range(self.ends[lender - 1] if lender else 0, self.ends[lender]) for lender in lenders]

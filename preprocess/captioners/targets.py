@@ -1,4 +1,4 @@
-"""Which items a captioner is asked for: those of some splits, of modalities that it takes."""
+"""Which items are captioned: those of the chosen splits whose modality the captioner accepts."""
 
 import mimetypes
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from preprocess.data.fields import MODALITIES
 
 
 def targets_of(items: Sequence[dict[str, Any]], folder: Path, splits: Sequence[str] | None) -> list[Target]:
-    """The items to caption: those of some splits, or all.
+    """Return the items of some splits, or all items.
 
     Args:
-        folder: what `media` are relative to.
+        folder: the folder to which `media` are relative.
+        splits: the splits; None: all items.
     """
     targets = []
     for row, item in enumerate(items):
@@ -25,7 +26,7 @@ def targets_of(items: Sequence[dict[str, Any]], folder: Path, splits: Sequence[s
 
 
 def modality_of(media: Path | None) -> str | None:
-    """What a file holds, by its name; None where that does not tell.
+    """Return the modality of a media file by its name; None if the name does not say.
 
     >>> modality_of(Path("a/rain.wav")), modality_of(Path("notes.txt"))
     ('audio', None)
@@ -37,13 +38,13 @@ def modality_of(media: Path | None) -> str | None:
 def within_reach(
     everyone: Sequence[Target], captioner: Captioner, settings: CaptionSettings, source: Path
 ) -> list[Target]:
-    """The items whose modality the captioner takes.
+    """Return the items whose modality the captioner accepts.
 
     Args:
         source: items.jsonl, for messages.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there are none.
     """
     able = captioner.modalities
     targets = [target for target in everyone if able is None or target.modality in able]

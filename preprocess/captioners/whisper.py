@@ -1,9 +1,9 @@
-"""Sounds: Whisper models that were trained to describe what is heard instead of writing down what is said.
+"""Whisper models that were trained to describe sounds instead of transcribing speech.
 
-Kadlčík et al., 2023 (A Whisper transformer for audio captioning trained with synthetic captions and transfer learning):
-the caption follows a prefix that names the style, `clotho > caption: ` or `audiocaps > caption: `. Their checkpoints
-(MU-NLPC/whisper-{tiny,small,large-v2}-audio-captioning, CC-BY-NC-4.0) hold the weights of an ordinary Whisper model.
-Others without such a prefix (laion/sound-effect-captioning-whisper) take `--prompt ""`.
+In the models of Kadlčík et al., 2023 (A Whisper transformer for audio captioning trained with synthetic captions and
+transfer learning) a caption follows a prefix that names the style, `clotho > caption: ` or `audiocaps > caption: `.
+Their checkpoints (MU-NLPC/whisper-{tiny,small,large-v2}-audio-captioning, CC-BY-NC-4.0) have the architecture of
+Whisper. For models without such a prefix (laion/sound-effect-captioning-whisper) give `--prompt ""`.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ PROMPT = "clotho > caption: "
 
 
 class SoundCaptioner:
-    """Captions of the first 30 seconds of sounds.
+    """Captions the first 30 seconds of sounds.
 
     Args:
         model: `WhisperForConditionalGeneration`.
         extractor: its feature extractor.
         tokenizer: its tokenizer.
-        settings: `prompt` is what the decoder begins with, after the marks for English and no time stamps; where it is
-            empty, the checkpoint's own generation settings decide.
+        settings: `prompt` is the prefix of the caption, after the tokens for English and for no time stamps. If it is
+            empty, the checkpoint's own generation settings are used.
     """
 
     modalities = frozenset({"audio"})
@@ -47,7 +47,7 @@ class SoundCaptioner:
         self.prompt = PROMPT if settings.prompt is None else settings.prompt
 
     def load(self, target: Target) -> NDArray[np.float32]:
-        """Samples of a sound, (samples,), at the model's rate."""
+        """Return the samples of a sound, (samples,), at the model's rate."""
         return load_audio(target.file, self.extractor.sampling_rate)
 
     def caption(self, targets: Sequence[Target], loaded: Sequence[NDArray[np.float32]]) -> list[list[str]]:
@@ -63,18 +63,18 @@ class SoundCaptioner:
         return grouped([without_prompt(text, self.prompt) for text in texts], count)
 
     def _begin(self, rows: int) -> torch.Tensor:
-        """(rows, tokens) int64, what the decoder begins with."""
+        """Return (rows, tokens) int64, the first tokens of the decoder."""
         tokens = self.tokenizer.prefix_tokens + self.tokenizer(self.prompt, add_special_tokens=False).input_ids
         return torch.tensor([tokens], device=self.model.device).repeat(rows, 1)
 
 
 def load_whisper(name: str, device: torch.device, dtype: torch.dtype, settings: CaptionerSettings) -> SoundCaptioner:
-    """A Whisper checkpoint.
+    """Load a Whisper checkpoint.
 
     Raises:
         ValueError: it cannot be loaded.
     """
-    # Whisper's `generate` warns of its own settings at every batch
+    # otherwise Whisper's `generate` warns about its own settings at every batch
     import_library("transformers").logging.set_verbosity_error()
     model = load_writer("WhisperForConditionalGeneration", name, device, dtype)
     tokenizer = load_part("WhisperTokenizer", name)

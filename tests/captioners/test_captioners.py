@@ -151,7 +151,7 @@ def test_half_precision_runs(checkpoints, media):
 
 
 def test_what_cannot_be_loaded_is_named(checkpoints, tmp_path):
-    with pytest.raises(ValueError, match="holds a blip model, not blip-2; use image-text-to-text:"):
+    with pytest.raises(ValueError, match="is a blip model, not blip-2; use image-text-to-text:"):
         load("blip2", checkpoints["blip"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty: cannot be loaded .*give a folder"):
@@ -166,7 +166,7 @@ def test_what_cannot_be_loaded_is_named(checkpoints, tmp_path):
         load_model(CaptionerName("blip", str(checkpoints["blip"])), "warp", "float32", SETTINGS)
     with pytest.raises(ValueError, match="unknown family 'blob'; use one of blip, blip2"):
         named("blob:x")
-    with pytest.raises(ValueError, match="neighbours has no checkpoints"):
+    with pytest.raises(ValueError, match="neighbours uses no model"):
         named("neighbours:x")
 
 
