@@ -21,8 +21,11 @@ def test_figures_are_recorded(page):
 def test_every_changed_digit_is_caught(page):
     for section in re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.M):
         for row in re.finditer(r"^\|.*?\d\.\d.*\|$", section, re.M):
+            flags = [code.span() for code in re.finditer(r"`[^`]* [^`]*`", row.group())]  # with their values
             for number in re.finditer(r"(?<![\d.§])\d+\.(\d)(?![\d.])", row.group()):
                 at = row.start() + number.start(1)
+                if any(start < number.start() < end for start, end in flags):
+                    continue
                 changed = section[:at] + f"{(int(number[1]) + 1) % 10}" + section[at + 1 :]
                 assert number.group() in figures.CONSTANTS or figures.problems(changed, ROOT), row.group()
 
