@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the list."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess",
-        description="The steps from media and embeddings to training data, in their order.",
+        description="The steps from media and embeddings to training data, in their order.\n"
+        "From Python: the functions of preprocess.api.",
         epilog=command_list("preprocess", COMMANDS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

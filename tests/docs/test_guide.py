@@ -154,3 +154,6 @@ def test_the_site_loads_nothing_from_elsewhere(tmp_path):
     for name in ("build_identifiers", "binarize", "IdentifierSettings"):
         assert f'id="preprocess.api.{name}"' in api
     assert 'id="cart_fairseq.CartRetriever.search"' in api
+    assert "FIT_ROWS" not in api
+    assert "200000" in api  # its value
+    assert (tmp_path / "site" / "search" / "search_index.js").is_file()  # the search of pages opened from a disk

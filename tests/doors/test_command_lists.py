@@ -24,3 +24,8 @@ def test_every_door_is_listed_with_a_line(module, capsys):
 def test_the_user_dir_is_the_plugin(capsys):
     plugin.main(["user-dir"])
     assert Path(capsys.readouterr().out.strip()) == REPOSITORY / "cart_fairseq"
+
+
+def test_the_python_functions_are_named(capsys):
+    steps.main([])
+    assert "preprocess.api" in capsys.readouterr().out
