@@ -1,4 +1,4 @@
-"""A data set as every baseline sees it: items, captions with their roles, who competes, and the embeddings of both sides."""
+"""A data set for the baselines: items, captions with their roles, candidates, and embeddings of items and captions."""
 
 import importlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from preprocess.data.roles import Caption, assign, candidate_rows, resolve
 
 
 def needed(library: str, what: str, extra: str = "benchmark") -> Any:
-    """Import a library that only some baselines use.
+    """Import a library that only some baselines need.
 
     Raises:
         ValueError: it is not installed.
@@ -34,8 +34,8 @@ class Collection:
 
     Attributes:
         folder: DATA.
-        items: the objects of items.jsonl, one a row.
-        captions: those of captions.jsonl, roles and splits resolved, in file order.
+        items: the objects of items.jsonl, in file order.
+        captions: the captions of captions.jsonl with their roles and splits, in file order.
     """
 
     folder: Path
@@ -48,50 +48,55 @@ class Collection:
         return [item.get("split") for item in self.items]
 
     def measurable(self) -> list[str]:
-        """Which of valid and test have queries."""
+        """Return the splits, of valid and test, that have queries."""
         return [split for split in MEASURED if self._of_role_query(split)]
 
     def _of_role_query(self, split: str) -> list[Caption]:
         return assign(self.captions, "include")[split]
 
     def queries(self, split: str) -> tuple[list[Query], NDArray[np.int64]]:
-        """The held-out texts of a split, and their rows in captions.jsonl (from 0).
+        """Return the queries of a split, and their rows in captions.jsonl, from 0.
 
         Raises:
-            ValueError: there are none.
+            ValueError: the split has no queries.
         """
         chosen = self._of_role_query(split)
         if not chosen:
-            there = " and ".join(self.measurable()) or "no split"
+            there = ", ".join(self.measurable()) or "none"
             raise ValueError(
-                f"{self.folder / 'captions.jsonl'}: no caption with the role 'query' in split {split!r}; {there} can be "
-                "measured, choose with --split"
+                f"{self.folder / 'captions.jsonl'}: no caption with the role 'query' in split {split!r}; splits with "
+                f"queries: {there}; choose one with --split"
             )
         return [Query(c.query_id, c.text, c.item_row) for c in chosen], rows_of(chosen)
 
     def training(self, index_captions: bool) -> list[Caption]:
-        """What may be trained on, as `preprocess.binarize --index-captions include|exclude` has it; never a query."""
+        """Return the training captions, as `preprocess.binarize --index-captions include|exclude` chooses them."""
         return assign(self.captions, "include" if index_captions else "exclude")["train"]
 
     def candidates(self, split: str, competing: str) -> NDArray[np.int64]:
-        """Rows (C,) of the items that compete: `split`, those of the split and without one; `all`, every item."""
+        """Return the rows (C,) of the candidates.
+
+        Args:
+            split: the split whose queries are measured.
+            competing: `split` for the items of the split and those without one; `all` for all items.
+        """
         return candidate_rows(self.splits, split if competing == "split" else "all")
 
     def item_vectors(self, path: Path) -> NDArray[np.float32]:
-        """(N, D) item embeddings of unit length.
+        """Read (N, D) item embeddings, normalised.
 
         Raises:
-            ValueError: the file is not what it should be, or has other than N rows.
+            ValueError: the file is damaged, or does not have N rows.
         """
         vectors = open_embeddings(path)
         match_items(vectors, self.items, path, self.folder / "items.jsonl")
         return normalize(np.asarray(vectors, dtype=np.float32))
 
     def text_vectors(self, path: Path) -> NDArray[np.float32]:
-        """(M, D) caption embeddings of unit length, one row a line of captions.jsonl.
+        """Read (M, D) caption embeddings, normalised. Row i belongs to line i of captions.jsonl.
 
         Raises:
-            ValueError: the file is not what it should be, or has other than M rows.
+            ValueError: the file is damaged, or does not have M rows.
         """
         vectors = open_embeddings(path)
         if len(vectors) != len(self.captions):
@@ -103,7 +108,7 @@ class Collection:
 
 
 def rows_of(captions: list[Caption]) -> NDArray[np.int64]:
-    """Rows of captions in captions.jsonl, from 0."""
+    """Return the rows of captions in captions.jsonl, from 0."""
     return np.array([caption.number - 1 for caption in captions], dtype=np.int64)
 
 
@@ -111,7 +116,7 @@ def open_collection(folder: Path) -> Collection:
     """Read items.jsonl and captions.jsonl of a folder.
 
     Raises:
-        ValueError: they are not what they should be.
+        ValueError: a file is missing or has a bad row.
     """
     items = read_items(folder / "items.jsonl")
     row_of = {item["item_id"]: row for row, item in enumerate(items)}

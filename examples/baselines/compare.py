@@ -1,12 +1,13 @@
-"""All systems of the paper's Tables 1 to 3 on one data set: the same queries, candidates and metrics for each.
+r"""Compare the systems of the paper's Tables 1 to 3 on one data set, with the same queries, candidates and metrics.
 
     python examples/baselines/compare.py --data DATA --runs OUT --texts T.npy --output COMPARISON \
-        [--dataset flickr30k] [--single-tower Salesforce/blip-itm-base-coco] [--encoder clip:openai/clip-vit-base-patch32]
+        [--dataset flickr30k] [--single-tower Salesforce/blip-itm-base-coco] \
+        [--encoder clip:openai/clip-vit-base-patch32]
 
-DATA holds embeddings.npy, items.jsonl and captions.jsonl; T.npy the embeddings of its captions
-(`python -m preprocess.extract_embeddings --texts captions.jsonl`); OUT is what examples/own_data/run.sh wrote, or a folder of
-such folders, as rivals.sh writes. COMPARISON receives comparison.json, comparison.md, a TREC run of each system that is
-measured here, and the trained heads. README.md beside this file says what the systems are.
+DATA contains embeddings.npy, items.jsonl and captions.jsonl. T.npy contains the embeddings of its captions
+(`python -m preprocess.extract_embeddings --texts captions.jsonl`). OUT is a folder that examples/own_data/run.sh wrote,
+or a folder of such folders, as rivals.sh writes. The command writes to COMPARISON: comparison.json, comparison.md, a
+TREC run of each system that is measured here, and the trained heads. README.md beside this file describes the systems.
 """
 
 import argparse
@@ -34,20 +35,18 @@ from preprocess.data.media import load_image
 from preprocess.encoders.loading import load_encoder, resolve_device
 
 TOWERS = ("zero-shot", "trained")
-SEARCH_ALONE = (
-    "dual towers: search and projection alone, texts were embedded before; name their --encoder to time that too"
-)
-MATCHING_ALONE = "single tower: reading and encoding the pictures and matching; its first stage comes on top"
+SEARCH_ALONE = "dual towers: projection and search only, without embedding the texts; give --encoder to include it"
+MATCHING_ALONE = "single tower: reading and encoding the pictures and matching, without the first stage"
 Embed = Callable[[list[str]], NDArray[np.float32]]
 
 
 class Comparison:
-    """The data, and the lines of the tables so far.
+    """The data set and the rows of the tables so far.
 
     Attributes:
-        split: whose queries are measured.
-        competing: the candidate sets that differ: `split`, `all`.
-        device: where models run.
+        split: the split whose queries are measured.
+        competing: the candidate sets, of `split` and `all`; one if both are equal.
+        device: the device of the models.
     """
 
     def __init__(self, args: argparse.Namespace):
@@ -65,7 +64,7 @@ class Comparison:
         self.notes: list[str] = []
 
     def add_runs(self) -> None:
-        """CART and its generative rivals, from folders that examples/own_data/run.sh wrote; CART comes first."""
+        """Add CART and its generative rivals from folders that examples/own_data/run.sh wrote, CART first."""
         timed = self.args.timed_queries
         for folder in run_folders(self.args.runs):
             self.rows += [
@@ -81,7 +80,7 @@ class Comparison:
                 row["system"] += f" ({Path(row['run']).name})"
 
     def dual_towers(self) -> list[DualTower]:
-        """The zero-shot and the trained tower."""
+        """Return the zero-shot and the trained dual tower."""
         args = self.args
         own = args.items or self.data.folder / "embeddings.npy"
         if not own.exists() and not args.items:
@@ -103,7 +102,7 @@ class Comparison:
         return towers
 
     def dual_line(self, tower: DualTower, kind: str, competing: str, embed: Embed | None) -> dict[str, Any]:
-        """One dual tower with one index among one set of candidates."""
+        """Measure one dual tower with one index on one candidate set."""
         rows = self.data.candidates(self.split, competing)
         index = tower.index(kind, rows)
         rankings = index.search(tower.place(tower.texts[self.asked]), MEASURED_DEPTH)
@@ -125,12 +124,12 @@ class Comparison:
         return own
 
     def single_line(self, first: DualTower, competing: str) -> dict[str, Any]:
-        """The matching model, which reorders what the first stage finds exactly; measured once for the same inputs."""
+        """Measure the matching model, which reorders the results of an exact first stage, or read an earlier result."""
         args = self.args
         for item in self.data.items:
             if item.get("modality", "image") != "image" or not item.get("media"):
                 what = f"item {item['item_id']!r} is {item.get('modality', 'image')} with media {item.get('media')!r}"
-                raise ValueError(f"the single tower reads pictures, but {what}; leave --single-tower out")
+                raise ValueError(f"the single tower accepts images only, but {what}; leave --single-tower out")
         rows = self.data.candidates(self.split, competing)
         name = f"single-{competing}"
 
@@ -148,11 +147,11 @@ class Comparison:
         return remembered(args.output / "lines" / f"{name}.json", settings, make)
 
     def picture(self, row: int) -> Any:
-        """The picture of an item."""
+        """Read the picture of an item."""
         return load_image(self.data.folder / self.data.items[row]["media"])
 
     def write_trec(self, name: str, rankings: Sequence[Ranking]) -> None:
-        """A TREC run of a system measured here."""
+        """Write a TREC run of a system measured here."""
         ids = [item["item_id"] for item in self.data.items]
         found = zip(self.queries, rankings, strict=True)
         results = ((query.query_id, [ids[row] for row in each.rows], each.scores) for query, each in found)
@@ -160,19 +159,20 @@ class Comparison:
 
 
 def embedder(spec: str, device: str, width: int, searched: str) -> Embed:
-    """The text side of an encoder, for timing.
+    """Return the text tower of an encoder, for timing.
 
     Args:
-        width: of the rows of --texts; searched: modality of the items.
+        width: width of the embeddings of --texts.
+        searched: modality of the items.
 
     Raises:
-        ValueError: it is not the one that the texts were embedded with.
+        ValueError: the width differs, so the texts were embedded with another encoder.
     """
     encoder = load_encoder(spec, device)
     if encoder.dimension != width:
         raise ValueError(
-            f"--encoder {spec}: gives rows of width {encoder.dimension}, those of --texts have {width}; name the encoder "
-            "that --texts was made with"
+            f"--encoder {spec}: its embeddings have width {encoder.dimension}, those of --texts {width}; give the "
+            "encoder of --texts"
         )
     return lambda texts: encoder.embed_text(texts, searched)
 
@@ -184,23 +184,44 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder with embeddings, items.jsonl and captions.jsonl")
     add("--output", type=Path, required=True, help="folder of the comparison")
     add("--runs", type=Path, nargs="+", default=[], help="folders of examples/own_data/run.sh, or folders of such")
-    add("--texts", type=Path, help="(M, D) caption embeddings, one row a line of captions.jsonl: measures dual towers")
-    add("--items", type=Path, help="item embeddings to compare them with (default: those in DATA)")
-    add("--split", choices=("valid", "test"), help="whose queries (default: test, or valid where only it has any)")
-    add("--candidates", nargs="+", choices=("split", "all"), default=["split", "all"], help="what competes (both)")
-    add("--dataset", choices=DATASETS, help="print the paper's figures for it below")
+    add(
+        "--texts",
+        type=Path,
+        help="embeddings of captions.jsonl, row i for line i; needed for dual towers",
+    )
+    add("--items", type=Path, help="item embeddings for the dual towers (default: those in DATA)")
+    add(
+        "--split",
+        choices=("valid", "test"),
+        help="whose queries are measured (default: test, or valid if test has none)",
+    )
+    add("--candidates", nargs="+", choices=("split", "all"), default=["split", "all"], help="candidate sets (both)")
+    add("--dataset", choices=DATASETS, help="also print the paper's figures for this data set")
     add("--towers", nargs="+", choices=TOWERS, default=list(TOWERS), help="dual towers (both)")
-    add("--indexes", nargs="+", choices=INDEXES, default=list(INDEXES), help="exact search, HNSW (both)")
-    excluded = "train the projection on index captions of valid and test items (exclude), as binarize does for CART"
+    add("--indexes", nargs="+", choices=INDEXES, default=list(INDEXES), help="exact search or HNSW (both)")
+    excluded = "train the projection with index captions of valid and test items or without, as in binarize (exclude)"
     add("--index-captions", choices=("include", "exclude"), default="exclude", help=excluded)
-    add("--hidden", type=int, default=0, help="width of each head's hidden layer; 0: linear (default)")
-    add("--epochs", type=int, default=100, help="most epochs of the projection, or all without valid queries (100)")
+    add("--hidden", type=int, default=0, help="width of the hidden layer of each head; 0: linear heads (0)")
+    add(
+        "--epochs",
+        type=int,
+        default=100,
+        help="maximum epochs of the projection; all if there are no valid queries (100)",
+    )
     add("--seed", type=int, default=1)
-    add("--encoder", metavar="FAMILY[:NAME]", help="encoder of --texts, to time dual towers from the text on")
-    add("--single-tower", metavar="NAME", help="BLIP or BLIP-2 image-text matching model, a folder or a hub name")
-    add("--rerank", type=int, default=128, metavar="K", help="items that the single tower reorders for a query (128)")
-    add("--batch-size", type=int, default=64, help="pictures, and pairs, at once in the single tower (64)")
-    add("--timed-queries", type=int, default=100, help="queries in the batch that is timed (100); 0: no timing")
+    add("--encoder", metavar="FAMILY[:NAME]", help="encoder of --texts, to include it in the times of dual towers")
+    add(
+        "--single-tower", metavar="NAME", help="BLIP or BLIP-2 image-text matching model: a folder or a name on the hub"
+    )
+    add(
+        "--rerank",
+        type=int,
+        default=128,
+        metavar="K",
+        help="items that the single tower reorders per query (128)",
+    )
+    add("--batch-size", type=int, default=64, help="batch size of the single tower (64)")
+    add("--timed-queries", type=int, default=100, help="number of queries in the timed batch; 0: no timing (100)")
     add("--device", default="auto", help="auto, cpu or cuda")
     return parser
 
@@ -209,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, write and print.
 
     Raises:
-        ValueError: an input is not what it should be, or a library is missing.
+        ValueError: an input is wrong, or a library is missing.
     """
     parser = build_parser()
     args = parser.parse_args(argv)
@@ -217,9 +238,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if value < least:
             parser.error(f"--{option} is {value}; it must be at least {least}")
     if not args.runs and not args.texts:
-        parser.error("nothing to compare: name --runs, --texts, or both")
+        parser.error("nothing to compare: give --runs, --texts, or both")
     if args.single_tower and not args.texts:
-        parser.error("--single-tower reorders what a dual tower finds; give its --texts")
+        parser.error("--single-tower reorders the results of a dual tower; give --texts, too")
     if args.texts:
         needed("faiss", "dual towers")
     if args.single_tower:
@@ -237,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.single_tower:
             comparison.rows += [comparison.single_line(towers[-1], each) for each in comparison.competing]
     if comparison.split == "valid" and any("index_captions" in row for row in comparison.rows):
-        note = "trained models were chosen by their R@1 on these valid queries; test queries are the fair ones"
+        note = "the checkpoints of trained models were chosen by R@1 on these valid queries, which favours them"
         comparison.notes.append(note)
     result = {
         "commit": commit(),

@@ -1,4 +1,4 @@
-"""Dual-tower retrieval: items ranked by the cosine of their vector with the query's, exactly or in a graph, with faiss."""
+"""Dual-tower retrieval with faiss: rank items by cosine similarity to the query, exactly or with a graph index."""
 
 import hashlib
 import json
@@ -23,12 +23,12 @@ MEASURED_DEPTH = MRR_CUTOFF
 
 
 class VectorIndex:
-    """The candidates' vectors, exactly (`flat`) or in a graph of near neighbours (`hnsw`).
+    """An index of the candidates' vectors: exact (`flat`) or a graph of nearest neighbours (`hnsw`).
 
     Args:
         kind: one of `INDEXES`.
         vectors: (C, D) float32 of unit length.
-        rows: (C,) the item rows that they belong to.
+        rows: (C,) their item rows.
 
     Raises:
         ValueError: faiss is not installed.
@@ -47,11 +47,11 @@ class VectorIndex:
         self.index.add(np.ascontiguousarray(vectors))
 
     def search(self, queries: NDArray[np.float32], depth: int) -> list[Ranking]:
-        """Item rows and cosines of the best candidates of each query.
+        """Return item rows and cosines of the best candidates of each query.
 
         Args:
             queries: (Q, D) float32 of unit length.
-            depth: how many are wanted; a graph may find fewer.
+            depth: number of results. A graph may find fewer.
         """
         depth = min(depth, len(self.rows))
         if hasattr(self.index, "hnsw"):
@@ -64,20 +64,22 @@ class VectorIndex:
 
 
 class DualTower:
-    """Item and caption embeddings, compared as they are (zero-shot) or through trained heads.
+    """Item and caption embeddings, compared directly (zero-shot) or after trained heads.
 
     Args:
-        items: (N, D) float32 of unit length; texts: (M, D') float32, one row a caption.
+        items: (N, D) float32 of unit length.
+        texts: (M, D') float32, a row for each caption.
+        heads: the trained heads; None: zero-shot.
 
     Raises:
-        ValueError: without heads, the two differ in width.
+        ValueError: there are no heads, and the widths differ.
     """
 
     def __init__(self, items: NDArray[np.float32], texts: NDArray[np.float32], heads: Heads | None = None):
         if heads is None and items.shape[1] != texts.shape[1]:
             raise ValueError(
-                f"zero-shot dual tower: items have {items.shape[1]} dimensions and texts {texts.shape[1]}, so they are not "
-                "of one space; embed both with one encoder, or train a projection (--towers trained)"
+                f"zero-shot dual tower: items have {items.shape[1]} dimensions and texts {texts.shape[1]}; embed both "
+                "with one encoder, or train a projection (--towers trained)"
             )
         self.heads = heads
         self.items = items if heads is None else heads.project("items", items)
@@ -85,19 +87,19 @@ class DualTower:
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
         return "zero-shot" if self.heads is None else "trained"
 
     def place(self, texts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embedded texts (n, D') in the space of the items."""
+        """Map text embeddings (n, D') to the space of the items."""
         return texts if self.heads is None else self.heads.project("texts", texts)
 
     def digest(self) -> str:
-        """SHA-256 of the items' vectors."""
+        """Return the SHA-256 of the items' vectors."""
         return hashlib.sha256(np.ascontiguousarray(self.items).data).hexdigest()
 
     def index(self, kind: str, rows: NDArray[np.int64]) -> VectorIndex:
-        """An index of the items in `rows`."""
+        """Build an index of the items in `rows`."""
         return VectorIndex(kind, self.items[rows], rows)
 
 
@@ -111,12 +113,12 @@ def trained_heads(
     device: str,
     inputs: list[str],
 ) -> Heads:
-    """The heads that `path` holds for these inputs and settings, or newly fitted ones, which are written there.
+    """Read the heads in `path` if they were trained with these inputs and settings; otherwise train and write them.
 
-    Where there are valid queries, the epoch with their best R@1 (among the items of the split) is kept.
+    If there are valid queries, the epoch with the best R@1 on them, among the items of the split, is kept.
 
     Args:
-        inputs: hashes of the files that items and texts come from.
+        inputs: hashes of the files of items and texts.
 
     Raises:
         ValueError: fewer than two items have training captions.
@@ -130,11 +132,11 @@ def trained_heads(
                 heads.load_state_dict(load_file(path))
                 return heads
     except (OSError, SafetensorError):
-        pass  # none yet, or damaged: fit them
+        pass  # no file yet, or a damaged one: train
     captions = collection.training(index_captions)
     owner = np.array([caption.item_row for caption in captions])
     if len(np.unique(owner)) < 2:
-        raise ValueError(f"{collection.folder}: training captions of fewer than 2 items; there is nothing to contrast")
+        raise ValueError(f"{collection.folder}: fewer than 2 items have training captions; add captions")
     figure = None
     if "valid" in collection.measurable():
         queries, asked = collection.queries("valid")

@@ -1,4 +1,4 @@
-"""The comparison as Markdown, in the columns of the paper's Tables 1 to 3, the paper's own figures below ours."""
+"""The comparison as Markdown, with the columns of the paper's Tables 1 to 3. The paper's figures come last."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ HEAD = ("System", "candidates", *METRIC_LABELS.values(), "queries/s")
 
 
 def tables(result: dict[str, Any]) -> str:
-    """All tables that hold a rival of ours or figures of the paper, then the notes."""
+    """Return the tables that have a measured rival or figures of the paper, followed by the notes."""
     parts = []
     for number, title in TITLES.items():
         ours = [row for row in result["rows"] if number in row["tables"]]
@@ -23,7 +23,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def table(title: str, ours: Sequence[dict[str, Any]], theirs: Sequence[Published], result: dict[str, Any]) -> str:
-    """One table; every figure measured here names the items that competed."""
+    """Return one table. Rows measured here name their candidates."""
     asked = f"{ours[0]['queries']:,} {result['split']} queries" if ours else "nothing measured here"
     lines = [f"### {title}: {asked}", "", "| " + " | ".join(HEAD) + " |", "| --- | --- |" + " ---: |" * 5]
     for row in ours:
@@ -37,21 +37,21 @@ def table(title: str, ours: Sequence[dict[str, Any]], theirs: Sequence[Published
 
 
 def percent(value: float | None) -> str:
-    """A figure of the paper as it stands there; a dash where it has none."""
+    """Return a figure of the paper as printed there, or a dash if there is none."""
     return "–" if value is None else str(value)
 
 
 def speed(row: dict[str, Any]) -> str:
-    """Queries per second; starred where less than the way from text to items was timed."""
+    """Return queries per second, with a star if only a part of the search was timed."""
     if row.get("queries_per_second") is None:
         return "–"
     return f"{row['queries_per_second']:.1f}" + ("" if row["timed"] == WHOLE else "*")
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """What a reader has to know about the figures."""
+    """Return the notes on how the figures were measured."""
     rows = result["rows"]
-    found = ["in percent; every query has one right item, all systems answered the same queries"]
+    found = ["in percent; every query has one correct item, and all systems answered the same queries"]
     timed = sorted({row["timed"] for row in rows if row.get("timed")})
     if timed:
         found.append(
@@ -65,6 +65,6 @@ def notes(result: dict[str, Any]) -> list[str]:
     if result["dataset"]:
         found.append(
             f"*paper:* as printed for {result['dataset']}, with other encoders and machines; its queries/s are for 1M "
-            "simulated candidates (here: examples/efficiency/benchmark.py --items 1e6)"
+            "simulated candidates (compare examples/efficiency/benchmark.py --items 1e6)"
         )
     return found + result["notes"]

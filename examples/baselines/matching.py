@@ -1,8 +1,8 @@
-"""The single tower: an image-text matching model reads a query and a picture together and says whether they belong.
+"""The single tower: an image-text matching model, which reads a query and a picture together and scores the pair.
 
-It sees every pair, so it only reorders the best items of a dual tower. BLIP and BLIP-2 through `transformers`, parts of
-the model called one by one so that each picture is encoded once and not once a pair; the scores are those of the
-model's own `forward`.
+It computes every pair, so it only reorders the best items of a dual tower. BLIP and BLIP-2 of `transformers` are
+supported. The parts of the model are called separately, so that each picture is encoded once, not once per pair. The
+scores are equal to those of the model's `forward`.
 """
 
 import time
@@ -26,27 +26,27 @@ class Matcher:
     """An image-text matching model with its processors.
 
     Args:
-        name: folder or hub name, such as Salesforce/blip-itm-base-coco or Salesforce/blip2-itm-vit-g.
-        device: where it runs.
+        name: folder or name on the hub, such as Salesforce/blip-itm-base-coco or Salesforce/blip2-itm-vit-g.
+        device: its device.
 
     Raises:
-        ValueError: transformers is not installed; the model cannot be loaded, is of another kind, or has no trained
-            matching head.
+        ValueError: transformers is not installed; the model cannot be loaded, has another type, or lacks the weights
+            of the matching head.
     """
 
     def __init__(self, name: str, device: str):
         transformers = needed("transformers", "the single tower")
         self.kind = load_part("AutoConfig", name).model_type
         if self.kind not in CLASSES:
-            raise ValueError(f"{name}: a model of type {self.kind!r}; the single tower takes {' or '.join(CLASSES)}")
+            raise ValueError(f"{name}: is a model of type {self.kind!r}; the single tower needs {' or '.join(CLASSES)}")
         kind = getattr(transformers, CLASSES[self.kind])
         self.model: Any
         self.model, found = loading(name, lambda: kind.from_pretrained(name, output_loading_info=True))
         missing = sorted(key for key in found["missing_keys"] if not key.endswith("position_ids"))
         if missing:
             raise ValueError(
-                f"{name}: lacks {len(missing)} weights of {kind.__name__} ({missing[0]} …), they would be random; give a "
-                "checkpoint trained for image-text matching, such as Salesforce/blip-itm-base-coco"
+                f"{name}: lacks {len(missing)} weights of {kind.__name__} ({missing[0]} …), which would be random; "
+                "give a checkpoint trained for image-text matching, such as Salesforce/blip-itm-base-coco"
             )
         self.model.to(device).eval()
         self.pictures, self.tokenizer = load_part("AutoImageProcessor", name), load_part("AutoTokenizer", name)
@@ -60,10 +60,11 @@ class Matcher:
 
     @torch.inference_mode()
     def score(self, states: Tensor, texts: Sequence[str]) -> Tensor:
-        """How well each text fits the picture in its row: (n,) float32 log odds on the CPU.
+        """Score each text with the picture in its row: (n,) float32 log odds, on the CPU.
 
         Args:
-            states: (n, patches, width) of `encode`; texts: n.
+            states: (n, patches, width), from `encode`.
+            texts: n texts.
         """
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         symbols, mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
@@ -89,18 +90,20 @@ def rerank(
     picture: Callable[[int], Any],
     batch: int,
 ) -> tuple[list[Ranking], float]:
-    """Put what each query found in the order of the matching model.
+    """Reorder the results of each query with the matching model.
 
     Args:
-        texts: the queries; rankings: what a first stage found for each.
-        picture: item row -> RGB picture; asked once for each item.
-        batch: pictures, and pairs, at once.
+        matcher: the model.
+        texts: the queries.
+        rankings: the results of the first stage for each query.
+        picture: item row -> RGB picture. It is called once for each item.
+        batch: batch size of pictures and of pairs.
 
     Returns:
-        The rankings with log odds as scores, and the seconds it took.
+        The rankings with log odds as scores, and the seconds taken.
     """
     begin = time.perf_counter()
-    asking: dict[int, list[tuple[int, int]]] = {}  # item row -> (query, place) of those who found it
+    asking: dict[int, list[tuple[int, int]]] = {}  # item row -> (query, place) of each result
     for query, ranking in enumerate(rankings):
         for place, row in enumerate(ranking.rows):
             asking.setdefault(row, []).append((query, place))

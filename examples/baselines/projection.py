@@ -1,7 +1,7 @@
-"""The trained dual tower: two small heads on frozen embeddings, learned by symmetric InfoNCE (CLIP's loss).
+"""The trained dual tower: two small heads on frozen embeddings, trained with symmetric InfoNCE (CLIP's loss).
 
-A plain loop of torch: there is no sequence in it that fairseq's trainer would serve. Every epoch shows each item
-once, with one of its training captions drawn at random, so that no batch holds two right answers to one text.
+The training loop is plain torch, because fairseq's trainer expects sequences. Each epoch uses each item once, with a
+random one of its training captions, so that no text has two correct items in a batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +24,10 @@ class ProjectionSettings:
     """How the heads are built and trained.
 
     Attributes:
-        hidden: width of the one hidden layer of each head; 0 makes them linear.
-        width: of the common space.
-        epochs: the most epochs; patience: epochs without a better figure after which training ends.
+        hidden: width of the hidden layer of each head. 0: linear heads.
+        width: width of the common space.
+        epochs: maximum number of epochs.
+        patience: number of epochs without improvement after which training ends.
     """
 
     hidden: int = 0
@@ -41,10 +42,10 @@ class ProjectionSettings:
 
 
 class Heads(nn.Module):
-    """Two projections into one space and the learned temperature.
+    """Two projections into one space, and the learned temperature.
 
     Args:
-        items, texts: (n, D) float32 training rows of each side; their means and deviations standardise all others.
+        items, texts: (n, D) float32, the training rows of each side. Their means and deviations standardise all rows.
     """
 
     def __init__(self, items: NDArray[np.float32], texts: NDArray[np.float32], settings: ProjectionSettings):
@@ -57,14 +58,14 @@ class Heads(nn.Module):
         return F.normalize(getattr(self, side)(vectors), dim=1)
 
     def loss(self, items: Tensor, texts: Tensor) -> Tensor:
-        """Symmetric InfoNCE of matching rows (n, D) and (n, D'): the others of the batch are the wrong answers."""
+        """Symmetric InfoNCE of matching rows (n, D) and (n, D'). The other rows of the batch are negatives."""
         scale = self.log_scale.exp().clamp(max=LARGEST_SCALE)
         each = torch.arange(len(items), device=items.device)
         return info_nce(self("texts", texts), self("items", items), each, scale) / len(items)
 
     @torch.no_grad()
     def project(self, side: str, vectors: NDArray[np.float32], block: int = 65536) -> NDArray[np.float32]:
-        """All rows of one side, in evaluation mode."""
+        """Project all rows of one side, in evaluation mode."""
         self.eval()
         device = self.log_scale.device
         parts = [self(side, part.to(device)).cpu() for part in torch.from_numpy(vectors).split(block)]
@@ -72,7 +73,7 @@ class Heads(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Takes the mean of the training rows away and divides by their deviation."""
+    """Subtracts the mean of the training rows and divides by their standard deviation."""
 
     mean: Tensor
     deviation: Tensor
@@ -88,7 +89,7 @@ class Standardise(nn.Module):
 
 
 def head(rows: NDArray[np.float32], settings: ProjectionSettings) -> nn.Sequential:
-    """One projection: linear, or with one hidden layer."""
+    """Build one projection: linear, or with one hidden layer."""
     entry, dropout = Standardise(rows), nn.Dropout(settings.dropout)
     if not settings.hidden:
         return nn.Sequential(entry, dropout, nn.Linear(rows.shape[1], settings.width))
@@ -107,13 +108,13 @@ def train(
     """Fit the heads.
 
     Args:
-        items: (N, D) embeddings of all items; only those that own a text are looked at.
+        items: (N, D) embeddings of all items. Only items with a text are used.
         texts: (M, D') embeddings of the training captions.
         owner: (M,) the row of each caption's item.
-        figure: what to stop by, larger is better: the heads of the best epoch are kept. Without it all epochs are run.
+        figure: a metric, larger is better. The heads of the best epoch are kept. None: all epochs are run.
 
     Returns:
-        The heads, on the CPU, and the figure after each epoch.
+        The heads, on the CPU, and the metric after each epoch.
     """
     torch.manual_seed(settings.seed)
     known, place = np.unique(owner, return_inverse=True)

@@ -1,14 +1,14 @@
-"""The paper's own figures of its Tables 1, 2 and 3 (Fang et al., ACL 2025), to print beside what is measured here.
+"""The figures of the paper's Tables 1, 2 and 3 (Fang et al., ACL 2025), to print beside those measured here.
 
-They come from other machines, larger encoders and, for most rivals, from other papers: a frame of reference, not a
-measurement of this project.
+They were measured on other machines and with larger encoders, and most rivals' figures come from other papers. They are
+for orientation only.
 """
 
 from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """One line of a table for one data set: percent, and queries per second; None where the paper has no figure."""
+    """One row of a table for one data set: percent, and queries per second. None: the paper has no figure."""
 
     method: str
     recall_at_1: float
@@ -26,7 +26,7 @@ TITLES = {
     3: "Table 3, beside generative models",
 }
 
-# table -> data set -> lines; the queries per second of Table 1 are for 100 queries at once among 1M simulated candidates
+# table -> data set -> rows; queries per second in Table 1 are for a batch of 100 queries and 1M simulated candidates
 FIGURES: dict[int, dict[str, list[Published]]] = {
     1: {
         "flickr30k": [

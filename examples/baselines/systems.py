@@ -1,4 +1,4 @@
-"""What is measured of each system: the metrics of `cart_fairseq.measuring.results`, and how many queries it answers in a second."""
+"""What is measured of each system: the metrics of `cart_fairseq.measuring.results`, and queries per second."""
 
 import statistics
 import sys
@@ -33,7 +33,12 @@ WHOLE = "text to items"
 
 
 def rate(run: Callable[[], Any], queries: int) -> float:
-    """Queries per second of something that answers so many at once: the median of three runs after one to warm up."""
+    """Return queries per second: the median of `TIMED_RUNS` runs after a warm-up run.
+
+    Args:
+        run: answers a batch of queries.
+        queries: the number of queries in the batch.
+    """
     seconds = []
     for _ in range(TIMED_RUNS + 1):
         start = time.perf_counter()
@@ -45,10 +50,10 @@ def rate(run: Callable[[], Any], queries: int) -> float:
 def line(
     system: str, tables: Sequence[int], competing: str, candidates: int, figures: dict[str, float], queries: int
 ) -> dict[str, Any]:
-    """One line of the tables, without its speed.
+    """Return one row of the tables, without its speed.
 
     Args:
-        tables: numbers of the paper's tables that it belongs to.
+        tables: numbers of the paper's tables to which it belongs.
         competing: `split` or `all`.
         figures: recall@1/5/10 and MRR@10 in percent.
     """
@@ -64,7 +69,7 @@ def line(
 
 
 def remembered(path: Path, settings: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The line in a file, if it was measured with these settings; else a new one, which is written there."""
+    """Return the row in a file if it was measured with these settings. Otherwise measure a row and write it there."""
     before = read_json(path) if path.is_file() else {}
     if before.get("settings") != settings:
         before = {"settings": settings, "line": make()}
@@ -73,16 +78,18 @@ def remembered(path: Path, settings: Any, make: Callable[[], dict[str, Any]]) ->
 
 
 def run_folders(given: Sequence[Path]) -> list[Path]:
-    """Folders of examples/own_data/run.sh among those given and, where one is none itself, directly below it.
+    """Return the given folders that examples/own_data/run.sh wrote; for other folders, such folders directly below.
 
     Raises:
-        ValueError: there is none in a folder.
+        ValueError: a folder has none.
     """
     found = []
     for folder in given:
         below = [folder] if (folder / "data-bin").is_dir() else sorted(p.parent for p in folder.glob("*/data-bin"))
         if not below:
-            raise ValueError(f"{folder}: no data-bin in it or in its folders; name what examples/own_data/run.sh wrote")
+            raise ValueError(
+                f"{folder}: no data-bin in it or its subfolders; give an output of examples/own_data/run.sh"
+            )
         found += below
     return found
 
@@ -90,20 +97,20 @@ def run_folders(given: Sequence[Path]) -> list[Path]:
 def measured_run(
     folder: Path, collection: Collection, split: str, competing: str, timed: int, device: str
 ) -> dict[str, Any]:
-    """What a folder OUT of examples/own_data/run.sh says of a split, and the speed of its checkpoint.
+    """Return the metrics of a split from a folder of examples/own_data/run.sh, and the speed of its checkpoint.
 
     Args:
-        timed: queries in the batch that is timed; 0 leaves it out.
+        timed: number of queries in the timed batch. 0: no timing.
 
     Raises:
-        ValueError: the folder holds no such figures, or those of other queries or candidates.
+        ValueError: the folder has no such metrics, or they are for other queries or candidates.
     """
     data = DataBin(folder / "data-bin")
     scheme = read_json(data.directory / "identifiers" / "report.json").get("scheme", OWN)
     path = folder / "results" / competing / f"metrics.{split}.json"
     if not path.is_file():
         raise ValueError(
-            f"{path}: no such file; let examples/own_data/run.sh finish on a data set with {split} queries"
+            f"{path}: no such file; run examples/own_data/run.sh to its end on a data set with {split} queries"
         )
     found = read_json(path)
     queries, _ = collection.queries(split)
@@ -130,16 +137,16 @@ def measured_run(
 def same_queries(
     folder: Path, data: DataBin, there: Sequence[Query], here: Sequence[Query], collection: Collection
 ) -> None:
-    """Refuse a run that was measured on other queries than the collection's.
+    """Check that a run was measured on the collection's queries.
 
     Raises:
-        ValueError: one differs; the message names it.
+        ValueError: a query differs; the message gives its position.
     """
     wanted = [(query.query_id, query.text, collection.items[query.item_row]["item_id"]) for query in here]
     found = [(query.query_id, query.text, data.bundle.item_id(query.item_row)) for query in there]
     if wanted != found:
         at = next((i for i, (a, b) in enumerate(zip(wanted, found)) if a != b), min(len(wanted), len(found)))
         raise ValueError(
-            f"{folder}: measured on {len(found):,} queries that are not the {len(wanted):,} of {collection.folder} "
-            f"(from query {at} on); give the data it was run on"
+            f"{folder}: its {len(found):,} queries differ from the {len(wanted):,} of {collection.folder}, starting "
+            f"with query {at}; give the data of the run"
         )

@@ -1,9 +1,10 @@
-"""How long `update_identifiers add` takes on a large catalogue, and that it leaves the old identifiers alone.
+"""Measure how long `update_identifiers add` takes on a large catalogue, and check that old identifiers do not change.
 
     PYTHONPATH=. python examples/changing_catalogue/benchmark.py --items 10000000 --new 10000
 
-Makes a synthetic bundle (uniform codes; a codec with random weights, and codebooks that make use of them), adds items to it, and prints the seconds of the
-command in a fresh process, start of Python included, and of the same in a process that has its imports.
+The script builds a synthetic bundle of uniform codes with a codec of random weights and fitted codebooks. It adds items
+twice and prints the seconds: in a new process, including the start of Python, and in a process that has imported all
+modules.
 """
 
 import argparse
@@ -26,11 +27,11 @@ from preprocess import update_identifiers
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 
 SIZE = 128
-SAMPLE, SCALE = 4096, 2**0.5  # rows that codebooks are fitted on; spread of an item minus a centre
+SAMPLE, SCALE = 4096, 2**0.5  # rows to fit the codebooks on; standard deviation of an item minus a centre
 
 
 class Items(Collection[dict[str, Any]]):
-    """So many items, made when asked for."""
+    """`count` items, created on iteration."""
 
     def __init__(self, count: int):
         self.count = count
@@ -47,7 +48,7 @@ class Items(Collection[dict[str, Any]]):
 
 
 def make_bundle(folder: Path, items: int, dimension: int) -> IdentifierBundle:
-    """The synthetic bundle."""
+    """Write the synthetic bundle."""
     torch.manual_seed(1)
     draw = np.random.default_rng(1)
     centres = draw.standard_normal((SIZE, dimension), dtype=np.float32)
@@ -64,7 +65,7 @@ def make_bundle(folder: Path, items: int, dimension: int) -> IdentifierBundle:
 
 
 def new_items(folder: Path, count: int, dimension: int, first: int) -> list[str]:
-    """Files of items that are not in the catalogue, as flags of `add`."""
+    """Write files of new items, and return them as flags of `add`."""
     folder.mkdir()
     draw = np.random.default_rng(first)
     np.save(folder / "embeddings.npy", draw.standard_normal((count, dimension)).astype(np.float16))
@@ -75,12 +76,12 @@ def new_items(folder: Path, count: int, dimension: int, first: int) -> list[str]
 
 def main() -> None:
     """Run the command; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Seconds that items take to join a large catalogue.")
+    parser = argparse.ArgumentParser(description="Measure the seconds to add items to a large catalogue.")
     parser.add_argument("--items", type=int, default=10_000_000, help="old items (10,000,000)")
-    parser.add_argument("--new", type=int, default=10_000, help="items that join (10,000)")
-    parser.add_argument("--dimension", type=int, default=1024, help="of an embedding (1024)")
-    parser.add_argument("--folder", type=Path, help="where the bundle is made (a temporary folder)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--new", type=int, default=10_000, help="new items (10,000)")
+    parser.add_argument("--dimension", type=int, default=1024, help="width of an embedding (1024)")
+    parser.add_argument("--folder", type=Path, help="folder for the bundle (a temporary folder)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         root = Path(folder)
@@ -91,7 +92,7 @@ def main() -> None:
         command = ["add", "--identifiers", str(path)]
         seconds = {}
         flags = new_items(root / "first", args.new, args.dimension, 0)
-        os.sync()  # what making the bundle has left to write is not the command's
+        os.sync()  # finish writing the bundle before the command is timed
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "preprocess.update_identifiers", *command, *flags], check=True)
         seconds["fresh_process"] = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The end of ``run.sh``: what the models find of the old items and of the new ones."""
+"""The table at the end of ``run.sh``: metrics of each model for old and new items."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ METRICS = {name: METRIC_LABELS[name] for name in ("recall_at_1", "recall_at_10",
 
 
 def table(results: Path) -> str:
-    """In Markdown; each column names the queries and how many items competed."""
+    """Return the table in Markdown. The header of each column gives the number of queries and candidates."""
     found = {(s, m): results / f"{s}.{m}.json" for s in STATES for m in MEASURED}
     metrics = {key: read_json(path) for key, path in found.items() if path.is_file()}
     heads = []

@@ -1,4 +1,4 @@
-"""A catalogue that grows: what a model finds of new items before, after a short fine-tuning, and made anew."""
+"""A growing catalogue: how well new items are found before and after fine-tuning, and after training from scratch."""
 
 import dataclasses
 import shutil
@@ -19,7 +19,7 @@ FINE_TUNE_FLAGS = "--max-epoch 3 --lr 2e-4"
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
-    """Split, train on the old items, add the new ones, fine-tune, train anew, and show what each model finds."""
+    """Split the data, train on old items, add new items, fine-tune, train from scratch, and print all metrics."""
     settings = from_environment()
     split_flags, fine_tune_flags = words("SPLIT_FLAGS"), words("FINE_TUNE_FLAGS", FINE_TUNE_FLAGS)
     parts, old, updated, fine_tuned = out / "data", out / "old", out / "updated", out / "fine-tune"
@@ -59,7 +59,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def add_new_items(old: Path, parts: Path, updated: Path) -> None:
-    """Make `updated` a copy of the old items' data-bin, to which the new items are added."""
+    """Copy the data-bin of the old items to `updated` and add the new items."""
     with replacing(updated, directory=True) as new:
         shutil.copytree(old / "data-bin", new, dirs_exist_ok=True, symlinks=True)
         files = ["--embeddings", parts / "new" / "embeddings.npy", "--items", parts / "new" / "items.jsonl"]
@@ -68,7 +68,7 @@ def add_new_items(old: Path, parts: Path, updated: Path) -> None:
 
 
 def measure(out: Path, state: str, data_bin: Path, trained: Path) -> None:
-    """What a model finds: queries of old items among all, those of new items among all and among themselves."""
+    """Measure a model: queries of old items on all items, queries of new items on all items and on the new items."""
     for measured in MEASURED:
         queries, candidates = measured.split(".")
         path = out / "results" / f"{state}.{measured}.json"

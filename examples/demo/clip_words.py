@@ -1,5 +1,8 @@
-"""What is in a clip, and how it is put into words. Slots of a frame: {thing}, {first}, {second} (what it does),
-{background}; of a noun: {size}, {colour}, {shape}. Wordings: of sizes, shapes, motions.
+"""The contents of a clip, and the phrasings that describe it.
+
+- Slots of a frame: {thing}, {first} and {second} (its two motions), {background}.
+- Slots of a noun: {size}, {colour}, {shape}.
+- Wordings are numbers of sets of synonyms for sizes, shapes and motions.
 """
 
 from dataclasses import dataclass
@@ -43,7 +46,7 @@ MOTIONS: tuple[dict[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Clip:
-    """`thing` does `first` and then `second` (keys of `MOTIONS`), on a `background`."""
+    """A thing with two motions in sequence, `first` and `second` (keys of `MOTIONS`), on a background."""
 
     thing: Thing
     first: str
@@ -51,7 +54,7 @@ class Clip:
     background: str
 
     def slots(self, noun: str, wordings: tuple[int, int, int]) -> dict[str, str]:
-        """What stands in the slots of a frame."""
+        """Return the values of the slots of a frame."""
         size, shape = (WORDINGS[index] for index in wordings[:2])
         motion = MOTIONS[wordings[2]]
         return {

@@ -1,4 +1,4 @@
-"""Clips of the demo's world: a coloured shape that does two things in turn. Their features: small frames."""
+"""Clips of the demo's world: a coloured shape with two motions in sequence. Their features are small frames."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,25 +12,25 @@ from PIL import Image, ImageDraw
 from shapes import BACKGROUNDS, COLOURS, draw
 
 SHAPES = ("square", "triangle", "star", "cross", "heart", "diamond")
-"""Those that one sees spin."""
+"""The shapes whose rotation is visible."""
 SIZES = {"small": 0.08, "large": 0.15}
 STEPS = 8
 """Frames of each of the two motions."""
 PIXELS = 96
 """Width and height of a frame."""
 THUMBNAIL = 16
-"""Width and height of the frames that the features see."""
+"""Width and height of the frames from which features are computed."""
 DISTANCE, TURN, GROWTH, SHRINKAGE = 0.32, math.pi, 1.7, 0.45
-"""How far a thing moves (1 is the frame's width), how much it spins, and by how much its size is multiplied."""
+"""Distance of a movement (1 is the frame's width), angle of a spin, and factors of the size."""
 MILLISECONDS, PAUSE = 90, 700
-"""How long frames are shown, and the last one before the clip begins again."""
+"""Duration of a frame, and of the last one before the clip repeats."""
 DIFFERENCES = 2
-"""Any two clips differ in at least so many of their six attributes."""
+"""Minimum number of attributes, of six, in which any two clips differ."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a thing is (1 is the frame's width), its size as a factor, its turn in radians, and whether one sees it."""
+    """Position of a thing (1 is the frame's width), factor of its size, rotation in radians, and visibility."""
 
     x: float = 0.0
     y: float = 0.0
@@ -40,10 +40,10 @@ class Pose:
 
 
 def draw_scenes(count: int, seed: int) -> list[Clip]:
-    """Draw distinct clips, in each of which two different things happen.
+    """Draw distinct clips. The two motions of a clip differ.
 
     Raises:
-        ValueError: there is no room for so many.
+        ValueError: there are not so many distinct clips.
     """
     tables = [SIZES, COLOURS, SHAPES, MOTIONS[0], MOTIONS[0], BACKGROUNDS]
     rows = draw_distinct(tables, count, seed, DIFFERENCES, lambda new: bool(new[3] != new[4]))
@@ -51,7 +51,7 @@ def draw_scenes(count: int, seed: int) -> list[Clip]:
 
 
 def move(pose: Pose, motion: str, done: float) -> Pose:
-    """The pose when so much of a motion, from 0 to 1, is done."""
+    """Return the pose when the fraction `done`, from 0 to 1, of a motion is complete."""
     if motion in ("right", "left"):
         return replace(pose, x=pose.x + (DISTANCE if motion == "right" else -DISTANCE) * done)
     if motion in ("down", "up"):
@@ -64,7 +64,7 @@ def move(pose: Pose, motion: str, done: float) -> Pose:
 
 
 def poses(clip: Clip) -> list[Pose]:
-    """The pose in each frame; the whole path is in the middle of the picture."""
+    """Return the pose in each frame. The path is centred in the frame."""
     path = [move(Pose(), clip.first, step / STEPS) for step in range(STEPS)]
     turning = move(Pose(), clip.first, 1)
     path += [move(turning, clip.second, step / STEPS) for step in range(STEPS + 1)]
@@ -73,7 +73,7 @@ def poses(clip: Clip) -> list[Pose]:
 
 
 def render(clip: Clip, generator: np.random.Generator) -> list[Image.Image]:
-    """2 * STEPS + 1 frames of PIXELS x PIXELS, anti-aliased; place and size vary a little."""
+    """Return 2 * STEPS + 1 frames of PIXELS x PIXELS, anti-aliased. Position and size vary slightly."""
     scale = 3 * PIXELS
     background = BACKGROUNDS[clip.background]
     radius = SIZES[clip.thing.size] * generator.uniform(0.95, 1.05)
@@ -89,7 +89,7 @@ def render(clip: Clip, generator: np.random.Generator) -> list[Image.Image]:
 
 
 def features(frames: list[Image.Image]) -> np.ndarray:
-    """What colour is where, and what changes when: the mean of small frames, and how each differs from it.
+    """Compute features: the mean of small frames, and the difference of each frame from it.
 
     Returns:
         ((1 + frames) * THUMBNAIL**2 * 3,) float32, colours from 0 to 1.
@@ -101,10 +101,10 @@ def features(frames: list[Image.Image]) -> np.ndarray:
 
 
 def save(clip: Clip, path: Path, generator: np.random.Generator) -> np.ndarray:
-    """Write the clip as an animated WebP that repeats for ever.
+    """Write the clip as an animated WebP that repeats endlessly.
 
     Returns:
-        its features.
+        Its features.
     """
     frames = render(clip, generator)
     shown = [MILLISECONDS] * (len(frames) - 1) + [PAUSE]

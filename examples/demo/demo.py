@@ -1,4 +1,4 @@
-"""The built-in demo: a small world of each kind, a small model trained on it, and a page with what it finds."""
+"""The demo: for each kind of media, generate a small data set, train a small model, and write a page of results."""
 
 import dataclasses
 import os
@@ -14,11 +14,13 @@ from steps import train_and_evaluate
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How one kind is trained: a small model for a small world.
+    """How the model of one kind is trained.
 
     Attributes:
-        rqvae_epochs: of the identifiers' RQ-VAE.
-        batch, epochs, validate_every: of ``fairseq-train``.
+        rqvae_epochs: epochs of the identifiers' RQ-VAE.
+        batch: batch size of ``fairseq-train``.
+        epochs: epochs of ``fairseq-train``.
+        validate_every: epochs between validations.
     """
 
     rqvae_epochs: int
@@ -27,12 +29,12 @@ class Schedule:
     validate_every: int
 
     def train_flags(self) -> list[str]:
-        """Flags of ``fairseq-train`` that differ between kinds."""
+        """Return the flags of ``fairseq-train`` that differ between kinds."""
         flags = ["--batch-size", self.batch, "--max-epoch", self.epochs, "--validate-interval", self.validate_every]
         return [str(flag) for flag in flags]
 
 
-SCHEDULES = {  # the shortest first, so that there soon is something to look at
+SCHEDULES = {  # the shortest first, so that the first results appear soon
     "clips": Schedule(rqvae_epochs=100, batch=24, epochs=6, validate_every=6),
     "pictures": Schedule(rqvae_epochs=200, batch=32, epochs=7, validate_every=7),
     "sounds": Schedule(rqvae_epochs=100, batch=32, epochs=5, validate_every=5),
@@ -44,10 +46,10 @@ MODEL = (
 
 
 def run(out: Path, flags: Sequence[str]) -> None:
-    """Make, train and show every kind, or those that KINDS names; the page is written after each.
+    """Run the demo for all kinds, or those in KINDS. The page is written after each kind.
 
     Raises:
-        ValueError: KINDS names something else.
+        ValueError: KINDS contains an unknown kind.
     """
     settings, kinds = from_environment(), words("KINDS", " ".join(SCHEDULES))
     for kind in kinds:

@@ -1,10 +1,10 @@
-"""Queries and what was found for them, as one HTML page that needs nothing else (step 5 of `make demo`).
+"""Write queries and their results as one self-contained HTML page (step 5 of `make demo`).
 
     python examples/demo/page.py PAGE FOLDER [FOLDER ...] [--queries 12] [--shown 5] [--subset test]
 
-Every FOLDER becomes a section. It has data/, with items.jsonl, captions.jsonl and the media they name, and run/, with what
-`examples/own_data/run.sh` left: the TREC run and qrels of the subset, and metrics.json. Queries are drawn by chance,
-failures included. Pictures, sounds and clips become part of the page; their alternative texts are their captions.
+Each FOLDER becomes a section. It contains data/, with items.jsonl, captions.jsonl and their media, and run/, the output
+of `examples/own_data/run.sh`: the TREC run and qrels of the subset, and metrics.json. Queries are random, so failures
+are shown, too. Pictures, sounds and clips are embedded in the page. Their alternative texts are their captions.
 """
 
 import argparse
@@ -43,12 +43,12 @@ img, video { display: block; width: 100%; height: auto; aspect-ratio: 1; object-
 figcaption { font-size: .8rem; padding-top: .3rem; }
 .right figcaption { color: var(--good); font-weight: 650; }
 """
-"""After `preprocess.inspection.html.STYLE`."""
+"""CSS in addition to `preprocess.inspection.html.STYLE`."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One query of the page: its text, the items found, best first, and the item asked for."""
+    """A query of the page: its text, the found items with the best first, and the correct item."""
 
     text: str
     found: list[str]
@@ -56,7 +56,7 @@ class Shown:
 
 
 def read_columns(path: Path, columns: int) -> list[list[str]]:
-    """Lines of a TREC file, split into columns.
+    """Read the lines of a TREC file, split into columns.
 
     Raises:
         ValueError: the file is missing or a line has another number of columns.
@@ -73,10 +73,10 @@ def read_columns(path: Path, columns: int) -> list[list[str]]:
 
 
 def read_results(data: Path, out: Path, subset: str) -> list[Shown]:
-    """All queries of a subset with what was found, in the order of the qrels.
+    """Read all queries of a subset with their results, in the order of the qrels.
 
     Raises:
-        ValueError: a file is missing or damaged, or a query of the qrels is not among the captions.
+        ValueError: a file is missing or damaged, or a query of the qrels is not in captions.jsonl.
     """
     texts = {row.get("caption_id") or f"q{i}": row["text"] for i, row in enumerate(read_jsonl(data / "captions.jsonl"))}
     scored: dict[str, list[tuple[float, str]]] = {}
@@ -92,7 +92,7 @@ def read_results(data: Path, out: Path, subset: str) -> list[Shown]:
 
 
 def figure(uri: str, description: str, caption: str, right: bool) -> str:
-    """One picture, clip or sound; the right one is marked by a frame and in words, and a sound says what one hears."""
+    """Return the HTML of a picture, clip or sound. The correct item has a frame and a mark, a sound its caption."""
     classes = ["right"] * right
     if uri.startswith("data:audio"):
         classes.append("sound")
@@ -102,7 +102,7 @@ def figure(uri: str, description: str, caption: str, right: bool) -> str:
 
 
 def article(shown: Shown, best: int, uris: dict[str, str], descriptions: dict[str, str]) -> str:
-    """One query with its best items; the one asked for comes apart where it is not among them."""
+    """Return the HTML of a query with its best items. If the correct item is not among them, it is added below."""
     parts = [f"<article>\n<h3>“{html.escape(shown.text)}”</h3>\n<ol>"]
     for rank, item in enumerate(shown.found[:best], start=1):
         right = item == shown.wanted
@@ -122,7 +122,7 @@ def article(shown: Shown, best: int, uris: dict[str, str], descriptions: dict[st
 
 @dataclass(frozen=True)
 class Section:
-    """What a FOLDER gave: its name in the plural, its part of the page, and its figures in percent."""
+    """A section of the page: its name in the plural, its HTML, and its metrics in percent."""
 
     name: str
     text: str
@@ -130,7 +130,7 @@ class Section:
 
 
 def section(data: Path, out: Path, subset: str, queries: int, best: int, seed: int = 1) -> Section:
-    """One section of the page.
+    """Make the section of one FOLDER.
 
     Raises:
         ValueError: a file is missing or damaged, or an item has no media.
@@ -165,7 +165,7 @@ def section(data: Path, out: Path, subset: str, queries: int, best: int, seed: i
 
 
 def page(sections: Sequence[Section]) -> str:
-    """The whole page."""
+    """Return the HTML of the page."""
     names = [part.name for part in sections]
     title = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])).capitalize() + " found by text"
     links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in names)
@@ -179,7 +179,7 @@ with items. It has seen every item described, but none of the phrasings asked he
 
 
 def table(sections: Sequence[Section]) -> str:
-    """The figures of all sections, in percent."""
+    """Return the metrics of all sections as text, in percent."""
     lines = [f"{'':<10}{'queries':>9}{'candidates':>12}" + "".join(f"{label:>10}" for label in METRICS.values())]
     for part in sections:
         figures = "".join(f"{part.metrics[key]:>10.1f}" for key in METRICS if key in part.metrics)
@@ -189,12 +189,14 @@ def table(sections: Sequence[Section]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the page."""
-    parser = argparse.ArgumentParser(description="Show queries with what was retrieved.")
+    parser = argparse.ArgumentParser(description="Write queries and their results as an HTML page.")
     parser.add_argument("page", type=Path, help="HTML file to write")
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="data/ and run/ of one kind of item")
-    parser.add_argument("--subset", default="test", help="which queries (default: test)")
-    parser.add_argument("--queries", type=int, default=12, help="how many queries to show a folder (default: 12)")
-    parser.add_argument("--shown", type=int, default=5, help="how many items a query (default: 5)")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="folder with data/ and run/ of one kind"
+    )
+    parser.add_argument("--subset", default="test", help="subset of the queries (default: test)")
+    parser.add_argument("--queries", type=int, default=12, help="queries to show per folder (default: 12)")
+    parser.add_argument("--shown", type=int, default=5, help="items to show per query (default: 5)")
     args = parser.parse_args(argv)
     if args.queries < 1 or args.shown < 1:
         parser.error("--queries and --shown must be at least 1")

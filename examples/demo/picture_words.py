@@ -1,5 +1,8 @@
-"""What is in a picture, and how it is put into words. Slots of a frame: {first}, {second}, {relation} (first to second),
-{opposite} (second to first), {background}; of a noun: {size}, {colour}, {shape}. Wordings: of sizes, shapes, relations.
+"""The contents of a picture, and the phrasings that describe it.
+
+- Slots of a frame: {first}, {second}, {relation} (of first to second), {opposite} (of second to first), {background}.
+- Slots of a noun: {size}, {colour}, {shape}.
+- Wordings are numbers of sets of synonyms for sizes, shapes and relations.
 """
 
 from dataclasses import dataclass
@@ -67,7 +70,7 @@ OPPOSITE = {"left": "right", "above": "below", "inside": "around"}
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape: `size`, `colour` and `shape` are keys of `WORDINGS` and of the drawing's tables."""
+    """One shape. Its attributes are keys of `WORDINGS` and of the tables for drawing."""
 
     size: str
     colour: str
@@ -76,7 +79,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """`first` stands in `relation` (left, above, inside) to `second`, on a `background`."""
+    """Two things, with the relation of `first` to `second` (left, above, inside), on a background."""
 
     first: Thing
     second: Thing
@@ -84,7 +87,7 @@ class Scene:
     background: str
 
     def slots(self, noun: str, wordings: tuple[int, int, int]) -> dict[str, str]:
-        """What stands in the slots of a frame."""
+        """Return the values of the slots of a frame."""
         size, shape, relation = (WORDINGS[index] for index in wordings)
 
         def name(thing: Thing) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of the demo's world: two coloured shapes each. Their features: colours of small thumbnails."""
+"""Pictures of the demo's world, each with two coloured shapes. Their features are the colours of thumbnails."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ CENTRES = {"left": ((0.27, 0.5), (0.73, 0.5)), "above": ((0.5, 0.27), (0.5, 0.73
 PIXELS = 128
 """Width and height of a picture."""
 THUMBNAIL = 24
-"""Width and height of what the features see."""
+"""Width and height of the thumbnails."""
 INSIDE_SCALE = (1.1, 1.75)
-"""A small thing inside a large one: how much both grow, so that both stay visible."""
+"""Factors of the sizes of a small thing inside a large one, so that both are visible."""
 DIFFERENCES = 3
-"""Any two scenes differ in at least so many of their eight attributes."""
+"""Minimum number of attributes, of eight, in which any two scenes differ."""
 
 
 def draw_scenes(count: int, seed: int) -> list[Scene]:
-    """Draw distinct scenes: colours differ within a scene, and every two scenes in at least `DIFFERENCES` attributes.
+    """Draw distinct scenes, which differ in at least `DIFFERENCES` attributes.
 
-    What is inside something is small, and what it is inside of is large.
+    The two things of a scene differ in colour. If one is inside the other, it is small and the other is large.
 
     Raises:
-        ValueError: there is no room for so many scenes.
+        ValueError: there are not so many distinct scenes.
     """
     tables = [list(SIZES), list(COLOURS), list(SHAPES)] * 2 + [list(RELATIONS), list(BACKGROUNDS)]
 
@@ -37,7 +37,7 @@ def draw_scenes(count: int, seed: int) -> list[Scene]:
         return bool(new[1] != new[4])
 
     def distance(found: np.ndarray, new: np.ndarray) -> np.ndarray:
-        # the same two things the other way round differ in one attribute only: their order
+        # the same two things in the other order count as one difference
         swapped = new[[3, 4, 5, 0, 1, 2, 6, 7]]
         return np.minimum(count_differences(found, new), count_differences(found, swapped) + 1)
 
@@ -46,13 +46,13 @@ def draw_scenes(count: int, seed: int) -> list[Scene]:
 
 
 def render(scene: Scene, generator: np.random.Generator) -> Image.Image:
-    """A picture of PIXELS x PIXELS, anti-aliased; places and sizes vary a little."""
+    """Return a picture of PIXELS x PIXELS, anti-aliased. Positions and sizes vary slightly."""
     scale = 4 * PIXELS
     background = BACKGROUNDS[scene.background]
     picture = Image.new("RGB", (scale, scale), background)
     pen = ImageDraw.Draw(picture)
     things = list(zip((scene.first, scene.second), CENTRES[scene.relation], INSIDE_SCALE, strict=True))
-    for thing, (x, y), inside in reversed(things):  # what is inside is drawn last
+    for thing, (x, y), inside in reversed(things):  # the inner thing is drawn last
         radius = SIZES[thing.size] * generator.uniform(0.95, 1.05) * (inside if scene.relation == "inside" else 1)
         shift = generator.uniform(-0.015, 0.015, 2)
         draw(pen, thing, (scale * (x + shift[0]), scale * (y + shift[1])), scale * radius, background)
@@ -60,7 +60,7 @@ def render(scene: Scene, generator: np.random.Generator) -> Image.Image:
 
 
 def features(picture: Image.Image) -> np.ndarray:
-    """What colour is where: the pixels of a thumbnail, (THUMBNAIL * THUMBNAIL * 3,) float32 from 0 to 1."""
+    """Return the pixels of a thumbnail, (THUMBNAIL * THUMBNAIL * 3,) float32 from 0 to 1."""
     small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32).ravel() / 255
 
@@ -69,7 +69,7 @@ def save(scene: Scene, path: Path, generator: np.random.Generator) -> np.ndarray
     """Write the scene's picture as PNG.
 
     Returns:
-        its features.
+        Its features.
     """
     picture = render(scene, generator)
     picture.save(path)

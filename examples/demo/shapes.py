@@ -1,4 +1,4 @@
-"""Shapes and colours that pictures and clips are drawn with."""
+"""Shapes and colours of pictures and clips."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "dia
 
 
 def outline(shape: str) -> list[tuple[float, float]]:
-    """Corners of a shape around (0, 0) within the unit circle; a circle has many."""
+    """Return the corners of a shape around (0, 0). Circles are polygons with many corners."""
     turn = 2 * math.pi
     if shape in ("circle", "ring"):
         return [(math.cos(turn * i / 90), math.sin(turn * i / 90)) for i in range(90)]
@@ -67,12 +67,13 @@ def draw(
     background: tuple[int, int, int],
     turn: float = 0.0,
 ) -> None:
-    """Draw a thing; a ring shows the background inside.
+    """Draw a thing. A ring has the background colour inside.
 
     Args:
         centre: x and y, in pixels.
-        radius: of the circle around it, in pixels.
-        turn: clockwise, in radians.
+        radius: scale of the unit circle, in pixels.
+        background: colour inside a ring.
+        turn: clockwise rotation, in radians.
     """
     cos, sin = math.cos(turn), math.sin(turn)
 

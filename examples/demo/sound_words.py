@@ -1,5 +1,8 @@
-"""What is in a sound, and how it is put into words. Slots of a frame: {first}, {second}, {third}, {pace}; of a noun:
-{pitch}, {kind}. Wordings: of paces, pitches, kinds.
+"""The contents of a sound, and the phrasings that describe it.
+
+- Slots of a frame: {first}, {second}, {third}, {pace}.
+- Slots of a noun: {pitch}, {kind}.
+- Wordings are numbers of sets of synonyms for paces, pitches and kinds.
 """
 
 from dataclasses import dataclass
@@ -57,7 +60,7 @@ WORDINGS: tuple[dict[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Event:
-    """A part of a sound: `pitch` and `kind` are keys of `WORDINGS` and of the synthesis' tables."""
+    """A part of a sound. `pitch` and `kind` are keys of `WORDINGS` and of the tables for synthesis."""
 
     pitch: str
     kind: str
@@ -65,7 +68,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Sound:
-    """Three events, one after the other, at a `pace` (slow, fast)."""
+    """Three events in sequence, at a pace (slow, fast)."""
 
     first: Event
     second: Event
@@ -73,7 +76,7 @@ class Sound:
     pace: str
 
     def slots(self, noun: str, wordings: tuple[int, int, int]) -> dict[str, str]:
-        """What stands in the slots of a frame."""
+        """Return the values of the slots of a frame."""
         pace, pitch, kind = (WORDINGS[index] for index in wordings)
 
         def name(event: Event) -> str:

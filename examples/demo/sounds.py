@@ -1,6 +1,6 @@
-"""Sounds of the demo's world: three events in sequence. Their features: a small spectrogram.
+"""Sounds of the demo's world: three events in sequence. Their features are a small spectrogram.
 
-Samples are float64 from -1 to 1, mono, `RATE` a second.
+Samples are float64 from -1 to 1, mono, at `RATE`.
 """
 
 import wave
@@ -12,7 +12,7 @@ from distinct import count_differences, draw_distinct
 from sound_words import Event, Sound
 
 RATE = 8000
-"""Samples a second."""
+"""Samples per second."""
 PACES = {"fast": 0.3, "slow": 0.6}
 """Seconds of an event."""
 PITCHES = {"low": 250.0, "middle": 700.0, "high": 1900.0}
@@ -21,34 +21,34 @@ KINDS = ("tone", "rising", "falling", "noise", "beeps", "warble", "bell", "buzz"
 PAUSE = 0.08
 """Seconds of silence between two events."""
 FADE = 0.01
-"""Seconds in which an event comes and goes, so that it does not click."""
+"""Seconds to fade an event in and out, which avoids clicks."""
 VOLUME = 0.4
 VARIATION = 0.05
-"""Lengths and pitches vary by so much of themselves."""
+"""Relative variation of lengths and pitches."""
 DIFFERENCES = 2
-"""Any two sounds differ in at least so many of their seven attributes."""
+"""Minimum number of attributes, of seven, in which any two sounds differ."""
 WINDOW, HOP = 256, 128
-"""Samples of a spectrum, and from one to the next."""
+"""Samples per spectrum, and between the starts of two spectra."""
 BANDS, CELLS = 24, 36
-"""Height and width of the spectrogram that the features see."""
+"""Height and width of the spectrogram."""
 FLOOR = 1e-4
 """Power that counts as silence."""
 SECONDS = 3 * PACES["slow"] * (1 + VARIATION) + 2 * PAUSE
-"""Of the longest sound, which is how much time the spectrogram covers."""
+"""Length of the longest sound, which the spectrogram covers."""
 
 
 def draw_scenes(count: int, seed: int) -> list[Sound]:
-    """Draw distinct sounds: kinds of events differ within a sound, and every two sounds in `DIFFERENCES` attributes.
+    """Draw distinct sounds, which differ in at least `DIFFERENCES` attributes. The events of a sound differ in kind.
 
     Raises:
-        ValueError: there is no room for so many.
+        ValueError: there are not so many distinct sounds.
     """
 
     def settle(new: np.ndarray) -> bool:
         return len({*new[[1, 3, 5]].tolist()}) == 3
 
     def distance(found: np.ndarray, new: np.ndarray) -> np.ndarray:
-        # the same events in another order differ in one attribute only: their order
+        # the same events in another order count as one difference
         orders = [[*first, *second, *third, 6] for first, second, third in permutations(((0, 1), (2, 3), (4, 5)))]
         reordered = [count_differences(found, new[order]) + 1 for order in orders]
         return np.minimum(count_differences(found, new), np.minimum.reduce(reordered))
@@ -58,7 +58,7 @@ def draw_scenes(count: int, seed: int) -> list[Sound]:
 
 
 def synthesise(event: Event, pace: str, generator: np.random.Generator) -> np.ndarray:
-    """One event; its length and pitch vary a little."""
+    """Return the samples of one event. Length and pitch vary slightly."""
     length = PACES[pace] * generator.uniform(1 - VARIATION, 1 + VARIATION)
     pitch = PITCHES[event.pitch] * generator.uniform(1 - VARIATION, 1 + VARIATION)
     seconds = np.arange(round(RATE * length)) / RATE
@@ -87,7 +87,7 @@ def synthesise(event: Event, pace: str, generator: np.random.Generator) -> np.nd
 
 
 def render(sound: Sound, generator: np.random.Generator) -> np.ndarray:
-    """The events with pauses between them, (samples,)."""
+    """Return the events with pauses between them, (samples,)."""
     pause = np.zeros(round(RATE * PAUSE))
     first, second, third = (
         synthesise(event, sound.pace, generator) for event in (sound.first, sound.second, sound.third)
@@ -96,7 +96,7 @@ def render(sound: Sound, generator: np.random.Generator) -> np.ndarray:
 
 
 def features(samples: np.ndarray) -> np.ndarray:
-    """What pitch is heard when: decibels of a spectrogram over pitch bands, (BANDS * CELLS,) float32."""
+    """Return a spectrogram in decibels over pitch bands, (BANDS * CELLS,) float32."""
     padded = np.zeros(round(RATE * SECONDS) + WINDOW)
     padded[: len(samples)] = samples
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
@@ -114,7 +114,7 @@ def save(sound: Sound, path: Path, generator: np.random.Generator) -> np.ndarray
     """Write the sound as WAV, 16 bits, mono.
 
     Returns:
-        its features.
+        Its features.
     """
     samples = render(sound, generator)
     with wave.open(str(path), "wb") as file:

@@ -1,8 +1,8 @@
-"""How the world is put into words: phrasings to train on, and other phrasings, never trained on, to ask with.
+"""Descriptions of scenes, in some phrasings for training and others for queries.
 
-Training uses three wordings (sets of synonyms), each in frames of its own. Queries use frames of their own, and mix the
-wordings, so that neither the frame nor the company a word is in has been seen; every single word has. The frames and
-synonyms themselves are in `picture_words.py`, `sound_words.py` and `clip_words.py`.
+Training uses three wordings (sets of synonyms), each with its own frames. Queries use other frames and mix the
+wordings. Training therefore contains every word of a query, but neither its frame nor its combination of words. The
+frames and synonyms are in `picture_words.py`, `sound_words.py` and `clip_words.py`.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ import numpy as np
 
 
 class Describable(Protocol):
-    """What one picture, sound or clip contains."""
+    """The contents of a picture, sound or clip."""
 
     def slots(self, noun: str, wordings: tuple[int, int, int]) -> dict[str, str]:
-        """What stands in the slots of a frame."""
+        """Return the values of the slots of a frame."""
         ...
 
 
 @dataclass(frozen=True)
 class Phrasing:
-    """A frame and how its slots are filled.
+    """A frame and the wordings of its slots.
 
     Attributes:
         frame: text with slots, which the scene fills.
-        noun: how a thing or an event of the scene is named, with slots of its own.
-        wordings: which set of synonyms each of three kinds of words comes from.
+        noun: text with slots that names a thing or an event of the scene.
+        wordings: for each of three kinds of words, the number of the set of synonyms.
     """
 
     frame: str
@@ -35,12 +35,12 @@ class Phrasing:
     wordings: tuple[int, int, int]
 
     def describe(self, scene: Describable) -> str:
-        """The scene in words."""
+        """Return the description of a scene."""
         return self.frame.format(**scene.slots(self.noun, self.wordings))
 
 
 def captions(
     scene: Describable, phrasings: Sequence[Phrasing], count: int, generator: np.random.Generator
 ) -> list[str]:
-    """The scene in `count` different phrasings, drawn without replacement."""
+    """Describe the scene in `count` different phrasings, drawn without replacement."""
     return [phrasings[i].describe(scene) for i in generator.permutation(len(phrasings))[:count]]

@@ -1,10 +1,10 @@
-"""A small world made by this program: pictures, sounds or clips, described in words (step 1 of `make demo`).
+"""Generate a small data set of pictures, sounds or clips with descriptions (step 1 of `make demo`).
 
     python examples/demo/world.py KIND OUT [--items N] [--seed 1]
 
-KIND is pictures, sounds or clips. OUT gets `media/`, `embeddings.npy` (principal components of plain features),
-`items.jsonl` and `captions.jsonl`, in the formats that every other data set has. No item has a split: all of them compete
-for every query, and all are trained on; what is held out is the phrasing of the queries (`words.py`).
+KIND is pictures, sounds or clips. The script writes `media/`, `embeddings.npy` (principal components of simple
+features), `items.jsonl` and `captions.jsonl` to OUT, in the formats of any data set. Items have no split: all are
+candidates of every query, and all are trained on. The phrasings of the queries are held out (`words.py`).
 """
 
 import argparse
@@ -33,15 +33,15 @@ class Kind:
     """One kind of item.
 
     Attributes:
-        modality: as items.jsonl calls it.
-        prefix: what item ids begin with.
-        suffix: of the media files.
-        items: how many, unless one asks for another number.
-        captions: training captions an item.
-        queries: how many valid and test queries, at most one of each an item.
+        modality: modality in items.jsonl.
+        prefix: prefix of item ids.
+        suffix: suffix of media files.
+        items: default number of items.
+        captions: training captions per item.
+        queries: numbers of valid and of test queries, at most one of each per item.
         draw: number, seed -> distinct scenes.
-        save: scene, path, generator -> its features, (F,) float32, with the media file written.
-        train, valid, test: phrasings.
+        save: scene, path, generator -> features (F,) float32. It writes the media file.
+        train, valid, test: phrasings of the captions of each subset.
     """
 
     modality: str
@@ -101,17 +101,17 @@ KINDS = {
 
 
 def embed(features: np.ndarray, components: int = 192, seed: int = 0) -> np.ndarray:
-    """Principal components of features, (N, F) float32.
+    """Compute principal components of features, (N, F) float32.
 
     Returns:
-        (N, components) float32, fewer where there are fewer items.
+        (N, components) float32, with fewer components if N or F is smaller.
     """
     pca = PCA(min(components, *features.shape), svd_solver="randomized", random_state=seed)
     return pca.fit_transform(features).astype(np.float32)
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object on each line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -119,7 +119,7 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
     """Write media, embeddings, items and captions into a folder, atomically.
 
     Raises:
-        ValueError: the world has no room for so many items.
+        ValueError: there are not so many distinct items.
     """
     kind = KINDS[name]
     generator = np.random.default_rng((seed, 1))
@@ -152,13 +152,13 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and make the world."""
-    parser = argparse.ArgumentParser(description="Make the demo's pictures, sounds or clips, and describe them.")
-    parser.add_argument("kind", choices=list(KINDS), help="what to make")
-    parser.add_argument("output", help="folder to write; one that exists is replaced")
+    """Parse the command line and write the data set."""
+    parser = argparse.ArgumentParser(description="Generate the demo's pictures, sounds or clips, with descriptions.")
+    parser.add_argument("kind", choices=list(KINDS), help="kind of media")
+    parser.add_argument("output", help="folder to write; an existing one is replaced")
     default = ", ".join(f"{kind.items} {name}" for name, kind in KINDS.items())
-    parser.add_argument("--items", type=int, help=f"how many (default: {default})")
-    parser.add_argument("--seed", type=int, default=1, help="another seed gives another world (default: 1)")
+    parser.add_argument("--items", type=int, help=f"number of items (default: {default})")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the data set (default: 1)")
     args = parser.parse_args(argv)
     items = KINDS[args.kind].items if args.items is None else args.items
     if items < 1:

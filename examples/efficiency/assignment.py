@@ -1,11 +1,11 @@
-"""How fast identifiers are assigned: the codec against the bare matrix products it consists of, and unique tokens.
+"""Measure the speed of identifier assignment: the codec against its matrix products alone, and unique tokens.
 
     PYTHONPATH=. python examples/efficiency/assignment.py --rows 1000000 --dimension 1024 --json assignment.json
 
-Writes a synthetic memory-mapped float16 file, then in a process of its own walks through it by turns with the codec
-(k-means, RQ-VAE; both given) and with the same products of matrices that already lie in memory as float32, and prints
-the ratio of the times and the peak of that process's anonymous memory (RssAnon) over what it had after its imports.
-Unique tokens are compared with a plain dictionary counter.
+The script writes a synthetic memory-mapped float16 file. A new process encodes it with a codec of random weights, in
+alternation with the same matrix products on float32 matrices in memory. The script prints the ratio of the times, and
+by how much the anonymous memory (RssAnon) of that process grew after its imports. Unique tokens are compared with a
+dictionary of counters.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from preprocess.identifiers.encode import encode_catalogue, local_engine
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 
 ROUNDS = 20
-"""Turns that the codec and the bare products take."""
+"""Number of times that codec and bare products alternate."""
 
 
 def write_embeddings(path: Path, rows: int, dimension: int) -> None:
-    """(rows, dimension) standard normal float16."""
+    """Write (rows, dimension) standard normal float16."""
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, dimension))
     draw = np.random.default_rng(1)
     for start in range(0, rows, 16_384):
@@ -44,13 +44,13 @@ def write_embeddings(path: Path, rows: int, dimension: int) -> None:
 
 
 def anonymous_memory() -> int:
-    """RssAnon of this process in bytes (Linux)."""
+    """Return RssAnon of this process in bytes (Linux)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
 
 
 class PeakMemory(threading.Thread):
-    """Samples `anonymous_memory` every 5 ms until `stop` and keeps its peak."""
+    """Samples `anonymous_memory` every 5 ms until `stopped` is set, and keeps the peak."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -64,7 +64,7 @@ class PeakMemory(threading.Thread):
 
 
 def bare_products(codec: ResidualCodec, rows: int) -> None:
-    """The codec's products of (CHUNK_ROWS, width) by weights, as often as `rows` rows need them, and nothing else."""
+    """Compute the codec's matrix products for `rows` rows, in chunks of CHUNK_ROWS, and nothing else."""
     weights = [torch.from_numpy(codec.centres).T]
     weights += [layer.weight.T for layer in codec.rqvae.encoder if isinstance(layer, torch.nn.Linear)]
     weights += [codebook.T for codebook in codec.rqvae.codebooks]
@@ -78,7 +78,7 @@ def bare_products(codec: ResidualCodec, rows: int) -> None:
 
 
 def measure(path: Path, clusters: int, results: Any) -> None:
-    """Send seconds of codec and products, and the memory, as a dict; runs in a fresh process."""
+    """Put the seconds of codec and products, and the memory, into `results`. It runs in a new process."""
     peak = PeakMemory()
     peak.start()
     embeddings = open_embeddings(path, check=False)
@@ -107,7 +107,7 @@ def measure(path: Path, clusters: int, results: Any) -> None:
 
 
 def measure_unique(count: int) -> dict[str, Any]:
-    """Seconds for `count` codes of three values out of 128, many of them shared, and whether a plain counter agrees."""
+    """Measure unique tokens of `count` codes of three values, many of them equal, and compare with a counter."""
     codes = np.minimum(np.random.default_rng(3).geometric(0.05, size=(count, 3)) - 1, 127).astype(np.int32)
     began = time.perf_counter()
     tokens = unique_tokens(codes)
@@ -123,13 +123,13 @@ def measure_unique(count: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Speed and memory of assigning identifiers.")
+    parser = argparse.ArgumentParser(description="Measure speed and memory of identifier assignment.")
     parser.add_argument("--rows", type=int, default=1_000_000, help="embeddings (1,000,000)")
-    parser.add_argument("--dimension", type=int, default=1024, help="of an embedding (1024)")
+    parser.add_argument("--dimension", type=int, default=1024, help="width of an embedding (1024)")
     parser.add_argument("--clusters", type=int, default=128, help="k-means centres (128)")
     parser.add_argument("--codes", type=int, default=10_000_000, help="codes that get unique tokens (10,000,000)")
-    parser.add_argument("--folder", type=Path, help="where the embeddings are written (a temporary folder)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--folder", type=Path, help="folder for the embeddings (a temporary folder)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder) / "embeddings.npy"

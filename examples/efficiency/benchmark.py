@@ -1,9 +1,9 @@
-"""Time of constrained retrieval, ours and what a user would pick instead, against the size of the catalogue.
+"""Time constrained retrieval with this project and with alternatives, for several catalogue sizes.
 
     python examples/efficiency/benchmark.py --items 1e4 1e5 1e6 1e7 --queries 100 --beam 10 --json out.json
 
-See README.md beside it for what the contenders are. All queries are one batch for everyone; contenders of one
-catalogue size take turns, after a warm-up run each; tables show medians.
+README.md beside this file describes the contenders. All queries are one batch. For each catalogue size the contenders
+alternate, after one warm-up run each. Tables show medians.
 """
 
 import argparse
@@ -41,11 +41,11 @@ OURS = {f"{s}{'' if p == 'float32' else '-' + p}": (s, p) for p in PRECISIONS fo
 WITH_DICT = ("fairseq", "huggingface")
 DUAL_TOWERS = {f"{encoder}+{index}": (encoder, index) for index in INDEXES for encoder in ENCODERS}
 NAMES = (*OURS, "unmasked", *WITH_DICT, *DUAL_TOWERS, *SINGLE_TOWERS)
-USABLE_MEMORY = 0.8  # share of the machine's; beyond, it could begin to swap
+USABLE_MEMORY = 0.8  # share of the machine's memory; with more it could swap
 
 
 class Benchmark:
-    """What is built once for all catalogue sizes: models, queries, text encoders."""
+    """What all catalogue sizes share: models, queries, text encoders."""
 
     def __init__(self, args: argparse.Namespace, wanted: Sequence[str]):
         self.args = args
@@ -71,15 +71,15 @@ class Benchmark:
         )
 
     def generator(self, scoring: str, precision: str) -> IdentifierGenerator:
-        """This project's search with one of the models."""
+        """Return this project's search with one of the models."""
 
         def no_name(name: str) -> Any:
-            raise ValueError(f"the benchmark searches tries, not candidate sets by name ({name})")
+            raise ValueError(f"the benchmark has tries only, no candidate sets by name ({name})")
 
         return IdentifierGenerator([self.models[precision]], no_name, self.end, self.args.beam, scoring=scoring)
 
     def measure(self, items: int) -> dict[str, Any]:
-        """All contenders at one catalogue size: ``results``, and facts about the catalogue."""
+        """Measure all contenders at one catalogue size: ``results``, and facts about the catalogue."""
         catalogue = random_catalogue(items, self.args.sizes, self.args.seed)
         start = time.perf_counter()
         trie = IdentifierTrie.build(catalogue.values, catalogue.sizes, catalogue.offsets)
@@ -93,7 +93,7 @@ class Benchmark:
         notes.update(more)
         contenders += [self.cross_encoder.contender(name, items) for name in self.single_towers]
         gc.collect()
-        gc.freeze()  # millions of lists in the dictionary trie would slow every collection, and so every contender
+        gc.freeze()  # otherwise each collection would visit the millions of lists of the dictionary trie
         try:
             measured = interleaved([*contenders, *towers], self.args.repeats, f"{items:,} items")
         finally:
@@ -148,7 +148,7 @@ class Benchmark:
                 note = too_large(items, limit, option, needed + items * BYTES[index], f"faiss {index}")
                 notes.update(dict.fromkeys(named, note) if note else {})
                 indexes += [] if note else [index]
-            if named or index == "flat":  # the others need its vectors, to be built and for their recall
+            if named or index == "flat":  # the other indexes need its vectors to be built and to measure recall
                 needed += items * BYTES[index]
         if not indexes:
             return [], notes
@@ -159,17 +159,17 @@ class Benchmark:
 
 
 def too_large(items: int, limit: int, option: str, needed: int, what: str) -> str:
-    """Why something is not built, with the arithmetic; empty where it can be."""
+    """Return why something is too large to build, with the figures; empty if it is not."""
     size = f"{what} of {items:,} items needs {needed / 1e9:.1f} GB"
     if items > limit:
         return f"not run: {size}, {option} is {limit:,}"
     if needed > USABLE_MEMORY * memory_bytes():
-        return f"not run: {size}, of {memory_bytes() / 1e9:.1f} GB {USABLE_MEMORY:.0%} may be used"
+        return f"not run: {size}, but only {USABLE_MEMORY:.0%} of {memory_bytes() / 1e9:.1f} GB may be used"
     return ""
 
 
 def select(patterns: Sequence[str]) -> list[str]:
-    """The contenders that match any shell pattern, in the order of the table.
+    """Return the contenders that match any shell pattern, in the order of the table.
 
     Raises:
         ValueError: a pattern matches none.
@@ -181,12 +181,12 @@ def select(patterns: Sequence[str]) -> list[str]:
 
 
 def number(text: str) -> int:
-    """A whole number, also as 1e6."""
+    """Parse a whole number, also in the form 1e6."""
     return int(float(text))
 
 
 def require(wanted: Sequence[str]) -> None:
-    """Refuse at the start what would fail in the middle.
+    """Check at the start that all libraries are installed.
 
     Raises:
         ValueError: a contender needs a library that is not installed.
@@ -202,8 +202,10 @@ def require(wanted: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print tables and ratios."""
-    parser = argparse.ArgumentParser(description="Time constrained retrieval and its alternatives.")
-    parser.add_argument("--items", type=number, nargs="+", default=[10_000, 100_000], help="catalogue sizes, as 1e6")
+    parser = argparse.ArgumentParser(description="Time constrained retrieval and alternatives.")
+    parser.add_argument(
+        "--items", type=number, nargs="+", default=[10_000, 100_000], help="catalogue sizes, such as 1e6 (1e4 1e5)"
+    )
     parser.add_argument("--queries", type=number, default=100, help="queries in the batch (default: 100)")
     parser.add_argument("--query-tokens", type=int, default=12, help="mean length of a query (default: 12)")
     parser.add_argument("--beam", type=int, default=10, help="beam width of the generative contenders (default: 10)")
@@ -212,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=int,
         nargs="+",
         default=[128] * 4,
-        help="values of each identifier position; their count is J (default: 128 128 128 128)",
+        help="number of values of each of the J identifier positions (default: 128 128 128 128)",
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender (default: 5)")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
@@ -222,10 +224,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dict-limit", type=number, default=10**7, help="largest dict trie to build (default: 1e7)")
     parser.add_argument("--faiss-limit", type=number, default=10**6, help="largest faiss indexes (default: 1e6)")
     parser.add_argument("--hnsw-limit", type=number, default=10**5, help="largest HNSW index (default: 1e5)")
-    pairs = "pairs that a single tower is timed on, the rest being extrapolated (default: 16)"
+    pairs = "pairs to time single towers on; the time of all pairs is extrapolated (default: 16)"
     parser.add_argument("--single-tower-pairs", type=number, default=16, metavar="N", help=pairs)
     parser.add_argument(
-        "--check", action="store_true", help="stop unless masked search finds stock fairseq's items and scores"
+        "--check", action="store_true", help="stop if masked search and stock fairseq differ in items or scores"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write all figures here, after each catalogue size")

@@ -1,9 +1,9 @@
-"""What the efficiency benchmarks search and with what: random identifiers, random queries, a model of random weights.
+"""Inputs of the efficiency benchmarks: random identifiers, random queries, and a model with random weights.
 
-Time does not depend on what the weights have learned, so nothing has to be trained or downloaded.
+Time does not depend on the values of weights, so nothing has to be trained or downloaded.
 """
 
-import argparse  # noqa: I001 - the order is meant
+import argparse  # noqa: I001 - the order is intended
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import cart_fairseq.tasks.plugin  # noqa: F401 - before fairseq, whose import then keeps quiet about what it does not find
+import cart_fairseq.tasks.plugin  # noqa: F401 - before fairseq, so that its import prints no warnings
 from fairseq.data import Dictionary
 from torch import Tensor
 
@@ -28,8 +28,8 @@ class Catalogue:
 
     Attributes:
         values: (N, J) int32.
-        sizes: how many values each position can take.
-        offsets: (J,) the first target-dictionary symbol of each position.
+        sizes: number of values of each position.
+        offsets: (J,), the first target-dictionary symbol of each position.
     """
 
     values: np.ndarray
@@ -41,15 +41,15 @@ class Catalogue:
 
 
 def offsets_of(sizes: Sequence[int]) -> tuple[int, ...]:
-    """The first target-dictionary symbol of each position."""
+    """Return the first target-dictionary symbol of each position."""
     return tuple(int(start) for start in len(SPECIALS) + np.cumsum([0, *sizes[:-1]]))
 
 
 def random_catalogue(items: int, sizes: Sequence[int], seed: int) -> Catalogue:
-    """Draw (k, v1 …) uniformly; the last position counts the items that share them, as in real identifiers.
+    """Draw (k, v1 …) uniformly. The last position numbers the items with equal codes, as in real identifiers.
 
     Raises:
-        ValueError: there are fewer than 1 item or 2 positions, or more items than the positions can tell apart.
+        ValueError: there is no item, there are fewer than 2 positions, or too many items have equal codes.
     """
     if items < 1 or len(sizes) < 2:
         raise ValueError(
@@ -65,11 +65,11 @@ def random_catalogue(items: int, sizes: Sequence[int], seed: int) -> Catalogue:
 
 
 def random_queries(queries: int, tokens: int, seed: int) -> dict[str, Tensor]:
-    """A batch of queries padded on the right, as the model reads them.
+    """Return a batch of random queries, padded on the right.
 
     Args:
-        queries: Q, how many.
-        tokens: their mean length, ``</s>`` included; lengths lie within a third of it.
+        queries: Q, the number of queries.
+        tokens: their mean length, including ``</s>``. Lengths differ from it by at most a third.
 
     Returns:
         ``src_tokens`` (Q, T) int64 and ``src_lengths`` (Q,) int64.
@@ -88,7 +88,7 @@ def random_queries(queries: int, tokens: int, seed: int) -> dict[str, Tensor]:
 
 
 def task_of(sizes: Sequence[int]) -> Any:
-    """As much of a task as building a model or a criterion needs: two dictionaries and a fingerprint."""
+    """Return what models and criterions need of a task: two dictionaries and a fingerprint."""
     query_dict, id_dict = Dictionary(), Dictionary()
     for number in range(VOCABULARY - len(query_dict)):
         query_dict.add_symbol(f"word{number}")
@@ -99,7 +99,7 @@ def task_of(sizes: Sequence[int]) -> Any:
 
 
 def random_cart(task: Any, seed: int) -> CARTModel:
-    """The architecture ``cart`` with its defaults, its output spread so that the scores of items differ clearly."""
+    """Build the architecture ``cart`` with its defaults, and enlarge the output weights so that scores differ."""
     torch.manual_seed(seed)
     model = CARTModel.build_model(argparse.Namespace(), task)
     with torch.no_grad():

@@ -1,10 +1,10 @@
-"""The single tower of the paper's Table 1: a cross-encoder that reads a query and a picture together, for every pair.
+"""The single tower of the paper's Table 1: a cross-encoder, which reads each query together with each picture.
 
-BLIP's image-text matching model in its real shape with random weights. The pictures' states (577 patches of width 768)
-are taken as encoded before, which favours it: kept in half precision, those of 1M pictures are 0.9 TB.
+The model is BLIP's image-text matching model in its real size with random weights. The time does not include encoding
+the pictures (577 patches of width 768), which favours it. In half precision, the states of 1M pictures take 0.9 TB.
 
-Nobody can wait for all pairs of a large catalogue, so a batch of pairs is timed and multiplied. That is exact in
-kind, since every pair costs the same; the tables say how many were measured.
+All pairs of a large catalogue would take too long. A batch of pairs is timed, and the time is multiplied, because every
+pair costs the same. The tables give the number of measured pairs.
 """
 
 import time
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 from cart_fairseq.libraries import hide_broken_torchaudio
 
-PATCHES = 577  # of a picture of 384 x 384, the class token included
+PATCHES = 577  # of a picture of 384 x 384, including the class token
 RERANKED = 128
-SINGLE_TOWERS = {"blip": None, f"blip-{RERANKED}": RERANKED}  # contender -> candidates read for a query; None: all
+SINGLE_TOWERS = {"blip": None, f"blip-{RERANKED}": RERANKED}  # contender -> candidates per query; None: all
 
 
 class CrossEncoder:
-    """BLIP's text encoder with cross-attention and its matching head, and a batch of pairs to try it on.
+    """BLIP's text encoder with cross-attention, its matching head, and a batch of pairs to time.
 
     Args:
-        net_input: our batch of queries, whose lengths the texts have.
-        pairs: how many pairs to time.
+        net_input: the batch of queries. The texts have the same lengths.
+        pairs: number of pairs to time.
 
     Raises:
-        ValueError: no pair is asked for.
+        ValueError: the number is below 1.
     """
 
     def __init__(self, net_input: dict[str, Tensor], pairs: int, seed: int):
@@ -52,7 +52,7 @@ class CrossEncoder:
         self.states = torch.randn(pairs, PATCHES, config.encoder_hidden_size)
 
     def score(self) -> Tensor:
-        """(pairs,) log odds that text and picture belong together."""
+        """Compute (pairs,) log odds that text and picture match."""
         with torch.inference_mode():
             read = self.encoder(
                 input_ids=self.texts, attention_mask=self.mask, encoder_hidden_states=self.states
@@ -61,7 +61,7 @@ class CrossEncoder:
         return logits[:, 1] - logits[:, 0]
 
     def contender(self, name: str, items: int) -> Contender:
-        """All queries against the candidates that the contender reads, one batch of pairs being run."""
+        """Return the contender, which runs one batch of pairs and reports the number of all pairs."""
         reads = SINGLE_TOWERS[name] or items
         pairs = self.queries * min(reads, items)
 
@@ -78,7 +78,7 @@ class CrossEncoder:
 
 
 def extrapolated(row: dict[str, Any]) -> dict[str, Any]:
-    """The row of a single tower with the times of all its pairs instead of those measured; other rows as they are."""
+    """Scale the times of a single tower from the measured pairs to all pairs. Other rows are returned unchanged."""
     if "measured_pairs" not in row:
         return row
     scale = row["pairs"] / row["measured_pairs"]

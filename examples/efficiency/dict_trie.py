@@ -1,22 +1,22 @@
-"""The prefix tree that users of fairseq's and Hugging Face's constrained search write: a Python dictionary."""
+"""A prefix tree as a Python dictionary, as is common with fairseq's and Hugging Face's constrained search."""
 
 import numpy as np
 from catalogue import Catalogue
 
 
 class DictTrie:
-    """Prefix (the start symbol, then symbols of the target dictionary) -> list of the symbols that may follow.
+    """Maps a prefix (the start symbol and symbols of the target dictionary) to the list of allowed next symbols.
 
     Args:
         catalogue: the valid identifiers.
-        start: what the decoder begins with, and what ends an identifier.
+        start: the symbol before and after an identifier.
     """
 
     def __init__(self, catalogue: Catalogue, start: int):
         self.end = [start]
         self.allowed: dict[tuple[int, ...], list[int]] = {}
         sizes = catalogue.sizes
-        symbols = np.arange(catalogue.offsets[-1] + sizes[-1]).astype(object)  # one Python integer a symbol, shared
+        symbols = np.arange(catalogue.offsets[-1] + sizes[-1]).astype(object)  # one Python integer per symbol, shared
         codes = np.sort(np.ravel_multi_index(tuple(catalogue.values.T), sizes))
         prefixes: list[tuple[int, ...]] = [(start,)]
         for depth, (size, offset) in enumerate(zip(sizes, catalogue.offsets, strict=True)):
@@ -32,11 +32,11 @@ class DictTrie:
                 prefixes = [(*prefix, s) for prefix, group in zip(prefixes, groups, strict=True) for s in group]
 
     def __call__(self, prefix: tuple[int, ...]) -> list[int]:
-        """The symbols that may follow; only the end after a whole identifier."""
+        """Return the allowed next symbols. After a complete identifier it is the end."""
         return self.allowed.get(prefix, self.end)
 
 
 def bytes_needed(catalogue: Catalogue) -> int:
-    """About how much memory a :class:`DictTrie` takes: a tuple, a list and a slot for each node, a place for each child."""
+    """Estimate the memory of a :class:`DictTrie`: a tuple, list and slot for each node, and an entry for each child."""
     inner = sum(min(len(catalogue), int(np.prod(catalogue.sizes[:depth]))) for depth in range(len(catalogue.sizes)))
     return 320 * inner + 8 * len(catalogue)

@@ -1,4 +1,4 @@
-"""The generative contenders: this project's search, fairseq's own on the same model, and Hugging Face's on a BART of its size."""
+"""The generative contenders: this project's search, fairseq's with the same model, Hugging Face's with an equal BART."""
 
 import contextlib
 import math
@@ -23,9 +23,9 @@ TOLERANCE = 1e-4
 
 
 class EveryChild:
-    """Stands in for an ``IdentifierTrie`` to show what the mask costs: every prefix may go on with all values.
+    """Replaces an ``IdentifierTrie`` to measure the cost of the mask. Every prefix can be followed by all values.
 
-    A node is the number that its values spell, so no array grows with the catalogue.
+    A node's number is computed from its values, so that no array grows with the catalogue.
     """
 
     def __init__(self, sizes: Sequence[int], offsets: Sequence[int]):
@@ -35,23 +35,23 @@ class EveryChild:
         self.rows = _Itself()
 
     def to(self, device: torch.device) -> "EveryChild":
-        """Nothing to move."""
+        """Return itself, because it has no tensors."""
         return self
 
     def __len__(self) -> int:
         return math.prod(self.sizes)
 
     def num_nodes(self, depth: int) -> int:
-        """How many prefixes of ``depth`` values there are."""
+        """Return the number of prefixes of ``depth`` values."""
         return math.prod(self.sizes[:depth])
 
     def leaves(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """The range of leaves below each node: where it begins and ends, in the shape of ``nodes``."""
+        """Return the first leaf below each node and the end of the range, both in the shape of ``nodes``."""
         below = math.prod(self.sizes[depth:])
         return nodes * below, (nodes + 1) * below
 
     def children(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All values of the position: child nodes, symbols and whether they exist, each (R, size)."""
+        """Return child nodes, symbols and whether they exist, each (R, size), for all values of the position."""
         values = torch.arange(self.sizes[depth], device=nodes.device).expand(len(nodes), -1)
         child = nodes.unsqueeze(1) * self.sizes[depth] + values
         return child, values + self.offsets[depth], torch.ones_like(values, dtype=torch.bool)
@@ -63,7 +63,7 @@ class _Itself:
 
 
 def ours(name: str, generator: IdentifierGenerator, net_input: dict[str, Tensor], trie: Any) -> Contender:
-    """This project's search over an ``IdentifierTrie``, or over :class:`EveryChild` to do without the mask."""
+    """Return this project's search with an ``IdentifierTrie``, or without a mask with :class:`EveryChild`."""
 
     def run() -> dict[str, Any]:
         generator.search(net_input, trie)
@@ -74,7 +74,7 @@ def ours(name: str, generator: IdentifierGenerator, net_input: dict[str, Tensor]
 
 @contextlib.contextmanager
 def counted_rows(layer: nn.Module) -> Iterator[list[int]]:
-    """Collect how many rows each call of a decoder layer computes."""
+    """Collect the number of rows in each call of a decoder layer."""
     rows: list[int] = []
     handle = layer.register_forward_hook(lambda module, inputs, output: rows.append(math.prod(inputs[0].shape[:-1])))
     try:
@@ -84,14 +84,14 @@ def counted_rows(layer: nn.Module) -> Iterator[list[int]]:
 
 
 class _EndForFree(PrefixConstrainedBeamSearch):
-    """Holds the term of the forced end of sentence at zero, for comparing scores."""
+    """Sets the score of the forced end of sentence to zero, to compare scores."""
 
     def __init__(self, dictionary: Any, allowed: Any, length: int):
         super().__init__(dictionary, allowed)
         self.length = length
 
     def step(self, step: int, lprobs: Tensor, *arguments: Any, **options: Any) -> Any:
-        """The step after the last symbol costs nothing."""
+        """Give the step after the last symbol a score of zero."""
         if step == self.length:
             lprobs = torch.full_like(lprobs, -math.inf)
             lprobs[..., self.eos] = 0
@@ -99,14 +99,14 @@ class _EndForFree(PrefixConstrainedBeamSearch):
 
 
 class StockFairseq:
-    """fairseq's ``SequenceGenerator`` with ``PrefixConstrainedBeamSearch``, as a user would set it up.
+    """fairseq's ``SequenceGenerator`` with ``PrefixConstrainedBeamSearch``.
 
     Args:
         model: a ``cart`` model.
         dictionary: the target dictionary.
         trie: the valid identifiers.
         length: J.
-        free_end: leave the forced end of sentence out of the scores, which stock fairseq does not.
+        free_end: leave the forced end of sentence out of the scores. Stock fairseq includes it.
     """
 
     def __init__(self, model: Any, dictionary: Any, trie: DictTrie, length: int, beam: int, free_end: bool = False):
@@ -129,7 +129,7 @@ class StockFairseq:
         )
 
     def search(self, net_input: dict[str, Tensor]) -> list[list[dict[str, Tensor]]]:
-        """fairseq's hypotheses of each query, best first."""
+        """Return fairseq's hypotheses for each query, best first."""
         sample = {"id": torch.arange(len(net_input["src_tokens"])), "net_input": net_input}
         return self.generator.generate([self.stock], sample)
 
@@ -147,11 +147,10 @@ class StockFairseq:
 class HuggingFace:
     """``generate(num_beams, prefix_allowed_tokens_fn)`` on a BART with random weights and the sizes of ``cart``.
 
-    It stops after J symbols, which spares it the pass for the end of sentence.
+    It stops after J symbols, so it needs no pass for the end of sentence.
 
     Args:
         symbols: size of the target dictionary.
-        trie: the valid identifiers; exchanged for each catalogue.
         length: J.
     """
 
@@ -183,7 +182,7 @@ class HuggingFace:
         self.beam = beam
 
     def search(self, net_input: dict[str, Tensor], trie: DictTrie) -> Tensor:
-        """(Q, beam, J) symbols, best first."""
+        """Return (Q, beam, J) symbols, best first."""
         tokens = net_input["src_tokens"]
         with torch.no_grad():
             found = self.model.generate(
@@ -210,15 +209,15 @@ class HuggingFace:
 
 
 def compare(found: SearchResult, stock: list[list[dict[str, Tensor]]]) -> dict[str, Any]:
-    """Hold a search against stock fairseq's hypotheses for the same queries (``free_end``).
+    """Compare a search with stock fairseq's hypotheses for the same queries (``free_end``).
 
-    Items whose scores lie within the tolerance of each other may stand in either order.
+    Items whose scores differ by less than the tolerance may be in either order.
 
     Returns:
-        The largest difference of two scores at one place, and how many places hold tied items in another order.
+        The largest difference of two scores at the same rank, and the number of ranks with tied items in another order.
 
     Raises:
-        ValueError: an item or a score differs; the message says where.
+        ValueError: an item or a score differs; the message gives query and rank.
     """
     largest, swapped = 0.0, 0
     for query, hypotheses in enumerate(stock):
@@ -240,7 +239,7 @@ def compare(found: SearchResult, stock: list[list[dict[str, Tensor]]]) -> dict[s
 
 
 def _listed(tokens: list[int], score: float, hypotheses: list[dict[str, Tensor]]) -> bool:
-    """Whether fairseq has the item with this score somewhere, or cut it off in a tie for the last place."""
+    """Whether fairseq found the item with this score at another rank, or it is tied with fairseq's last item."""
     for hypothesis in hypotheses:
         if hypothesis["tokens"][:-1].tolist() == tokens:
             return abs(float(hypothesis["score"]) - score) <= TOLERANCE

@@ -1,9 +1,9 @@
-"""What the index costs: seconds to build the trie, its memory, and how long a saved one takes to open.
+"""Measure the cost of the trie: seconds to build it, its memory, and seconds to open a saved one.
 
     python examples/efficiency/index.py --items 1e6 1e7 1e8 --json index.json
 
-Identifiers are uniform random codes (128 values a position, three positions and the unique token). Every size runs in a
-process of its own, so that the peak is that of its build alone, input array included.
+Identifiers are uniform random codes: three positions of 128 values, and the unique token. Each size runs in a new
+process, so that the peak memory is that of this build. It includes the input array.
 """
 
 import argparse
@@ -30,7 +30,7 @@ OFFSETS = [4 + SIZE * position for position in range(4)]
 
 
 def identifiers(items: int, seed: int = 1) -> np.ndarray:
-    """(items, 4) int32 distinct identifiers in random order: sampled codes, and a counter for those that share one."""
+    """Return (items, 4) int32 distinct identifiers in random order: random codes, and a counter of equal ones."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, SIZE**3, size=items, dtype=np.int32)
     codes.sort()
@@ -46,7 +46,7 @@ def identifiers(items: int, seed: int = 1) -> np.ndarray:
 
 
 def measure(items: int, repeats: int) -> dict[str, Any]:
-    """Build, save and open the trie of one catalogue size."""
+    """Build, save and open the trie for one catalogue size."""
     values = identifiers(items)
     seconds, opened = [], []
     for _ in range(repeats):
@@ -65,7 +65,7 @@ def measure(items: int, repeats: int) -> dict[str, Any]:
         chosen = np.random.default_rng(2).integers(0, items, size=1000)
         found = loaded.rows[loaded.find(torch.from_numpy(values[chosen]))]
         if found.tolist() != chosen.tolist():
-            raise RuntimeError("the trie does not lead every identifier to its item")
+            raise RuntimeError("the trie does not map every identifier to its item")
         size = path.stat().st_size
     return {
         "items": items,
@@ -83,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure every size and print the table."""
     parser = argparse.ArgumentParser(prog="index.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--items", type=float, nargs="+", default=[1e6, 1e7], help="catalogue sizes (1e6 1e7)")
-    parser.add_argument("--repeats", type=int, default=3, help="builds of each size; the median is printed (3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="builds for each size, of which the median is printed (3)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Throughput against the number of candidates, the paper's Figure 4, from what benchmark.py measured.
+"""Plot throughput against the number of candidates (the paper's Figure 4) from the figures of benchmark.py.
 
 python examples/efficiency/plot.py out.json --output figure4.png [--contenders renormalised fairseq 'clip*' …]
 """
@@ -35,7 +35,7 @@ LABELS = {
 
 
 def throughput(result: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Contender -> (items, queries per second), by items."""
+    """Return contender -> (items, queries per second), ordered by items."""
     queries = result["settings"]["queries"]
     found: dict[str, list[tuple[int, float]]] = {}
     for catalogue in sorted(result["catalogues"], key=lambda each: each["items"]):
@@ -46,10 +46,10 @@ def throughput(result: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
 
 
 def draw(result: dict[str, Any], patterns: Sequence[str], output: Path) -> list[str]:
-    """Write the figure, atomically; returns the contenders drawn.
+    """Write the figure, and return the contenders in it.
 
     Raises:
-        ValueError: the file measured none of them.
+        ValueError: none of them was measured.
     """
     series = throughput(result)
     chosen = [name for name in series if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
@@ -78,10 +78,10 @@ def draw(result: dict[str, Any], patterns: Sequence[str], output: Path) -> list[
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and draw."""
     parser = argparse.ArgumentParser(description="Draw throughput against the number of candidates.")
-    parser.add_argument("result", type=Path, help="what benchmark.py --json wrote")
-    parser.add_argument("--output", type=Path, required=True, help="the picture; its ending says which kind")
+    parser.add_argument("result", type=Path, help="output of benchmark.py --json")
+    parser.add_argument("--output", type=Path, required=True, help="the image to write; its suffix gives the format")
     parser.add_argument(
-        "--contenders", nargs="+", default=SHOWN, metavar="NAME", help="names or patterns of those to draw"
+        "--contenders", nargs="+", default=SHOWN, metavar="NAME", help="names or patterns of contenders to draw"
     )
     args = parser.parse_args(argv)
     result = read_json(args.result)

@@ -1,9 +1,9 @@
-"""What a scoring mode or fewer bits do to the ranking and the speed of a trained checkpoint.
+"""Measure the effect of scoring modes and precisions on the ranking and speed of a trained checkpoint.
 
     python examples/efficiency/precision.py checkpoint_best.pt --data data-bin --subset valid
 
-For every mode: recall and MRR, queries a second end to end, and the share of queries whose top 10 differs from that of
-float32 with the same scoring, as a set and as a ranking. Modes are measured in turns, batch by batch.
+For every mode the table has recall and MRR, end-to-end queries per second, and the share of queries whose top 10
+differs from that of float32 with the same scoring, as a set and as a ranking. The modes alternate after each batch.
 """
 
 import argparse
@@ -29,13 +29,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="checkpoint_best.pt, or an ensemble a.pt:b.pt")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data-bin")
     parser.add_argument("--subset", default="valid", help="whose queries are searched (valid)")
-    parser.add_argument("--candidates", default="valid", metavar="NAME", help="the items that compete (valid)")
+    parser.add_argument("--candidates", default="valid", metavar="NAME", help="candidate set (valid)")
     parser.add_argument("--scorings", nargs="+", choices=SCORINGS, default=list(SCORINGS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["float32", "bf16", "int8"])
     parser.add_argument("--beam", type=int, default=30, help="beam width (30)")
-    parser.add_argument("--batch", type=int, default=250, help="queries a turn (250)")
-    parser.add_argument("--queries", type=int, help="only the first so many queries")
-    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--batch", type=int, default=250, help="queries per batch (250)")
+    parser.add_argument("--queries", type=int, help="use only the first N queries")
+    parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     return parser.parse_args(argv)
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def share(changed: Iterable[bool]) -> float:
-    """Percent of true values."""
+    """Return the percentage of true values."""
     values = list(changed)
     return 100 * sum(values) / len(values)
 

@@ -1,4 +1,4 @@
-"""A ``cart`` model as fairseq's own beam search expects it, to compare both searches."""
+"""A ``cart`` model behind the interface of fairseq's own beam search, to compare both searches."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 class StockEncoder(FairseqEncoder):
-    """The model's encoder with the methods of fairseq's interface."""
+    """The model's encoder with fairseq's interface."""
 
     def __init__(self, model: Any, dictionary: Any):
         super().__init__(dictionary)
         self.wrapped = model.encoder
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor | None = None) -> dict[str, list[Tensor]]:
-        """As the model's encoder."""
+        """Call the model's encoder."""
         return self.wrapped(src_tokens, src_lengths)
 
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """One row a beam: the padding has queries first, the states have them second."""
+        """Select a row for each beam. Queries are the first dimension of the padding mask and the second of the states."""
         queries = {"encoder_padding_mask": 0}
         return {
             name: [part.index_select(queries.get(name, 1), new_order) for part in parts]
@@ -26,35 +26,35 @@ class StockEncoder(FairseqEncoder):
         }
 
     def max_positions(self) -> int:
-        """The longest query."""
+        """Return the maximum length of a query."""
         return self.wrapped.max_positions()
 
 
 class StockDecoder(FairseqIncrementalDecoder):
-    """The model's decoder with the methods of fairseq's interface."""
+    """The model's decoder with fairseq's interface."""
 
     def __init__(self, model: Any, dictionary: Any):
         super().__init__(dictionary)
         self.wrapped = model.decoder
 
     def forward(self, prev_output_tokens: Tensor, encoder_out: Any = None, incremental_state: Any = None) -> Any:
-        """Logits as the model's decoder gives them, and the attention that fairseq asks for: none."""
+        """Return the logits of the model's decoder, and no attention weights."""
         return self.wrapped(prev_output_tokens, encoder_out, incremental_state)[0], {"attn": [None]}
 
     def reorder_incremental_state_scripting(self, incremental_state: Any, new_order: Tensor) -> None:
-        """Beams that go on, each with a memory of its own."""
+        """Select the state of the beams that continue."""
         self.wrapped.reorder_rows(incremental_state, new_order)
 
     def max_positions(self) -> int:
-        """The longest identifier."""
+        """Return the maximum length of an identifier."""
         return self.wrapped.max_positions()
 
 
 def as_stock(model: Any, dictionary: Any) -> FairseqEncoderDecoderModel:
-    """The same weights behind fairseq's interface.
+    """Return a model with the same weights and fairseq's interface.
 
     Args:
         model: a ``cart`` model.
-        dictionary: of the identifiers.
+        dictionary: dictionary of the identifiers.
     """
     return FairseqEncoderDecoderModel(StockEncoder(model, dictionary), StockDecoder(model, dictionary)).eval()

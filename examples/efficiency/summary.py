@@ -1,10 +1,10 @@
-"""The tables of the retrieval benchmark, and the ratios that are asked of it."""
+"""Tables and ratios of the retrieval benchmark."""
 
 from collections.abc import Sequence
 from typing import Any
 
 REFERENCE = "fairseq"
-SPEED = [  # (contender, compared with): how many times faster
+SPEED = [  # (contender, reference) whose ratio of speeds is reported
     ("masked", REFERENCE),
     ("renormalised", REFERENCE),
     ("masked-bf16", REFERENCE),
@@ -19,12 +19,12 @@ SPEED = [  # (contender, compared with): how many times faster
 
 
 def medians(catalogue: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each contender that was run at one catalogue size."""
+    """Return the median seconds of each contender that ran at one catalogue size."""
     return {row["contender"]: row["median"] for row in catalogue["results"] if "median" in row}
 
 
 def ratios(catalogues: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ratios of medians: ``what`` in words, ``items``, ``ratio``."""
+    """Return ratios of medians: ``what`` describes the ratio, ``items``, ``ratio``."""
     found = []
     for catalogue in catalogues:
         seconds, items = medians(catalogue), catalogue["items"]
@@ -45,7 +45,7 @@ def ratios(catalogues: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def milliseconds(seconds: float) -> str:
-    """A time in a column of nine characters, in scientific notation from 100 seconds on.
+    """Format a time in milliseconds, in scientific notation from 100 seconds, for a column of nine characters.
 
     >>> milliseconds(0.9532), milliseconds(16_000_000.0)
     ('953.2', '1.60e+10')
@@ -54,7 +54,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def rate(value: float, digits: int = 1) -> str:
-    """A speed or ratio with so many digits, and two significant ones where that would show a zero.
+    """Format a speed or ratio with a number of decimals; values that would be 0 get two significant digits.
 
     >>> rate(105.84), rate(0.0000063), rate(0.004, 2)
     ('105.8', '6.3e-06', '0.004')
@@ -63,7 +63,7 @@ def rate(value: float, digits: int = 1) -> str:
 
 
 def table(catalogue: dict[str, Any], queries: int) -> str:
-    """The figures of one catalogue size for people; milliseconds are for the whole batch."""
+    """Return the figures of one catalogue size as text. Milliseconds are for the whole batch."""
     lines = [
         f"{catalogue['items']:,} items, {queries:,} queries in one batch (trie: {catalogue['trie_build_seconds']:.2f} s, "
         f"{catalogue['trie_bytes'] / catalogue['items']:.1f} bytes an item)",

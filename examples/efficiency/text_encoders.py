@@ -1,4 +1,4 @@
-"""Text encoders of the dual-tower contenders, in their real shapes with random weights: only their time counts."""
+"""Text encoders of the dual-tower contenders, in their real sizes with random weights: only time is measured."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from cart_fairseq.libraries import hide_broken_torchaudio
 
 DIMENSION = 1024
-CLIP_TOKENS = 77  # CLIP pads every text to this many
+CLIP_TOKENS = 77  # CLIP pads every text to this length
 
 Encode = Callable[[], Tensor]
 
 
 def text_encoder(name: str, net_input: dict[str, Tensor], seed: int) -> Encode:
-    """A text encoder and a batch of queries for it.
+    """Build a text encoder and a batch of texts for it.
 
     Args:
-        name: ``clip`` (ViT-B/32's, 12 layers of width 512, every text padded to 77 tokens), ``clap`` (RoBERTa, 12 layers
-            of width 768) or ``minilm`` (L6, 6 layers of width 384, mean-pooled); the latter two read texts as long as ours.
-        net_input: our batch, whose lengths the texts have.
+        name: ``clip`` (that of ViT-B/32, 12 layers of width 512, texts padded to 77 tokens), ``clap`` (RoBERTa, 12
+            layers of width 768) or ``minilm`` (L6, 6 layers of width 384, mean-pooled).
+        net_input: the batch of queries. The texts have the same lengths.
 
     Returns:
         A function that encodes the batch to (Q, 1024) float32 of unit length.
@@ -30,7 +30,7 @@ def text_encoder(name: str, net_input: dict[str, Tensor], seed: int) -> Encode:
 
 
 def _texts(net_input: dict[str, Tensor], vocabulary: int, pad: int, end: int, length: int) -> tuple[Tensor, Tensor]:
-    """Random texts of our queries' lengths, and their attention mask, both (Q, length)."""
+    """Return random texts with the lengths of the queries, and their attention mask, both (Q, length)."""
     lengths = net_input["src_lengths"].unsqueeze(1)
     tokens = torch.randint(10, vocabulary - 10, (len(lengths), length))
     place = torch.arange(length)
@@ -57,7 +57,7 @@ def _clip(net_input: dict[str, Tensor]) -> Encode:
     end = int(config.eos_token_id)  # type: ignore[arg-type]
     longest = max(CLIP_TOKENS, int(net_input["src_lengths"].max()))
     if longest > CLIP_TOKENS:
-        raise ValueError(f"a query has {longest} tokens and CLIP reads {CLIP_TOKENS}; give fewer --query-tokens")
+        raise ValueError(f"a query has {longest} tokens, but CLIP reads at most {CLIP_TOKENS}; lower --query-tokens")
     batch = _texts(net_input, config.vocab_size, end, end, CLIP_TOKENS)
     return _encode(CLIPTextModelWithProjection(config), lambda output: output.text_embeds, *batch)
 
@@ -72,7 +72,7 @@ def _clap(net_input: dict[str, Tensor]) -> Encode:
 
 
 class _MeanPooled(nn.Module):
-    """A BERT whose states are averaged over the tokens, then projected."""
+    """A BERT whose states are averaged over tokens and projected."""
 
     def __init__(self, bert: nn.Module, width: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Timing of several contenders side by side: interleaved, so that what slows the machine down slows all of them."""
+"""Time several contenders in alternation, so that other load on the machine affects all of them equally."""
 
 import statistics
 import time
@@ -11,12 +11,12 @@ from cart_fairseq.progress import Progress
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to be timed.
+    """Something to time.
 
     Attributes:
-        name: what the tables call it.
-        run: does the work once; returns facts about it (``decoder_rows`` …). Of those ending in ``_seconds``, the
-            median is kept, of others the last.
+        name: name in the tables.
+        run: does the work once and returns facts about it (``decoder_rows`` …). Of facts whose name ends in
+            ``_seconds``, the median is kept. Of others, the last is kept.
     """
 
     name: str
@@ -24,10 +24,10 @@ class Contender:
 
 
 def interleaved(contenders: Sequence[Contender], repeats: int, label: str) -> list[dict[str, Any]]:
-    """Run every contender once to warm up, then ``repeats`` rounds of one run each.
+    """Run every contender once as a warm-up, and then in ``repeats`` rounds of one run each.
 
     Returns:
-        For each contender its name, all ``seconds``, their ``median``, ``min`` and ``max``, and its facts.
+        For each contender: its name, all ``seconds``, their ``median``, ``min`` and ``max``, and its facts.
 
     Raises:
         ValueError: ``repeats`` is below 1.

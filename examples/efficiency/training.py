@@ -1,10 +1,10 @@
-"""Time of one training update: CART with its criterion against fairseq's transformer with fairseq's own R-Drop criterion.
+"""Time one training update of CART and of fairseq's transformer with fairseq's own R-Drop criterion.
 
     python examples/efficiency/training.py --json training.json
 
-Same widths, depths, dropout, batches and optimiser (fairseq's Adam); forward, backward and update are timed. The
-contenders take turns, after a warm-up each. CART does more by design: written down plainly, 1.56 times the
-transformer's operations; `Attention.attend_once` does with fewer.
+Both have the same widths, depths, dropout, batches and optimiser (fairseq's Adam). Forward pass, backward pass and
+update are timed. The contenders alternate, after one warm-up run each. CART's fusion adds operations;
+`Attention.attend_once` computes attention with fewer.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it first allocates
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
 
 import torch
 from catalogue import offsets_of, random_queries, task_of
@@ -39,7 +39,7 @@ NAMES = (REFERENCE, "cart", "cart, shared encoder")
 
 
 def random_batch(sizes: Sequence[int], queries: int, tokens: int, seed: int) -> dict[str, Any]:
-    """A training batch of Q queries and identifiers, as the task collates them; targets are (Q, J)."""
+    """Return a training batch of Q queries and identifiers in the form of the task. Targets are (Q, J)."""
     net_input = random_queries(queries, tokens, seed)
     generator = torch.Generator().manual_seed(seed)
     columns = [
@@ -53,13 +53,13 @@ def random_batch(sizes: Sequence[int], queries: int, tokens: int, seed: int) -> 
 
 
 def build(name: str, task: Any, dropout: float, options: dict[str, int]) -> tuple[Any, Any]:
-    """The model and the criterion of a contender; ``options`` are sizes other than the defaults."""
+    """Build the model and the criterion of a contender. ``options`` are sizes that differ from the defaults."""
     torch.manual_seed(1)
     arguments = argparse.Namespace(**{**DEFAULTS, "dropout": dropout, **options})
     if name == REFERENCE:
         base_architecture(arguments)
         model = TransformerModel.build_model(arguments, task)
-        # four times our weight, and twice our loss
+        # this criterion needs four times the weight and has twice the loss
         criterion: Any = RdropLabelSmoothedCrossEntropyCriterion(
             task, sentence_avg=False, label_smoothing=0.0, rdrop_alpha=4 * CONSISTENCY_WEIGHT
         )
@@ -70,7 +70,7 @@ def build(name: str, task: Any, dropout: float, options: dict[str, int]) -> tupl
 
 
 class Update:
-    """One contender's training state."""
+    """The training state of one contender."""
 
     def __init__(
         self, name: str, task: Any, batches: Sequence[dict[str, Any]], dropout: float, options: dict[str, int]
@@ -81,10 +81,10 @@ class Update:
         self.done = 0
 
     def run(self) -> dict[str, Any]:
-        """Forward, backward and update on the next batch; the facts are the loss of a token and the parameters."""
+        """Update the model on the next batch, and return the loss per token and the number of parameters."""
         batch = self.batches[self.done % len(self.batches)]
         self.done += 1
-        # fairseq's criterion doubles its input in place
+        # a copy, because fairseq's criterion doubles its input in place
         sample = {**batch, "net_input": dict(batch["net_input"])}
         self.optimizer.zero_grad()
         loss, size, _ = self.criterion(self.model, sample)
@@ -95,7 +95,7 @@ class Update:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """All contenders on the same batches: the object for --json."""
+    """Time all contenders on the same batches, and return the object for --json."""
     options = {
         key: value
         for side in ("encoder", "decoder")
@@ -125,10 +125,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--queries", type=int, default=256, help="pairs in a batch (default: 256)")
     parser.add_argument("--query-tokens", type=int, default=12, help="mean length of a query (default: 12)")
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[128] * 4, help="values of each identifier position (default: 4 x 128)"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[128] * 4,
+        help="number of values of each identifier position (default: 4 x 128)",
     )
-    parser.add_argument("--width", type=int, default=512, help="of both models; feed-forward is four times that")
-    parser.add_argument("--layers", type=int, default=3, help="of encoder and of decoder (default: 3)")
+    parser.add_argument(
+        "--width", type=int, default=512, help="width of both models; feed-forward: four times (default: 512)"
+    )
+    parser.add_argument("--layers", type=int, default=3, help="layers of encoder and of decoder (default: 3)")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=10, help="timed updates of each contender (default: 10)")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
@@ -137,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    keep_freed_memory()  # as the task does; for both contenders
+    keep_freed_memory()  # for both contenders, as the task does
     result = measure(args)
     if args.json:
         write_json(args.json, result)

@@ -1,4 +1,4 @@
-"""The dual tower's other half: faiss indexes over random clustered vectors, and how many of the true neighbours they find."""
+"""The vector search of dual towers: faiss indexes over random clustered vectors, and their recall."""
 
 import time
 from typing import Any
@@ -11,17 +11,17 @@ from timing import Contender
 
 from cart_fairseq.progress import track
 
-# from this many queries on faiss multiplies matrices: 15 times as fast for 100 queries; faiss 1.15 sets it out of reach
+# from this number of queries faiss uses matrix products, which are much faster; the default of 1.15 is too high
 faiss.cvar.distance_compute_blas_threshold = 20
 
 INDEXES = ("flat", "ivf", "hnsw")
 NEIGHBOURS = 10
-CLUSTER = 100  # items in each cluster of vectors, on average
-INTRINSIC = 64  # dimensions in which the vectors really differ, as those of learned embeddings do
-NOISE = 0.5  # length of what is added to an item's vector to make a query
-IVF_PROBES = 16  # of the square root of N cells
+CLUSTER = 100  # mean number of items per cluster
+INTRINSIC = 64  # intrinsic dimension of the vectors, which is low as in learned embeddings
+NOISE = 0.5  # length of the noise that is added to an item's vector to make a query
+IVF_PROBES = 16  # of sqrt(N) cells
 HNSW_LINKS, HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT = 16, 40, 64
-BYTES = {  # for each item
+BYTES = {  # per item
     "flat": 4 * DIMENSION,
     "ivf": 4 * DIMENSION + 8,
     "hnsw": 4 * DIMENSION + 4 * 2 * HNSW_LINKS,
@@ -29,24 +29,24 @@ BYTES = {  # for each item
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, float32."""
+    """Scale rows to length 1, float32."""
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 class VectorSearch:
-    """faiss indexes over the same N clustered vectors of unit length, compared by inner product.
+    """faiss indexes over the same N clustered vectors of unit length, with inner product as similarity.
 
-    Queries are vectors of items with noise added, since what random text encoders give is near to nothing.
+    Queries are vectors of items with noise, because outputs of random text encoders have no near neighbours.
 
     Args:
         items: N.
-        names: which of ``INDEXES`` to build; ``flat`` always is, the others copy its vectors.
+        names: the indexes to build, of ``INDEXES``. ``flat`` is always built, because the others copy its vectors.
         queries: Q.
 
     Attributes:
         queries: (Q, 1024) float32.
-        targets: (Q,) the rows of the items that the queries are near to.
-        neighbours: (Q, 10) int64, the true ones.
+        targets: (Q,), the rows of the items from which the queries were made.
+        neighbours: (Q, 10) int64, the rows of the exact nearest neighbours.
         facts: for each index the ``build_seconds``.
     """
 
@@ -74,18 +74,18 @@ class VectorSearch:
         self.neighbours = self.search("flat")
 
     def search(self, name: str) -> np.ndarray:
-        """(Q, 10) int64 rows of the best items, best first; -1 where an index found fewer."""
+        """Return (Q, 10) int64, the rows of the best items, best first; -1 if an index found fewer."""
         return self.indexes[name].search(self.queries, NEIGHBOURS)[1]
 
     def recall(self, name: str) -> float:
-        """How many of the true 10 neighbours an index finds, in percent."""
+        """Return the recall of the 10 exact nearest neighbours, in percent."""
         found = self.search(name)
         wanted = self.neighbours
         shared = sum(len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, wanted, strict=True))
         return 100 * shared / int((wanted >= 0).sum())
 
     def contender(self, name: str, encode: Encode, index: str) -> Contender:
-        """Encoding the queries and searching an index, for timing."""
+        """Return the contender, which encodes the queries and searches an index."""
         recall = self.recall(index)
 
         def run() -> dict[str, Any]:
@@ -103,12 +103,12 @@ class VectorSearch:
 
 
 def _built(name: str, flat: Any, chunk: int) -> Any:
-    """An index of the vectors of another."""
+    """Build an index of the vectors of the flat index."""
     index: Any
     if name == "ivf":
         cells = max(1, round(flat.ntotal**0.5))
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIMENSION), DIMENSION, cells, faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1  # tiny catalogues are for trying things out
+        index.cp.min_points_per_centroid = 1  # allows tiny catalogues in tests
         sample = np.linspace(0, flat.ntotal - 1, min(flat.ntotal, 39 * cells)).astype(np.int64)
         index.train(flat.reconstruct_batch(sample))
         index.nprobe = IVF_PROBES

@@ -1,4 +1,4 @@
-"""What carries the recommended recipe: the lines of ``ablations.sh``, their runs, and the table that comes of them."""
+"""Ablations of the recommended recipe: the variants of ``ablations.sh``, their runs, and the table of results."""
 
 import dataclasses
 import shlex
@@ -20,21 +20,21 @@ from cart_fairseq.settings import TuningSettings
 
 MODEL = ("--max-update", "660", "--fusion", "none", "--consistency-weight", "0", "--decoder-layers", "2")
 SEARCH = ("--dry-run", "--beam", "30", "--discounts", "1")
-FIRST = "full-1"  # the run whose join the others share
+FIRST = "full-1"  # the run whose join other runs use, too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of the table.
+    """A variant, which is a row of the table.
 
     Attributes:
-        name: its folder.
-        says: what it is.
-        captions: what takes the place of index captions (INDEX_CAPTIONS of run.sh), where they are left out.
-        identifiers: flags of build_identifiers beside those of all; DATA and OUT in them stand for the folders.
-        train: flags of fairseq-train beside those of all.
-        search: flags of cart_fairseq.tune beside those of all; a line that has some searches the model of the first line.
-        seeds: how many.
+        name: name of its folders.
+        says: its description in the table.
+        captions: INDEX_CAPTIONS of run.sh; empty: index captions are included.
+        identifiers: additional flags of build_identifiers. DATA and OUT in them are replaced by the folders.
+        train: additional flags of fairseq-train.
+        search: additional flags of cart_fairseq.tune. If there are any, the models of `full` are searched.
+        seeds: number of seeds.
     """
 
     name: str
@@ -101,26 +101,26 @@ LINES = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A line with one of its seeds."""
+    """A variant with one of its seeds."""
 
     line: Line
     seed: int
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"{self.line.name}-{self.seed}"
 
     def searched(self, out: Path) -> Path:
-        """The folder with the model: its own, or that of the first line with the same seed, searched in another way."""
+        """Return the folder of the model: its own, or that of `full` with the same seed if only the search differs."""
         return out / (f"full-{self.seed}" if self.line.search else self.name)
 
 
 def runs(chosen: Sequence[str] = ()) -> list[Run]:
-    """The runs of all lines or of those chosen: first those of several seeds, whose models others search.
+    """Return the runs of all variants or of the chosen ones. `full`, whose models others search, comes first.
 
     Raises:
-        ValueError: a line of that name does not exist.
+        ValueError: there is no variant of that name.
     """
     names = [line.name for line in LINES]
     for name in chosen:
@@ -133,7 +133,7 @@ def runs(chosen: Sequence[str] = ()) -> list[Run]:
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
-    """Train and measure the lines, or those that ABLATIONS names, and print the table of all that are there."""
+    """Train and measure all variants, or those in ABLATIONS, and print the table of all finished runs."""
     settings = dataclasses.replace(from_environment(), recipe="joined")
     for each in runs(words("ABLATIONS")):
         if (out / f"{each.name}.json").is_file():
@@ -155,7 +155,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def settings_of(line: Line, data: Path, out: Path, settings: Settings) -> Settings:
-    """The settings of one line."""
+    """Return the settings of one variant."""
     places = {"DATA": data, "OUT": out}
     flags = []
     for flag in line.identifiers:
@@ -165,18 +165,18 @@ def settings_of(line: Line, data: Path, out: Path, settings: Settings) -> Settin
 
 
 def share(each: Run, out: Path) -> None:
-    """Link the run's folder to what the first run has made and this one has in common with it."""
+    """Link those outputs of the first run that this run has in common with it."""
     folder = out / each.name
     folder.mkdir(parents=True, exist_ok=True)
     if each.name == FIRST or each.line.captions or not (out / f"{FIRST}.json").is_file():
         return
     for name in ("joined",) if each.line.identifiers else ("joined", "identifiers", "data-bin"):
-        if not (folder / name).exists():  # a run begun before the first was there keeps its own
+        if not (folder / name).exists():  # a run that began before the first one keeps its own
             (folder / name).symlink_to(Path("..") / FIRST / name)
 
 
 def records(out: Path, line: Line) -> Iterator[dict[str, Any]]:
-    """The records of a line's runs that are there, by seed."""
+    """Yield the records of a variant's finished runs, by seed."""
     for seed in range(1, 10):
         path = out / f"{line.name}-{seed}.json"
         if path.is_file():
@@ -184,7 +184,7 @@ def records(out: Path, line: Line) -> Iterator[dict[str, Any]]:
 
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
-    """Line -> its runs by seed, each with what it reached without the dense head (``alone``) and with it (``together``)."""
+    """Return variant -> its runs by seed, with metrics without (``alone``) and with the dense head (``together``)."""
     kept = ("commit", "machine", "seed", "minutes", "identifiers")
     found: dict[str, list[dict[str, Any]]] = {}
     for line in LINES:
@@ -206,7 +206,7 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """The lines that have runs, with what these reached: mean and, of several seeds, standard deviation."""
+    """Return the table of variants with finished runs: the mean and, for several seeds, the standard deviation."""
     names = [METRIC_LABELS[metric] for metric in ("recall_at_1", "recall_at_10")]
     heads = [
         "",
@@ -227,6 +227,6 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def cell(values: Sequence[float]) -> str:
-    """Mean and spread."""
+    """Return the mean and, for several values, the standard deviation."""
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"

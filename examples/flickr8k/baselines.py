@@ -1,14 +1,14 @@
-"""What simple methods reach on the same queries and candidates, to set beside the model: scikit-learn only.
+"""Measure simple methods on the same queries and candidates as the model. They use scikit-learn only.
 
     python examples/flickr8k/baselines.py --data DATA [--identifiers OUT/identifiers] [--split valid] [--json FILE]
 
-- TF-IDF: ranks items by the best cosine between the query and their index captions; never looks at a picture.
-- TF-IDF -> ridge regression -> embeddings: predicts an item's embedding from the query, ranks items by cosine. Fitted
-  to all train and index captions, as the model is.
-- the same, but items stand where their identifiers say: (k, v1..vM) decoded by the bundle's own codec. The model writes
-  nothing but identifiers, so this shows what they can carry.
+- TF-IDF ranks items by the best cosine between the query and their index captions. It uses no embeddings of images.
+- Ridge regression predicts an item's embedding from the TF-IDF vector of the query, and ranks items by cosine. It is
+  fitted on all train and index captions, like the model.
+- Quantised ridge regression replaces the embeddings by those that the bundle's codec decodes from (k, v1..vM). It
+  shows how much information the identifiers carry.
 
-Nothing here is pretrained on text. Items that score the same are ranked against the method, never for it.
+Nothing here is pretrained on text. Among items with equal scores, the correct item is ranked last.
 """
 
 import argparse
@@ -43,11 +43,11 @@ NAMES = {
 
 
 def worst_ranks(scores: np.ndarray, targets: np.ndarray) -> torch.Tensor:
-    """Rank of each query's item, ties counted against it.
+    """Return the rank of each query's item. Items with an equal score are ranked before it.
 
     Args:
-        scores: (Q, C) of every query and candidate.
-        targets: (Q,) the column of each query's item.
+        scores: (Q, C), a score for each query and candidate.
+        targets: (Q,), the column of each query's item.
 
     Returns:
         (Q,) int64, from 1.
@@ -57,16 +57,16 @@ def worst_ranks(scores: np.ndarray, targets: np.ndarray) -> torch.Tensor:
 
 
 def cosines(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """(Q, D) and (C, D) -> (Q, C) cosines; a zero vector is like nothing."""
+    """(Q, D) and (C, D) -> (Q, C) cosines. The cosine with a zero vector is 0."""
     return normalize(queries) @ normalize(items).T
 
 
 def best_caption_scores(queries: Any, captions: Any, owner: np.ndarray, items: int) -> np.ndarray:
-    """Score of each item: the best among its captions, 0 where it has none.
+    """Return the score of each item: the best score of its captions, or 0 if it has none.
 
     Args:
         queries, captions: (Q, V) and (M, V) rows of unit length, arrays or sparse matrices.
-        owner: (M,) the column of each caption's item.
+        owner: (M,), the column of each caption's item.
         items: C, the number of columns.
 
     Returns:
@@ -84,38 +84,37 @@ def best_caption_scores(queries: Any, captions: Any, owner: np.ndarray, items: i
 
 
 def reconstruct(bundle: IdentifierBundle) -> np.ndarray:
-    """Where the identifiers, without their unique token, put the items: (N, D) float32 in the embeddings' space."""
+    """Decode the identifiers, without their unique token, to embeddings: (N, D) float32."""
     codec = load_codec(bundle)
     return codec.decode(np.asarray(bundle.values[:, : len(codec.positions)]))
 
 
 def quantised_embeddings(path: Path, items: Sequence[dict[str, Any]], dimension: int) -> np.ndarray:
-    """The reconstruction by the bundle at `path`.
+    """Return the embeddings decoded from the bundle at `path`.
 
     Raises:
         ValueError: the bundle belongs to other items or embeddings.
     """
     bundle = IdentifierBundle.load(path)
     if bundle.item_ids != [item["item_id"] for item in items]:
-        raise ValueError(
-            f"{path}: its items are not those of items.jsonl, or in another order; build it from this data"
-        )
+        raise ValueError(f"{path}: its items differ from items.jsonl or have another order; build it from these data")
     quantised = reconstruct(bundle)
     if quantised.shape[1] != dimension:
         raise ValueError(
-            f"{path}: built from {quantised.shape[1]}-d embeddings, these are {dimension}-d; build it again"
+            f"{path}: was built from embeddings of width {quantised.shape[1]}, but these have width {dimension}; build "
+            "it again"
         )
     return quantised
 
 
 def measure(data: Path, identifiers: Path | None, split: str) -> tuple[dict[str, Any], list[str]]:
-    """All baselines on the queries of a split; its candidates are the split's items and those without a split.
+    """Measure all baselines on the queries of a split. Candidates are the items of the split and items without one.
 
     Returns:
         The object for --json, and a note for each baseline that cannot be measured.
 
     Raises:
-        ValueError: the data are not what they should be, or have no queries in the split.
+        ValueError: the data are wrong, or the split has no queries.
     """
     items = read_items(data / "items.jsonl")
     source = data / "embeddings.npy"
@@ -131,7 +130,7 @@ def measure(data: Path, identifiers: Path | None, split: str) -> tuple[dict[str,
     if not queries:
         raise ValueError(f"{file}: no caption with the role 'query' in split {split!r}; choose another with --split")
     if not trained:
-        raise ValueError(f"{file}: no train or index captions to fit to")
+        raise ValueError(f"{file}: no train or index captions to fit on")
     candidates = candidate_rows(splits, split)
     column_of = {int(row): column for column, row in enumerate(candidates)}
     targets = np.array([column_of[c.item_row] for c in queries])
@@ -147,7 +146,7 @@ def measure(data: Path, identifiers: Path | None, split: str) -> tuple[dict[str,
     else:
         notes.append(f"{NAMES['tfidf']}: not measured, the candidates have no index captions")
 
-    # whitened principal components: cosines of raw embeddings are ruled by their few widest dimensions
+    # whitened principal components, because a few dimensions dominate the cosines of raw embeddings
     space = PCA(min(COMPONENTS, *exact.shape), whiten=True, svd_solver="randomized", random_state=0).fit(exact)
     placed = space.transform(exact)
     known, asked = vectors(texts, wanted, words=2)
@@ -166,24 +165,22 @@ def measure(data: Path, identifiers: Path | None, split: str) -> tuple[dict[str,
 
 
 def vectors(known: Sequence[str], asked: Sequence[str], words: int) -> tuple[csr_matrix, csr_matrix]:
-    """TF-IDF vectors of unit length, with terms of up to `words` words; the terms and their weights come from `known`.
-
-    On Flickr8k's valid queries pairs of words help the regression (R@1 21.6 -> 26.9) and harm plain matching (28.5 -> 23.0).
-    """
+    """Return TF-IDF vectors of unit length. Terms have up to `words` words; `known` determines terms and weights."""
     vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, words), dtype=np.float32)
     return vectoriser.fit_transform(known), vectoriser.transform(asked)
 
 
 def predict(known: csr_matrix, trained: Sequence[Caption], placed: np.ndarray, asked: csr_matrix) -> np.ndarray:
-    """Ridge regression from captions to their items' places.
+    """Predict the vectors of the queries' items by ridge regression from captions to the vectors of their items.
 
     Args:
-        known: (M, V) the captions; trained: what they belong to.
-        placed: (N, D) the items, of mean 0, so no intercept is needed.
-        asked: (Q, V) the queries.
+        known: (M, V), vectors of the captions.
+        trained: the captions, which name their items.
+        placed: (N, D), vectors of the items, with mean 0, so that no intercept is needed.
+        asked: (Q, V), vectors of the queries.
 
     Returns:
-        (Q, D) where the queries' items should be.
+        (Q, D), the predicted vectors.
     """
     targets = placed[[c.item_row for c in trained]]
     centre = targets.mean(axis=0)
@@ -194,7 +191,7 @@ def predict(known: csr_matrix, trained: Sequence[Caption], placed: np.ndarray, a
 
 
 def table(result: dict[str, Any], notes: Sequence[str]) -> str:
-    """The figures for people."""
+    """Return the figures as text."""
     lines = [f"{result['split']}: {result['queries']:,} queries, {result['candidates']:,} candidates, in percent"]
     lines.append(f"{'':<30}" + "".join(f"{name:>8}" for name in METRIC_LABELS.values()))
     for system, metrics in result["systems"].items():
@@ -208,8 +205,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with embeddings, items.jsonl and captions.jsonl"
     )
-    parser.add_argument("--identifiers", type=Path, help="identifier bundle to quantise with")
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="whose queries (default: valid)")
+    parser.add_argument("--identifiers", type=Path, help="identifier bundle, for quantised ridge regression")
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default="valid", help="split whose queries are measured (default: valid)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args(argv)
     result, notes = measure(args.data, args.identifiers, args.split)

@@ -1,12 +1,15 @@
-"""Everything that finds Flickr8k's pictures, in one table: runs of ``run.sh`` and what there is to compare them with.
+"""Compare runs of ``run.sh`` on Flickr8k with simpler methods, in one table.
 
     comparison.py --data DATA --runs OUT [--json FILE]
 
-OUT holds runs of ``run.sh`` by name, as ``compare.sh`` makes them. References see the same captions as the run beside which
-they stand: those of valid and test items that are no queries, or none of these items. Texts are compared by the best cosine
-among an item's captions; `ridge` is a regression from TF-IDF to image features; `dual tower` the two towers that the
-recipe's identifiers are built from (``join_captions --align``), alone. Sums are of standardised scores. Items that score the
-same are ranked against the method.
+OUT contains runs of ``run.sh`` by name, as ``compare.sh`` writes them. The other methods use the same captions as the
+runs in their section of the table: with or without the index captions of valid and test items.
+
+- `TF-IDF` and `sentence encoder`: best cosine between the query and the captions of an item.
+- `ridge`: regression from TF-IDF vectors to image features.
+- `dual tower`: the two towers from which the recipe's identifiers are built (``join_captions --align``), alone.
+
+Sums are sums of standardised scores. Among items with equal scores, the correct item is ranked last.
 """
 
 import argparse
@@ -41,16 +44,16 @@ RUNS = {
 }
 HEADS = (*METRIC_LABELS.values(),)
 SEED = 0
-RIDGE_SHARE = 2.0  # of the sum with TF-IDF, the weaker of the two on its own
+RIDGE_SHARE = 2.0  # weight of ridge in the sum with TF-IDF
 Figures = dict[str, dict[str, dict[str, float]]]
 
 
 class References:
-    """What is compared with, on the valid queries.
+    """The methods to compare with, on the valid queries.
 
     Args:
         data: folder with embeddings.npy, items.jsonl and captions.jsonl.
-        index_captions: ``include``, or ``exclude`` what is said of valid and test items.
+        index_captions: ``include`` or ``exclude`` the index captions of valid and test items.
     """
 
     def __init__(self, data: Path, index_captions: str):
@@ -66,7 +69,7 @@ class References:
         self.predicted = predict(known, self.known, self.placed, asked)
 
     def plain(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """System -> (Q, C) scores of what nothing pretrained on text is needed for."""
+        """Return system -> (Q, C) scores, for the methods without text pretraining."""
         found = {"ridge": cosines(self.predicted, self.placed[rows])}
         known, asked = vectors(self.texts, self.asked, words=1)
         text = self.best_captions(known, asked, rows)
@@ -79,12 +82,12 @@ class References:
         return found
 
     def of_join(self, joined: Path) -> Any:
-        """A function like `plain`, of a join's text features and towers."""
+        """Return a function like `plain` for the text features and towers of a join."""
         record = joined_folder.read_record(joined)
         settings = JoinSettings(device="cpu").following(record["settings"])
         parts = restore_parts(joined_folder.read_parts(joined, record), settings)
         if parts.alignment is None:
-            raise ValueError(f"{joined}: has no towers; make it with --align")
+            raise ValueError(f"{joined}: has no towers; run join_captions with --align")
         known = embedded(parts.features, self.texts) if settings.encoder else None
         asked = embedded(parts.features, self.asked)
         placed = parts.alignment.queries(centred(asked, parts.centre))
@@ -108,14 +111,14 @@ class References:
         return scores
 
     def best_captions(self, known: Any, asked: Any, rows: np.ndarray) -> np.ndarray | None:
-        """(Q, C) best cosine among the captions of each candidate; None where the queries' own items have no caption."""
+        """Return (Q, C), the best cosine of each candidate's captions; None if an item of a query has no caption."""
         if not np.isin([caption.item_row for caption in self.queries], self.owner).all():
             return None
         used = np.flatnonzero(np.isin(self.owner, rows))
         return best_caption_scores(asked, known[used], np.searchsorted(rows, self.owner[used]), len(rows))
 
     def measure(self, scores: Any) -> Figures:
-        """System -> candidate set -> metrics in percent."""
+        """Return system -> candidate set -> metrics in percent."""
         figures: Figures = {}
         for chosen, rows in self.candidates.items():
             column = {int(row): place for place, row in enumerate(rows)}
@@ -127,7 +130,7 @@ class References:
 
 
 def embedded(features: Any, texts: Sequence[str]) -> np.ndarray:
-    """(n, T) float32 of length 1, like lengths together."""
+    """Embed texts, ordered by length: (n, T) float32 of length 1, in the given order."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     parts = [
         features([texts[i] for i in order[at : at + features.batch_rows]])
@@ -138,14 +141,14 @@ def embedded(features: Any, texts: Sequence[str]) -> np.ndarray:
 
 
 def standard(scores: np.ndarray) -> np.ndarray:
-    """(Q, C) scores of each query with mean 0 and deviation 1; those that are all the same, 0."""
+    """Standardise the scores (Q, C) of each query to mean 0 and standard deviation 1. Constant scores become 0."""
     centred = scores - scores.mean(axis=1, keepdims=True, dtype=np.float64)
     spread = centred.std(axis=1, keepdims=True)
     return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-6)
 
 
 def of_run(out: Path) -> Figures:
-    """What a run reached: with its dense head, and by the identifiers alone."""
+    """Return the metrics of a run, with its dense head and with identifiers alone."""
     record = read_json(out / "run.json")
     both = {chosen: figures["valid"] for chosen, figures in record["metrics"].items() if "valid" in figures}
     if record["tuned"] is None:
@@ -155,7 +158,7 @@ def of_run(out: Path) -> Figures:
 
 
 def table(sections: dict[str, Figures]) -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     heads = ["", *(f"1,000: {name}" for name in HEADS), *(f"8,000: {name}" for name in HEADS)]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for title, figures in sections.items():
@@ -167,7 +170,7 @@ def table(sections: dict[str, Figures]) -> str:
 
 
 def collect(data: Path, runs: Path) -> dict[str, Figures]:
-    """Section -> system -> candidate set -> metrics."""
+    """Return section -> system -> candidate set -> metrics."""
     there = {name: runs / name for name in RUNS if (runs / name / "run.json").is_file()}
     sections: dict[str, Figures] = {}
     titles = {
@@ -193,7 +196,7 @@ def collect(data: Path, runs: Path) -> dict[str, Figures]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the figures."""
-    parser = argparse.ArgumentParser(description="Runs of run.sh and references, on the valid queries, in one table.")
+    parser = argparse.ArgumentParser(description="Compare runs of run.sh with simpler methods on the valid queries.")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with embeddings, items.jsonl and captions.jsonl"
     )

@@ -1,4 +1,4 @@
-"""Flickr8k's recipes: the best that we know with simple methods beside it (`run`), and all kinds of it in one table (`compare`)."""
+"""Flickr8k's recipes: `run` trains the recommended model, `compare` trains all variants and prints one table."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from steps import step, train_and_evaluate
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
-    """Train, measure, and measure simple methods on the same queries."""
+    """Train and measure the model, and measure simple methods on the same queries."""
     settings = from_environment()
     train_beside_baselines(data, out, flags, dataclasses.replace(settings, recipe=settings.recipe or "joined"))
 
@@ -35,19 +35,20 @@ def compare(data: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def train_beside_baselines(data: Path, out: Path, flags: Sequence[str], settings: Settings) -> None:
-    """One run and the simple methods; the user's flags come last and win."""
+    """Run the recipe and the simple methods. The user's flags come last and override others."""
     train_and_evaluate(data, out, [*length_and_size(settings), *flags], settings)
     step("5. simple methods on the same queries")
     arguments = ["--data", str(data), "--json", str(out / "baselines.json")]
-    if settings.recipe != "joined":  # those of a join are in another space
+    if settings.recipe != "joined":  # identifiers of a join decode to another space
         arguments += ["--identifiers", str(out / "identifiers")]
     baselines.main(arguments)
 
 
 def length_and_size(settings: Settings) -> list[str]:
-    """Epochs for at most 75 minutes in all on two cores, and the model's size.
+    """Return flags of the number of epochs and of the model's size.
 
-    Borrowed captions make an epoch longer, and were measured with fusion and three layers alone.
+    Runs take at most 75 minutes on two cores. With borrowed captions an epoch is longer, and the model has the default
+    fusion and three layers.
     """
     if settings.index_captions == "borrowed":
         return ["--max-epoch", "9"]

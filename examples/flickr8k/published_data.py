@@ -1,4 +1,4 @@
-"""Flickr8k as it is published, images and Karpathy's file, becomes the data of its recipes."""
+"""Prepare Flickr8k for its recipes from the published images and Karpathy's file."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from preprocess.data.inputs import read_items
 
 
 def prepare(images: Path, karpathy: Path, out: Path) -> None:
-    """Annotations, roles of captions and embeddings: ``out/data``."""
+    """Read the annotations, set the roles of captions and embed the images: ``out/data``."""
     settings = from_environment()
     encoder = settings.encoder or "imagebind"
     step("1. annotations")
@@ -31,9 +31,9 @@ def prepare(images: Path, karpathy: Path, out: Path) -> None:
 
 
 def give_roles(described: Path, output: Path) -> None:
-    """Write the captions with the first one of each valid and test item as its index caption.
+    """Write the captions with the role `index` for the first caption of each valid and test item.
 
-    It stands for the caption that the paper generates, and is no query.
+    It replaces the caption that the paper generates. It is not a query.
     """
     split_of = {item["item_id"]: item["split"] for item in read_items(described / "items.jsonl")}
     rows, seen = read_jsonl(described / "captions.jsonl"), set()

@@ -1,9 +1,9 @@
-"""Collisions of a large clustered catalogue, before and after `--collisions nearest-free`, and what the moves cost.
+"""Measure the collisions of a large clustered catalogue before and after `--collisions nearest-free`, and their cost.
 
     python examples/identifiers/collisions.py [--items 1e6] [--scheme coarse-fine] [--epochs 40] [--json FILE]
 
-The catalogue is drawn while it is read (see synthetic.py): 2,000 Gaussian centres in 64 of 1,024 dimensions, items around
-them with 0.3 of the centres' standard deviation. The codec is fitted on a sample, as in `build_identifiers`.
+The catalogue is synthetic (see synthetic.py): 2,000 Gaussian centres in 64 of 1,024 dimensions, with items around them.
+The items' standard deviation is 0.3 of that of the centres. The codec is fitted on a sample, as in `build_identifiers`.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from preprocess.identifiers.settings import BLOCK_ROWS, IdentifierSettings
 
 
 def compare(items: int, scheme: str, epochs: int, sample: int, sizes: int, dimension: int) -> dict[str, Any]:
-    """Fit, assign, move; the figures of the report.
+    """Fit a codec, assign codes, move items to free codes, and return the figures.
 
     Args:
         items: N.
         scheme: coarse-fine, rqvae or residual-kmeans.
-        epochs: of RQ-VAE training.
-        sample: rows that the codec is fitted on.
-        sizes: of each of the three levels.
-        dimension: D, of which a sixteenth is used.
+        epochs: epochs of RQ-VAE training.
+        sample: number of rows to fit the codec on.
+        sizes: number of values of each of the three levels.
+        dimension: D. The vectors vary in a sixteenth of the dimensions.
     """
     embeddings = cast(Embeddings, ClusteredVectors(items, dimension, used=max(1, dimension // 16)))
     settings = IdentifierSettings(
@@ -68,7 +68,7 @@ def compare(items: int, scheme: str, epochs: int, sample: int, sizes: int, dimen
 
 
 def table(found: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Return the figures as text."""
     rate, most, error = found["collision_rate"], found["max_collisions"], found["reconstruction_error"]
     lines = [
         f"{found['items']:,} items, scheme {found['scheme']}",
@@ -89,14 +89,19 @@ def table(found: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description="Collisions before and after moving items to free codes.")
+    parser = argparse.ArgumentParser(description="Measure collisions before and after moving items to free codes.")
     add = parser.add_argument
     add("--items", type=float, default=1e6, help="size of the catalogue (1e6)")
     add("--scheme", choices=("coarse-fine", "rqvae", "residual-kmeans"), default="coarse-fine", help="(coarse-fine)")
-    add("--epochs", type=int, default=40, help="of RQ-VAE training (40)")
-    add("--sample", type=int, default=32_768, help="rows the codec is fitted on (32768)")
+    add("--epochs", type=int, default=40, help="epochs of RQ-VAE training (40)")
+    add("--sample", type=int, default=32_768, help="rows to fit the codec on (32768)")
     add("--sizes", type=int, default=128, help="values of each of the three levels (128)")
-    add("--dimension", type=int, default=1024, help="width of a vector; a sixteenth is used (1024)")
+    add(
+        "--dimension",
+        type=int,
+        default=1024,
+        help="width of a vector, of which a sixteenth is not constant (1024)",
+    )
     add("--json", type=Path, help="file for the figures")
     args = parser.parse_args(argv)
     if min(args.items, args.epochs, args.sample, args.sizes, args.dimension) < 1:

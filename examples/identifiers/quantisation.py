@@ -1,10 +1,11 @@
-"""How well a bundle's codec quantises, beside faiss's residual quantiser at equal bits.
+r"""Compare the quantisation error of a bundle's codec with faiss's residual quantiser at equal bits.
 
-    python examples/identifiers/quantisation.py --identifiers OUT/identifiers --embeddings DATA/embeddings.npy [--json FILE]
+    python examples/identifiers/quantisation.py --identifiers OUT/identifiers --embeddings DATA/embeddings.npy \
+        [--json FILE]
 
-On latents: the RQ-VAE's codebooks and faiss's `ResidualQuantizer` with `max_beam_size=1` quantise the same latent
-vectors. On raw vectors: the whole codec, residual k-means of the same sizes, and faiss. An error is the mean squared error
-relative to the variance: 0 exact, 1 no better than the mean. Needs faiss: pip install faiss-cpu.
+On latent vectors, the RQ-VAE's codebooks are compared with faiss's `ResidualQuantizer` with `max_beam_size=1`. On raw
+vectors, the whole codec is compared with residual k-means of the same sizes and with faiss. The error is the mean
+squared error divided by the variance: 0 is exact, 1 is no better than the mean. Needs faiss: pip install faiss-cpu.
 """
 
 import argparse
@@ -27,16 +28,16 @@ from preprocess.identifiers.schemes.scheme import Codec
 
 
 def relative_error(points: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
-    """Mean squared error of (n, d) points relative to their variance."""
+    """Return the mean squared error of (n, d) points divided by their variance."""
     spread = np.square(points - points.mean(axis=0)).sum(dtype=np.float64)
     return float(np.square(points - decoded).sum(dtype=np.float64) / spread)
 
 
 def faiss_error(points: NDArray[np.float32], sizes: Sequence[int]) -> float:
-    """Error of faiss's greedy residual quantiser with codebooks of these sizes, fitted on the points themselves.
+    """Return the error of faiss's greedy residual quantiser with codebooks of these sizes, fitted on the same points.
 
     Raises:
-        ValueError: faiss is not installed, or a size is no power of two, so that bits could not be equal.
+        ValueError: faiss is not installed, or a size is not a power of two.
     """
     try:
         import faiss
@@ -44,7 +45,7 @@ def faiss_error(points: NDArray[np.float32], sizes: Sequence[int]) -> float:
         raise ValueError("faiss is not installed; pip install faiss-cpu") from None
     bits = [int(math.log2(size)) for size in sizes]
     if any(1 << b != size for b, size in zip(bits, sizes, strict=True)):
-        raise ValueError(f"sizes {list(sizes)} are not powers of two; build identifiers with such ones to compare bits")
+        raise ValueError(f"sizes {list(sizes)} are not powers of two; build identifiers with powers of two")
     vector: Any = faiss.UInt64Vector()
     for b in bits:
         vector.push_back(b)
@@ -56,14 +57,14 @@ def faiss_error(points: NDArray[np.float32], sizes: Sequence[int]) -> float:
 
 @torch.inference_mode()
 def latents(codec: ResidualCodec, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Latent vectors (n, latent) of points (n, D), and the sums of codewords that stand for them."""
+    """Return latent vectors (n, latent) of points (n, D), and their quantised values."""
     coarse = codec.encode(points)[:, 0] if codec.clusters else np.zeros(len(points), dtype=np.int32)
     latent = codec.rqvae.encoder(torch.from_numpy((points - codec.centres[coarse]) / np.float32(codec.scale)))
     return latent.numpy(), codec.rqvae.quantise(latent)[1].numpy()
 
 
 def compare(codec: Codec, embeddings: Embeddings) -> dict[str, Any]:
-    """Errors of a coarse-fine or rqvae codec and of its rivals.
+    """Return the errors of a coarse-fine or rqvae codec and of the other quantisers.
 
     Raises:
         ValueError: the codec has no RQ-VAE.
@@ -87,7 +88,7 @@ def compare(codec: Codec, embeddings: Embeddings) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The errors for people, with each one's ratio to faiss's."""
+    """Return the errors as text, with their ratio to faiss's."""
     names = {"ours": "this bundle's codec", "residual_kmeans": "residual k-means", "faiss": "faiss, beam 1"}
     lines = [f"{'':<12}{'':<22}{'error':>8}{'of faiss':>10}"]
     for where, title in (("latents", "latents"), ("raw", "raw vectors")):
@@ -102,9 +103,9 @@ def table(found: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description="Quantisation error beside faiss's residual quantiser.")
+    parser = argparse.ArgumentParser(description="Compare the quantisation error with faiss's residual quantiser.")
     parser.add_argument("--identifiers", type=Path, required=True, help="bundle of scheme coarse-fine or rqvae")
-    parser.add_argument("--embeddings", type=Path, required=True, help="what it was built from")
+    parser.add_argument("--embeddings", type=Path, required=True, help="the embeddings from which it was built")
     parser.add_argument("--json", type=Path, help="file for the errors")
     args = parser.parse_args(argv)
     codec = load_codec(IdentifierBundle.load(args.identifiers))

@@ -1,4 +1,4 @@
-"""A catalogue of any size that is drawn while it is read: clustered vectors, always the same."""
+"""A synthetic catalogue of any size: clustered vectors, which are generated when they are read."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWN_ROWS = 4096
-"""Rows that share a random generator, so that any block can be drawn by itself."""
+"""Rows per random generator, so that each block can be generated separately."""
 
 
 class ClusteredVectors:
-    """Items around Gaussian centres in some of many dimensions; indexed like the embeddings of `preprocess.data.embeddings`.
+    """Items around Gaussian centres. It has the interface of `preprocess.data.embeddings.Embeddings`.
 
     Args:
         items: N.
         dimension: D, width of a vector.
-        used: dimensions in which centres and items differ; the others are 0.
-        centres: number of centres; items are spread over them by chance.
-        spread: standard deviation of an item around its centre, where that of the centres is 1.
-        seed: of everything.
+        used: number of dimensions in which centres and items differ. The others are 0.
+        centres: number of centres. Each item belongs to a random one.
+        spread: standard deviation of an item around its centre; that of the centres is 1.
+        seed: seed of all random numbers.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ClusteredVectors:
         return np.asarray(self[:], dtype=dtype)
 
     def __getitem__(self, rows: slice | NDArray[np.integer]) -> NDArray[np.float16]:
-        """(n, D) float16."""
+        """Return the chosen rows, (n, D) float16."""
         wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
         out = np.zeros((len(wanted), self.shape[1]), dtype=np.float16)
         group = wanted // DRAWN_ROWS

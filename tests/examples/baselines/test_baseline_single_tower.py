@@ -110,7 +110,7 @@ def test_models_without_a_matching_head_are_refused(tmp_path):
     from transformers import BertConfig
 
     BertConfig(hidden_size=16).save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match="a model of type 'bert'; the single tower takes blip or blip-2"):
+    with pytest.raises(ValueError, match="is a model of type 'bert'; the single tower needs blip or blip-2"):
         matching.Matcher(str(tmp_path / "bert"), "cpu")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: cannot be loaded"):

@@ -144,7 +144,7 @@ def test_what_is_refused(baselines, data, tmp_path):
     write_tree_bundle(data, tmp_path / "identifiers", [4, 4])
     rows = (data / "items.jsonl").read_text().splitlines()
     (data / "items.jsonl").write_text("\n".join([rows[1], rows[0], *rows[2:]]) + "\n")
-    with pytest.raises(ValueError, match=r"identifiers: its items are not those of items\.jsonl"):
+    with pytest.raises(ValueError, match=r"identifiers: its items differ from items\.jsonl"):
         baselines.measure(data, tmp_path / "identifiers", "valid")
     empty = write_bundle(tmp_path / "empty", np.array([[0]]), [Position("k", 2)], [{"item_id": "a"}], {}, {}, {})
     with pytest.raises(ValueError, match="no codec in it"):

@@ -134,7 +134,7 @@ def test_no_scene_says_the_same_twice():
 def test_more_scenes_than_there_is_room_for_are_refused(monkeypatch, kind, few):
     for name, values in few.items():
         monkeypatch.setattr(makers[kind], name, values)
-    with pytest.raises(ValueError, match="--items is 200; this world has room for about"):
+    with pytest.raises(ValueError, match="--items is 200, but only about"):
         makers[kind].draw_scenes(200, 1)
 
 

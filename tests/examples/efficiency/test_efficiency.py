@@ -281,7 +281,7 @@ def test_what_would_not_fit_is_not_built():
     assert benchmark.too_large(1000, 1000, "--faiss-limit", 4_096_000, "faiss flat") == ""
     by_limit = benchmark.too_large(10**7, 10**6, "--faiss-limit", 4096 * 10**7, "faiss flat")
     assert by_limit == "not run: faiss flat of 10,000,000 items needs 41.0 GB, --faiss-limit is 1,000,000"
-    assert "80% may be used" in benchmark.too_large(10**12, 10**13, "--faiss-limit", 4096 * 10**12, "faiss flat")
+    assert "only 80% of" in benchmark.too_large(10**12, 10**13, "--faiss-limit", 4096 * 10**12, "faiss flat")
 
 
 def test_contenders_are_chosen_by_pattern(monkeypatch):

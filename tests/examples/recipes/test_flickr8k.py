@@ -84,7 +84,7 @@ def test_a_join_adds_its_towers_and_a_sentence_encoder_its_texts(data, tmp_path,
     assert all(found.shape == shape for found in systems.values())
     assert np.abs(systems["dual tower"]).max() <= 1.01
     join_captions.main([*argv, "--output", str(tmp_path / "plain"), "--pca", "5", *features])
-    with pytest.raises(ValueError, match="has no towers; make it with --align"):
+    with pytest.raises(ValueError, match="has no towers; run join_captions with --align"):
         references.of_join(tmp_path / "plain")
 
 
