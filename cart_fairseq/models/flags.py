@@ -39,16 +39,11 @@ def add_flags(parser: Any) -> None:
 def _add_sizes(parser: Any) -> None:
     """Add sizes and dropout of encoder and decoder."""
     boolean: dict[str, Any] = {"type": utils.eval_bool, "nargs": "?", "const": True, "metavar": "BOOL"}
-    for side in ("encoder", "decoder"):
+    for side, width, inner in (("encoder", "512", "2048"), ("decoder", "the encoder's", "the encoder's")):
         parser.add_argument(f"--{side}-layers", type=int, metavar="N", help=f"{side} layers (default: 3)")
+        parser.add_argument(f"--{side}-embed-dim", type=int, metavar="N", help=f"{side} width (default: {width})")
         parser.add_argument(
-            f"--{side}-embed-dim", type=int, metavar="N", help=f"{side} width (default: 512; decoder: the encoder's)"
-        )
-        parser.add_argument(
-            f"--{side}-ffn-embed-dim",
-            type=int,
-            metavar="N",
-            help=f"{side} feed-forward width (default: 2048; decoder: the encoder's)",
+            f"--{side}-ffn-embed-dim", type=int, metavar="N", help=f"{side} feed-forward width (default: {inner})"
         )
         parser.add_argument(
             f"--{side}-attention-heads", type=int, metavar="N", help=f"{side} attention heads (default: 8)"

