@@ -13,7 +13,6 @@
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,15 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import replacing, run_script
+from cart_fairseq.files import replacing, run_script, write_jsonl
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.roles import Caption, resolve
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a .jsonl file."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def hold_out(captions: Sequence[Caption], count: int, draw: np.random.Generator) -> list[Caption]:
@@ -150,15 +144,15 @@ def write(output: Path, source: Source, parts: Parts) -> None:
             (folder / name).mkdir()
             rows = np.flatnonzero(chosen)
             np.save(folder / name / "embeddings.npy", np.asarray(source.embeddings[rows]))
-            write_rows(folder / name / "items.jsonl", (items[row] for row in rows.tolist()))
-            write_rows(folder / name / "captions.jsonl", source.rows(learned[name]))
+            write_jsonl(folder / name / "items.jsonl", (items[row] for row in rows.tolist()))
+            write_jsonl(folder / name / "captions.jsonl", source.rows(learned[name]))
         # fine-tuning uses the identifiers of the old items with the new ones added
         (folder / "fine-tune").mkdir()
         for name in ("embeddings.npy", "items.jsonl"):
             (folder / "fine-tune" / name).symlink_to(Path("..") / "old" / name)
-        write_rows(folder / "fine-tune" / "captions.jsonl", source.rows([*parts.index, *parts.replayed]))
-        write_rows(folder / "queries.old.jsonl", source.rows(parts.held, "query"))
-        write_rows(folder / "queries.new.jsonl", source.rows(parts.asked))
+        write_jsonl(folder / "fine-tune" / "captions.jsonl", source.rows([*parts.index, *parts.replayed]))
+        write_jsonl(folder / "queries.old.jsonl", source.rows(parts.held, "query"))
+        write_jsonl(folder / "queries.new.jsonl", source.rows(parts.asked))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

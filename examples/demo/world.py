@@ -8,7 +8,6 @@ candidates of every query, and all are trained on. The phrasings of the queries 
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import sounds
 from sklearn.decomposition import PCA
 from words import Phrasing, captions
 
-from cart_fairseq.files import replacing, run_script
+from cart_fairseq.files import replacing, run_script, write_jsonl
 from cart_fairseq.progress import track
 
 
@@ -110,11 +109,6 @@ def embed(features: np.ndarray, components: int = 192, seed: int = 0) -> np.ndar
     return pca.fit_transform(features).astype(np.float32)
 
 
-def write_lines(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write one JSON object on each line."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
     """Write media, embeddings, items and captions into a folder, atomically.
 
@@ -142,8 +136,8 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
                 rows.append({"item_id": item, "caption_id": caption_id, "text": text, "role": role, "split": split})
         np.save(new / "embeddings.npy", embed(np.stack(features), seed=seed), allow_pickle=False)
         media = [{"item_id": n, "modality": kind.modality, "media": f"media/{n}{kind.suffix}"} for n in names]
-        write_lines(new / "items.jsonl", media)
-        write_lines(new / "captions.jsonl", rows)
+        write_jsonl(new / "items.jsonl", media)
+        write_jsonl(new / "captions.jsonl", rows)
     counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "valid", "test")}
     print(
         f"{items:,} {name} in {output}, {counts['train']:,} training captions, "

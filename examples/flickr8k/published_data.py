@@ -1,13 +1,12 @@
 """Prepare Flickr8k for its recipes from the published images and Karpathy's file."""
 
-import json
 from pathlib import Path
 
 from settings import from_environment
 from steps import call, step
 
 import preprocess.annotations.__main__ as annotations
-from cart_fairseq.files import read_jsonl, replacing
+from cart_fairseq.files import read_jsonl, write_jsonl
 from preprocess import extract_embeddings
 from preprocess.data.fields import MEASURED
 from preprocess.data.inputs import read_items
@@ -41,5 +40,4 @@ def give_roles(described: Path, output: Path) -> None:
         if split_of[row["item_id"]] in MEASURED and row["item_id"] not in seen:
             row["role"] = "index"
         seen.add(row["item_id"])
-    with replacing(output) as new:
-        new.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_jsonl(output, rows)

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import itertools
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from reference import tfidf
 from settings import from_environment
 from steps import call, evaluate, step, train
 
-from cart_fairseq.files import digest, read_json, replacing, sha256, write_json
+from cart_fairseq.files import digest, read_json, replacing, sha256, write_json, write_jsonl
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.progress import track
 from preprocess import extract_embeddings
@@ -92,9 +91,9 @@ def draw_package(package: Path, output: Path) -> None:
         (new / "pictures").mkdir()
         for name, file in track(list(files.items()), "drawing", "icons"):
             (new / "pictures" / f"{name}.png").write_bytes(draw(resvg, file))
-        write_lines(new / "items.jsonl", [item(name) for name in tags])
+        write_jsonl(new / "items.jsonl", [item(name) for name in tags])
         captions = [caption for name, of_icon in tags.items() for caption in captions_of(name, of_icon)]
-        write_lines(new / "captions.jsonl", captions)
+        write_jsonl(new / "captions.jsonl", captions)
         write_json(new / "made_from.json", made_from)
     queries = {split: sum(caption.get("split") == split for caption in captions) for split in MEASURED}
     trained = len(captions) - sum(queries.values())
@@ -194,8 +193,3 @@ def captions_of(name: str, tags: Sequence[str]) -> list[dict[str, str]]:
 def sample(chance: random.Random, groups: Sequence[tuple[str, ...]], count: int) -> list[tuple[str, ...]]:
     """So many of the groups, or all of them, each in an order by chance."""
     return [tuple(chance.sample(group, len(group))) for group in chance.sample(groups, min(count, len(groups)))]
-
-
-def write_lines(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write one JSON object a line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -4,14 +4,13 @@ The folder holds items.jsonl, captions.jsonl, missing.txt (the media that were n
 record of what they were made from.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cart_fairseq.files import read_json, sha256, write_json
+from cart_fairseq.files import read_json, sha256, write_json, write_jsonl
 from preprocess.annotations.entries import Entry, Published
 from preprocess.annotations.media import MediaFolder
 from preprocess.data.fields import SPLITS
@@ -100,9 +99,8 @@ def write_folder(
         for number, text in enumerate(entry.captions):
             name = f"{entry.item_id}#{number}"
             captions.append({"item_id": entry.item_id, "caption_id": name, "text": text, "role": role})
-    for name, rows in ((ITEMS, items), (CAPTIONS, captions)):
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (new / name).write_text("".join(lines), encoding="utf-8")
+    write_jsonl(new / ITEMS, items)
+    write_jsonl(new / CAPTIONS, captions)
     lines = (f"{entry.split}\t{entry.item_id}\t{entry.files[0]}\n" for entry in located.missing)
     (new / MISSING).write_text("".join(lines), encoding="utf-8")
     checksums = {name: sha256(new / name) for name in (ITEMS, CAPTIONS, MISSING)}

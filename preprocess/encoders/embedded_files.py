@@ -1,6 +1,5 @@
 """The files that `extract_embeddings` writes: embeddings, the lists of their items or captions, and a record."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,11 +72,6 @@ def save_rows(path: Path, values: NDArray[np.float32], kept: NDArray[np.int64], 
     for block in blocks(*shape):
         new[block] = values[kept[block]]
     new.flush()
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object on each line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def relocated(item: dict[str, Any], source: Path, folder: Path) -> dict[str, Any]:

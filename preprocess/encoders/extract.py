@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import digest, read_jsonl, sha256
+from cart_fairseq.files import digest, read_jsonl, sha256, write_jsonl
 from cart_fairseq.progress import Progress, track
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
@@ -173,12 +173,12 @@ def write_folder(
     problems = store.problems
     kept = np.setdiff1d(np.arange(len(items)), list(problems))
     written.save_rows(new / written.EMBEDDINGS, store.values, kept, dtype)
-    written.write_rows(new / written.ITEMS, [written.relocated(items[row], source, output) for row in kept])
+    write_jsonl(new / written.ITEMS, [written.relocated(items[row], source, output) for row in kept])
     if captions is not None:
         names = {items[row]["item_id"] for row in kept}
-        written.write_rows(new / written.CAPTIONS, [row for row in captions if row["item_id"] in names])
+        write_jsonl(new / written.CAPTIONS, [row for row in captions if row["item_id"] in names])
     skipped = [{"item_id": items[row]["item_id"], "reason": problems[row]} for row in sorted(problems)]
-    written.write_rows(new / written.SKIPPED, skipped)
+    write_jsonl(new / written.SKIPPED, skipped)
 
 
 def media_of(items: Sequence[dict[str, Any]], path: Path, modality: str | None) -> list[MediaSample]:

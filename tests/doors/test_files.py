@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.files import read_jsonl, replacing, sha256, write_json
+from cart_fairseq.files import read_jsonl, replacing, sha256, write_json, write_jsonl
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -50,6 +50,16 @@ def test_rows_are_read_whatever_ends_the_file(tmp_path):
         assert read_jsonl(tmp_path / "x.jsonl") == [{"a": 1}, {"a": 2}]
     with pytest.raises(ValueError, match="cannot be read"):
         read_jsonl(tmp_path / "none.jsonl")
+
+
+def test_rows_are_read_as_they_were_written_and_a_failure_leaves_the_old_ones(tmp_path):
+    rows = [{"text": "zürich\u2028\n"}, {}, {"number": 1}]
+    write_jsonl(tmp_path / "a.jsonl", iter(rows))
+    assert read_jsonl(tmp_path / "a.jsonl") == rows
+    with pytest.raises(TypeError):
+        write_jsonl(tmp_path / "a.jsonl", [{"text": "new"}, {"set": {1}}])
+    assert read_jsonl(tmp_path / "a.jsonl") == rows
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_scripts_end_with_one_line_and_code_2():
