@@ -17,7 +17,7 @@ from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 ROOT = Path(__file__).parents[2]
-ROWS, WIDTH = 20 * BLOCK, 6
+ROWS, WIDTH = 12 * BLOCK, 6
 
 
 class SlowCodec(ResidualCodec):
@@ -40,15 +40,17 @@ def workers(diary: Path) -> list[str]:
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    """A head and two more nodes, each a raylet process of its own, with one CPU."""
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+def cluster(tmp_path, monkeypatch):
+    """A head and another node, each a raylet process of its own, with one CPU. Workers inherit the environment."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}")
+    monkeypatch.setenv("DIARY", str(tmp_path / "diary"))
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}  # a lost node is noticed in 2.5 seconds
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": soon})
+    node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     (tmp_path / "diary").mkdir()
-    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}", "DIARY": str(tmp_path / "diary")}
-    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": variables})
-    yield cluster, nodes
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster, node
     ray.shutdown()
     cluster.shutdown()
 
@@ -58,17 +60,17 @@ def test_values_are_the_local_ones_though_a_node_is_lost(tmp_path, cluster):
     np.save(path, np.random.default_rng(3).standard_normal((ROWS, WIDTH)).astype(np.float16))
     plain = residual_codec()
     codec = SlowCodec(plain.centres, plain.clusters, plain.rqvae, plain.scale)
+    nodes, node = cluster
     lost: list[str] = []
     begun = 0
 
     def losing(pending):
         nonlocal begun
         for result in ray_engine(codec, path, "embedding", BLOCK)(pending):
-            # One of the two nodes, as soon as it has work: what it is at, and what it was to do, goes elsewhere.
-            busy = [node for node in cluster[1] if node.node_id in workers(diary)]
-            if busy and not lost:
-                lost.append(busy[0].node_id)
-                cluster[0].remove_node(busy[0], allow_graceful=False)
+            # the node is lost as soon as it has work; its current and future work goes to the head
+            if node.node_id in workers(diary) and not lost:
+                lost.append(node.node_id)
+                nodes.remove_node(node, allow_graceful=False)
                 begun = len(workers(diary))
             yield result
 
