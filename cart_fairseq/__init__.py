@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CartRetriever", "Hit"]
 
-register_with_fairseq()
-
 
 def __getattr__(name: str) -> Any:
     """Import the public API on first use, because importing torch takes seconds, which would slow down ``--help``."""
@@ -24,3 +22,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(retriever, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_with_fairseq()

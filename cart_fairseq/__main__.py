@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("what", nargs="?", choices=["user-dir"], help="print the folder for fairseq's --user-dir")
     if parser.parse_args(argv).what == "user-dir":
-        print(Path(__file__).resolve().parent)
+        print(Path(__file__).parent.absolute())  # links kept, as fairseq compares it with the imported package's path
     else:
         parser.print_help()
 

@@ -5,7 +5,6 @@ fairseq scans the folder of ``--user-dir`` only if its package is not imported y
 """
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -13,40 +12,58 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-FAIRSEQ, PLUGIN = "fairseq", "cart_fairseq.tasks.plugin"
+FAIRSEQ, COMMANDS, PLUGIN = "fairseq", "fairseq_cli", "cart_fairseq.tasks.plugin"
 USERS = ("cart_fairseq.tasks.", "cart_fairseq.models.", "cart_fairseq.criterions.")
 """The modules that import fairseq themselves."""
 
 
 def register_with_fairseq() -> None:
     """Register now if fairseq is imported, else after its import."""
-    fairseq = sys.modules.get(FAIRSEQ)
-    if fairseq is None:
-        sys.meta_path.insert(0, _AfterImport())
-    elif not getattr(fairseq.__spec__, "_initializing", False):
+    if FAIRSEQ in sys.modules and not _incomplete(FAIRSEQ):
         importlib.import_module(PLUGIN)
+    else:
+        sys.meta_path.insert(0, _AfterImport())
+
+
+def _incomplete(name: str) -> bool:
+    """Whether a module is still being imported."""
+    return getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False)
 
 
 class _AfterImport(MetaPathFinder):
-    """Finds fairseq as the other finders do, and registers the plugin when it is imported."""
+    """Finds fairseq as the other finders do, and registers the plugin when it has been imported.
+
+    If one of our own modules imports fairseq, it is incomplete at that time, and the plugin needs it. The plugin is then
+    registered when a script asks for one of fairseq's commands.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The specification of fairseq; None for everything else."""
+        if fullname.partition(".")[0] == COMMANDS and FAIRSEQ in sys.modules and not _incomplete(FAIRSEQ):
+            self.register()
         if fullname != FAIRSEQ:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(FAIRSEQ)
+        others = (finder.find_spec(fullname, path, target) for finder in [*sys.meta_path] if finder is not self)
+        spec = next((found for found in others if found is not None), None)
         if spec is not None and spec.loader is not None:
-            loader: Any = spec.loader
-            execute = loader.exec_module
-
-            def then_register(module: ModuleType) -> None:
-                execute(module)
-                # a module of ours that imports fairseq is incomplete here, and others need it
-                if not any(name.startswith(USERS) for name in sys.modules):
-                    importlib.import_module(PLUGIN)
-
-            loader.exec_module = then_register
+            self.follow(spec.loader)
         return spec
+
+    def follow(self, loader: Any) -> None:
+        """Register when the loader has executed fairseq."""
+        execute = loader.exec_module
+
+        def then_register(module: ModuleType) -> None:
+            loader.exec_module = execute  # a loader of a zip file has other modules, too
+            execute(module)
+            self.register()
+
+        loader.exec_module = then_register
+
+    def register(self) -> None:
+        """Import the plugin, unless one of our modules that import fairseq is incomplete."""
+        if self in sys.meta_path and not any(name.startswith(USERS) and _incomplete(name) for name in [*sys.modules]):
+            sys.meta_path.remove(self)
+            importlib.import_module(PLUGIN)
