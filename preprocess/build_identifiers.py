@@ -10,7 +10,15 @@ from pathlib import Path
 
 from cart_fairseq.files import run_script
 from preprocess.data.arguments import positive, settings_from
-from preprocess.identifiers.settings import COLLISIONS, ENGINES, KMEANS, SCHEME_HELP, IdentifierSettings
+from preprocess.identifiers.settings import (
+    CODEBOOK_INITS,
+    COLLISIONS,
+    ENGINES,
+    FIT_ROWS,
+    KMEANS,
+    SCHEME_HELP,
+    IdentifierSettings,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +44,11 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, help="folder of the identifier bundle")
     choice("--scheme", [*SCHEME_HELP], "; ".join(f"{name}: {text}" for name, text in SCHEME_HELP.items()))
     number("--kmeans-clusters", "K, size of the coarse level, or of a tree's first")
-    choice("--kmeans", KMEANS, "MiniBatchKMeans or KMeans of scikit-learn")
+    kmeans = (
+        "k-means of scikit-learn: minibatch: MiniBatchKMeans with large batches and three starts; lloyd: KMeans; "
+        "sklearn-default: MiniBatchKMeans with its defaults (minibatch)"
+    )
+    add("--kmeans", choices=KMEANS, help=kmeans)
     number("--codebooks", "M, fine levels; rqvae has one more instead of the coarse one")
     number("--codebook-size", "size of each fine level, or of a tree's lower ones")
     number("--latent-dim", "width of the RQ-VAE's latent vector and codewords")
@@ -45,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     number("--batch-size", "rows per update (about an eighth of the sample, 32 to 1024)")
     add("--normalize", action="store_true", help="scale every embedding to length 1")
     number("--pca", "keep N principal components of the embeddings")
-    number("--train-sample", "rows that k-means, PCA and the RQ-VAE are fitted on, drawn from all")
+    number("--train-sample", f"rows that k-means, PCA and the RQ-VAE are fitted on, drawn from all ({FIT_ROWS})")
     number("--block-rows", "rows in memory at a time, which sets the memory needed")
     number("--train-processes", "processes that train the RQ-VAE together, on one machine, started by torchrun")
     engine = "where values are assigned: here, or on the Ray cluster of RAY_ADDRESS, with the same result"
@@ -59,8 +71,32 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--seed", type=int, default=default.seed, help="of k-means, RQ-VAE and everything else that draws (%(default)s)"
     )
-    add("--allow-collapse", action="store_true", help="build from too few items or with a collapsed level all the same")
+    collapse = "build from too few items or with a collapsed level all the same (no)"
+    add("--allow-collapse", action=argparse.BooleanOptionalAction, help=collapse)
+    add_switches(result.add_argument_group("as in the paper"))
     return result
+
+
+def add_switches(group: argparse._ArgumentGroup) -> None:
+    """The flags of `--faithful`; each is unset unless it is given, as a given one wins over `--faithful`."""
+    add = group.add_argument
+    faithful = (
+        "identifiers as the paper makes them: --kmeans sklearn-default --no-centring --no-residual-scale --codebook-init "
+        "random --no-recentre --no-reseed --batch-size 256, fitted on all rows; a collapsed level is reported; flags "
+        "that are given as well win"
+    )
+    add("--faithful", action="store_true", help=faithful)
+    yes_or_no = {
+        "--centring": "take distances of k-means from the mean (yes)",
+        "--residual-scale": "divide residuals by their root mean square (yes)",
+        "--recentre": "move every codeword to the mean of its residuals once an epoch (yes)",
+        "--reseed": "move codewords that no residual chooses, every five epochs (yes)",
+    }
+    for flag, text in yes_or_no.items():
+        add(flag, action=argparse.BooleanOptionalAction, help=text)
+    add("--codebook-init", choices=CODEBOOK_INITS, help="how the RQ-VAE's codebooks start (kmeans)")
+    add("--alpha", type=float, metavar="A", help="weight of the commitment loss, Eq. 1 (1)")
+    add("--beta", type=float, metavar="B", help="weight of the encoder's term in the commitment loss, Eq. 1 (0.25)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

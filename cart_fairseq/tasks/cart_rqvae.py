@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from fairseq.data.iterators import EpochBatchIterating
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.distributed.utils import get_data_parallel_rank, get_data_parallel_world_size
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask, register_task
@@ -30,6 +30,12 @@ class RQVAETaskConfig(FairseqDataclass):
     """Options of the task `cart_rqvae`."""
 
     data: str = field(default="", metadata={"help": "residuals: a (N, D) float32 .npy file"})
+    rqvae_codebook_init: ChoiceEnum(["kmeans", "random"]) = field(  # type: ignore[valid-type]
+        default="kmeans", metadata={"help": "codebooks start as k-means centres or at random (default: kmeans)"}
+    )
+    rqvae_no_recentre: bool = field(
+        default=False, metadata={"help": "leave the codebooks to the gradient; do not recentre them every epoch"}
+    )
     rqvae_reseed_interval: int = field(
         default=5, metadata={"help": "re-seed dead codewords every N epochs; 0: never (default: 5)"}
     )
@@ -66,7 +72,8 @@ class RQVAETask(FairseqTask):
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> BaseFairseqModel:
         """Build the model and initialise its codebooks, before data-parallel wrapping, so that all workers agree."""
         model = super().build_model(cfg, from_checkpoint)
-        model.rqvae.initialise_codebooks(self.sample(epoch=0), seed=self.cfg.seed)
+        if self.cfg.rqvae_codebook_init == "kmeans":
+            model.rqvae.initialise_codebooks(self.sample(epoch=0), seed=self.cfg.seed)
         agree_on(model.rqvae.codebooks)
         return model
 
@@ -75,16 +82,18 @@ class RQVAETask(FairseqTask):
         return super().get_batch_iterator(*args, **{**kwargs, "num_shards": 1, "shard_id": 0})
 
     def begin_epoch(self, epoch: int, model: BaseFairseqModel) -> None:
-        """Recentre the codebooks and re-seed dead codewords, from the second epoch on.
+        """Recentre the codebooks and re-seed dead codewords, from the second epoch on, unless switched off.
 
         The result depends on weights, seed and epoch only, so a resumed run equals an uninterrupted one.
         """
-        if epoch <= 1:
-            return
         rqvae, interval = model.rqvae, self.cfg.rqvae_reseed_interval
+        recentres, reseeds = not self.cfg.rqvae_no_recentre, interval > 0 and (epoch - 1) % interval == 0
+        if epoch <= 1 or not (recentres or reseeds):
+            return
         sample = self.sample(epoch).to(rqvae.codebooks[0].device)
-        rqvae.recentre_codebooks(sample)
-        if interval > 0 and (epoch - 1) % interval == 0:
+        if recentres:
+            rqvae.recentre_codebooks(sample)
+        if reseeds:
             rqvae.reseed_dead_codes(sample, seed=self.cfg.seed + epoch)
         agree_on(rqvae.codebooks)
 

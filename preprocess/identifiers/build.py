@@ -5,7 +5,6 @@ other schemes have other values (`preprocess.identifiers.schemes`). A codec is f
 to the whole catalogue in blocks, whose size sets the memory that is needed.
 """
 
-import dataclasses
 import resource
 import sys
 import time
@@ -24,7 +23,9 @@ from cart_fairseq.catalogue.identifiers import (
     unique_tokens,
     write_bundle,
 )
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256
+from preprocess.data.arguments import flag
 from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
 from preprocess.data.joined_folder import identifier_rows
@@ -34,10 +35,10 @@ from preprocess.identifiers.encode import encode_catalogue, local_engine, recons
 from preprocess.identifiers.fitting import fit_codec, fit_settings
 from preprocess.identifiers.goodness_of_fit import baseline
 from preprocess.identifiers.ray_engine import ray_engine
-from preprocess.identifiers.report import measure, refuse_collapse, report_text
+from preprocess.identifiers.report import collapsed_levels, measure, refuse_collapse, report_text
 from preprocess.identifiers.schemes.named import SCHEMES
 from preprocess.identifiers.schemes.scheme import Codec, Scheme
-from preprocess.identifiers.settings import FitSettings, IdentifierSettings
+from preprocess.identifiers.settings import SWITCHES, FitSettings, IdentifierSettings
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Source:
     checksums: dict[str, str]
 
 
+@checks_settings
 def build_identifiers(
     embeddings: str | Path, items: str | Path, output: str | Path, settings: IdentifierSettings = IdentifierSettings()
 ) -> BuiltIdentifiers:
@@ -102,15 +104,16 @@ def build_identifiers(
     started = time.perf_counter()
     scheme = SCHEMES[settings.scheme]
     refuse_unmovable(settings, scheme)
+    refuse_unused(settings, scheme)
     out = Output(output, BUNDLE)
     out.refuse_foreign()
     source = open_source(Path(embeddings), Path(items), settings.embedding_column)
     fit = fit_settings(settings, len(source.items))
     made_from = {
-        "settings": dataclasses.asdict(fit),
+        "settings": fit.record(),
         "unique_size": settings.unique_size,
         "collisions": settings.collisions,
-        "allow_collapse": settings.allow_collapse,
+        "allow_collapse": settings.chosen("allow_collapse"),
         "inputs_sha256": source.checksums,
     }
     settings_hash = digest(made_from)
@@ -121,9 +124,12 @@ def build_identifiers(
     with out.working(digest([made_from["settings"], source.checksums["embeddings"]])) as work:
         codec = fit_codec(source.embeddings, fit, work, settings.train_processes)
         found, report = identify(source, scheme, codec, settings, work)
+        faithful = {"faithful": {"departures": settings.departures}} if settings.faithful else {}
+        report |= faithful
         report["seconds"] = round(time.perf_counter() - started, 3)
         report["peak_memory_bytes"] = peak_memory()
         record = {"scheme": scheme.name, "dimension": source.embeddings.shape[1], "settings_hash": settings_hash}
+        record |= faithful
         bundle = write_bundle(out.path, *found, source.items, report, codec.tensors(), {**record, **made_from})
     return BuiltIdentifiers(bundle, is_new=True)
 
@@ -182,10 +188,12 @@ def identify(
     found = with_unique_tokens(codes, codec, reserved)
     semantic = semantic_positions(found.positions)
     report = {"scheme": scheme.name, **measure(found.values[:, : len(semantic)], semantic)}
-    if not settings.allow_collapse:
+    if not settings.chosen("allow_collapse"):
         refuse_collapse(report, scheme.tree)
+    elif collapsed := collapsed_levels(report, scheme.tree):
+        report["collapsed"] = collapsed
     report["reconstruction_error"] = error
-    report["fitted_on"] = min(count, settings.train_sample)
+    report["fitted_on"] = min(count, settings.chosen("train_sample") or count)
     report["fit"] = baseline(codec, rows)
     if settings.collisions == "nearest-free":
         codes = resolve_collisions(codec, rows, codes, work, report)
@@ -230,6 +238,22 @@ def refuse_unmovable(settings: IdentifierSettings, scheme: Scheme) -> None:
             f"--collisions nearest-free needs one of the schemes {movable}; --scheme is {scheme.name}, which has no free "
             "codes that mean something"
         )
+
+
+def refuse_unused(settings: IdentifierSettings, scheme: Scheme) -> None:
+    """Raise where a switch is given that the scheme has no use for, or `--faithful` for a scheme that is not the paper's."""
+    if settings.faithful and not scheme.published:
+        published = ", ".join(name for name, other in SCHEMES.items() if other.published)
+        raise ValueError(f"--faithful is for the paper's schemes {published}; --scheme is {scheme.name}")
+    given = [name for name in SWITCHES if getattr(settings, name) is not None]
+    given += ["kmeans"] if settings.kmeans == "sklearn-default" else []
+    for name in given:
+        if name not in scheme.switches:
+            users = ", ".join(other.name for other in SCHEMES.values() if name in other.switches)
+            raise ValueError(
+                f"{flag(name)} is {getattr(settings, name)}; only the schemes {users} use it, and --scheme is {scheme.name}; "
+                "leave it out"
+            )
 
 
 def refuse_degenerate(source: Source, scheme: Scheme, fit: FitSettings) -> None:

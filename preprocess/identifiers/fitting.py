@@ -26,24 +26,32 @@ from preprocess.identifiers.transform import Transform
 
 def fit_settings(settings: IdentifierSettings, items: int) -> FitSettings:
     """Settings of the fit, with the defaults that depend on others and on the number of items filled in."""
+    sample = settings.chosen("train_sample") or items
     training = RQVAESettings(
         codebooks=SCHEMES[settings.scheme].codebooks(settings.codebooks),
         codebook_size=settings.codebook_size,
         latent_dim=settings.latent_dim,
         epochs=settings.epochs,
         warmup_epochs=settings.warmup_epochs or max(1, settings.epochs * 3 // 5),
-        batch_size=settings.batch_size or default_batch_size(min(items, settings.train_sample)),
+        batch_size=settings.chosen("batch_size") or default_batch_size(min(items, sample)),
         seed=settings.seed,
+        codebook_init=settings.chosen("codebook_init"),
+        recentre=settings.chosen("recentre"),
+        reseed=settings.chosen("reseed"),
+        alpha=float(settings.chosen("alpha")),
+        beta=float(settings.chosen("beta")),
     )
     return FitSettings(
         scheme=settings.scheme,
         kmeans_clusters=settings.kmeans_clusters,
-        kmeans=settings.kmeans,
+        kmeans=settings.chosen("kmeans"),
         training=training,
         normalize=settings.normalize,
         pca=settings.pca,
-        train_sample=settings.train_sample,
+        train_sample=sample,
         block_rows=settings.block_rows,
+        centring=settings.chosen("centring"),
+        residual_scale=settings.chosen("residual_scale"),
     )
 
 

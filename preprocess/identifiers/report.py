@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.identifiers import Position
+from preprocess.data.arguments import flag
 
 
 def measure(codes: NDArray[np.int32], positions: Sequence[Position]) -> dict[str, Any]:
@@ -53,14 +54,11 @@ def perplexity(counts: NDArray[np.int64]) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def refuse_collapse(report: dict[str, Any], tree: bool) -> None:
-    """Raise where the perplexity of a level is under a quarter of its bound, min(size, items).
+def collapsed_levels(report: dict[str, Any], tree: bool) -> list[dict[str, Any]]:
+    """Levels whose perplexity is under a quarter of its bound, min(size, items), each with name, perplexity and bound.
 
     In a tree, values below the first level number the children of one node and mean nothing across nodes. There the
     perplexity of the path up to the level is compared with min(number of possible paths, items).
-
-    Raises:
-        ValueError: naming every collapsed level.
     """
     possible, collapsed = 1, []
     for level in report["levels"]:
@@ -68,7 +66,20 @@ def refuse_collapse(report: dict[str, Any], tree: bool) -> None:
         found = level["prefix_perplexity"] if tree else level["perplexity"]
         limit = min(possible, report["items"])
         if found < limit / 4:
-            collapsed.append(f"level {level['name']} has collapsed: perplexity {found:.1f} of at most {limit}")
+            collapsed.append({"name": level["name"], "perplexity": found, "bound": limit})
+    return collapsed
+
+
+def refuse_collapse(report: dict[str, Any], tree: bool) -> None:
+    """Raise where levels have collapsed, see `collapsed_levels`.
+
+    Raises:
+        ValueError: naming every collapsed level.
+    """
+    collapsed = [
+        f"level {level['name']} has collapsed: perplexity {level['perplexity']:.1f} of at most {level['bound']}"
+        for level in collapsed_levels(report, tree)
+    ]
     if collapsed:
         raise ValueError(
             f"{'; '.join(collapsed)}. Items on such a level can hardly be told apart; look for duplicate or degenerate "
@@ -92,6 +103,13 @@ def report_text(report: dict[str, Any]) -> str:
         f"reconstruction error  {report['reconstruction_error']:.3f} of the variance",
         f"time, peak memory     {report['seconds']:.1f} s, {report['peak_memory_bytes'] / 2**20:.0f} MiB",
     ]
+    for level in report.get("collapsed", ()):
+        lines.append(
+            f"collapsed             {level['name']}: perplexity {level['perplexity']:.1f} of at most {level['bound']}"
+        )
+    if "faithful" in report:
+        given = [f"{flag(name)} {value}" for name, value in report["faithful"]["departures"].items()]
+        lines.append(f"as in the paper       {'all settings but ' + ', '.join(given) if given else 'all settings'}")
     if "nearest_free" in report:
         moves = report["nearest_free"]
         lines.append(

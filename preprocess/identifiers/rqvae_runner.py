@@ -47,6 +47,9 @@ def fairseq_arguments(
         "--rqvae-codebooks": settings.codebooks,
         "--rqvae-codebook-size": settings.codebook_size,
         "--rqvae-latent-dim": settings.latent_dim,
+        "--rqvae-codebook-init": settings.codebook_init,
+        "--rqvae-alpha": settings.alpha,
+        "--rqvae-beta": settings.beta,
         "--optimizer": "adam",
         "--lr": PEAK_LEARNING_RATE,
         "--lr-scheduler": "inverse_sqrt",
@@ -67,6 +70,8 @@ def fairseq_arguments(
         options["--distributed-backend"] = "nccl" if torch.cuda.device_count() >= processes else "gloo"
         options["--ddp-backend"] = "legacy_ddp"  # fairseq's other one insists on GPUs
     flags = ["--disable-validation", "--no-epoch-checkpoints"]
+    flags += [] if settings.recentre else ["--rqvae-no-recentre"]
+    flags += [] if settings.reseed else ["--rqvae-reseed-interval", "0"]
     # Several processes cannot share a GPU.
     flags += [] if torch.cuda.device_count() >= processes else ["--cpu"]
     return [str(residuals), *(str(part) for option in options.items() for part in option), *flags]

@@ -16,10 +16,10 @@ from cart_fairseq.catalogue.identifiers import Position
 from cart_fairseq.files import read_json, replacing, write_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import Embeddings, blocks
-from preprocess.identifiers.clustering import NearestCentre, chunks, fit_centres, nearest_centres
+from preprocess.identifiers.clustering import centre_finder, chunks, fit_centres, nearest_centres
 from preprocess.identifiers.rqvae_runner import train_rqvae
-from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme
-from preprocess.identifiers.settings import FitSettings
+from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme, centring_of, centring_tensor
+from preprocess.identifiers.settings import SWITCHES, FitSettings
 
 
 @dataclass
@@ -27,16 +27,20 @@ class ResidualCodec(Codec):
     """Nearest k-means centre, then the RQ-VAE's codes of the residual (CART 3.2.1 and 3.2.2).
 
     centres: (K, D) float32. For the scheme rqvae one centre, the mean of all embeddings, which is no value of the
-        identifier. A shift of the origin changes no distance, and the encoder need not learn it.
+        identifier. A shift of the origin changes no distance, and the encoder need not learn it. Without centring it
+        is zero.
     clusters: size of the position k, 0 where the scheme has none. At least K.
     rqvae: takes residual / scale.
-    scale: root mean square of all residuals, one number, so that learning rates do not depend on the embeddings' unit.
+    scale: root mean square of all residuals, one number, so that learning rates do not depend on the embeddings'
+        unit; 1 where residuals are not scaled.
+    centring: see `nearest_centres`.
     """
 
     centres: NDArray[np.float32]
     clusters: int
     rqvae: RQVAE
     scale: float
+    centring: bool = True
 
     @property
     def positions(self) -> list[Position]:
@@ -47,7 +51,7 @@ class ResidualCodec(Codec):
     @torch.inference_mode()
     def encode(self, embeddings: Embeddings) -> NDArray[np.int32]:
         """(N, D) float16 or float32 -> (N, C) int32."""
-        find, centres = NearestCentre(self.centres), torch.from_numpy(self.centres)
+        find, centres = centre_finder(self.centres, self.centring), torch.from_numpy(self.centres)
         codes = np.empty((len(embeddings), len(self.positions)), dtype=np.int32)
         scratch: Tensor | None = None
         for rows, chunk in chunks(embeddings):
@@ -91,9 +95,10 @@ class ResidualCodec(Codec):
         return self.centres
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """What `codec.safetensors` holds: `centres`, `scale`, and the RQ-VAE's weights as `rqvae.*`."""
+        """What `codec.safetensors` holds: `centres`, `scale`, the RQ-VAE's weights as `rqvae.*`; `centring` if off."""
         weights = {f"rqvae.{name}": tensor.cpu().numpy() for name, tensor in self.rqvae.state_dict().items()}
-        return {"centres": self.centres, "scale": np.array([self.scale], dtype=np.float64), **weights}
+        scale = np.array([self.scale], dtype=np.float64)
+        return {"centres": self.centres, "scale": scale, **weights, **centring_tensor(self.centring)}
 
 
 class CoarseFine(Scheme):
@@ -105,10 +110,12 @@ class CoarseFine(Scheme):
     """
 
     movable = True
+    published = True
 
     def __init__(self, name: str, coarse: bool):
         self.name = name
         self.coarse = coarse
+        self.switches = frozenset({*SWITCHES, "kmeans"} if coarse else SWITCHES)
 
     def codebooks(self, asked: int) -> int:
         """One more codebook takes the place of the coarse level."""
@@ -128,14 +135,22 @@ class CoarseFine(Scheme):
         training, clusters = settings.training, settings.kmeans_clusters if self.coarse else 0
         centres_path, residuals_path = work / "centres.npy", work / "residuals.npy"
         if not centres_path.exists():
-            centres = fit_centres(points, clusters or 1, settings.kmeans, training.seed, settings.block_rows)
+            centres = self.fit_centres(points, settings)
             with replacing(centres_path) as new, open(new, "wb") as file:
                 np.save(file, centres)
         centres = np.load(centres_path, allow_pickle=False)
         if not residuals_path.exists():
-            write_residuals(residuals_path, points, centres, settings.block_rows)
+            write_residuals(residuals_path, points, centres, settings)
         scale = float(read_json(work / "scale.json"))
-        return ResidualCodec(centres, clusters, train_rqvae(residuals_path, work, training, processes), scale)
+        rqvae = train_rqvae(residuals_path, work, training, processes)
+        return ResidualCodec(centres, clusters, rqvae, scale, settings.centring)
+
+    def fit_centres(self, points: NDArray[np.float32], settings: FitSettings) -> NDArray[np.float32]:
+        """(K, d) float32 k-means centres of (n, d) points; without a coarse level (1, d), their mean or zero."""
+        if not self.coarse and not settings.centring:
+            return np.zeros((1, points.shape[1]), dtype=np.float32)
+        clusters, seed = settings.kmeans_clusters if self.coarse else 1, settings.training.seed
+        return fit_centres(points, clusters, settings.kmeans, seed, settings.block_rows, settings.centring)
 
     def restore(self, tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> ResidualCodec:
         """The inverse of `ResidualCodec.tensors`."""
@@ -148,14 +163,16 @@ class CoarseFine(Scheme):
         rqvae = RQVAE(centres.shape[1], latent, codebooks, size)
         rqvae.load_state_dict(weights)
         rqvae.requires_grad_(False).eval()
-        return ResidualCodec(centres, positions[0].size if self.coarse else 0, rqvae, float(tensors["scale"][0]))
+        clusters, scale = positions[0].size if self.coarse else 0, float(tensors["scale"][0])
+        return ResidualCodec(centres, clusters, rqvae, scale, centring_of(tensors))
 
 
-def write_residuals(path: Path, points: NDArray[np.float32], centres: NDArray[np.float32], block_rows: int) -> None:
+def write_residuals(
+    path: Path, points: NDArray[np.float32], centres: NDArray[np.float32], settings: FitSettings
+) -> None:
     """Write (point - nearest centre) / scale, (n, d) float32, for every point, and the scale as scale.json beside."""
-    nearest = nearest_centres(points, centres)
-    total = 0.0
-    for block in blocks(len(points), points.shape[1], block_rows):
+    nearest, block_rows, total = nearest_centres(points, centres, settings.centring), settings.block_rows, 0.0
+    for block in blocks(len(points), points.shape[1], block_rows) if settings.residual_scale else ():
         total += float(np.square(points[block] - centres[nearest[block]], dtype=np.float64).sum())
     scale = (total / points.size) ** 0.5 or 1.0
     write_json(path.with_name("scale.json"), scale)

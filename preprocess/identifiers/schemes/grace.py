@@ -97,6 +97,7 @@ class Structured(HierarchicalKMeans):
     """A tree with ten children a node, and a unique token of decimal digits."""
 
     name = "structured"
+    published = False
 
     def level_sizes(self, items: int, settings: FitSettings) -> list[int]:
         """Ten on every level; see `digit_levels`."""

@@ -42,7 +42,7 @@ class ResidualKMeansCodec(Codec):
         Args:
             points: (n, D) float16 or float32.
             sizes: of the levels.
-            method: of the first level, "minibatch" or "lloyd". The others are fitted by "lloyd" on a sample: with
+            method: of the first level, see `fit_centres`. The others are fitted by "lloyd" on a sample: with
                 mini-batches, most residuals fall to a few centres.
             seed: of the samples and of every k-means.
             block_rows: rows of a mini-batch.
@@ -104,6 +104,7 @@ class ResidualKMeans(Scheme):
 
     name = "residual-kmeans"
     movable = True
+    switches = frozenset({"kmeans"})
 
     def fit(
         self, points: NDArray[np.float32], items: int, settings: FitSettings, work: Path, processes: int = 1

@@ -100,11 +100,15 @@ class Scheme(ABC):
         name: as the command line and `codec.json` have it.
         movable: whether there are codes that no item has and that mean something, so that items can move to them.
         tree: whether values below the first level number the children of one node and mean nothing across nodes.
+        published: whether the paper describes how it is fitted, so that there is a `--faithful` of it.
+        switches: the fields of `IdentifierSettings` that it has a use for, of those in `SWITCHES` and `kmeans`.
     """
 
     name: str
     movable = False
     tree = False
+    published = False
+    switches: frozenset[str] = frozenset()
 
     def codebooks(self, asked: int) -> int:
         """How many lower levels there are where `--codebooks` asks for so many."""
@@ -143,3 +147,13 @@ class Scheme(ABC):
         Raises:
             KeyError: a tensor is missing.
         """
+
+
+def centring_tensor(centring: bool) -> dict[str, np.ndarray]:
+    """What `codec.safetensors` says of `--no-centring`; nothing where it is off, as in bundles of earlier versions."""
+    return {} if centring else {"centring": np.array([False])}
+
+
+def centring_of(tensors: dict[str, np.ndarray]) -> bool:
+    """The inverse of `centring_tensor`."""
+    return "centring" not in tensors

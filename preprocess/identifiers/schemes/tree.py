@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.identifiers import Position
 from preprocess.data.embeddings import Embeddings, RowSubset
 from preprocess.identifiers.clustering import fit_centres, nearest_centres
-from preprocess.identifiers.schemes.scheme import Codec, Scheme
+from preprocess.identifiers.schemes.scheme import Codec, Scheme, centring_of, centring_tensor
 from preprocess.identifiers.settings import BLOCK_ROWS, FitSettings
 
 
@@ -24,16 +24,24 @@ class TreeCodec(Codec):
     centres: (nodes, D) float32.
     first_child: (nodes,) int64; children: (nodes,) int64, their number.
     sizes: the most children a node may have, per level.
+    centring: see `nearest_centres`.
     """
 
     centres: NDArray[np.float32]
     first_child: NDArray[np.int64]
     children: NDArray[np.int64]
     sizes: list[int]
+    centring: bool = True
 
     @classmethod
     def fit(
-        cls, embeddings: Embeddings, sizes: list[int], method: str, seed: int, block_rows: int = BLOCK_ROWS
+        cls,
+        embeddings: Embeddings,
+        sizes: list[int],
+        method: str,
+        seed: int,
+        block_rows: int = BLOCK_ROWS,
+        centring: bool = True,
     ) -> "TreeCodec":
         """Split every node by k-means, level by level; a node with no more points than children separates them all."""
         centres = [np.asarray(embeddings[:1], dtype=np.float32)]
@@ -43,16 +51,16 @@ class TreeCodec(Codec):
             moved = nodes.copy()
             for node, rows in members(nodes):
                 points = RowSubset(embeddings, rows)
-                split = fit_centres(points, size, method, seed, block_rows)
+                split = fit_centres(points, size, method, seed, block_rows, centring)
                 if len(split) < 2:
                     continue
                 first_child[node], children[node] = len(first_child), len(split)
-                moved[rows] = len(first_child) + nearest_centres(points, split)
+                moved[rows] = len(first_child) + nearest_centres(points, split, centring)
                 centres.append(split)
                 first_child.extend([0] * len(split))
                 children.extend([0] * len(split))
             nodes = moved
-        return cls(np.concatenate(centres), np.array(first_child), np.array(children), list(sizes))
+        return cls(np.concatenate(centres), np.array(first_child), np.array(children), list(sizes), centring)
 
     @property
     def positions(self) -> list[Position]:
@@ -69,7 +77,8 @@ class TreeCodec(Codec):
                 if self.children[node]:
                     first = self.first_child[node]
                     points = RowSubset(embeddings, rows)
-                    codes[rows, level] = nearest_centres(points, self.centres[first : first + self.children[node]])
+                    centres = self.centres[first : first + self.children[node]]
+                    codes[rows, level] = nearest_centres(points, centres, self.centring)
                     moved[rows] = first + codes[rows, level]
             nodes = moved
         return codes
@@ -111,8 +120,9 @@ class TreeCodec(Codec):
         return nodes
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """What `codec.safetensors` holds: `tree.centres`, `tree.first_child`, `tree.children`."""
-        return {"tree.centres": self.centres, "tree.first_child": self.first_child, "tree.children": self.children}
+        """What `codec.safetensors` holds: `tree.centres`, `tree.first_child`, `tree.children`; `centring` if off."""
+        nodes = {"tree.centres": self.centres, "tree.first_child": self.first_child, "tree.children": self.children}
+        return {**nodes, **centring_tensor(self.centring)}
 
 
 class HierarchicalKMeans(Scheme):
@@ -120,6 +130,8 @@ class HierarchicalKMeans(Scheme):
 
     name = "hierarchical-kmeans"
     tree = True
+    published = True
+    switches = frozenset({"kmeans", "centring"})
 
     def level_sizes(self, items: int, settings: FitSettings) -> list[int]:
         """The most children of a node on each level."""
@@ -130,12 +142,14 @@ class HierarchicalKMeans(Scheme):
     ) -> TreeCodec:
         """k-means of every node."""
         sizes = self.level_sizes(items, settings)
-        return TreeCodec.fit(points, sizes, settings.kmeans, settings.training.seed, settings.block_rows)
+        seed = settings.training.seed
+        return TreeCodec.fit(points, sizes, settings.kmeans, seed, settings.block_rows, settings.centring)
 
     def restore(self, tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> TreeCodec:
         """The inverse of `TreeCodec.tensors`."""
         sizes = [position.size for position in positions]
-        return TreeCodec(tensors["tree.centres"], tensors["tree.first_child"], tensors["tree.children"], sizes)
+        nodes = tensors["tree.centres"], tensors["tree.first_child"], tensors["tree.children"]
+        return TreeCodec(*nodes, sizes, centring_of(tensors))
 
 
 def members(nodes: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
