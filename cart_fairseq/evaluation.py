@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.measuring.labels import RECALL_CUTOFFS
 from cart_fairseq.measuring.results import (
     Query,
@@ -56,6 +57,7 @@ class Evaluation:
         write_qrels(path, ((query.query_id, self.item_ids[query.item_row]) for query in self.queries))
 
 
+@checks_settings
 def evaluate(
     data: str | Path,
     generation: str | Path | None = None,
@@ -76,6 +78,7 @@ def evaluate(
 
     Raises:
         ValueError: an input is wrong; the message names file, value and remedy.
+        TypeError: ``settings`` has another type.
     """
     if path and not queries:
         raise ValueError("--path needs a file of queries; give it with --queries")

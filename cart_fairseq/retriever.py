@@ -10,13 +10,14 @@ import torch
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.checks import check_count, is_encodable
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.generator import own_discount
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import BEAM, DEFAULT_SCORING, RERANKED_BEAM
+from cart_fairseq.settings import BEAM, DEFAULT_SCORING, RERANKED_BEAM, check_search
 
 Candidates = str | CandidateSet | Iterable[str] | None
 """Name of a candidate set, a prepared set, item ids, or None for the whole catalogue."""
@@ -50,6 +51,9 @@ class CartRetriever:
         scoring: ``masked`` or ``renormalised``.
         dense_weight: weight of the dense score in ranking (default: the models' own).
         level_discount: weight of each symbol's score relative to the previous symbol's (default: the models' own).
+
+    Raises:
+        ValueError: there is no model, or an option is out of range.
     """
 
     def __init__(
@@ -61,6 +65,9 @@ class CartRetriever:
         dense_weight: float | None = None,
         level_discount: float | None = None,
     ):
+        check_search(beam, scoring, "float32", dense_weight, level_discount)
+        if not models:
+            raise ValueError(f"models is {models!r}; give at least one model")
         self.data = data
         self.dense_weight = dense_weight
         self.level_discount = own_discount(models) if level_discount is None else level_discount
@@ -99,13 +106,14 @@ class CartRetriever:
                 models' own).
 
         Raises:
-            ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers; or
-                the precision is unknown.
+            ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers; an
+                option is out of range; or there is no such device.
         """
+        check_search(beam, scoring, precision, dense_weight, level_discount)
+        target = _device(device)
         from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
         models, opened = load_models(path, data)
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         models = [convert(model.to(target).eval(), precision) for model in models]
         return cls(models, opened, beam, scoring, dense_weight, level_discount)
 
@@ -122,22 +130,25 @@ class CartRetriever:
         Raises:
             ValueError: a name or an item id is unknown, or there is no candidate.
         """
-        data = self.data
+        if isinstance(candidates, CandidateSet):
+            return candidates
         if candidates is None or isinstance(candidates, str):
-            return data.search_space(candidates or "all").candidates
-        return (
-            candidates
-            if isinstance(candidates, CandidateSet)
-            else data.candidate_set(data.bundle.rows_of([*candidates]))
-        )
+            return self.data.search_space("all" if candidates is None else candidates).candidates
+        item_ids = _listed(candidates)
+        for item_id in item_ids:
+            if not isinstance(item_id, str):
+                raise ValueError(
+                    f"candidates has {item_id!r}; give item ids, which are strings, or a set for each query"
+                )
+        return self.data.candidate_set(self.data.bundle.rows_of(item_ids))
 
     def search(
-        self, texts: Sequence[str], k: int = 10, candidates: Candidates | Sequence[Candidates] = None
+        self, texts: Iterable[str], k: int = 10, candidates: Candidates | Sequence[Candidates] = None
     ) -> list[list[Hit]]:
         """Rank items for each query.
 
         Args:
-            texts: the queries.
+            texts: the queries, in a list or another series; not one string.
             k: number of items per query; with fewer candidates, fewer items are returned.
             candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
                 ids, the result of ``candidate_set``, or None for the whole catalogue. Or a list with one entry per
@@ -147,16 +158,12 @@ class CartRetriever:
             One list of hits per query, best first.
 
         Raises:
-            ValueError: k is below 1, a query is empty, a candidate is unknown, there is no candidate, or ``scoring`` is
-                unknown.
+            ValueError: k is below 1, a query is empty or no text, a candidate is unknown, or there is no candidate.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts is one string; give a list of queries")
-        if k < 1:
-            raise ValueError(f"k is {k}; ask for at least 1 item")
-        for row, text in enumerate(texts):
-            if not text.strip():
-                raise ValueError(f"query {row} is empty; give it some text")
+        texts = _checked(texts)
+        check_count("k", k)
+        if not texts:
+            return []
         allowed = self._per_query(candidates, len(texts))
         generator = make_generator(
             self.models,
@@ -187,7 +194,7 @@ class CartRetriever:
     def _per_query(self, candidates: Candidates | Sequence[Candidates], queries: int) -> list[CandidateSet | None]:
         if candidates is None or isinstance(candidates, str | CandidateSet):
             return [self.candidate_set(candidates)] * queries
-        given: list[Any] = list(candidates)
+        given = _listed(candidates)
         if all(isinstance(each, str) for each in given):
             return [self.candidate_set(given)] * queries
         if any(isinstance(each, str) for each in given):
@@ -195,3 +202,50 @@ class CartRetriever:
         if len(given) != queries:
             raise ValueError(f"{len(given)} candidate sets for {queries} queries; give one each, or one for all")
         return [self.candidate_set(each) for each in given]
+
+
+def _listed(candidates: Any) -> list[Any]:
+    """Return candidates as a list.
+
+    Raises:
+        ValueError: they are no series.
+    """
+    if not isinstance(candidates, Iterable):
+        raise ValueError(f"candidates is {candidates!r}; give the name of a candidate set or a list of item ids")
+    return [*candidates]
+
+
+def _checked(texts: Any) -> list[str]:
+    """Return the queries as a list.
+
+    Raises:
+        ValueError: they are one string or no series of strings, or one is empty or cannot be encoded.
+    """
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise ValueError(f"texts is {texts!r}; give a list of queries")
+    queries = [*texts]
+    for row, text in enumerate(queries):
+        if not isinstance(text, str):
+            raise ValueError(f"query {row} is {text!r}; give a text")
+        if not text.strip():
+            raise ValueError(f"query {row} is empty; give it some text")
+        if not is_encodable(text):
+            raise ValueError(f"query {row} holds half a surrogate pair ({text!r}); give valid Unicode")
+    return queries
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    """Return the device to search on; without a wish, a GPU if there is one.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if asked is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is {asked!r}; it cannot be used here ({reason}); give cpu, or leave it out") from None
+    return device

@@ -1,7 +1,11 @@
-"""Choices and defaults of searches; imports only the standard library, so that command lines start fast."""
+"""Choices and defaults of searches; imports nothing heavy, so that command lines start fast."""
 
 import dataclasses
+from typing import Any
 
+from cart_fairseq.checks import Settings, check_count, is_number
+
+CANDIDATES = ("split", "all")
 SCORINGS = ("masked", "renormalised")
 DEFAULT_SCORING = "masked"
 PRECISIONS = ("float32", "bf16", "fp16", "int8")
@@ -9,12 +13,43 @@ BEAM, RERANKED_BEAM = 30, 200
 """Default beam width without and with a dense head, which can raise items from low ranks of the beam."""
 
 
+def check_search(
+    beam: Any = None,
+    scoring: Any = DEFAULT_SCORING,
+    precision: Any = "float32",
+    dense_weight: Any = None,
+    level_discount: Any = None,
+    temperature: Any = 1.0,
+) -> None:
+    """Check options of a search; None stands for a default.
+
+    Raises:
+        ValueError: a value is out of range or no number; the message names it as the flag of the commands.
+
+    >>> check_search(beam=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: --beam is 0; it must be a whole number of at least 1
+    """
+    if beam is not None:
+        check_count("--beam", beam)
+    for name, value, choices in (("scoring", scoring, SCORINGS), ("precision", precision, PRECISIONS)):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+    if dense_weight is not None and not (is_number(dense_weight) and dense_weight >= 0):
+        raise ValueError(f"--dense-weight is {dense_weight!r}; it must be a number of at least 0")
+    if level_discount is not None and not (is_number(level_discount) and 0 < level_discount <= 1):
+        raise ValueError(f"--level-discount is {level_discount!r}; it must be above 0 and at most 1")
+    if not (is_number(temperature) and temperature > 0):
+        raise ValueError(f"--temperature is {temperature!r}; it must be a number above 0")
+
+
 @dataclasses.dataclass(frozen=True)
-class TuningSettings:
+class TuningSettings(Settings):
     """Settings of :func:`cart_fairseq.tuning.tune`.
 
     Attributes:
-        candidates: the items that compete: ``split`` or ``all``.
+        candidates: the items that compete, one of :data:`CANDIDATES`.
         beam: beam width; None for the retriever's default.
         scoring: one of :data:`SCORINGS`.
         discounts: level discounts to compare, each in (0, 1].
@@ -33,16 +68,18 @@ class TuningSettings:
     keep: bool = True
 
     def __post_init__(self) -> None:
-        if self.beam is not None and self.beam < 1:
-            raise ValueError(f"--beam is {self.beam}; it must be at least 1")
-        if not self.weights or not min(self.weights) >= 0:
+        super().__post_init__()
+        if self.candidates not in CANDIDATES:
+            raise ValueError(f"--candidates is {self.candidates!r}; it must be one of {', '.join(CANDIDATES)}")
+        check_search(self.beam, self.scoring)
+        if not self.weights or min(self.weights) < 0:
             raise ValueError(f"--weights {' '.join(map(str, self.weights))}: each must be at least 0")
         if not self.discounts or not all(0 < discount <= 1 for discount in self.discounts):
             raise ValueError(f"--discounts {' '.join(map(str, self.discounts))}: each must be above 0 and at most 1")
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """Settings of :func:`cart_fairseq.evaluation.evaluate`.
 
     Attributes:
@@ -53,7 +90,7 @@ class EvaluationSettings:
             :meth:`cart_fairseq.retriever.CartRetriever.from_pretrained`.
 
     Raises:
-        ValueError: the beam is below 1.
+        ValueError: an option of the search is out of range.
     """
 
     subset: str | None = None
@@ -65,5 +102,8 @@ class EvaluationSettings:
     level_discount: float | None = None
 
     def __post_init__(self) -> None:
-        if self.beam is not None and self.beam < 1:
-            raise ValueError(f"--beam is {self.beam}; it must be at least 1")
+        super().__post_init__()
+        for name in ("subset", "candidates"):
+            if getattr(self, name) == "":
+                raise ValueError(f"--{name} is ''; give a name, or leave it out")
+        check_search(self.beam, self.scoring, self.precision, self.dense_weight, self.level_discount)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cart_fairseq.files import run_script, write_json
-from cart_fairseq.settings import SCORINGS, TuningSettings
+from cart_fairseq.settings import CANDIDATES, SCORINGS, TuningSettings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     add("--path", type=Path, required=True, metavar="CKPT", help="the checkpoint")
     add(
         "--candidates",
-        choices=("split", "all"),
+        choices=CANDIDATES,
         default=default.candidates,
         help="items that compete (default: %(default)s)",
     )

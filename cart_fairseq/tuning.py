@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
@@ -154,6 +155,7 @@ def _rows(head: str, figures: Figures) -> list[dict[str, float]]:
     return [{head: setting, **row} for setting, row in figures.items()]
 
 
+@checks_settings
 def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuning:
     """Choose level discount and dense weight by MRR@10 on the valid queries, and store them in the checkpoint.
 
@@ -164,6 +166,7 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
 
     Raises:
         ValueError: the data-bin has no valid queries, or the checkpoint cannot be read or does not belong to it.
+        TypeError: ``settings`` has another type.
     """
     settings = settings or TuningSettings()
     retriever = CartRetriever.from_pretrained(path, data=data, beam=settings.beam, scoring=settings.scoring)

@@ -2,7 +2,8 @@
 
 Each command `python -m preprocess.NAME` is a parser and one call of the function of the same name here. A function
 takes files and folders as `str` or `Path`, and settings in a dataclass whose fields are the command's flags. It raises
-`ValueError` for bad input, and returns a small object with the figures and a `summary`.
+`ValueError` for bad input, and `TypeError` if `settings` is no such dataclass. It returns a small object with the
+figures and a `summary`.
 
     from preprocess.api import DataBinSettings, IdentifierSettings, binarize, build_identifiers
 

@@ -122,7 +122,8 @@ class DataBin:
             return None
         path = self.directory / f"candidates.{name}.npy"
         if not path.is_file():
-            known = ", ".join(sorted(p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy")))
+            named = (p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy"))
+            known = ", ".join(sorted({"all", *named}))
             raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
         return np.load(path, mmap_mode="r", allow_pickle=False)
 

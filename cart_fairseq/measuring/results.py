@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.checks import is_encodable
 from cart_fairseq.files import read_jsonl
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
@@ -80,6 +81,8 @@ def new_queries(path: str | Path, data: DataBin, subset: str | None = None) -> t
         text, query_id = row.get("text"), row.get("caption_id")
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{where}: text is {text!r}; write a query or remove the row")
+        if not is_encodable(text):
+            raise ValueError(f"{where}: text holds half a surrogate pair ({text!r}); write real UTF-8")
         if query_id is None:
             query_id = f"q{index}"
         if not isinstance(query_id, str) or not query_id.strip():

@@ -14,8 +14,8 @@ from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.decoder import IncrementalState
 from cart_fairseq.network.model import CART
 from cart_fairseq.search.dense_scores import dense_scores
-from cart_fairseq.search.result import SearchResult, check_discount, discounted
-from cart_fairseq.settings import DEFAULT_SCORING, SCORINGS
+from cart_fairseq.search.result import SearchResult, discounted
+from cart_fairseq.settings import DEFAULT_SCORING, check_search
 
 SearchSpaces = Callable[[str], SearchSpace]
 
@@ -49,8 +49,7 @@ class IdentifierGenerator(nn.Module):
         decoder_rows: the number of decoder rows that each of the J steps of the last search computed.
 
     Raises:
-        ValueError: ``beam_size`` is below 1, ``temperature`` is not above 0, ``scoring`` is unknown, or
-            ``level_discount`` is out of range.
+        ValueError: ``scoring`` is unknown, or a number is out of range.
     """
 
     def __init__(
@@ -66,13 +65,9 @@ class IdentifierGenerator(nn.Module):
         level_discount: float | None = None,
     ):
         super().__init__()
-        if beam_size < 1 or temperature <= 0:
-            raise ValueError(f"--beam {beam_size} must be at least 1 and --temperature {temperature} above 0")
-        if scoring not in SCORINGS:
-            raise ValueError(f"scoring is {scoring!r}; it must be one of {', '.join(SCORINGS)}")
         if level_discount is None:
             level_discount = own_discount(models)
-        check_discount(level_discount)
+        check_search(beam_size, scoring, "float32", dense_weight, level_discount, temperature)
         self.models = nn.ModuleList(models)
         self.members = list(models)
         self.spaces = spaces

@@ -31,16 +31,6 @@ class SearchResult(NamedTuple):
         return SearchResult(integers[..., 0], fractions[..., 0], integers[..., 1:], fractions[..., 1:])
 
 
-def check_discount(discount: float) -> None:
-    """Check a level discount.
-
-    Raises:
-        ValueError: the discount is not in (0, 1].
-    """
-    if not 0 < discount <= 1:
-        raise ValueError(f"--level-discount is {discount}; it must be above 0 and at most 1")
-
-
 def discounted(token_scores: Tensor, discount: float) -> Tensor:
     """Sum an identifier's symbol scores with weights discount^(j - 1) for the j-th symbol.
 

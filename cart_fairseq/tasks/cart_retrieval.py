@@ -17,14 +17,14 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.checks import check_count
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.result import check_discount
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import DEFAULT_SCORING, PRECISIONS, SCORINGS
+from cart_fairseq.settings import DEFAULT_SCORING, PRECISIONS, SCORINGS, check_search
 from cart_fairseq.tasks.query_dataset import DenseExamples, QueryIdentifierDataset
 from cart_fairseq.training.allocator import keep_freed_memory
 from cart_fairseq.training.companions import Companions
@@ -114,13 +114,8 @@ class CartRetrievalTask(FairseqTask):
         """
         if cfg.eval_beam < 10:
             raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
-        if (cfg.dense_weight or 0) < 0 or cfg.index_repeats < 1:
-            raise ValueError(
-                f"--dense-weight is {cfg.dense_weight} and must be at least 0; --index-repeats is {cfg.index_repeats} "
-                "and must be at least 1"
-            )
-        if cfg.level_discount is not None:
-            check_discount(cfg.level_discount)
+        check_count("--index-repeats", cfg.index_repeats)
+        check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount)
         keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
 from preprocess.annotations.entries import Reading
@@ -37,6 +38,7 @@ class WrittenAnnotations:
     summary: str
 
 
+@checks_settings
 def read_annotations(
     reader: str,
     files: Mapping[str, str | Path],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 
 POLICIES = ("skip", "keep", "fail")
@@ -66,7 +67,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class AnnotationSettings:
+class AnnotationSettings(Settings):
     """Settings of `read_annotations`. Every field is also a flag of the command.
 
     Attributes:
@@ -85,5 +86,6 @@ class AnnotationSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice(self, "missing_media", POLICIES)
         check_numbers(self, "valid_size", "seed", at_least=0)

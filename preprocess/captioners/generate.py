@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, read_json, sha256, write_json
 from cart_fairseq.progress import Progress
 from preprocess.captioners.caption_folding import fresh, known_captions, new_caption_ids
@@ -78,6 +79,7 @@ class Source:
     made_from: dict[str, Any]
 
 
+@checks_settings
 def generate_captions(
     items: str | Path,
     captions: str | Path,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 from preprocess.data.fields import ON_ERROR, SPLITS
 from preprocess.encoders.settings import PRECISIONS
@@ -12,7 +13,7 @@ NEIGHBOURS = 40
 
 
 @dataclass(frozen=True)
-class CaptionerSettings:
+class CaptionerSettings(Settings):
     """How many captions a captioner writes for an item, and how a model draws them.
 
     Attributes:
@@ -37,6 +38,7 @@ class CaptionerSettings:
     frames: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_numbers(self, "captions_per_item", "max_new_tokens", "frames")
         check_numbers(self, "seed", at_least=0)
         if not self.temperature > 0:

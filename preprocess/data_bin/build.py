@@ -17,6 +17,7 @@ from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
 from cart_fairseq.catalogue.text_encoder import TextEncoder
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import sha256, write_json
 from preprocess.data.inputs import read_captions
 from preprocess.data.output import Kind, Made, Output
@@ -65,6 +66,7 @@ class Source:
     made_from: dict[str, Any]
 
 
+@checks_settings
 def binarize(
     identifiers: str | Path,
     captions: str | Path,

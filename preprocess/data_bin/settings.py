@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 from preprocess.data.fields import INDEX_CAPTIONS
 
 
 @dataclass(frozen=True)
-class DataBinSettings:
+class DataBinSettings(Settings):
     """Settings of `binarize`. Every field is also a flag of the command. The manifest records them.
 
     Attributes:
@@ -30,6 +31,7 @@ class DataBinSettings:
     max_query_tokens: int = 256
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice(self, "index_captions", INDEX_CAPTIONS)
         check_numbers(self, "vocab_size", "max_query_tokens")
         check_numbers(self, "seed", "valid_size", at_least=0)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, read_jsonl, sha256, write_jsonl
 from cart_fairseq.progress import Progress, track
 from preprocess.data.embeddings import open_array
@@ -49,6 +50,7 @@ class ExtractedEmbeddings:
     summary: str
 
 
+@checks_settings
 def extract_embeddings(
     items: str | Path, output: str | Path, settings: EmbeddingSettings, *, captions: str | Path | None = None
 ) -> ExtractedEmbeddings:
@@ -98,6 +100,7 @@ def extract_embeddings(
     return of_folder(out.path, True, text)
 
 
+@checks_settings
 def extract_text_embeddings(texts: str | Path, output: str | Path, settings: EmbeddingSettings) -> ExtractedEmbeddings:
     """Embed the texts of a file. If `output` was made from the same texts and settings, nothing is done.
 

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 from preprocess.data.fields import MODALITIES, ON_ERROR
 
@@ -24,7 +25,7 @@ PROCESSES = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
-class EmbeddingSettings:
+class EmbeddingSettings(Settings):
     """Settings of `extract_embeddings`. Every field is also a flag of the command.
 
     Attributes:
@@ -54,6 +55,7 @@ class EmbeddingSettings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.modality is not None:
             check_choice(self, "modality", MODALITIES)
         check_numbers(self, "frames", "batch_size")

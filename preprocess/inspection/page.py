@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import read_jsonl, replacing
 from preprocess.data.embeddings import Embeddings, RowSubset, open_embeddings
 from preprocess.data.joined_folder import identifier_rows
@@ -45,6 +46,7 @@ class Inspection:
         return "\n".join(lines)
 
 
+@checks_settings
 def inspect_identifiers(
     bundle: str | Path, output: str | Path, settings: InspectionSettings = InspectionSettings()
 ) -> Inspection:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_numbers
 
 
 @dataclass(frozen=True)
-class InspectionSettings:
+class InspectionSettings(Settings):
     """Settings of `inspect_identifiers`. Every field is also a flag of the command.
 
     Attributes:
@@ -39,5 +40,6 @@ class InspectionSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_numbers(self, "sample", "neighbours", "groups", "items", "file_mib", "total_mib")
         check_numbers(self, "seed", at_least=0)

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.fields import MEASURED
@@ -103,6 +104,7 @@ class Source:
     checksums: dict[str, str]
 
 
+@checks_settings
 def join_captions(
     embeddings: str | Path,
     items: str | Path,

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers, flag
 from preprocess.data.fields import EMBEDDING_COLUMN
 from preprocess.encoders.settings import FAMILIES
@@ -15,7 +16,7 @@ INDEX_CAPTIONS = ("include", "exclude")
 
 
 @dataclass(frozen=True)
-class JoinSettings:
+class JoinSettings(Settings):
     """Settings of `join_captions`. Every field is also a flag of the command.
 
     Attributes:
@@ -54,6 +55,7 @@ class JoinSettings:
     embedding_column: str = EMBEDDING_COLUMN
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_numbers(self, "text_dim", "pca", "train_sample", "block_rows")
         check_numbers(self, "align", "valid_size", "seed", at_least=0)
         if self.seed >= 2**31:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of
@@ -25,6 +26,7 @@ SHOWN = 3
 """Items on full codes that the summary names."""
 
 
+@checks_settings
 def add(
     target: str | Path, embeddings: str | Path, items: str | Path, settings: AddSettings = AddSettings()
 ) -> Updated:

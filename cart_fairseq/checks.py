@@ -1,0 +1,117 @@
+"""Checks of values that callers give: numbers, texts and dataclasses of settings. Imports only the standard library."""
+
+import functools
+import inspect
+import math
+import operator
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NAMES = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text", Path: "a path"}
+"""Types of settings, as messages name them."""
+
+
+def check_count(name: str, value: Any) -> None:
+    """Check that a value is a whole number of at least 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number.
+
+    >>> is_number(0.5), is_number(float("nan")), is_number("1"), is_number(True)
+    (True, False, False, False)
+    """
+    try:
+        return not isinstance(value, bool | str) and math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def is_encodable(text: str) -> bool:
+    r"""Whether UTF-8 can hold a text, which it cannot if the text has half a surrogate pair.
+
+    >>> is_encodable("dög"), is_encodable("\ud83d")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Settings:
+    """Base of the dataclasses of settings: every value has the type of its field, and numbers are finite.
+
+    Raises:
+        ValueError: a value has another type; the message names its flag.
+    """
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not _fits(value, kind):
+                raise ValueError(f"--{name.replace('_', '-')} is {value!r}; it must be {_named(kind)}")
+
+
+def checks_settings(step: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function so that it refuses an argument ``settings`` of another type than the annotated one.
+
+    Raises:
+        TypeError: the message names the function, the value found and the type.
+    """
+    place = [*inspect.signature(step).parameters].index("settings")
+
+    @functools.wraps(step)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = args[place : place + 1] or [kwargs[name] for name in ("settings",) if name in kwargs]
+        kind = get_type_hints(step)["settings"]
+        for value in given:
+            if not _fits(value, kind):
+                name = next(each for each in get_args(kind) or [kind] if each is not type(None)).__name__
+                raise TypeError(f"{step.__name__}: settings is {value!r}; give {name}(…)")
+        return step(*args, **kwargs)
+
+    return checked
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value has a type: a class, a union, or a sequence of one type."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is not None:
+        series = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return series and all(_fits(each, get_args(kind)[0]) for each in value)
+    if kind is float:
+        return is_number(value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _named(kind: Any) -> str:
+    """Describe a type.
+
+    >>> _named(int | None), _named(Sequence[str])
+    ('a whole number or None', 'a list, each a text')
+    """
+    if kind is type(None):
+        return "None"
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_named(each) for each in get_args(kind))
+    if get_origin(kind) is not None:
+        return f"a list, each {_named(get_args(kind)[0])}"
+    return NAMES[kind]
