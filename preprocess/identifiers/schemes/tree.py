@@ -121,8 +121,12 @@ class TreeCodec(Codec):
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What `codec.safetensors` holds: `tree.centres`, `tree.first_child`, `tree.children`; `centring` if off."""
-        nodes = {"tree.centres": self.centres, "tree.first_child": self.first_child, "tree.children": self.children}
-        return {**nodes, **centring_tensor(self.centring)}
+        return {
+            "tree.centres": self.centres,
+            "tree.first_child": self.first_child,
+            "tree.children": self.children,
+            **centring_tensor(self.centring),
+        }
 
 
 class HierarchicalKMeans(Scheme):
