@@ -1,5 +1,6 @@
 """CartRetriever: ranks items for text queries, from Python."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,8 @@ class CartRetriever:
             One list of hits per query, best first.
 
         Raises:
-            ValueError: k is below 1, a query is empty or no text, a candidate is unknown, or there is no candidate.
+            ValueError: k is below 1, a query is empty or no text, a candidate is unknown, there is no candidate, or the model's
+                scores are not finite.
         """
         texts = _checked(texts)
         check_count("k", k)
@@ -178,6 +180,7 @@ class CartRetriever:
         for numbers, net_input in batches(symbols, PAD, self.device):
             queries = numbers.tolist()
             found = generator.search(net_input, self.data.trie, [allowed[query] for query in queries]).cpu()
+            found.refuse_nothing(queries)
             rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
             for query, query_rows, query_scores in zip(queries, rows, scores, strict=True):
                 results[query] = [
@@ -244,8 +247,8 @@ def _device(asked: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(asked)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = textwrap.shorten(str(error).splitlines()[0], 120)
         raise ValueError(f"device is {asked!r}; it cannot be used here ({reason}); give cpu, or leave it out") from None
     return device

@@ -114,6 +114,7 @@ def search_subset(retriever: CartRetriever, subset: str, candidates: str) -> Fou
     with Progress(len(symbols), f"searching {subset}", "queries") as progress:
         for numbers, net_input in batches(symbols, PAD, retriever.device):
             found = generator.search(net_input, *space).cpu()
+            found.refuse_nothing(numbers.tolist())
             alone = found.token_scores.sum(2)
             dense = torch.where(found.scores.isfinite(), found.scores - alone, 0.0)
             plain = alone.argsort(dim=1, descending=True, stable=True)

@@ -1,13 +1,18 @@
 """Reads and writes fairseq's checkpoint files without fairseq."""
 
 import argparse
-import pickle
+import os
+import textwrap
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cart_fairseq.files import replacing
+
+ZIP = b"PK\x03\x04"
+"""The first bytes of a zip file, which torch's checkpoints are."""
 
 
 def allow_namespaces() -> None:
@@ -33,24 +38,51 @@ def refuse_damaged(path: str | Path) -> None:
         ValueError: it is a folder, missing, unreadable, cut off or damaged, or it contains something else.
     """
     remedy = "give a checkpoint that fairseq-train wrote, such as checkpoint_best.pt"
-    path = Path(path)
-    if path.is_dir():
+    if not str(path):
+        raise ValueError(f"the path of the checkpoint is empty; {remedy}")
+    if os.path.isdir(path):
         raise ValueError(f"{path}: is a folder; {remedy}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise ValueError(f"{path}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
     try:
         found = read_checkpoint(path)
-    except (OSError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # bytes that are no checkpoint raise errors of many types
         raise ValueError(
-            f"{path}: not a checkpoint that can be read in torch's safe mode ({reason}); give one that fairseq-train "
-            "wrote, or train again"
+            f"{path}: not a checkpoint that can be read in torch's safe mode ({_reason(path, error)}); give one that "
+            "fairseq-train wrote, or train again"
         ) from None
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
-        kind = f"the keys {[*found][:5]}" if isinstance(found, dict) else f"a {type(found).__name__}"
+        kind = f"the keys {[*found][:5]}" if isinstance(found, dict) else f"an object of type {type(found).__name__}"
         raise ValueError(f"{path}: contains {kind}, not a model of fairseq; {remedy}")
     if not found.get("cfg") and not found.get("args"):
         raise ValueError(f"{path}: contains no settings of its training (cfg); {remedy}")
+
+
+def first_line(error: Exception, after: str = "") -> str:
+    """Return an error's type and the first line of its message, or of what follows ``after`` in it, shortened.
+
+    >>> first_line(KeyError("model"))
+    "KeyError: 'model'"
+    """
+    message = str(error)
+    lines = message[message.find(after) + len(after) :].strip().splitlines()
+    return textwrap.shorten(": ".join([type(error).__name__, *lines[:1]]), 160)
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    """Say why a file cannot be read. torch's own message for most files is advice to load them unsafely."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return first_line(error)
+    with open(path, "rb") as file:
+        begin = file.read(4)
+    if not begin:
+        return "the file is empty"
+    if begin != ZIP:
+        return f"the file begins with {begin!r}, a checkpoint with {ZIP!r}"
+    if not zipfile.is_zipfile(path):
+        return "the file is cut off or damaged"
+    inner = "WeightsUnpickler error:"
+    return first_line(error, inner if inner in str(error) else "")
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Any]) -> None:

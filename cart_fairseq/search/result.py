@@ -1,5 +1,6 @@
 """The result of a search, and the level discount of identifier scores."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,23 @@ class SearchResult(NamedTuple):
     scores: Tensor
     tokens: Tensor
     token_scores: Tensor
+
+    def refuse_nothing(self, queries: Sequence[int]) -> None:
+        """Raise if a query has no item, or one without a score; every search has at least one candidate.
+
+        Args:
+            queries: the queries' numbers, for the message.
+
+        Raises:
+            ValueError: the model's scores are not finite.
+        """
+        wrong = (self.scores == float("-inf")).all(1) | self.scores.isnan().any(1)
+        if wrong.any():
+            query = queries[int(wrong.int().argmax())]
+            raise ValueError(
+                f"query {query}: the model's scores are not finite, so its weights are damaged or too large for the "
+                "precision; search with precision float32, or train again"
+            )
 
     def cpu(self) -> "SearchResult":
         """Copy the result to the CPU in one transfer."""

@@ -11,7 +11,7 @@ from cart_fairseq.tasks import plugin  # noqa: F401 - registers the names in a c
 from fairseq import checkpoint_utils, utils
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.loading.checkpoint import refuse_damaged
+from cart_fairseq.loading.checkpoint import first_line, refuse_damaged
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 
@@ -30,18 +30,23 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
         "level_discount": None,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
-    try:
-        models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, arg_overrides=overrides)
-    except Exception as error:
-        for each in paths:  # read again only to say what is wrong
-            refuse_damaged(each)
-        if isinstance(error, ValueError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path}: cannot be loaded as a model of this version ({reason}); give a checkpoint of --task "
-            "cart_retrieval, or train again"
-        ) from error
-    if not isinstance(task, CartRetrievalTask):
-        raise ValueError(f"{path}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")
+    models: list[CARTModel] = []
+    task = None
+    for each in paths:
+        try:
+            found, _, task = checkpoint_utils.load_model_ensemble_and_task([each], arg_overrides=overrides, task=task)
+        except Exception as error:
+            refuse_damaged(each)  # reads it again, to say what is wrong
+            if isinstance(error, ValueError) and str(error).startswith(str(Path(str(data)))):
+                raise  # the data-bin is at fault
+            if isinstance(error, ValueError):
+                raise ValueError(f"{each}: {' '.join(str(error).split())}") from error
+            raise ValueError(
+                f"{each}: cannot be loaded as a model of this version ({first_line(error)}); give a checkpoint of "
+                "--task cart_retrieval, or train again"
+            ) from error
+        if not isinstance(task, CartRetrievalTask):
+            raise ValueError(f"{each}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")
+        models += found
+    assert task is not None
     return models, task.data
