@@ -13,8 +13,6 @@ def main() -> None:
     """Run fairseq-train with the rank and device that torchrun's environment variables give."""
     from fairseq_cli.train import cli_main
 
-    from cart_fairseq.tasks import plugin  # noqa: F401 - fairseq does not scan a package that is already imported
-
     end_with_parent()  # torchrun's workers have their own sessions and would outlive it
     sys.argv += ["--distributed-init-method", "env://", "--distributed-no-spawn"]
     sys.argv += ["--distributed-rank", os.environ["RANK"], "--device-id", os.environ["LOCAL_RANK"]]
