@@ -24,6 +24,7 @@ VARIABLES = (
     "KINDS",
     "SCHEMES",
     "ABLATIONS",
+    "VARIANTS",
 )
 
 

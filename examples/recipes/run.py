@@ -6,10 +6,12 @@ known to be right.
 
 import dataclasses
 import importlib
+import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ EXISTING = {
 FILE = "KARPATHY"
 FOLDERS = ("OUT", *EXISTING, FILE)
 TRAIN_FLAGS = "[fairseq-train flags ...]"
+TRAINING = ("RECIPE", "TEXT_ENCODER", "INDEX_CAPTIONS", "JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS")
+"""Variables that training with any recipe reads."""
+PREPARING = ("ENCODER", "CAPTIONER", "ANNOTATION_FLAGS", "EMBEDDING_FLAGS", "CAPTION_FLAGS")
+"""Variables that the preparation of a data set reads."""
+PACKAGES = ("torch", "fairseq", "numpy", "pyarrow", "sklearn")
+"""Packages without which no step runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Command:
         needs: what must be in the folder OUT.
         note: what else the usage says.
         before: arguments of the function that come before those of the command line.
+        reads: variables of the environment that it reads.
+        packages: those that must be installed.
     """
 
     arguments: tuple[str, ...]
@@ -47,6 +57,8 @@ class Command:
     needs: str = ""
     note: str = ""
     before: tuple[str, ...] = ()
+    reads: tuple[str, ...] = TRAINING
+    packages: tuple[str, ...] = PACKAGES
 
     def usage(self, name: str) -> str:
         """The line that says how to call."""
@@ -57,27 +69,36 @@ class Command:
 
 COMMANDS = {
     "own_data/run": Command(("DATA", "OUT"), "recipes/recipes:own_data"),
-    "demo/run": Command(("OUT",), "demo/demo:run"),
-    "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run"),
-    "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run"),
-    "changing_catalogue/run": Command(("DATA", "OUT"), "changing_catalogue/growing:run"),
+    "demo/run": Command(("OUT",), "demo/demo:run", reads=(*TRAINING, "KINDS")),
+    "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", reads=(*TRAINING, "SUBSET")),
+    "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run", reads=(*TRAINING, "SCHEMES")),
+    "changing_catalogue/run": Command(
+        ("DATA", "OUT"), "changing_catalogue/growing:run", reads=(*TRAINING, "SPLIT_FLAGS", "FINE_TUNE_FLAGS")
+    ),
     "flickr8k/prepare": Command(
         ("IMAGES", "KARPATHY", "OUT"),
         "flickr8k/published_data:prepare",
         flags=False,
         note="KARPATHY: dataset_flickr8k.json",
+        reads=("ENCODER", "ANNOTATION_FLAGS", "EMBEDDING_FLAGS"),
     ),
     "flickr8k/run": Command(("DATA", "OUT"), "flickr8k/flickr8k:run"),
     "flickr8k/compare": Command(
         ("DATA", "OUT"), "flickr8k/flickr8k:compare", note="TEXT_ENCODER=PATH for the pretrained runs"
     ),
     "flickr8k/ablations": Command(("DATA", "OUT"), "flickr8k/ablations:run"),
+    "identifiers/literal": Command(("DATA", "OUT"), "identifiers/literal:run"),
     "icons/prepare": Command(("PACKAGE", "OUT"), "icons/icons:prepare", flags=False),
     "icons/train": Command(
         ("OUT",), "icons/icons:train_icons", needs="data/items.jsonl", note="OUT: what prepare.sh made"
     ),
     "icons/evaluate": Command(
-        ("OUT",), "icons/icons:evaluate_icons", flags=False, needs="checkpoints", note="OUT: what train.sh made"
+        ("OUT",),
+        "icons/icons:evaluate_icons",
+        flags=False,
+        needs="checkpoints",
+        note="OUT: what train.sh made",
+        reads=(),
     ),
 }
 
@@ -87,10 +108,15 @@ def of_data_set(name: str) -> dict[str, Command]:
     place = "recipes/recipes:"
     made_by = "OUT: what {}.sh made"
     found = {
-        "prepare": Command(("RAW", "OUT"), f"{place}prepare_data_set", flags=False),
+        "prepare": Command(("RAW", "OUT"), f"{place}prepare_data_set", flags=False, reads=PREPARING),
         "train": Command(("OUT",), f"{place}train_data_set", needs="data/items.jsonl", note=made_by.format("prepare")),
         "evaluate": Command(
-            ("OUT",), f"{place}evaluate_data_set", flags=False, needs="checkpoints", note=made_by.format("train")
+            ("OUT",),
+            f"{place}evaluate_data_set",
+            flags=False,
+            needs="checkpoints",
+            note=made_by.format("train"),
+            reads=(),
         ),
     }
     return {f"{name}/{step}": dataclasses.replace(command, before=(name,)) for step, command in found.items()}
@@ -129,6 +155,62 @@ def parse(name: str, command: Command, given: Sequence[str]) -> list[Any]:
     return [*command.before, *values.values(), *([list(given[places:])] if command.flags else [])]
 
 
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be made or written to. It is tried; what did not exist does not exist afterwards.
+
+    Raises:
+        ValueError: the folder, or one above it, is something else, or cannot be written to.
+    """
+    made: list[Path] = []
+    try:
+        for folder in (*reversed(out.parents), out):
+            if folder.is_symlink() and not folder.exists():
+                raise ValueError(f"{folder}: a link to {os.readlink(folder)!r}, which is not there; choose another OUT")
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder}: a file, but OUT is a folder; choose another OUT")
+            if not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+        with tempfile.TemporaryDirectory(prefix=".written", dir=out):
+            pass
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written to ({error.strerror}); choose another OUT") from None
+    finally:
+        for folder in reversed(made):
+            folder.rmdir()
+
+
+def check_variables(name: str, command: Command, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse variables of other recipes. Those that other scripts of the same folder read are only said to be unread.
+
+    Raises:
+        ValueError: a variable is set that this recipe does not read.
+    """
+    folder = name.partition("/")[0]
+    beside = {each for other, of in COMMANDS.items() if other.partition("/")[0] == folder for each in of.reads}
+    known = {each for other in COMMANDS.values() for each in other.reads}
+    for variable in sorted(known - set(command.reads)):
+        if not environment.get(variable):
+            continue
+        if variable not in beside:
+            raise ValueError(f"{variable} is set, but examples/{name}.sh does not read it; leave it out")
+        print(f"note: {variable} is set, but examples/{name}.sh does not read it", file=sys.stderr)
+
+
+def check_packages(command: Command) -> None:
+    """Refuse a Python without the packages of the project.
+
+    Raises:
+        ValueError: one is not installed.
+    """
+    missing = [package for package in command.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"{sys.executable}: has no {', '.join(missing)}; run `make setup`, or set PYTHON to a Python that has the "
+            "packages of this project"
+        )
+
+
 def help_of(name: str, command: Command) -> str:
     """The usage, and what the script says at its beginning."""
     lines = (EXAMPLES / f"{name}.sh").read_text(encoding="utf-8").splitlines()
@@ -150,6 +232,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"{name}: no such recipe; use one of {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     arguments = parse(name, command, given)
+    check_variables(name, command)
+    check_packages(command)
+    check_out(
+        next(value for place, value in zip(command.arguments, arguments[len(command.before) :]) if place == "OUT")
+    )
     module, _, function = command.function.partition(":")
     for folder in (EXAMPLES / "recipes", EXAMPLES / Path(module).parent):  # examples/ is no package
         if str(folder) not in sys.path:
