@@ -98,7 +98,7 @@ def _fits(value: Any, kind: Any) -> bool:
         series = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         return series and all(_fits(each, get_args(kind)[0]) for each in value)
     if kind is float:
-        return is_number(value)
+        return isinstance(value, int | float) and is_number(value)  # numpy's own numbers cannot be recorded as JSON
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 

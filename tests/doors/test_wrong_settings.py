@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 
 import preprocess.api
@@ -85,6 +86,7 @@ def test_values_of_another_type_are_refused(kind: Any, name: str, value: Any):
         (IdentifierSettings, "normalize", "no", "it must be True or False"),
         (IdentifierSettings, "normalize", 1, "it must be True or False"),
         (JoinSettings, "ridge", "10", "it must be a finite number"),
+        (JoinSettings, "ridge", np.float32(2), "it must be a finite number"),
         (JoinSettings, "ridge", float("nan"), "it must be a finite number"),
         (CaptionSettings, "temperature", float("inf"), "it must be a finite number"),
         (CaptionSettings, "top_p", True, "it must be a finite number"),
