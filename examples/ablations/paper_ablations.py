@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paper_tables import TABLES, Line, Table
+from plan import MEASURED
 from settings import Settings, from_environment
 from steps import copy_parts, train_and_evaluate
 
@@ -19,8 +20,11 @@ def run(name: str, data: Path, out: Path, flags: Sequence[str]) -> None:
     """Run the lines of a table and print it.
 
     Raises:
-        ValueError: the paper has no such table.
+        ValueError: the paper has no such table, or SUBSET is no subset that is measured.
     """
+    subset = os.environ.get("SUBSET") or "valid"
+    if subset not in MEASURED:
+        raise ValueError(f"SUBSET is {subset!r}; use one of {', '.join(MEASURED)}, or leave it out")
     if name not in TABLES:
         raise ValueError(f"{name}: no such table of ablations in the paper; use one of {', '.join(TABLES)}")
     settings = from_environment()
@@ -29,7 +33,7 @@ def run(name: str, data: Path, out: Path, flags: Sequence[str]) -> None:
         if shares_identifiers(line) and not (out / line.folder / "data-bin").is_dir():
             copy_parts(out / "cart", ("identifiers", "data-bin"), out / line.folder)
         train_and_evaluate(data, out / line.folder, [*flags, *line.train], settings_of(line, settings))
-    print("\n" + written(TABLES[name], out, os.environ.get("SUBSET") or "valid"))
+    print("\n" + written(TABLES[name], out, subset))
 
 
 def runs(table: Table) -> list[Line]:

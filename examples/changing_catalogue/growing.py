@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import split
+from calls import refusing
 from catalogue_table import MEASURED, table
 from plan import checkpoint_of
 from settings import from_environment, words
-from steps import call, copy_parts, quietly, train_and_evaluate
+from steps import call, check_train_flags, copy_parts, quietly, train_and_evaluate
 
 from cart_fairseq import evaluate as evaluating
 from cart_fairseq.files import replacing
@@ -22,6 +23,10 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Split the data, train on old items, add new items, fine-tune, train from scratch, and print all metrics."""
     settings = from_environment()
     split_flags, fine_tune_flags = words("SPLIT_FLAGS"), words("FINE_TUNE_FLAGS", FINE_TUNE_FLAGS)
+    with refusing("SPLIT_FLAGS", split.parser().prog):
+        split.parser().parse_args([str(data), str(out), *split_flags])
+    check_train_flags(out / "old", flags, settings)
+    check_train_flags(out / "fine-tune", [*flags, *fine_tune_flags], settings, "FINE_TUNE_FLAGS")
     parts, old, updated, fine_tuned = out / "data", out / "old", out / "updated", out / "fine-tune"
 
     print("\n==== items of today and of tomorrow")

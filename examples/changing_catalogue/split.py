@@ -155,18 +155,26 @@ def write(output: Path, source: Source, parts: Parts) -> None:
         write_jsonl(folder / "queries.new.jsonl", source.rows(parts.asked))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command of the module's docstring."""
-    parser = argparse.ArgumentParser(description="Split a data set into old items and new items that join later.")
-    parser.add_argument("data", type=Path, help="a folder with embeddings.npy, items.jsonl and captions.jsonl")
-    parser.add_argument("out", type=Path, help="the folder to write")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python examples/changing_catalogue/split.py",
+        description="Split a data set into old items and new items that join later.",
+    )
+    result.add_argument("data", type=Path, help="a folder with embeddings.npy, items.jsonl and captions.jsonl")
+    result.add_argument("out", type=Path, help="the folder to write")
+    result.add_argument(
         "--new-split", choices=("valid", "test"), default="valid", help="split of the new items (valid)"
     )
-    parser.add_argument("--old-queries", type=int, default=1000, help="number of queries for old items (1000)")
-    parser.add_argument("--replay", type=float, default=5, help="old captions to replay for each new caption (5)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (1)")
-    args = parser.parse_args(argv)
+    result.add_argument("--old-queries", type=int, default=1000, help="number of queries for old items (1000)")
+    result.add_argument("--replay", type=float, default=5, help="old captions to replay for each new caption (5)")
+    result.add_argument("--seed", type=int, default=1, help="seed of all draws (1)")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command of the module's docstring."""
+    args = parser().parse_args(argv)
     source = open_source(args.data)
     parts = divide(source, args.new_split, args.old_queries, args.replay, args.seed)
     write(args.out, source, parts)

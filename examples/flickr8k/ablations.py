@@ -134,7 +134,7 @@ def runs(chosen: Sequence[str] = ()) -> list[Run]:
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Train and measure all variants, or those in ABLATIONS, and print the table of all finished runs."""
-    settings = dataclasses.replace(from_environment(), recipe="joined")
+    settings = dataclasses.replace(from_environment(), recipe="joined", identifier_flags=())
     for each in runs(words("ABLATIONS")):
         if (out / f"{each.name}.json").is_file():
             continue
@@ -161,7 +161,7 @@ def settings_of(line: Line, data: Path, out: Path, settings: Settings) -> Settin
     for flag in line.identifiers:
         place, slash, below = flag.partition("/")
         flags.append(str(places[place] / below) if slash and place in places else flag)
-    return dataclasses.replace(settings, index_captions=line.captions, identifier_flags=tuple(flags))
+    return dataclasses.replace(settings, index_captions=line.captions, own_identifiers=tuple(flags))
 
 
 def share(each: Run, out: Path) -> None:

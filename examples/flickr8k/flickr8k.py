@@ -22,7 +22,7 @@ def compare(data: Path, out: Path, flags: Sequence[str]) -> None:
     plain = dataclasses.replace(settings, text_encoder="", index_captions="")
     recipes = {
         "scratch": dataclasses.replace(plain, recipe="joined"),
-        "paper": dataclasses.replace(plain, recipe="cpu"),
+        "paper": dataclasses.replace(plain, recipe="cpu", join_flags=()),
     }
     if settings.text_encoder:
         pretrained = dataclasses.replace(settings, recipe="joined", index_captions="")

@@ -2,31 +2,30 @@
 
 from pathlib import Path
 
+from calls import check, make
 from settings import from_environment
-from steps import call, step
+from steps import annotating, embedding
 
-import preprocess.annotations.__main__ as annotations
 from cart_fairseq.files import read_jsonl, write_jsonl
-from preprocess import extract_embeddings
 from preprocess.data.fields import MEASURED
 from preprocess.data.inputs import read_items
 
 
 def prepare(images: Path, karpathy: Path, out: Path) -> None:
-    """Read the annotations, set the roles of captions and embed the images: ``out/data``."""
+    """Read the annotations, set the roles of captions and embed the images: ``out/data``.
+
+    Raises:
+        ValueError: flags of a command are wrong, or its input is.
+    """
     settings = from_environment()
     encoder = settings.encoder or "imagebind"
-    step("1. annotations")
-    described = out / "annotations"
-    flags = ["--annotations", karpathy, "--media", images, "--output", described]
-    call(annotations.main, "karpathy", *flags, *settings.annotation_flags)
-    captions = out / "captions-with-roles.jsonl"
+    described, captions = out / "annotations", out / "captions-with-roles.jsonl"
+    annotate = annotating(["karpathy", "--annotations", karpathy, "--media", images], described, settings)
+    embed = embedding(described / "items.jsonl", captions, encoder, out / "data", settings)
+    check({"1. annotations": annotate, f"2. embeddings: {encoder}": embed})
+    make({"1. annotations": annotate})
     give_roles(described, captions)
-
-    step(f"2. embeddings: {encoder}")
-    flags = ["--items", described / "items.jsonl", "--captions", captions, "--encoder", encoder]
-    flags += ["--output", out / "data", "--on-error", "skip"]
-    call(extract_embeddings.main, *flags, *settings.embedding_flags)
+    make({f"2. embeddings: {encoder}": embed})
 
 
 def give_roles(described: Path, output: Path) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 
 from reference import tfidf
 from settings import from_environment
-from steps import call, evaluate, step, train
+from steps import embedding, evaluate, step, train
 
 from cart_fairseq.files import digest, read_json, replacing, sha256, write_json, write_jsonl
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.progress import track
-from preprocess import extract_embeddings
 
 SIDE = 128
 """Pixels of a drawn icon's width and height."""
@@ -33,12 +32,13 @@ def prepare(package: Path, out: Path) -> None:
     """Draw the icons, write captions and embed the pictures: ``out/data``."""
     settings = from_environment()
     encoder = settings.encoder or "plain"
-    step("1. pictures and captions")
     described = out / "icons"
+    embed = embedding(described / "items.jsonl", described / "captions.jsonl", encoder, out / "data", settings, "fail")
+    embed.check()
+    step("1. pictures and captions")
     draw_package(package, described)
     step(f"2. embeddings: {encoder}")
-    flags = ["--items", described / "items.jsonl", "--captions", described / "captions.jsonl", "--encoder", encoder]
-    call(extract_embeddings.main, *flags, "--output", out / "data", *settings.embedding_flags)
+    embed.run()
 
 
 def train_icons(out: Path, flags: Sequence[str]) -> None:

@@ -6,13 +6,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from calls import refusing
 from schedules import RECIPES, Recipe
+
+from preprocess.data.arguments import positive
 
 PAIR_COST = 12  # time of a pair's decoder rows, in encoder positions; measured on two cores at width 256
 CLUSTERS = 128  # K and codebook size of the paper
 SYMBOL_BYTES = 4  # of a query symbol in the indexed data
 RQVAE_EPOCHS = 500  # of the paper
 SEED = 1
+TRAIN_FLAGS = "fairseq-train flags"
+"""What messages call the flags of ``fairseq-train`` on the command line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +46,14 @@ class Schedule:
     period_updates: int
 
 
-def identifier_flags(items: int, sized_for: str) -> list[str]:
-    """Flags of ``build_identifiers`` for so many items."""
+def identifier_flags(items: int, sized_for: str, published: bool = True) -> list[str]:
+    """Flags of ``build_identifiers`` for so many items.
+
+    Args:
+        items: how many there are.
+        sized_for: the name of the recipe.
+        published: whether the scheme is one of the paper's; others have no ``--faithful``.
+    """
     recipe, clusters, epochs = RECIPES[sized_for], CLUSTERS, RQVAE_EPOCHS
     if recipe.items_per_cluster:
         clusters = max(1, min(clusters, items // recipe.items_per_cluster))
@@ -53,6 +64,8 @@ def identifier_flags(items: int, sized_for: str) -> list[str]:
         flags += ["--scheme", "residual-kmeans"]
     if clusters < CLUSTERS:
         flags.append("--allow-collapse")  # among so few items a level means little
+    if recipe.faithful and published:
+        flags.append("--faithful")
     return [str(flag) for flag in flags]
 
 
@@ -94,7 +107,8 @@ def train_flags(
     else:
         flags += ["--disable-validation"]
     flags += ["--num-workers", 0] + (["--cpu"] if machine.name == "cpu" else [])
-    flags += ["--float32-matmul-precision", "high" if machine.name == "cuda" else "medium"]
+    if not recipe.faithful:
+        flags += ["--float32-matmul-precision", "high" if machine.name == "cuda" else "medium"]
     return [str(flag) for flag in flags]
 
 
@@ -129,7 +143,7 @@ def schedule_of(
     pairs, wanted = manifest["counts"]["train"]["queries"] + repeated, user_options(user)
     workers = max(1, machine.gpus)
     batch = min(recipe.batch, max(16, pairs // recipe.updates))
-    per_worker = wanted.batch_size or max(1, batch // workers)
+    per_worker = wanted.batch_size or max(1, batch // workers)  # none of the numbers given is 0
     per_update = per_worker * workers * (wanted.update_freq or 1)
     per_epoch = -(-pairs // per_update)
     work = PAIR_COST * pairs + manifest["files"]["train.query-id.query.bin"]["bytes"] // SYMBOL_BYTES
@@ -152,19 +166,29 @@ def validation_interval(epochs: int, validations: int, least: int) -> int:
     return next((interval for interval in range(least, epochs + 1) if epochs % interval == 0), least)
 
 
-def user_options(user: Sequence[str]) -> argparse.Namespace:
-    """Those of the user's flags that a schedule depends on; None where they are not given."""
+def user_options(user: Sequence[str], where: str = TRAIN_FLAGS) -> argparse.Namespace:
+    """Those of the user's flags that a schedule depends on; None where they are not given.
+
+    Args:
+        user: the flags.
+        where: what holds them, for messages.
+
+    Raises:
+        ValueError: a value is no number, or one that fairseq takes for "without end" or that trains nothing.
+    """
     options = argparse.ArgumentParser(prog="fairseq-train", usage="%(prog)s flags", add_help=False, allow_abbrev=False)
-    options.add_argument("--arch")
-    options.add_argument("--max-epoch", type=int)
-    options.add_argument("--max-update", type=int)
-    options.add_argument("--batch-size", "--max-sentences", type=int)
+    options.add_argument("--arch", "-a")
+    options.add_argument("--max-epoch", type=positive)
+    options.add_argument("--max-update", type=positive)
+    options.add_argument("--batch-size", "--max-sentences", type=positive)
     options.add_argument("--update-freq", type=first_epochs)
     options.add_argument("--seed", type=int)
-    options.add_argument("--index-repeats", type=int)
-    return options.parse_known_args(list(user))[0]
+    options.add_argument("--index-repeats", type=positive)
+    with refusing(where, "fairseq-train"):
+        return options.parse_known_args(list(user))[0]
 
 
 def first_epochs(frequencies: str) -> int:
     """Of fairseq's list, a number an epoch: that of the first one."""
-    return int(frequencies.split(",")[0])
+    first, *_ = map(positive, frequencies.split(","))
+    return first

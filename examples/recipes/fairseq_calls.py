@@ -1,10 +1,12 @@
 """fairseq's commands as the recipes call them: training in a process of its own, searching in this one."""
 
+import argparse
 import contextlib
 import gc
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import traceback
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from calls import refusing
 
 from cart_fairseq.processes import end_with_parent
 
@@ -20,10 +23,12 @@ PROGRESS = re.compile(rb" \| (train_inner|valid) \| |Loaded checkpoint")
 REFUSED = {":": "fairseq takes it for several folders", "${": "fairseq puts a setting in its place"}
 REFUSED["\\'"] = "fairseq cannot read it"
 LAST_LINES = 20
+UNSAVED = ("no_save", "no_last_checkpoints", "checkpoint_suffix")
+"""Options of fairseq-train that keep the last checkpoint from being there under its name."""
 
 
 class FairseqFailed(SystemExit):
-    """A command of fairseq ended with an error, which has been shown; the recipe ends with exit status 1."""
+    """A command of fairseq ended with an error, or by a signal, as was shown; the recipe ends with exit status 1."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -44,11 +49,39 @@ def check_folder(out: Path) -> None:
         raise ValueError(f"{str(out)!r}: is not UTF-8; choose another folder") from None
 
 
+def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -> None:
+    """Parse flags of a user as ``fairseq-train`` does, which takes seconds of imports.
+
+    Args:
+        user: the flags.
+        planned: those of the recipe, which come before them.
+        where: what holds them, for messages.
+
+    Raises:
+        ValueError: fairseq does not take them, they do not go with the recipe's, or a stopped run could not go on.
+    """
+    from cart_fairseq.tasks import plugin  # noqa: F401, I001 (before fairseq, which would have much to say)
+    from fairseq import options
+
+    def parsed(flags: Sequence[str]) -> argparse.Namespace:
+        given = ["data-bin", "--user-dir", str(PLUGIN), *flags]
+        return options.parse_args_and_arch(options.get_training_parser(), input_args=given)
+
+    model = ["--task", "cart_retrieval", "--arch", "cart", "--criterion", "cart_rdrop"]
+    with refusing(where, "fairseq-train"):
+        found = parsed([*model, "--optimizer", "adam", "--lr-scheduler", "cosine", *user])
+    with refusing(f"{where} do not go with the recipe's own", "fairseq-train"):
+        parsed([*planned, *user])
+    for name in UNSAVED:
+        if getattr(found, name):
+            raise ValueError(f"{where}: with --{name.replace('_', '-')} a run could not go on; leave it out")
+
+
 def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:
     """Run ``fairseq-train``; all it says goes to ``checkpoints/train.log``, its progress is shown, too.
 
     Raises:
-        FairseqFailed: it ended with an error.
+        FairseqFailed: it ended with an error or by a signal.
     """
     arguments = [str(data_bin), "--user-dir", str(PLUGIN), "--save-dir", str(checkpoints), *flags]
     log = checkpoints / "train.log"
@@ -60,7 +93,11 @@ def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:
     with (
         open(log, "ab", buffering=0) as kept,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
+            close_fds=False,  # the lock of the run is inherited
         ) as process,
     ):
         assert process.stdout is not None
@@ -74,7 +111,22 @@ def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:
             raise
     if process.returncode != 0:
         show_end(log)
+        if process.returncode < 0:
+            ended = f"signal {-process.returncode} ({signal_name(-process.returncode)})"
+            print(f"training was ended by {ended}; give the same command again to go on", file=sys.stderr)
         raise FairseqFailed
+
+
+def signal_name(number: int) -> str:
+    """A signal's name.
+
+    >>> signal_name(9), signal_name(50)
+    ('SIGKILL', 'unnamed')
+    """
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unnamed"
 
 
 def search(arguments: Sequence[str], log: Path) -> None:

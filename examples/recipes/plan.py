@@ -89,6 +89,12 @@ def lasting(user: Sequence[str]) -> list[str]:
     return rest
 
 
+def begun(out: Path) -> dict[str, Any] | None:
+    """What ``out/checkpoints`` says of the training that a checkpoint there is of; None where there is none."""
+    path = out / "checkpoints" / "plan.json"
+    return read_json(path) if path.is_file() and (path.parent / "checkpoint_last.pt").is_file() else None
+
+
 def plan_training(out: Path, user: Sequence[str], sized_for: str, machine: Machine) -> Training:
     """Decide what to train under ``out/checkpoints``, and remember it there.
 
@@ -98,7 +104,7 @@ def plan_training(out: Path, user: Sequence[str], sized_for: str, machine: Machi
     manifest = read_json(out / "data-bin" / "manifest.json")
     path = out / "checkpoints" / "plan.json"
     now = {"data": sha256(out / "data-bin" / "manifest.json"), "flags": lasting(user), "sized_for": sized_for}
-    before = read_json(path) if path.is_file() and (path.parent / "checkpoint_last.pt").is_file() else None
+    before = begun(out)
     if before is not None:
         for what, key in (("on other data", "data"), ("with other flags", "flags")):
             if before[key] != now[key]:
@@ -114,7 +120,12 @@ def plan_training(out: Path, user: Sequence[str], sized_for: str, machine: Machi
     repeated = repeats * index_captions(out / "data-bin") if repeats else 0
     flags = train_flags(manifest, sized_for, machine, user, repeated)
     complete = before is not None and before.get("complete") == list(user)
-    said = {"seed": wanted.seed or SEED, "train_flags": [*flags, *user], "call": list(user)}
+    said: dict[str, Any] = {
+        "seed": SEED if wanted.seed is None else wanted.seed,
+        "train_flags": [*flags, *user],
+        "call": list(user),
+    }
+    said["faithful"] = before is None or before.get("faithful", False)
     write_json(path, {**now, **said, "complete": list(user) if complete else None})
     return Training(flags, needed=not complete)
 

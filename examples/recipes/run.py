@@ -84,11 +84,22 @@ COMMANDS = {
     ),
     "flickr8k/run": Command(("DATA", "OUT"), "flickr8k/flickr8k:run"),
     "flickr8k/compare": Command(
-        ("DATA", "OUT"), "flickr8k/flickr8k:compare", note="TEXT_ENCODER=PATH for the pretrained runs"
+        ("DATA", "OUT"),
+        "flickr8k/flickr8k:compare",
+        note="TEXT_ENCODER=PATH for the pretrained runs",
+        reads=("TEXT_ENCODER", "JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS"),
     ),
-    "flickr8k/ablations": Command(("DATA", "OUT"), "flickr8k/ablations:run"),
-    "identifiers/literal": Command(("DATA", "OUT"), "identifiers/literal:run"),
-    "icons/prepare": Command(("PACKAGE", "OUT"), "icons/icons:prepare", flags=False),
+    "flickr8k/ablations": Command(
+        ("DATA", "OUT"),
+        "flickr8k/ablations:run",
+        reads=("ABLATIONS", "TEXT_ENCODER", "JOIN_FLAGS", "BINARIZE_FLAGS"),
+    ),
+    "identifiers/literal": Command(
+        ("DATA", "OUT"), "identifiers/literal:run", reads=("VARIANTS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS")
+    ),
+    "icons/prepare": Command(
+        ("PACKAGE", "OUT"), "icons/icons:prepare", flags=False, reads=("ENCODER", "EMBEDDING_FLAGS")
+    ),
     "icons/train": Command(
         ("OUT",), "icons/icons:train_icons", needs="data/items.jsonl", note="OUT: what prepare.sh made"
     ),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from schedules import RECIPES
 
+JOINED = ("text_encoder", "index_captions", "join_flags")
+"""Fields that only the recipe ``joined`` reads."""
 INDEX_CAPTIONS = ("", "include", "exclude", "borrowed")
 
 
@@ -39,6 +41,7 @@ class Settings:
         text_encoder: TEXT_ENCODER, a pretrained model that reads the queries; for the recipe ``joined``.
         index_captions: INDEX_CAPTIONS: ``include``, ``exclude`` or ``borrowed``; for the recipe ``joined``.
         annotation_flags: ANNOTATION_FLAGS, and so on: flags of that command.
+        own_identifiers: flags of ``build_identifiers`` that a recipe adds to its own, before the user's.
     """
 
     recipe: str = ""
@@ -52,6 +55,7 @@ class Settings:
     join_flags: tuple[str, ...] = ()
     identifier_flags: tuple[str, ...] = ()
     binarize_flags: tuple[str, ...] = ()
+    own_identifiers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check names.
@@ -66,6 +70,21 @@ class Settings:
                 f"INDEX_CAPTIONS is {self.index_captions!r}; use one of {', '.join(INDEX_CAPTIONS[1:])}, or leave it out"
             )
 
+    def check_for(self, recipe: str) -> None:
+        """Refuse what a recipe would not read.
+
+        Raises:
+            ValueError: a variable is set that belongs to the recipe ``joined``, and this is another one.
+        """
+        if RECIPES[recipe].joined:
+            return
+        given = [name.upper() for name in JOINED if getattr(self, name)]
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)}: only RECIPE=joined reads this, and the recipe is {recipe}; leave it out, or set "
+                "RECIPE=joined"
+            )
+
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings that the environment names.
@@ -78,5 +97,6 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         if field.name.endswith("_flags")
         else environment.get(field.name.upper(), "")
         for field in dataclasses.fields(Settings)
+        if not field.name.startswith("own_")
     }
     return Settings(**values)  # type: ignore[arg-type]

@@ -7,20 +7,22 @@
 Flags that a user gives to a step come last and win. All steps but training run in this process.
 """
 
-import contextlib
 import dataclasses
-import io
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fairseq_calls
 import report
+from calls import Call, call, check, fixed, make, quietly, step
 from data_sets import DataSet
-from defaults import identifier_flags, this_machine
+from defaults import TRAIN_FLAGS, identifier_flags, this_machine, train_flags, user_options
 from fairseq_calls import PLUGIN, check_folder
-from plan import Measuring, note_trained, plan_measuring, plan_training
+from folders import embeddings_of, forget_figures, link
+from lock import locked
+from plan import Measuring, begun, lasting, note_trained, plan_measuring, plan_training
 from schedules import RECIPES
 from settings import Settings
 
@@ -28,9 +30,22 @@ import preprocess.annotations.__main__ as annotations
 from cart_fairseq import evaluate as evaluating
 from cart_fairseq import tune
 from preprocess import binarize, build_identifiers, extract_embeddings, generate_captions, join_captions
+from preprocess.annotations.settings import AnnotationSettings
+from preprocess.captioners.settings import CaptionSettings
 from preprocess.data.inputs import read_items
+from preprocess.data_bin.settings import DataBinSettings
+from preprocess.encoders.settings import EmbeddingSettings
+from preprocess.identifiers.schemes.named import SCHEMES
+from preprocess.identifiers.settings import IdentifierSettings
+from preprocess.join.settings import JoinSettings
 
 BORROWED_PER_ITEM = 5
+ANY_DATA_BIN: dict[str, Any] = {
+    "counts": {"train": {"queries": 1}, "valid": {"queries": 1}},
+    "files": {"train.query-id.query.bin": {"bytes": 4}},
+    "index_captions": "exclude",
+}
+"""A manifest in place of the one to come, so that flags can be checked before anything is made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,51 +63,51 @@ class Inputs:
     binarize_flags: tuple[object, ...] = ()
 
 
-def step(title: str) -> None:
-    """Announce a step."""
-    print(f"\n== {title}")
-
-
-def call(main: Callable[[Sequence[str]], None], *arguments: object) -> None:
-    """Call a command of the project with arguments of any kind; folders in them are absolute, so none reads as a flag."""
-    main([str(argument) for argument in arguments])
-
-
-def quietly(main: Callable[[Sequence[str]], None], *arguments: object) -> None:
-    """Call a command without what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        call(main, *arguments)
-
-
 def prepare(data_set: DataSet, raw: Path, out: Path, settings: Settings) -> None:
-    """Annotations, embeddings and generated captions of a data set: ``out/data``."""
+    """Annotations, embeddings and generated captions of a data set: ``out/data``.
+
+    Raises:
+        ValueError: flags of a command are wrong, or its input is.
+    """
     encoder, captioner = settings.encoder or "imagebind", settings.captioner or data_set.captioner
-    step("1. annotations")
     described, embedded, data = out / "annotations", out / "embeddings", out / "data"
-    flags = [*data_set.annotation_flags(raw), "--output", described]
-    call(annotations.main, *flags, *settings.annotation_flags)
-
-    step(f"2. embeddings: {encoder}")
-    flags = ["--items", described / "items.jsonl", "--captions", described / "captions.jsonl", "--encoder", encoder]
-    flags += ["--output", embedded, "--on-error", "skip"]
-    call(extract_embeddings.main, *flags, *settings.embedding_flags)
-
-    step(f"3. generated captions: {captioner}")
     flags = ["--items", embedded / "items.jsonl", "--captions", embedded / "captions.jsonl", "--captioner", captioner]
     flags += ["--output", data / "captions.jsonl", "--on-error", "skip"]
     if captioner.partition(":")[0] == "neighbours":
         flags += ["--embeddings", embedded / "embeddings.npy"]
-    call(generate_captions.main, *flags, *data_set.caption_flags(captioner), *settings.caption_flags)
+    flags += data_set.caption_flags(captioner)
+    set_here = fixed("items", "captions", "output", "embeddings", captioner="set CAPTIONER")
+    calls = {
+        "1. annotations": annotating(data_set.annotation_flags(raw), described, settings),
+        f"2. embeddings: {encoder}": embedding(
+            described / "items.jsonl", described / "captions.jsonl", encoder, embedded, settings
+        ),
+        f"3. generated captions: {captioner}": Call(
+            generate_captions, CaptionSettings, flags, "CAPTION_FLAGS", settings.caption_flags, set_here
+        ),
+    }
+    check(calls)
+    make(calls)
     for name in ("embeddings.npy", "items.jsonl"):  # its media paths are as valid here, one folder beside
         link(Path("..") / "embeddings" / name, data / name)
     print(f"{data}: complete")
 
 
-def link(target: Path, path: Path) -> None:
-    """Make `path` a symbolic link to `target`, whatever it was."""
-    if not path.is_symlink() or path.readlink() != target:
-        path.unlink(missing_ok=True)
-        path.symlink_to(target)
+def annotating(reader: Sequence[object], output: Path, settings: Settings) -> Call:
+    """The call that reads published annotations, with the reader and its flags."""
+    own = [*reader, "--output", output]
+    user = settings.annotation_flags
+    return Call(annotations, AnnotationSettings, own, "ANNOTATION_FLAGS", user, fixed("reader", "output"))
+
+
+def embedding(
+    items: Path, captions: Path, encoder: str, output: Path, settings: Settings, on_error: str = "skip"
+) -> Call:
+    """The call that embeds media; items whose media cannot be read are left out, or end it."""
+    own = ["--items", items, "--captions", captions, "--encoder", encoder, "--output", output]
+    own += ["--on-error", on_error]
+    set_here = fixed("items", "texts", "captions", "output", encoder="set ENCODER")
+    return Call(extract_embeddings, EmbeddingSettings, own, "EMBEDDING_FLAGS", settings.embedding_flags, set_here)
 
 
 def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> None:
@@ -105,97 +120,150 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
         settings: the recipe, and flags of the other commands.
 
     Raises:
-        ValueError: the data are not what they should be, or ``out`` holds another model.
+        ValueError: flags or data are not what they should be, ``out`` holds another model, or another run is at work there.
         FairseqFailed: training ended with an error.
     """
     check_folder(out)
     machine = this_machine(user)
     sized_for = settings.recipe or machine.name
+    settings.check_for(sized_for)
+    calls = calls_before_training(data, out, sized_for, settings)
+    check(calls)
+    check_train_flags(out, user, settings)
+    with locked(out):
+        make(calls)
+        step("3. training")
+        checkpoints = out / "checkpoints"
+        planned = plan_training(out, user, sized_for, machine)
+        if not planned.needed:
+            print(f"{checkpoints}: complete, nothing to do")
+            return
+        forget_figures(out)
+        said = [out / "data-bin", "--user-dir", PLUGIN, "--save-dir", checkpoints, *planned.flags, *user]
+        print(f"fairseq-train {shlex.join(map(str, said))}")
+        fairseq_calls.train(out / "data-bin", checkpoints, [*planned.flags, *user])
+        note_trained(out)
+
+
+def check_train_flags(out: Path, user: Sequence[str], settings: Settings, where: str = TRAIN_FLAGS) -> None:
+    """Refuse flags of ``fairseq-train`` before anything is done. Flags that this model was trained with are right.
+
+    Args:
+        out: the run.
+        user: the flags.
+        settings: whose recipe the other flags come from.
+        where: what holds the flags, for messages.
+
+    Raises:
+        ValueError: fairseq or the recipe does not take them.
+    """
+    machine, before = this_machine(user), begun(out)
+    try:
+        lasting(user)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    user_options(user, where)
+    if user and (before is None or before["call"] != list(user)):
+        planned = train_flags(ANY_DATA_BIN, settings.recipe or machine.name, machine, user)
+        fairseq_calls.check_train_flags(user, planned, where)
+
+
+def calls_before_training(data: Path, out: Path, sized_for: str, settings: Settings) -> dict[str, Call]:
+    """The calls that make the data-bin, each under its title.
+
+    Raises:
+        ValueError: items.jsonl cannot be read.
+    """
     items = data / "items.jsonl"
-    identifiers = identifier_flags(len(read_items(items)), sized_for)
+    calls: dict[str, Call] = {}
+    inputs = Inputs(embeddings_of(data), data / "captions.jsonl")
     if RECIPES[sized_for].joined:
-        inputs = join(data, out, settings, RECIPES[sized_for].joined)
-    elif settings.text_encoder or settings.index_captions:
-        raise ValueError(
-            "TEXT_ENCODER and INDEX_CAPTIONS are for RECIPE=joined; leave them out, or give BINARIZE_FLAGS"
-        )
-    else:
-        inputs = Inputs(embeddings_of(data), data / "captions.jsonl")
-
-    step("1. identifiers")
-    flags = ["--embeddings", inputs.embeddings, "--items", items, "--output", out / "identifiers", *identifiers]
-    call(build_identifiers.main, *flags, *settings.identifier_flags)
-
-    step("2. vocabulary and data")
+        calls, inputs = join(data, out, settings, RECIPES[sized_for].joined)
+    calls["1. identifiers"] = identifying(inputs.embeddings, items, out, sized_for, settings)
     flags = ["--identifiers", out / "identifiers", "--captions", inputs.captions, "--output", out / "data-bin"]
-    call(binarize.main, *flags, *inputs.binarize_flags, *settings.binarize_flags)
-
-    step("3. training")
-    checkpoints = out / "checkpoints"
-    planned = plan_training(out, user, sized_for, machine)
-    if not planned.needed:
-        print(f"{checkpoints}: complete, nothing to do")
-        return
-    forget_figures(out)
-    said = [out / "data-bin", "--user-dir", PLUGIN, "--save-dir", checkpoints, *planned.flags, *user]
-    print(f"fairseq-train {shlex.join(map(str, said))}")
-    fairseq_calls.train(out / "data-bin", checkpoints, [*planned.flags, *user])
-    note_trained(out)
+    flags += inputs.binarize_flags
+    set_here = fixed("identifiers", "captions", "output")
+    if inputs.binarize_flags:
+        set_here |= fixed("embeddings", index_captions="set INDEX_CAPTIONS", text_encoder="set TEXT_ENCODER")
+    calls["2. vocabulary and data"] = Call(
+        binarize, DataBinSettings, flags, "BINARIZE_FLAGS", settings.binarize_flags, set_here
+    )
+    return calls
 
 
-def embeddings_of(data: Path) -> Path:
-    """A folder of shards where there is one, else the file."""
-    shards = data / "embeddings"
-    return shards if shards.is_dir() else data / "embeddings.npy"
+def identifying(embeddings: Path, items: Path, out: Path, sized_for: str, settings: Settings) -> Call:
+    """The call that builds the identifiers.
+
+    Raises:
+        ValueError: items.jsonl cannot be read, or flags are wrong.
+    """
+    inputs = ["--embeddings", embeddings, "--items", items, "--output", out / "identifiers"]
+    result = Call(
+        build_identifiers,
+        IdentifierSettings,
+        [*inputs, *settings.own_identifiers],
+        "IDENTIFIER_FLAGS",
+        settings.identifier_flags,
+        fixed("embeddings", "items", "output"),
+    )
+    before = begun(out)
+    # identifiers of a model that an earlier version began stay as they are: the model knows no others
+    published = SCHEMES[result.check().scheme].published and (before is None or before.get("faithful", False))
+    sizes = identifier_flags(len(read_items(items)), sized_for, published)
+    return dataclasses.replace(result, own=[*inputs, *sizes, *settings.own_identifiers])
 
 
-def forget_figures(out: Path) -> None:
-    """Remove what was measured of another model than the one to be trained."""
-    shutil.rmtree(out / "results", ignore_errors=True)
-    measured = [path for path in out.iterdir() if path.suffix == ".trec" and path.name.startswith(("run.", "qrels."))]
-    for path in (out / "metrics.json", out / "tuned.json", *measured):
-        path.unlink(missing_ok=True)
+def join(data: Path, out: Path, settings: Settings, width: int) -> tuple[dict[str, Call], Inputs]:
+    """The calls that join embeddings and captions in ``out/joined``, with aligned rows of this width.
 
-
-def join(data: Path, out: Path, settings: Settings, width: int) -> Inputs:
-    """Embeddings and captions joined in ``out/joined``, with aligned rows of this width; what `train` builds on."""
+    Returns:
+        The calls under their titles, and what `train` builds on.
+    """
     encoder, index_captions = settings.text_encoder, settings.index_captions or "include"
     known = ["--items", data / "items.jsonl", "--captions", data / "captions.jsonl"]
     joined, captions = out / "joined", data / "captions.jsonl"
-
-    step(f"0. captions joined with embeddings: {joined}")
     flags = ["--embeddings", embeddings_of(data), *known, "--output", joined, "--align", width]
     flags += ["--text-features", encoder] if encoder else []
     flags += [] if index_captions == "include" else ["--index-captions", "exclude", "--keep-embedding"]
-    call(join_captions.main, *flags, *settings.join_flags)
+    set_here = fixed(
+        "embeddings", "items", "captions", "output", index_captions="set INDEX_CAPTIONS", like="leave it out"
+    )
+    calls = {
+        f"0. captions joined with embeddings: {joined}": Call(
+            join_captions, JoinSettings, flags, "JOIN_FLAGS", settings.join_flags, set_here
+        )
+    }
     if index_captions == "borrowed":
         captions = out / "captions.jsonl"
         flags = ["--captioner", "neighbours", "--embeddings", joined / "aligned.npy", "--splits", "valid", "test"]
-        flags += ["--captions-per-item", BORROWED_PER_ITEM]
-        call(generate_captions.main, *known, *flags, "--output", captions)
+        flags += [*known, "--captions-per-item", BORROWED_PER_ITEM, "--output", captions]
+        calls["0. captions borrowed from near items"] = Call(
+            generate_captions, CaptionSettings, flags, "INDEX_CAPTIONS"
+        )
     binarize_flags = ["--embeddings", joined, "--index-captions", index_captions]
     binarize_flags += ["--text-encoder", encoder] if encoder else []
-    return Inputs(joined, captions, tuple(binarize_flags))
+    return calls, Inputs(joined, captions, tuple(binarize_flags))
 
 
 def evaluate(out: Path, paper: Sequence[float] = ()) -> None:
     """Search for the queries and write the figures, those of the paper beside.
 
     Raises:
-        ValueError: training is not complete.
+        ValueError: training is not complete, or another run is at work there.
         FairseqFailed: a search ended with an error.
     """
     check_folder(out)
     step("4. figures")
     planned = plan_measuring(out, this_machine([]))
-    if planned.tuned and not (out / "tuned.json").is_file():
-        flags = ["--data", out / "data-bin", "--path", planned.checkpoint, "--beam", planned.beam]
-        call(tune.main, *flags, "--json", out / "tuned.json")
-    for subset in planned.subsets:
-        for candidates in planned.candidate_sets:
-            if not (out / "results" / candidates / f"metrics.{subset}.json").is_file():
-                measure(out, subset, candidates, planned)
-    report.write(out, planned.checkpoint, paper)
+    with locked(out):
+        if planned.tuned and not (out / "tuned.json").is_file():
+            flags = ["--data", out / "data-bin", "--path", planned.checkpoint, "--beam", planned.beam]
+            call(tune.main, *flags, "--json", out / "tuned.json")
+        for subset in planned.subsets:
+            for candidates in planned.candidate_sets:
+                if not (out / "results" / candidates / f"metrics.{subset}.json").is_file():
+                    measure(out, subset, candidates, planned)
+        report.write(out, planned.checkpoint, paper)
 
 
 def measure(out: Path, subset: str, candidates: str, planned: Measuring) -> None:

@@ -60,8 +60,9 @@ def test_a_bound_in_updates_bounds_the_schedule():
     assert args.max_epoch * -(-2_560 // args.batch_size) >= 70
 
 
-def test_an_architecture_of_the_users_brings_its_sizes():
-    user = ["--arch", "cart_tiny"]
+@pytest.mark.parametrize("flag", ["--arch", "-a"])
+def test_an_architecture_of_the_users_brings_its_sizes(flag):
+    user = [flag, "cart_tiny"]
     args = parsed([*defaults.train_flags(manifest(2_000), "cpu", CPU, user), *user])
     assert (args.arch, args.encoder_embed_dim, args.encoder_layers) == ("cart_tiny", 64, 2)
 
@@ -112,4 +113,5 @@ def test_the_paper_s_recipe_follows_appendix_c_whatever_the_data(pairs, gpus):
     assert (args.consistency_weight, args.label_smoothing, args.clip_norm) == (0.15, 0.0, 0.0)
     assert (args.eval_beam, args.shared_encoder) == (30, False)
     identifiers = defaults.identifier_flags(1970, "paper")
-    assert identifiers == ["--kmeans-clusters", "128", "--codebook-size", "128", "--epochs", "500"]
+    assert identifiers == ["--kmeans-clusters", "128", "--codebook-size", "128", "--epochs", "500", "--faithful"]
+    assert args.float32_matmul_precision == "highest"

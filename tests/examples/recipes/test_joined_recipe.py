@@ -131,19 +131,20 @@ def test_captions_that_measure_leave_no_trace(tmp_path, borrowed, encoder):
     assert len(rows) == ITEMS
 
 
-def test_what_only_this_recipe_reads_is_refused_elsewhere(data, tmp_path):
-    with pytest.raises(ValueError, match="TEXT_ENCODER and INDEX_CAPTIONS are for RECIPE=joined"):
-        call("own_data/run", data, tmp_path / "out", INDEX_CAPTIONS="borrowed", RECIPE="cpu")
+@pytest.mark.parametrize(
+    ("variable", "value"), [("INDEX_CAPTIONS", "borrowed"), ("TEXT_ENCODER", "bert"), ("JOIN_FLAGS", "--pca 5")]
+)
+def test_what_only_this_recipe_reads_is_refused_elsewhere(data, tmp_path, variable, value):
+    said = f"^{variable}: only RECIPE=joined reads this, and the recipe is cpu; leave it out, or set RECIPE=joined$"
+    with pytest.raises(ValueError, match=said):
+        call("own_data/run", data, tmp_path / "out", RECIPE="cpu", **{variable: value})
+    assert not (tmp_path / "out").exists()
 
 
 def test_flags_of_a_join_may_hold_names_of_any_kind(data, tmp_path):
-    named = tmp_path / "it's [a] $(join)"
-    (data / "captions.jsonl").rename(named)
-    (data / "captions.jsonl").write_text("")
-    joined = f"{JOIN} --captions {shlex.quote(str(named))}"
-    captions = f"--captions {shlex.quote(str(named))}"
+    flags = f"{JOIN} --embedding-column " + shlex.quote("it's [a] $(join)")
     with training_here(stop_at=tmp_path / "out" / "checkpoints"), pytest.raises(Stopped):
-        call("own_data/run", data, tmp_path / "out", RECIPE="joined", JOIN_FLAGS=joined, BINARIZE_FLAGS=captions)
+        call("own_data/run", data, tmp_path / "out", RECIPE="joined", JOIN_FLAGS=flags)
 
 
 def test_the_schedule_counts_what_is_repeated():
