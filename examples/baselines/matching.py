@@ -14,6 +14,7 @@ import torch
 from collection import needed
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from cart_fairseq.measuring.results import Ranking
 from cart_fairseq.progress import Progress
@@ -81,6 +82,54 @@ class Matcher:
             )
             logits = self.model.itm_head(read[0][:, : seen.size(1)]).mean(1)
         return (logits[:, 1] - logits[:, 0]).float().cpu()
+
+    @torch.inference_mode()
+    def image_vectors(self, states: Tensor) -> Tensor:
+        """(n, patches, width) states -> (n, V, D) vectors of unit length of the contrastive part; V is 1 for BLIP."""
+        if self.kind == "blip":
+            return normalize(self.model.vision_proj(states[:, :1]), dim=-1)
+        seen = self.model.query_tokens.expand(len(states), -1, -1)
+        read = self.model.qformer(query_embeds=seen, encoder_hidden_states=states)
+        return normalize(self.model.vision_projection(read[0]), dim=-1)
+
+    @torch.inference_mode()
+    def text_vectors(self, texts: Sequence[str]) -> Tensor:
+        """Return (n, D) vectors of unit length of the contrastive part."""
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        symbols, mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
+        if self.kind == "blip":
+            read = self.model.text_encoder(input_ids=symbols, attention_mask=mask)
+            return normalize(self.model.text_proj(read[0][:, 0]), dim=-1)
+        embedded = self.model.embeddings(input_ids=symbols)
+        read = self.model.qformer(query_embeds=embedded, query_length=0, attention_mask=mask)
+        return normalize(self.model.text_projection(read[0][:, 0]), dim=-1)
+
+    def first_stage(
+        self, texts: Sequence[str], rows: Sequence[int], picture: Callable[[int], Any], depth: int, batch: int
+    ) -> list[Ranking]:
+        """Rank items by the contrastive part: the largest cosine of a text and a vector of the picture.
+
+        Args:
+            texts: the queries.
+            rows: the candidates' item rows.
+            picture: item row -> RGB picture.
+            depth: number of results of each query.
+            batch: batch size of pictures and of texts.
+        """
+        seen = []
+        with Progress(len(rows), "contrastive part", "pictures") as progress:
+            for start in range(0, len(rows), batch):
+                block = rows[start : start + batch]
+                seen.append(self.image_vectors(self.encode([picture(row) for row in block])))
+                progress.update(len(block))
+        vectors, found = torch.cat(seen), []
+        for start in range(0, len(texts), batch):
+            asked = self.text_vectors(texts[start : start + batch])
+            scores = torch.cat([torch.einsum("nvd,qd->qnv", part, asked).amax(2) for part in vectors.split(1024)], 1)
+            best = scores.float().topk(min(depth, len(rows)), dim=1)
+            for values, places in zip(best.values.cpu().tolist(), best.indices.cpu().tolist(), strict=True):
+                found.append(Ranking([int(rows[place]) for place in places], values))
+        return found
 
 
 def rerank(

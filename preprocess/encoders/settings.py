@@ -9,6 +9,7 @@ from preprocess.data.fields import MODALITIES, ON_ERROR
 
 FAMILIES = {
     "imagebind": "imagebind",
+    "languagebind": "languagebind",
     "pe-av": "pe_av",
     "clip": "clip",
     "openclip": "openclip",
