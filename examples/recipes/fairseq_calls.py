@@ -61,7 +61,9 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
         ValueError: fairseq does not take them, they do not go with the recipe's, or a stopped run could not go on.
     """
     from cart_fairseq.tasks import plugin  # noqa: F401, I001 (before fairseq, which would have much to say)
+    from cart_fairseq.models import cart
     from fairseq import options
+    from fairseq.models import ARCH_MODEL_REGISTRY
 
     def parsed(flags: Sequence[str]) -> argparse.Namespace:
         given = ["data-bin", "--user-dir", str(PLUGIN), *flags]
@@ -70,6 +72,8 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     model = ["--task", "cart_retrieval", "--arch", "cart", "--criterion", "cart_rdrop"]
     with refusing(where, "fairseq-train"):
         found = parsed([*model, "--optimizer", "adam", "--lr-scheduler", "cosine", *user])
+    if not issubclass(ARCH_MODEL_REGISTRY[found.arch], cart.CARTModel):
+        raise ValueError(f"{where}: --arch {found.arch} is none of this project; use cart or cart_tiny")
     with refusing(f"{where} do not go with the recipe's own", "fairseq-train"):
         parsed([*planned, *user])
     for name in UNSAVED:

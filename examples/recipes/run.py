@@ -167,28 +167,25 @@ def parse(name: str, command: Command, given: Sequence[str]) -> list[Any]:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that cannot be made or written to. It is tried; what did not exist does not exist afterwards.
+    """Refuse a folder that cannot be made or written to. It is tried beside what exists, and nothing stays.
 
     Raises:
         ValueError: the folder, or one above it, is something else, or cannot be written to.
     """
-    made: list[Path] = []
+    there = out
+    for there in (*reversed(out.parents), out):
+        if os.path.islink(there) and not os.path.exists(there):
+            raise ValueError(f"{there}: a link to {os.readlink(there)!r}, which is not there; choose another OUT")
+        if not os.path.exists(there):
+            there = there.parent
+            break
+        if not there.is_dir():
+            raise ValueError(f"{there}: a file, but OUT is a folder; choose another OUT")
     try:
-        for folder in (*reversed(out.parents), out):
-            if folder.is_symlink() and not folder.exists():
-                raise ValueError(f"{folder}: a link to {os.readlink(folder)!r}, which is not there; choose another OUT")
-            if folder.exists() and not folder.is_dir():
-                raise ValueError(f"{folder}: a file, but OUT is a folder; choose another OUT")
-            if not folder.exists():
-                folder.mkdir()
-                made.append(folder)
-        with tempfile.TemporaryDirectory(prefix=".written", dir=out):
-            pass
+        with tempfile.TemporaryDirectory(prefix=".tried.", suffix=".tmp", dir=there) as tried:
+            Path(tried, out.relative_to(there)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{out}: cannot be written to ({error.strerror}); choose another OUT") from None
-    finally:
-        for folder in reversed(made):
-            folder.rmdir()
 
 
 def check_variables(name: str, command: Command, environment: Mapping[str, str] = os.environ) -> None:

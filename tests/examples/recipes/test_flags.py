@@ -59,6 +59,7 @@ def test_a_variable_is_parsed_by_its_command_before_the_first_step(data, tmp_pat
         (["stray"], "unrecognized arguments: stray"),
         (["--lr", "nonsense"], "argument --lr: invalid .* value: 'nonsense'"),
         (["--arch", "no"], "argument --arch/-a: invalid choice: 'no'; "),
+        (["-a", "transformer"], "--arch transformer is none of this project; use cart or cart_tiny"),
         (["--max-epoch", "0"], "argument --max-epoch: '0' is not a whole number of at least 1"),
         (["--max-update=0"], "argument --max-update: '0' is not a whole number of at least 1"),
         (["--batch-size", "0"], "argument --batch-size/--max-sentences: '0' is not"),
