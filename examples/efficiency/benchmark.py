@@ -25,7 +25,7 @@ from dict_trie import DictTrie, bytes_needed
 from generative import EveryChild, HuggingFace, StockFairseq, compare, ours
 from provenance import commit, machine, memory_bytes
 from summary import ratios, table
-from text_encoders import ENCODERS, text_encoder
+from text_encoders import ENCODERS, text_encoder, width_of
 from timing import Contender, interleaved
 
 from cart_fairseq.catalogue.trie import IdentifierTrie
@@ -63,8 +63,10 @@ class Benchmark:
             if any(each.startswith(f"{name}+") for each in wanted)
         }
         self.single_towers = [name for name in wanted if name in SINGLE_TOWERS]
-        if self.single_towers:
-            self.cross_encoder = CrossEncoder(self.net_input, args.single_tower_pairs, args.seed)
+        self.cross_encoders = {
+            kind: CrossEncoder(kind, self.net_input, args.single_tower_pairs, args.seed)
+            for kind in sorted({SINGLE_TOWERS[name][0] for name in self.single_towers})
+        }
         symbols = len(self.task.target_dictionary)
         self.hugging_face = (
             HuggingFace(symbols, len(args.sizes), args.beam, args.seed) if "huggingface" in wanted else None
@@ -91,7 +93,8 @@ class Benchmark:
         contenders, notes = self._generative(catalogue, trie, facts)
         towers, more = self._dual_towers(items, facts)
         notes.update(more)
-        contenders += [self.cross_encoder.contender(name, items) for name in self.single_towers]
+        for name in self.single_towers:
+            contenders.append(self.cross_encoders[SINGLE_TOWERS[name][0]].contender(name, items))
         gc.collect()
         gc.freeze()  # otherwise each collection would visit the millions of lists of the dictionary trie
         try:
@@ -135,27 +138,37 @@ class Benchmark:
         wanted = [name for name in self.wanted if name in DUAL_TOWERS]
         if not wanted:
             return [], {}
-        from vector_search import BYTES, VectorSearch
+        from vector_search import VectorSearch, bytes_of
 
         notes: dict[str, str] = {}
-        needed, indexes = 0, []
-        for index in INDEXES:
-            named = [name for name in wanted if DUAL_TOWERS[name][1] == index]
-            limit, option = self.args.faiss_limit, "--faiss-limit"
-            if index == "hnsw" and self.args.hnsw_limit < limit:
-                limit, option = self.args.hnsw_limit, "--hnsw-limit"
-            if named:
-                note = too_large(items, limit, option, needed + items * BYTES[index], f"faiss {index}")
-                notes.update(dict.fromkeys(named, note) if note else {})
-                indexes += [] if note else [index]
-            if named or index == "flat":  # the other indexes need its vectors to be built and to measure recall
-                needed += items * BYTES[index]
-        if not indexes:
-            return [], notes
-        vectors = VectorSearch(items, indexes, self.args.queries, self.args.seed)
-        facts["vector_indexes"] = vectors.facts
-        chosen = [(name, *DUAL_TOWERS[name]) for name in wanted if name not in notes]
-        return [vectors.contender(name, self.encoders[encoder], index) for name, encoder, index in chosen], notes
+        contenders: list[Contender] = []
+        needed = 0
+        facts["vector_indexes"] = {}
+        for width in sorted({width_of(DUAL_TOWERS[name][0]) for name in wanted}):  # vectors of one width are shared
+            indexes = []
+            for index in INDEXES:
+                named = [name for name in wanted if DUAL_TOWERS[name][1] == index]
+                named = [name for name in named if width_of(DUAL_TOWERS[name][0]) == width]
+                limit, option = self.args.faiss_limit, "--faiss-limit"
+                if index == "hnsw" and self.args.hnsw_limit < limit:
+                    limit, option = self.args.hnsw_limit, "--hnsw-limit"
+                size = items * bytes_of(index, width)
+                if named:
+                    note = too_large(items, limit, option, needed + size, f"faiss {index}")
+                    notes.update(dict.fromkeys(named, note) if note else {})
+                    indexes += [] if note else [index]
+                if named or index == "flat":  # the others need its vectors to be built and to measure recall
+                    needed += size
+            if indexes:
+                vectors = VectorSearch(items, indexes, self.args.queries, self.args.seed, width)
+                facts["vector_indexes"][str(width)] = vectors.facts
+                chosen = [(name, *DUAL_TOWERS[name]) for name in wanted if name not in notes]
+                contenders += [
+                    vectors.contender(name, self.encoders[encoder], index)
+                    for name, encoder, index in chosen
+                    if width_of(encoder) == width
+                ]
+        return contenders, notes
 
 
 def too_large(items: int, limit: int, option: str, needed: int, what: str) -> str:

@@ -15,6 +15,8 @@ SPEED = [  # (contender, reference) whose ratio of speeds is reported
     ("renormalised", "clip+flat"),
     ("masked", "blip"),
     ("masked", "blip-128"),
+    ("masked", "blip2"),
+    ("masked", "blip2-128"),
 ]
 
 

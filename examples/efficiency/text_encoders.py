@@ -8,39 +8,36 @@ from torch import Tensor, nn
 
 from cart_fairseq.libraries import hide_broken_torchaudio
 
-DIMENSION = 1024
+WIDTHS = {"clip": 512, "clap": 512, "minilm": 384}
+"""Dimensions of the vectors: those of the published models."""
 CLIP_TOKENS = 77  # CLIP pads every text to this length
 
 Encode = Callable[[], Tensor]
+Built = tuple[nn.Module, Callable[[Any], Tensor], Tensor, Tensor]  # model, its pooling, tokens and mask
 
 
-def text_encoder(name: str, net_input: dict[str, Tensor], seed: int) -> Encode:
+def width_of(name: str) -> int:
+    """Return the dimensions of an encoder's vectors."""
+    return WIDTHS[name]
+
+
+def text_encoder(name: str, net_input: dict[str, Tensor], seed: int, device: str = "cpu") -> Encode:
     """Build a text encoder and a batch of texts for it.
 
     Args:
         name: ``clip`` (that of ViT-B/32, 12 layers of width 512, texts padded to 77 tokens), ``clap`` (RoBERTa, 12
             layers of width 768) or ``minilm`` (L6, 6 layers of width 384, mean-pooled).
         net_input: the batch of queries. The texts have the same lengths.
+        device: where the encoder and its texts are.
 
     Returns:
-        A function that encodes the batch to (Q, 1024) float32 of unit length.
+        A function that encodes the batch to (Q, `width_of(name)`) float32 of unit length.
     """
     torch.manual_seed(seed)
-    return _BUILDERS[name](net_input)
-
-
-def _texts(net_input: dict[str, Tensor], vocabulary: int, pad: int, end: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return random texts with the lengths of the queries, and their attention mask, both (Q, length)."""
-    lengths = net_input["src_lengths"].unsqueeze(1)
-    tokens = torch.randint(10, vocabulary - 10, (len(lengths), length))
-    place = torch.arange(length)
-    tokens[place >= lengths] = pad
-    tokens[place == lengths - 1] = end
-    return tokens, (place < lengths).long()
-
-
-def _encode(model: nn.Module, pooled: Callable[[Any], Tensor], tokens: Tensor, mask: Tensor) -> Encode:
-    model.eval()
+    lengths = net_input["src_lengths"].cpu()
+    model, pooled, tokens, mask = _BUILDERS[name](lengths, width_of(name))
+    model = model.to(device).eval()
+    tokens, mask = tokens.to(device), mask.to(device)
 
     def encode() -> Tensor:
         with torch.inference_mode():
@@ -49,50 +46,59 @@ def _encode(model: nn.Module, pooled: Callable[[Any], Tensor], tokens: Tensor, m
     return encode
 
 
-def _clip(net_input: dict[str, Tensor]) -> Encode:
+def _texts(lengths: Tensor, vocabulary: int, pad: int, end: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return random texts with the lengths of the queries, and their attention mask, both (Q, length)."""
+    lengths = lengths.unsqueeze(1)
+    tokens = torch.randint(10, vocabulary - 10, (len(lengths), length))
+    place = torch.arange(length)
+    tokens[place >= lengths] = pad
+    tokens[place == lengths - 1] = end
+    return tokens, (place < lengths).long()
+
+
+def _clip(lengths: Tensor, width: int) -> Built:
     hide_broken_torchaudio()
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-    config = CLIPTextConfig(projection_dim=DIMENSION)
+    config = CLIPTextConfig(projection_dim=width)
     end = int(config.eos_token_id)  # type: ignore[arg-type]
-    longest = max(CLIP_TOKENS, int(net_input["src_lengths"].max()))
+    longest = max(CLIP_TOKENS, int(lengths.max()))
     if longest > CLIP_TOKENS:
         raise ValueError(f"a query has {longest} tokens, but CLIP reads at most {CLIP_TOKENS}; lower --query-tokens")
-    batch = _texts(net_input, config.vocab_size, end, end, CLIP_TOKENS)
-    return _encode(CLIPTextModelWithProjection(config), lambda output: output.text_embeds, *batch)
+    batch = _texts(lengths, config.vocab_size, end, end, CLIP_TOKENS)
+    return CLIPTextModelWithProjection(config), lambda output: output.text_embeds, *batch
 
 
-def _clap(net_input: dict[str, Tensor]) -> Encode:
+def _clap(lengths: Tensor, width: int) -> Built:
     hide_broken_torchaudio()
     from transformers import ClapTextConfig, ClapTextModelWithProjection
 
-    config = ClapTextConfig(projection_dim=DIMENSION)
-    batch = _texts(net_input, config.vocab_size, 1, 2, int(net_input["src_lengths"].max()))
-    return _encode(ClapTextModelWithProjection(config), lambda output: output.text_embeds, *batch)
+    config = ClapTextConfig(projection_dim=width)
+    batch = _texts(lengths, config.vocab_size, 1, 2, int(lengths.max()))
+    return ClapTextModelWithProjection(config), lambda output: output.text_embeds, *batch
 
 
 class _MeanPooled(nn.Module):
-    """A BERT whose states are averaged over tokens and projected."""
+    """A BERT whose states are averaged over tokens."""
 
-    def __init__(self, bert: nn.Module, width: int):
+    def __init__(self, bert: nn.Module):
         super().__init__()
         self.bert = bert
-        self.project = nn.Linear(width, DIMENSION)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         states = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weight = attention_mask.unsqueeze(2).to(states.dtype)
-        return self.project((states * weight).sum(1) / weight.sum(1))
+        return (states * weight).sum(1) / weight.sum(1)
 
 
-def _minilm(net_input: dict[str, Tensor]) -> Encode:
+def _minilm(lengths: Tensor, width: int) -> Built:
     hide_broken_torchaudio()
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-    batch = _texts(net_input, config.vocab_size, 0, 102, int(net_input["src_lengths"].max()))
+    config = BertConfig(hidden_size=width, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    batch = _texts(lengths, config.vocab_size, 0, 102, int(lengths.max()))
     bert = BertModel(config, add_pooling_layer=False)
-    return _encode(_MeanPooled(bert, config.hidden_size), lambda output: output, *batch)
+    return _MeanPooled(bert), lambda output: output, *batch
 
 
 _BUILDERS = {"clip": _clip, "clap": _clap, "minilm": _minilm}

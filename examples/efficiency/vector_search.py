@@ -6,7 +6,7 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from text_encoders import DIMENSION, Encode
+from text_encoders import Encode
 from timing import Contender
 
 from cart_fairseq.progress import track
@@ -21,11 +21,16 @@ INTRINSIC = 64  # intrinsic dimension of the vectors, which is low as in learned
 NOISE = 0.5  # length of the noise that is added to an item's vector to make a query
 IVF_PROBES = 16  # of sqrt(N) cells
 HNSW_LINKS, HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT = 16, 40, 64
-BYTES = {  # per item
-    "flat": 4 * DIMENSION,
-    "ivf": 4 * DIMENSION + 8,
-    "hnsw": 4 * DIMENSION + 4 * 2 * HNSW_LINKS,
-}
+
+
+def bytes_of(index: str, width: int) -> int:
+    """Return the bytes of an item in an index of vectors of this width.
+
+    >>> bytes_of("flat", 512), bytes_of("ivf", 512), bytes_of("hnsw", 512)
+    (2048, 2056, 2176)
+    """
+    more = {"flat": 0, "ivf": 8, "hnsw": 4 * 2 * HNSW_LINKS}
+    return 4 * width + more[index]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -42,20 +47,21 @@ class VectorSearch:
         items: N.
         names: the indexes to build, of ``INDEXES``. ``flat`` is always built, because the others copy its vectors.
         queries: Q.
+        width: D.
 
     Attributes:
-        queries: (Q, 1024) float32.
+        queries: (Q, D) float32.
         targets: (Q,), the rows of the items from which the queries were made.
         neighbours: (Q, 10) int64, the rows of the exact nearest neighbours.
         facts: for each index the ``build_seconds``.
     """
 
-    def __init__(self, items: int, names: list[str], queries: int, seed: int, chunk: int = 2000):
+    def __init__(self, items: int, names: list[str], queries: int, seed: int, width: int, chunk: int = 2000):
         faiss.omp_set_num_threads(torch.get_num_threads())
         generator = np.random.default_rng((seed, items))
         centres = generator.standard_normal((max(1, items // CLUSTER), INTRINSIC), dtype=np.float32)
-        embed = generator.standard_normal((INTRINSIC, DIMENSION), dtype=np.float32)
-        self.indexes: dict[str, Any] = {"flat": faiss.IndexFlatIP(DIMENSION)}
+        embed = generator.standard_normal((INTRINSIC, width), dtype=np.float32)
+        self.indexes: dict[str, Any] = {"flat": faiss.IndexFlatIP(width)}
         self.facts: dict[str, dict[str, float]] = {}
         flat = self.indexes["flat"]
         start = time.perf_counter()
@@ -107,13 +113,13 @@ def _built(name: str, flat: Any, chunk: int) -> Any:
     index: Any
     if name == "ivf":
         cells = max(1, round(flat.ntotal**0.5))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIMENSION), DIMENSION, cells, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(flat.d), flat.d, cells, faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1  # allows tiny catalogues in tests
         sample = np.linspace(0, flat.ntotal - 1, min(flat.ntotal, 39 * cells)).astype(np.int64)
         index.train(flat.reconstruct_batch(sample))
         index.nprobe = IVF_PROBES
     else:
-        index = faiss.IndexHNSWFlat(DIMENSION, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexHNSWFlat(flat.d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD_EFFORT, HNSW_SEARCH_EFFORT
     for first in track(range(0, flat.ntotal, chunk), f"{name} index", "chunks"):
         index.add(flat.reconstruct_n(first, min(chunk, flat.ntotal - first)))
