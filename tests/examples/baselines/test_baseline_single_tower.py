@@ -81,6 +81,27 @@ def test_scores_are_those_of_the_models_own_forward(matcher):
     assert len({round(score, 3) for score in found.tolist()}) == 3
 
 
+def test_the_first_stage_ranks_by_the_models_own_contrastive_part(matcher):
+    images = pictures(5)
+    pixels = matcher.pictures(images, return_tensors="pt")["pixel_values"]
+    scores = []
+    for text in TEXTS:
+        tokens = matcher.tokenizer([text] * 5, padding=True, return_tensors="pt")
+        inputs = {"pixel_values": pixels, "input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+        with torch.no_grad():
+            if matcher.kind == "blip":
+                scores.append(matcher.model(**inputs, use_itm_head=False).itm_score[:, 0])
+            else:
+                output = matcher.model(**inputs, use_image_text_matching_head=False)
+                scores.append(output.logits_per_image[:, 0])
+    asked = [10, 11, 12, 13, 14]
+    found = matcher.first_stage(TEXTS, asked, lambda row: images[row - 10], 3, 2)
+    for expected, ranking in zip(scores, found, strict=True):
+        best = expected.topk(3)
+        assert ranking.rows == [asked[place] for place in best.indices.tolist()]
+        np.testing.assert_allclose(ranking.scores, best.values.numpy(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 64])
 def test_reranking_scores_every_pair_and_encodes_each_picture_once(matcher, batch):
     images = pictures(5)
