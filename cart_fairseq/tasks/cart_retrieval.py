@@ -88,6 +88,14 @@ class CartRetrievalConfig(FairseqDataclass):
     )
 
 
+def check_options(cfg: Any) -> None:
+    """Raise ValueError where an option of `CartRetrievalConfig` is out of range."""
+    if cfg.eval_beam < 10:
+        raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
+    check_count("--index-repeats", cfg.index_repeats)
+    check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount)
+
+
 @register_task("cart_retrieval", dataclass=CartRetrievalConfig)
 class CartRetrievalTask(FairseqTask):
     """Generate the identifier of the item that a text query describes.
@@ -112,10 +120,7 @@ class CartRetrievalTask(FairseqTask):
         Raises:
             ValueError: the data-bin or its identifier bundle is damaged, or an option is out of range.
         """
-        if cfg.eval_beam < 10:
-            raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
-        check_count("--index-repeats", cfg.index_repeats)
-        check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount)
+        check_options(cfg)
         keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)

@@ -62,6 +62,7 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     """
     from cart_fairseq.tasks import plugin  # noqa: F401, I001 (before fairseq, which would have much to say)
     from cart_fairseq.models import cart
+    from cart_fairseq.tasks.cart_retrieval import check_options
     from fairseq import options
     from fairseq.models import ARCH_MODEL_REGISTRY
 
@@ -72,6 +73,7 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     model = ["--task", "cart_retrieval", "--arch", "cart", "--criterion", "cart_rdrop"]
     with refusing(where, "fairseq-train"):
         found = parsed([*model, "--optimizer", "adam", "--lr-scheduler", "cosine", *user])
+        check_options(found)
     if not issubclass(ARCH_MODEL_REGISTRY[found.arch], cart.CARTModel):
         raise ValueError(f"{where}: --arch {found.arch} is none of this project; use cart or cart_tiny")
     with refusing(f"{where} do not go with the recipe's own", "fairseq-train"):

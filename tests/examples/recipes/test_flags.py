@@ -67,6 +67,8 @@ def test_a_variable_is_parsed_by_its_command_before_the_first_step(data, tmp_pat
         (["--update-freq", "2,0"], "argument --update-freq: '0' is not"),
         (["--index-repeats", "0"], "argument --index-repeats: '0' is not"),
         (["--max-epoch", "all"], "argument --max-epoch: 'all' is not"),
+        (["--eval-beam", "3"], "--eval-beam is 3; recall_at_10 needs a beam of at least 10"),
+        (["--level-discount", "-1"], ".*--?level.discount"),
         (["--help"], "has a flag that only prints"),
         (["--save-dir", "elsewhere"], "--save-dir is set by the recipe; leave it out and choose OUT"),
         (["--user-dir=."], "--user-dir is set by the recipe; leave it out"),
