@@ -55,7 +55,7 @@ import torch
 
 
 def waveform2melspec(waveform, sample_rate, num_mel_bins, target_length):
-    spectrum = waveform.unfold(1, 400, 160).square().mean(2)[:, None]
+    spectrum = waveform.diff(dim=1).unfold(1, 400, 160).square().mean(2)[:, None]
     return torch.nn.functional.interpolate(spectrum, target_length).expand(1, num_mel_bins, target_length)
 
 
@@ -104,7 +104,7 @@ class LanguageBindKIND(nn.Module):
 KALDI = """
 
 def fbank(waveform, num_mel_bins=23, **settings):
-    frames = waveform.unfold(1, 400, 160).square().mean(2)[0]
+    frames = waveform.diff(dim=1).unfold(1, 400, 160).square().mean(2)[0]
     return frames[:, None].expand(-1, num_mel_bins)
 """
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -115,6 +115,24 @@ def write(path: Path, text: str) -> None:
     """Write a file and its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def modules_of(file: str) -> list[str]:
+    """Return the module in a file without its suffix, and the packages around it.
+
+    >>> modules_of("a/b/c")
+    ['a', 'a.b', 'a.b.c']
+    """
+    parts = file.removesuffix("/__init__").split("/")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def forget(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """Make modules be imported anew, and be as they are now after the test."""
+    for module in modules:
+        if module not in sys.modules:
+            monkeypatch.setitem(sys.modules, module, None)  # remembered as absent
+        monkeypatch.delitem(sys.modules, module)
 
 
 def clone(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +152,7 @@ def clone(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(root / name / f"{module}.py", text)
     if name == "languagebind":
         stand_in_for_torchaudio(root, monkeypatch)
-    for module in [each for each in sys.modules if each.partition(".")[0] == name]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, name, None)  # remembered, so that the stand-in is gone after the test
-    monkeypatch.delitem(sys.modules, name)
+    forget(monkeypatch, name, *{part for file in files for part in modules_of(f"{name}/{file}")})
     monkeypatch.syspath_prepend(str(root))
 
 
@@ -147,10 +162,7 @@ def stand_in_for_torchaudio(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     if importlib.util.find_spec("torchaudio") is None:
         for module, text in {"__init__": "", "compliance/__init__": "", "compliance/kaldi": KALDI}.items():
             write(root / "torchaudio" / f"{module}.py", text)
-        monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
-        monkeypatch.syspath_prepend(str(root))
-        for module in ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi"):
-            monkeypatch.setitem(sys.modules, module, importlib.import_module(module))
+        forget(monkeypatch, "torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi")
 
 
 def save_languagebind(kind: str, folder: Path) -> Path:

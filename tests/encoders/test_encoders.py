@@ -255,7 +255,7 @@ def test_lower_precision_stays_close(precision, models, media):
 
 def test_what_cannot_work_is_refused(models, tmp_path):
     for wrong, options, message in (
-        ("foo:bar", {}, "no family 'foo'; choose .*imagebind, pe-av, clip"),
+        ("foo:bar", {}, "no family 'foo'; choose .*imagebind, languagebind, pe-av, clip"),
         ("auto", {}, "auto:NAME_OR_PATH"),
         (f"clip:{tmp_path}/absent", {}, "absent: cannot be loaded .*HF_HUB_OFFLINE=1"),
         (f"clip:{models('clip')}", {"precision": "int8"}, "precision 'int8' is not one of float32"),
