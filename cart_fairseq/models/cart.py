@@ -80,12 +80,18 @@ def _build_encoder(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> C
     """Build the data-bin's pretrained encoder, or a new one if it has none or ``--text-encoder scratch`` is given.
 
     Raises:
-        ValueError: ``--train-text-layers`` is given without a pretrained encoder, or is out of range.
+        ValueError: ``--train-text-layers`` is given without a pretrained encoder, or is out of range;
+            ``--encoder-states raw`` is given with one.
     """
     data = getattr(task, "data", None)  # benchmarks have tasks without a data-bin
     files = TextEncoder.of(data) if data is not None and args.text_encoder == "auto" else None
     symbols = len(task.source_dictionary)
     if files is not None:
+        if cfg.encoder_states != "normed":
+            raise ValueError(
+                f"--encoder-states is {cfg.encoder_states}, but a pretrained text encoder's states are what its library "
+                "returns; leave it out, or give --text-encoder scratch"
+            )
         return PretrainedEncoder(
             load_transformer(files.directory),
             symbols,

@@ -9,7 +9,17 @@ from fairseq import utils
 from fairseq.models.transformer import TransformerConfig
 
 from cart_fairseq.network.activations import ACTIVATIONS
-from cart_fairseq.network.config import COARSE_GATINGS, FINE_SCALINGS, FUSIONS, NetworkConfig, StackConfig
+from cart_fairseq.network.config import (
+    COARSE_GATINGS,
+    ENCODER_STATES,
+    FINE_SCALINGS,
+    FUSION_ATTENTIONS,
+    FUSION_BIASES,
+    FUSION_QUERIES,
+    FUSIONS,
+    NetworkConfig,
+    StackConfig,
+)
 
 TEXT_ENCODERS = ("auto", "scratch")
 STACKS = ("encoder", "decoder")
@@ -33,6 +43,7 @@ def add_flags(parser: Any) -> None:
     _add_sizes(parser)
     _add_text_encoder(parser)
     _add_fusion(parser)
+    _add_readings(parser)
     _add_dense_head(parser)
 
 
@@ -117,6 +128,40 @@ def _add_fusion(parser: Any) -> None:
     )
 
 
+def _add_readings(parser: Any) -> None:
+    """Add the options for points of the model that the paper leaves open."""
+    parser.add_argument(
+        "--fusion-attention",
+        choices=FUSION_ATTENTIONS,
+        help="shared: one cross-attention for all memories, the single C of Eq. 3-5; separate: one for each memory, which "
+        '"interact independently" (section 3.4.2), only with the fine branch (default: shared)',
+    )
+    parser.add_argument(
+        "--fusion-bias",
+        choices=FUSION_BIASES,
+        help="single: one bias of the gates, as Eq. 5 prints it (b), only with the fine branch; per-state: one for each "
+        "encoder layer, as in earlier checkpoints (default: per-state)",
+    )
+    parser.add_argument(
+        "--fusion-query",
+        choices=FUSION_QUERIES,
+        help='the "decoder input Y" of section 3.4.1; decoder-input: the layer\'s input; after-self-attention: the same '
+        "after the self-attention (default: after-self-attention)",
+    )
+    parser.add_argument(
+        "--encoder-states",
+        choices=ENCODER_STATES,
+        help='the "output of an encoder with S layers" (section 3.4); normed: each with the final layer norm of a pre-norm '
+        "encoder; raw: an encoder without that norm (default: normed)",
+    )
+    parser.add_argument(
+        "--no-decoder-ffn",
+        action="store_true",
+        help='no feed-forward network in the decoder layers: the sum of both branches is the "input to the next decoder '
+        'layer" (section 3.4.2) (default: False)',
+    )
+
+
 def _add_dense_head(parser: Any) -> None:
     """Add the options of the dense head."""
     parser.add_argument(
@@ -144,8 +189,8 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
     """Make the network configuration from a complete set of flags.
 
     Raises:
-        ValueError: a number of layers is below 1, a choice is unknown, or a flag is set that only fairseq's own
-            transformers have.
+        ValueError: a number of layers is below 1, a choice is unknown or would have no effect, or a flag is set that
+            only fairseq's own transformers have.
     """
     for name, default in _foreign_flags():
         value = getattr(args, name, default)
@@ -163,16 +208,41 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
         "fusion": FUSIONS,
         "coarse_gating": COARSE_GATINGS,
         "fine_scaling": FINE_SCALINGS,
+        "fusion_attention": FUSION_ATTENTIONS,
+        "fusion_bias": FUSION_BIASES,
+        "fusion_query": FUSION_QUERIES,
+        "encoder_states": ENCODER_STATES,
     }
     for name, known in choices.items():
         value = getattr(args, name)
         if value not in known:
             raise ValueError(f"--{name.replace('_', '-')} is {value!r}; it must be one of {', '.join(known)}")
+    _check_effects(args)
     stacks: dict[str, Any] = {
         stack: StackConfig(**{name: getattr(args, f"{stack}_{name}") for name in SIZES}) for stack in STACKS
     }
     options: dict[str, Any] = {name: getattr(args, name) for name in OPTIONS}
     return NetworkConfig(**stacks, **options)
+
+
+def _check_effects(args: argparse.Namespace) -> None:
+    """Refuse readings of the paper that another flag makes meaningless.
+
+    Raises:
+        ValueError: such a flag is given.
+    """
+    for name, default in (("fusion_attention", "shared"), ("fusion_bias", "per-state")):
+        value = getattr(args, name)
+        if value != default and "fine" not in args.fusion:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {value}, which has no effect with --fusion {args.fusion}; leave it out, "
+                "or give --fusion coarse-fine or fine"
+            )
+    if args.encoder_states == "raw" and not args.encoder_normalize_before:
+        raise ValueError(
+            "--encoder-states is raw, but a post-norm encoder has no final layer norm; leave it out, or give "
+            "--encoder-normalize-before True"
+        )
 
 
 def _foreign_flags() -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -111,3 +112,35 @@ class Attention(nn.Module):
             scores = scores.masked_fill(hidden, float("-inf"))
         weights = self.dropout(scores.softmax(-1)).flatten(0, 1)
         return torch.bmm(weights, value.view(len(value), len(weights), -1).transpose(0, 1)).transpose(0, 1)
+
+
+class SeparateAttention(nn.ModuleList):
+    """An :class:`Attention` with weights of its own for each of M memories, used like one attention.
+
+    Args:
+        num_memories: M.
+        embed_dim, num_heads, dropout, memory_dim: see :class:`Attention`.
+    """
+
+    def __init__(self, num_memories: int, embed_dim: int, num_heads: int, dropout: float, memory_dim: int):
+        super().__init__(Attention(embed_dim, num_heads, dropout, memory_dim) for _ in range(num_memories))
+
+    def _own(self) -> list[Attention]:
+        return cast(list[Attention], [*self])
+
+    def project(self, memories: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the memories, see :meth:`Attention.project`."""
+        pairs = [own.project(memory) for own, memory in zip(self._own(), memories, strict=True)]
+        return torch.stack([key for key, _ in pairs]), torch.stack([value for _, value in pairs])
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None, slots: Tensor | None = None
+    ) -> Tensor:
+        """Attend to each memory with its own weights, see :meth:`Attention.attend`."""
+        memories = zip(self._own(), key.split(1), value.split(1), strict=True)
+        return torch.cat([own.attend(query, keys, values, hidden, slots) for own, keys, values in memories])
+
+    def attend_once(self, query: Tensor, memories: Sequence[Tensor], hidden: Tensor | None = None) -> Tensor:
+        """Attend to each memory with its own weights, see :meth:`Attention.attend_once`."""
+        pairs = zip(self._own(), memories, strict=True)
+        return torch.cat([own.attend_once(query, [memory], hidden) for own, memory in pairs])

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 FUSIONS = ("coarse-fine", "coarse", "fine", "none")
 COARSE_GATINGS = ("sigmoid", "self")
 FINE_SCALINGS = ("none", "sqrt")
+FUSION_ATTENTIONS = ("shared", "separate")
+FUSION_BIASES = ("per-state", "single")
+FUSION_QUERIES = ("after-self-attention", "decoder-input")
+ENCODER_STATES = ("normed", "raw")
 TARGET_POSITIONS = 64
 """The length of the longest identifier, in symbols."""
 
@@ -41,6 +45,11 @@ class NetworkConfig:
         fusion: which encoder states the decoder reads, one of :data:`FUSIONS`.
         coarse_gating: one of :data:`COARSE_GATINGS`.
         fine_scaling: one of :data:`FINE_SCALINGS`.
+        fusion_attention: one cross-attention for all memories, or one for each; one of :data:`FUSION_ATTENTIONS`.
+        fusion_bias: a bias of the gates for each encoder state, or a single one; one of :data:`FUSION_BIASES`.
+        fusion_query: what queries the memories, one of :data:`FUSION_QUERIES`.
+        encoder_states: with or without the final layer norm of a pre-norm encoder, one of :data:`ENCODER_STATES`.
+        no_decoder_ffn: leave the feed-forward network out of the decoder layers.
         share_decoder_input_output_embed: use the decoder's embeddings as its output projection.
         max_source_positions: length of the longest query, in symbols.
     """
@@ -54,5 +63,10 @@ class NetworkConfig:
     fusion: str = "coarse-fine"
     coarse_gating: str = "sigmoid"
     fine_scaling: str = "none"
+    fusion_attention: str = "shared"
+    fusion_bias: str = "per-state"
+    fusion_query: str = "after-self-attention"
+    encoder_states: str = "normed"
+    no_decoder_ffn: bool = False
     share_decoder_input_output_embed: bool = False
     max_source_positions: int = 1024

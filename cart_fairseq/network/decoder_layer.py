@@ -99,6 +99,16 @@ def _ungroup(fused: Tensor, rows: int) -> Tensor:
 class CARTDecoderLayer(nn.Module):
     """Self-attention, fusion and feed-forward, each with residual connection, dropout and layer norm.
 
+    The paper leaves two points open:
+
+    - Y of Eq. 3-5 is "the decoder input" (sections 3.4.1 and 3.4.2). By default it is the output of the self-attention
+      with residual connection, as in a "standard encoder-decoder architecture" (section 3.4). With
+      ``fusion_query="decoder-input"`` it is the layer's input before the self-attention. A pre-norm layer normalises
+      either one.
+    - "Finally, we add the coarse feature and fine feature as input to the next decoder layer" (section 3.4.2). By
+      default a feed-forward network stands between; with ``no_decoder_ffn`` there is none. The residual connection
+      around the fusion stays.
+
     Args:
         cfg: sizes and options.
     """
@@ -110,22 +120,16 @@ class CARTDecoderLayer(nn.Module):
         self.dropout = Dropout(cfg.dropout)
         self.self_attn = SelfAttention(width, heads, cfg.attention_dropout)
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.fusion = FusionAttention(
-            cfg.fusion,
-            cfg.encoder.layers,
-            width,
-            cfg.encoder.embed_dim,
-            heads,
-            cfg.attention_dropout,
-            cfg.coarse_gating,
-            cfg.fine_scaling,
-        )
+        self.fusion = FusionAttention(cfg)
         self.fusion_layer_norm = nn.LayerNorm(width)
-        self.activation = ACTIVATIONS[cfg.activation_fn]
-        self.activation_dropout = Dropout(cfg.activation_dropout)
-        self.fc1 = nn.Linear(width, cfg.decoder.ffn_embed_dim)
-        self.fc2 = nn.Linear(cfg.decoder.ffn_embed_dim, width)
-        self.final_layer_norm = nn.LayerNorm(width)
+        self.queries_with_input = cfg.fusion_query == "decoder-input"
+        self.feeds_forward = not cfg.no_decoder_ffn
+        if self.feeds_forward:
+            self.activation = ACTIVATIONS[cfg.activation_fn]
+            self.activation_dropout = Dropout(cfg.activation_dropout)
+            self.fc1 = nn.Linear(width, cfg.decoder.ffn_embed_dim)
+            self.fc2 = nn.Linear(cfg.decoder.ffn_embed_dim, width)
+            self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(
         self,
@@ -136,12 +140,16 @@ class CARTDecoderLayer(nn.Module):
         slots: Tensor | None = None,
     ) -> Tensor:
         """Run the layer: x (L, R, C) -> (L, R, C); for the other arguments see :meth:`FusionAttention.forward`."""
+        given = x
         y = self.self_attn_layer_norm(x) if self.normalize_before else x
         x = x + self.dropout(self.self_attn(y, cache))
-        y = self.fusion_layer_norm(x) if self.normalize_before else self.self_attn_layer_norm(x)
-        fused = self.fusion(y, memories, padding, cache, slots)
-        x = (x if self.normalize_before else y) + self.dropout(fused)
-        y = self.final_layer_norm(x) if self.normalize_before else self.fusion_layer_norm(x)
-        hidden = self.activation_dropout(self.activation(self.fc1(y)))
-        x = (x if self.normalize_before else y) + self.dropout(self.fc2(hidden))
+        x = x if self.normalize_before else self.self_attn_layer_norm(x)
+        y = given if self.queries_with_input else x
+        y = self.fusion_layer_norm(y) if self.normalize_before else y
+        x = x + self.dropout(self.fusion(y, memories, padding, cache, slots))
+        x = x if self.normalize_before else self.fusion_layer_norm(x)
+        if not self.feeds_forward:
+            return x
+        y = self.final_layer_norm(x) if self.normalize_before else x
+        x = x + self.dropout(self.fc2(self.activation_dropout(self.activation(self.fc1(y)))))
         return x if self.normalize_before else self.final_layer_norm(x)

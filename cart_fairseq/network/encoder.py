@@ -45,6 +45,10 @@ class CARTEncoderLayer(nn.Module):
 class CARTEncoder(nn.Module):
     """Embeds symbols and positions, runs the layers, and returns the output of each layer, E_1 … E_S.
 
+    "The output of an encoder with S layers can be defined as E(q) = (E_1, E_2, …, E_S)" (section 3.4). A pre-norm
+    encoder applies its final layer norm to each state by default, so that the fusion gets all of them on one scale.
+    With ``encoder_states="raw"`` it has no final layer norm, and E_i is what the layer returns.
+
     Args:
         cfg: sizes and options.
         embed_tokens: (V, C) embeddings of the query symbols.
@@ -65,7 +69,8 @@ class CARTEncoder(nn.Module):
             cfg.encoder.learned_pos, cfg.max_source_positions, width, self.padding_idx
         )
         self.layers = nn.ModuleList(CARTEncoderLayer(cfg) for _ in range(cfg.encoder.layers))
-        self.layer_norm = nn.LayerNorm(width) if cfg.encoder.normalize_before else None
+        normed = cfg.encoder.normalize_before and cfg.encoder_states == "normed"
+        self.layer_norm = nn.LayerNorm(width) if normed else None
         self.dropout_module = Dropout(cfg.dropout)
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor | None = None) -> dict[str, list[Tensor]]:
@@ -77,8 +82,7 @@ class CARTEncoder(nn.Module):
 
         Returns:
             ``encoder_out``: the last state, (T, B, C); ``encoder_padding_mask``: (B, T) bool, True where the source is
-            padding; ``encoder_states``: the S states, each (T, B, C). A pre-norm encoder applies its final layer norm
-            to each state, so that the fusion gets all of them on one scale.
+            padding; ``encoder_states``: the S states, each (T, B, C).
         """
         padding = src_tokens.eq(self.padding_idx)
         x = self.embed_scale * self.embed_tokens(src_tokens) + self.embed_positions(src_tokens)
