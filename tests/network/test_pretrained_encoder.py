@@ -127,9 +127,20 @@ def test_scratch_trains_cart_s_encoder_on_the_same_tokens(bert_task):
     assert torch.isfinite(model(**make_batch(bert_task)["net_input"])[0]).all()
 
 
-@pytest.mark.parametrize("fusion", ["coarse-fine", "none"])
-def test_incremental_decoding_equals_full_decoding(bert_task, fusion):
-    model, batch = make_model(bert_task, fusion=fusion), make_batch(bert_task)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fusion": "none"},
+        {"fusion": "coarse-fine"},
+        {"fusion_attention": "separate", "decoder_embed_dim": 24},
+        {"fusion_bias": "single", "decoder_embed_dim": 24},
+        {"fusion_query": "decoder-input"},
+        {"no_decoder_ffn": True},
+    ],
+    ids=str,
+)
+def test_incremental_decoding_equals_full_decoding(bert_task, options):
+    model, batch = make_model(bert_task, **options), make_batch(bert_task)
     prefix = batch["net_input"]["prev_output_tokens"]
     with torch.no_grad():
         full, _ = model(**batch["net_input"])
@@ -191,6 +202,12 @@ def test_scores_in_fewer_bits_stay_near_float32(bert_task, precision):
 def test_layers_that_the_encoder_has_not_are_refused(bert_task, trained_layers):
     with pytest.raises(ValueError, match=rf"--train-text-layers is {trained_layers}; the text encoder has 3 layers"):
         make_model(bert_task, train_text_layers=trained_layers)
+
+
+def test_its_states_are_those_of_its_library(bert_task):
+    with pytest.raises(ValueError, match="--encoder-states is raw, but a pretrained text encoder's states"):
+        make_model(bert_task, encoder_states="raw")
+    assert make_model(bert_task, encoder_states="raw", text_encoder="scratch").encoder.layer_norm is None
 
 
 def test_training_layers_of_no_encoder_is_refused(task, bert_task):
