@@ -25,6 +25,7 @@ VARIABLES = (
     "SCHEMES",
     "ABLATIONS",
     "VARIANTS",
+    "READINGS",
 )
 
 

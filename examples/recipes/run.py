@@ -71,6 +71,11 @@ COMMANDS = {
     "own_data/run": Command(("DATA", "OUT"), "recipes/recipes:own_data"),
     "demo/run": Command(("OUT",), "demo/demo:run", reads=(*TRAINING, "KINDS")),
     "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", reads=(*TRAINING, "SUBSET")),
+    "ablations/readings": Command(
+        ("DATA", "OUT"),
+        "ablations/readings:run",
+        reads=("READINGS", "JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS"),
+    ),
     "baselines/rivals": Command(("DATA", "OUT"), "baselines/rivals:run", reads=(*TRAINING, "SCHEMES")),
     "changing_catalogue/run": Command(
         ("DATA", "OUT"), "changing_catalogue/growing:run", reads=(*TRAINING, "SPLIT_FLAGS", "FINE_TUNE_FLAGS")
