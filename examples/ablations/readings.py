@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import shlex
 import statistics
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from settings import from_environment, words
 from steps import measure, train
 
 from cart_fairseq.files import read_json, write_json
+from cart_fairseq.loading.checkpoint import read_checkpoint
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.settings import BEAM
 
@@ -125,7 +125,7 @@ def record(name: str, folder: Path, seed: int, flags: Sequence[str]) -> dict[str
         },
         "data": read_json(folder / "checkpoints" / "plan.json")["data"],
         "minutes": whole["minutes"],
-        "parameters": parameters(folder / "checkpoints" / "train.log"),
+        "parameters": parameters(planned.checkpoint),
         "metrics": report.collect(folder)["split"],
     }
 
@@ -137,10 +137,9 @@ def command(name: str, flags: Sequence[str]) -> str:
     return " ".join([*variables, shlex.join(["bash", "examples/ablations/readings.sh", "DATA", "OUT", *flags])])
 
 
-def parameters(log: Path) -> int | None:
-    """Number of weights, as fairseq says it at the beginning of training."""
-    found = re.search(r"num\. shared model params: ([\d,]+)", log.read_text(encoding="utf-8", errors="replace"))
-    return int(found[1].replace(",", "")) if found else None
+def parameters(checkpoint: Path) -> int:
+    """Return the number of weights in a checkpoint."""
+    return sum(tensor.numel() for tensor in read_checkpoint(checkpoint)["model"].values())
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
@@ -150,8 +149,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     for name, reading in READINGS.items():
         if measured := [one["metrics"]["test" if "test" in one["metrics"] else "valid"] for one in found[name]]:
             cells = [cell([one[metric] for one in measured]) for metric in METRIC_LABELS]
-            size = found[name][0]["parameters"]
-            rows.append(row([reading.says, *cells, f"{size / 1e6:.1f}" if size else "–", f"{len(measured)}"]))
+            size = found[name][0]["parameters"] / 1e6
+            rows.append(row([reading.says, *cells, f"{size:.1f}", f"{len(measured)}"]))
     rows += [row([says, reason, *[""] * (len(heads) - 2)]) for says, reason in NOT_BUILT.items()]
     return "\n".join(rows)
 
