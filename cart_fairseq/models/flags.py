@@ -134,7 +134,7 @@ def _add_readings(parser: Any) -> None:
         "--fusion-attention",
         choices=FUSION_ATTENTIONS,
         help="shared: one cross-attention for all memories, the single C of Eq. 3-5; separate: one for each memory, which "
-        '"interact independently" (section 3.4.2), only with the fine branch (default: shared)',
+        '"interact independently" (§3.4.2), only with the fine branch (default: shared)',
     )
     parser.add_argument(
         "--fusion-bias",
@@ -145,20 +145,20 @@ def _add_readings(parser: Any) -> None:
     parser.add_argument(
         "--fusion-query",
         choices=FUSION_QUERIES,
-        help='the "decoder input Y" of section 3.4.1; decoder-input: the layer\'s input; after-self-attention: the same '
+        help='the "decoder input Y" of §3.4.1; decoder-input: the layer\'s input; after-self-attention: the same '
         "after the self-attention (default: after-self-attention)",
     )
     parser.add_argument(
         "--encoder-states",
         choices=ENCODER_STATES,
-        help='the "output of an encoder with S layers" (section 3.4); normed: each with the final layer norm of a pre-norm '
+        help='the "output of an encoder with S layers" (§3.4); normed: each with the final layer norm of a pre-norm '
         "encoder; raw: an encoder without that norm (default: normed)",
     )
     parser.add_argument(
         "--no-decoder-ffn",
         action="store_true",
         help='no feed-forward network in the decoder layers: the sum of both branches is the "input to the next decoder '
-        'layer" (section 3.4.2) (default: False)',
+        'layer" (§3.4.2) (default: False)',
     )
 
 

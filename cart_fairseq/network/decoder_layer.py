@@ -101,11 +101,11 @@ class CARTDecoderLayer(nn.Module):
 
     The paper leaves two points open:
 
-    - Y of Eq. 3-5 is "the decoder input" (sections 3.4.1 and 3.4.2). By default it is the output of the self-attention
-      with residual connection, as in a "standard encoder-decoder architecture" (section 3.4). With
+    - Y of Eq. 3-5 is "the decoder input" (§3.4.1 and §3.4.2). By default it is the output of the self-attention
+      with residual connection, as in a "standard encoder-decoder architecture" (§3.4). With
       ``fusion_query="decoder-input"`` it is the layer's input before the self-attention. A pre-norm layer normalises
       either one.
-    - "Finally, we add the coarse feature and fine feature as input to the next decoder layer" (section 3.4.2). By
+    - "Finally, we add the coarse feature and fine feature as input to the next decoder layer" (§3.4.2). By
       default a feed-forward network stands between; with ``no_decoder_ffn`` there is none. The residual connection
       around the fusion stays.
 

@@ -45,7 +45,7 @@ class CARTEncoderLayer(nn.Module):
 class CARTEncoder(nn.Module):
     """Embeds symbols and positions, runs the layers, and returns the output of each layer, E_1 … E_S.
 
-    "The output of an encoder with S layers can be defined as E(q) = (E_1, E_2, …, E_S)" (section 3.4). A pre-norm
+    "The output of an encoder with S layers can be defined as E(q) = (E_1, E_2, …, E_S)" (§3.4). A pre-norm
     encoder applies its final layer norm to each state by default, so that the fusion gets all of them on one scale.
     With ``encoder_states="raw"`` it has no final layer norm, and E_i is what the layer returns.
 

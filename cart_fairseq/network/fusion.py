@@ -39,7 +39,7 @@ class Fusion(nn.Module):
 
     The paper leaves two points open:
 
-    - Eq. 3-5 have one symbol C, the default. Section 3.4.2 says that the encoder's layers "interact independently with
+    - Eq. 3-5 have one symbol C, the default. §3.4.2 says that the encoder's layers "interact independently with
       the inputs of the decoder through cross-attention"; with ``fusion_attention="separate"`` each memory has a
       cross-attention of its own.
     - Eq. 5 prints W_i and b, and says "W_i is the learnable weight matrices and b is bias". The default has a bias b_i
