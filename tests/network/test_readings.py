@@ -170,8 +170,8 @@ def test_a_search_finds_the_scores_of_whole_identifiers(task, reading, precision
     wanted = logits.log_softmax(-1).gather(3, symbols.expand(len(logits), -1, -1).unsqueeze(3)).sum((2, 3))
     reduced = convert(copy.deepcopy(model), precision)
     found = task.search_with([reduced], ITEMS).search(batch, task.data.trie)
-    near = {"atol": 1e-4, "rtol": 0.0} if precision == "float32" else {"atol": 0.5, "rtol": 0.05}
-    torch.testing.assert_close(found.scores.gather(1, found.rows.argsort(1)), wanted, **near)
+    atol, rtol = (1e-4, 0.0) if precision == "float32" else (0.5, 0.05)
+    torch.testing.assert_close(found.scores.gather(1, found.rows.argsort(1)), wanted, atol=atol, rtol=rtol)
 
 
 @pytest.fixture
