@@ -3,8 +3,8 @@
 #
 #     OMP_NUM_THREADS=1 bash examples/ablations/readings.sh DATA OUT [fairseq-train flags ...]
 #
-# DATA holds embeddings.npy, items.jsonl and captions.jsonl. All runs have the identifiers and the data-bin of the first one,
-# OUT/default-1; run READING with seed N lies in OUT/READING-N. A stopped call goes on when it is given again. Ends with a
+# DATA holds embeddings.npy, items.jsonl and captions.jsonl. OUT/READING-N is the run of a reading with seed N. Once OUT/default-1
+# is complete, the other runs take its identifiers and its data-bin. A stopped call goes on when it is given again. Ends with a
 # table; OUT/readings.json is the record: settings, seed, commit, machine and metrics of each run.
 #
 #     READINGS="default separate"   these alone
