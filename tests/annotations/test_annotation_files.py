@@ -57,7 +57,13 @@ MALFORMED = [
         '"dev"',
         ", row 4 of images: split is 'dev', must be one of train, restval, val, test",
     ),
-    ("karpathy", FLICKR, "1000092802.jpg", "1000092795.jpg", ", row 2 of images: filename '1000092795.jpg' is the same"),
+    (
+        "karpathy",
+        FLICKR,
+        "1000092802.jpg",
+        "1000092795.jpg",
+        ", row 2 of images: filename '1000092795.jpg' is the same",
+    ),
     ("karpathy", FLICKR, "1000092802.jpg", "../x.jpg", ", row 2 of images: filename is '../x.jpg', must name a file"),
     ("karpathy", FLICKR, "1000092802.jpg", r"a\tb.jpg", ", row 2 of images: filename 'a\\tb.jpg' holds a tab"),
     (
@@ -72,7 +78,13 @@ MALFORMED = [
     ("karpathy", FLICKR, '"sentences": [{', '"sentences": [], "more": [{', ", row 1 of images: sentences is []"),
     ("clotho", DEVELOPMENT, "caption_5", "caption_6", ", row 1: no column 'caption_5', found 'file_name,caption_1"),
     ("clotho", DEVELOPMENT, "night 1", "night 0", ", row 3: file_name 'Street, night 0.wav' is the same as in"),
-    ("clotho", DEVELOPMENT, '"Thing 2, seen for the 3. time"', "Thing 2, seen", ", row 4: 7 fields, but 6 columns; quote"),
+    (
+        "clotho",
+        DEVELOPMENT,
+        '"Thing 2, seen for the 3. time"',
+        "Thing 2, seen",
+        ", row 4: 7 fields, but 6 columns; quote",
+    ),
     ("clotho", DEVELOPMENT, '"Thing 2, seen for the 3. time"', "", ", row 4: caption_3 is '', must be a caption"),
     ("clotho", DEVELOPMENT, '1. time","Thing 2', '1. time,"Thing 2', ", row 4: broken csv ("),
     ("clotho", DEVELOPMENT, '5. time"\n', "5. time\n", ", row 2: broken csv ("),
@@ -256,7 +268,9 @@ def test_a_name_that_two_files_have_is_refused_unless_one_lies_exactly_there(tmp
     media = write_flickr30k(tmp_path, make_samples())
     entry = read("karpathy", tmp_path).entries[0]
     touch(tmp_path / "media", f"a/{media[0]}", f"b/{media[0]}")
-    with pytest.raises(ValueError, match=rf"both match the file of item '{media[0]}'; give the folder of one of them as --media"):
+    with pytest.raises(
+        ValueError, match=rf"both match the file of item '{media[0]}'; give the folder of one of them as --media"
+    ):
         MediaFolder(tmp_path / "media").find(entry)
     touch(tmp_path / "media", media[0])
     assert MediaFolder(tmp_path / "media").find(entry) == media[0]
