@@ -53,7 +53,7 @@ def test_rows_are_read_whatever_ends_the_file(tmp_path):
 
 
 def test_rows_are_read_as_they_were_written_and_a_failure_leaves_the_old_ones(tmp_path):
-    rows = [{"text": "zürich\u2028\n"}, {}, {"number": 1}]
+    rows: list[dict[str, object]] = [{"text": "zürich\u2028\n"}, {}, {"number": 1}]
     write_jsonl(tmp_path / "a.jsonl", iter(rows))
     assert read_jsonl(tmp_path / "a.jsonl") == rows
     with pytest.raises(TypeError):

@@ -46,7 +46,7 @@ class PlainRQVAE(nn.Module):
     def forward(self, x: Tensor, alpha: float = 1.0, beta: float = 0.25) -> tuple[Tensor, Tensor]:
         """The loss of each row (Eq. 1), and the codes."""
         z = self.encoder(x)
-        residual, quantised, commit, codes = z, torch.zeros_like(z), 0.0, []
+        residual, quantised, commit, codes = z, torch.zeros_like(z), torch.zeros(len(z)), []
         for codebook in self.codebooks:
             codes.append(torch.cdist(residual, codebook).argmin(dim=1))
             e = codebook[codes[-1]]
