@@ -3,7 +3,7 @@ r"""Measure every pretrained rival of the paper's Tables 1 and 2 on a data set, 
     python examples/baselines/pretrained.py --dataset flickr30k --data OUT/data --output OUT/pretrained \
         [--runs OUT OUT/rivals] [--only clip siglip2] [--weights clip=FOLDER]
 
-DATA contains items.jsonl, whose media are read, and captions.jsonl. Each rival of `coverage.py` that searches such
+DATA contains items.jsonl, whose media are read, and captions.jsonl. Each rival of `obtainable.py` that searches such
 media embeds the candidates and the queries and ranks them by cosine (zero-shot); BLIP-2 reorders the best of its
 contrastive part. With --runs, CART and the generative rivals join the tables. A rival that cannot be loaded is listed
 with the reason, and the others are measured. Give the command again for those, also from another environment: what is
@@ -23,9 +23,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 import numpy as np
 import torch
 from collection import needed, open_collection
-from coverage import RIVALS, Rival
 from dual_tower import MEASURED_DEPTH, DualTower
 from matching import Matcher, rerank
+from obtainable import RIVALS, Rival
 from pretrained_tables import result_rows, tables
 from provenance import commit
 from published import DATASETS

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coverage import NOT_CARRIED, RIVALS, RUNS, Rival
+from obtainable import NOT_CARRIED, RIVALS, RUNS, Rival
 from published import FIGURES, TITLES, Published
 
 from cart_fairseq.files import read_json

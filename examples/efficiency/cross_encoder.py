@@ -33,6 +33,7 @@ class Blip(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        hide_broken_torchaudio()
         from transformers import BlipTextConfig
         from transformers.models.blip.modeling_blip_text import BlipTextModel
 
@@ -52,6 +53,7 @@ class Blip2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        hide_broken_torchaudio()
         from transformers import Blip2QFormerConfig
         from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerModel, Blip2TextEmbeddings
 

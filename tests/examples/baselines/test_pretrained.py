@@ -17,7 +17,7 @@ from tiny_encoders import save_model
 
 pytest.importorskip("transformers")
 pytest.importorskip("faiss")
-coverage = load_example("baselines", "coverage")
+obtainable = load_example("baselines", "obtainable")
 pretrained = load_example("baselines", "pretrained")
 published = load_example("baselines", "published")
 SUFFIX = {"image": "png", "audio": "wav", "video": "mp4"}
@@ -25,7 +25,7 @@ DATASET = {"image": "flickr30k", "audio": "clotho", "video": "msrvtt"}
 TINY = {"clip": "clip", "siglip2": "siglip2", "clap": "clap", "pe-av": "pe_av"}
 LIBRARIES = {"openclip": ["open_clip"], "mobileclip": ["open_clip", "timm"], "mobileclip2": ["open_clip", "timm"]}
 LIBRARIES |= {"pe-av": ["timm", "torchvision"]}
-CASES = [(rival.key, modality) for rival in coverage.RIVALS for modality in rival.modalities]
+CASES = [(rival.key, modality) for rival in obtainable.RIVALS for modality in rival.modalities]
 TEST_ITEMS = 5
 
 
@@ -123,13 +123,13 @@ def test_every_rival_runs_on_a_small_model(key, modality, tmp_path, monkeypatch,
     assert (own["queries"], own["candidates"]) == (2 * TEST_ITEMS, TEST_ITEMS)
     assert 0 <= own["recall_at_1"] <= own["recall_at_5"] == 100.0
     assert own["weights"].endswith(weights)
-    others = [rival.key for rival in coverage.RIVALS if modality in rival.modalities and rival.key != key]
+    others = [rival.key for rival in obtainable.RIVALS if modality in rival.modalities and rival.key != key]
     assert [rows[each]["not_run"] for each in others] == ["not in --only"] * len(others)
     run = (output / f"run.{key}.test.trec").read_text().splitlines()
     assert len(run) == 2 * TEST_ITEMS * TEST_ITEMS
 
     printed = capsys.readouterr().out
-    name = next(rival.name for rival in coverage.RIVALS if rival.key == key)
+    name = next(rival.name for rival in obtainable.RIVALS if rival.key == key)
     [line] = [line for line in printed.splitlines() if line.startswith(f"| {name} |")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == own["weights"]
@@ -159,7 +159,7 @@ def test_towers_find_what_they_can_tell_apart(tmp_path, monkeypatch):
 
 def test_the_tables_name_every_system_of_the_paper(tmp_path, capsys):
     data, output = write_data(tmp_path / "data", "image"), tmp_path / "out"
-    wrong = [absent(rival.key, tmp_path) for rival in coverage.RIVALS]
+    wrong = [absent(rival.key, tmp_path) for rival in obtainable.RIVALS]
     rows = call(data, output, "flickr30k", "--weights", *wrong)
     assert all("not_run" in row for row in rows.values())
     assert "absent: cannot be loaded" in rows["clip"]["not_run"]
@@ -176,12 +176,12 @@ def test_the_tables_name_every_system_of_the_paper(tmp_path, capsys):
 
 
 def test_every_row_of_the_paper_is_covered_once():
-    rivals = [rival.published for rival in coverage.RIVALS if rival.published]
-    runs = [name for names in coverage.RUNS.values() for name in names.values()]
-    covered = {*rivals, *coverage.NOT_CARRIED, *runs}
-    assert not set(rivals) & set(coverage.NOT_CARRIED)
+    rivals = [rival.published for rival in obtainable.RIVALS if rival.published]
+    runs = [name for names in obtainable.RUNS.values() for name in names.values()]
+    covered = {*rivals, *obtainable.NOT_CARRIED, *runs}
+    assert not set(rivals) & set(obtainable.NOT_CARRIED)
     assert covered == {each.method for sets in published.FIGURES.values() for rows in sets.values() for each in rows}
-    for rival in coverage.RIVALS:
+    for rival in obtainable.RIVALS:
         pretrained.build_parser().parse_args(
             ["--dataset", "msvd", "--data", "d", "--output", "o", "--only", rival.key, "--weights", f"{rival.key}=x"]
         )

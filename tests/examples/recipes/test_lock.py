@@ -37,10 +37,10 @@ def test_a_second_run_ends_at_once_and_a_killed_one_leaves_no_lock(tmp_path):
     environment = {**kept, **QUICK, "PYTHON": sys.executable, "RECIPE": "cpu"}
     command = ["bash", str(SCRIPT), str(data), str(out), *TINY]
     quiet: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with started([*command, "--max-epoch", "1000000"], **quiet) as first:
+    same = [*command, "--max-epoch", "1000000", "--patience", "1000000"]  # goes on until it is killed
+    with started(same, **quiet) as first:
         wait_until((out / "checkpoints" / "checkpoint_last.pt").is_file)
         log = (out / "checkpoints" / "train.log").stat().st_size
-        same = [*command, "--max-epoch", "1000000"]
         second = subprocess.run(same, env=environment, capture_output=True, text=True, timeout=120, check=False)
         held = f"process {first.pid} on "
         assert (second.returncode, second.stderr.count("\n")) == (2, 1)
