@@ -16,18 +16,18 @@ NAMES = {int: "a whole number", float: "a finite number", bool: "True or False",
 """Types of settings, as messages name them."""
 
 
-def check_count(name: str, value: Any) -> None:
-    """Check that a value is a whole number of at least 1.
+def check_count(name: str, value: Any, at_least: int = 1) -> None:
+    """Check that a value is a whole number of at least so much.
 
     Raises:
         ValueError: it is not.
     """
     try:
-        count = 0 if isinstance(value, bool) else operator.index(value)
+        fits = not isinstance(value, bool) and operator.index(value) >= at_least
     except TypeError:
-        count = 0
-    if count < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {at_least}")
 
 
 def is_number(value: Any) -> bool:

@@ -159,8 +159,8 @@ class CartRetriever:
             One list of hits per query, best first.
 
         Raises:
-            ValueError: k is below 1, a query is empty or no text, a candidate is unknown, there is no candidate, or the model's
-                scores are not finite.
+            ValueError: k is below 1, a query is empty or no text, a candidate is unknown, there is no candidate, or the
+                model's scores are not finite.
         """
         texts = _checked(texts)
         check_count("k", k)

@@ -27,7 +27,8 @@ def machine() -> dict[str, Any]:
         names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if "model name" in line]
         processor = names[0] if names else processor
     versions = {}
-    for name in ("torch", "numpy", "fairseq-fixed", "transformers", "faiss-cpu"):
+    # the two distributions of fairseq, of which one is installed
+    for name in ("torch", "numpy", "ve-fairseq", "fairseq-fixed", "transformers", "faiss-cpu"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

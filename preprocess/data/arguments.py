@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
+from cart_fairseq.checks import check_count
+
 T = TypeVar("T")
 
 
@@ -60,8 +62,8 @@ def check_numbers(settings: Any, *names: str, at_least: int = 1) -> None:
     """
     for name in names:
         value = getattr(settings, name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < at_least):
-            raise ValueError(f"{flag(name)} is {value!r}; it must be a whole number of at least {at_least}")
+        if value is not None:
+            check_count(flag(name), value, at_least)
 
 
 def check_choice(settings: Any, name: str, choices: Collection[str]) -> None:

@@ -29,9 +29,9 @@ def fit_centres(
 ) -> NDArray[np.float32]:
     """k-means centres of points.
 
-    With "minibatch" up to `block_rows` points are fitted at once. More are drawn in batches of that size (at least 32 rows a centre), in
-    an order shuffled for each of ten passes, and given to `MiniBatchKMeans.partial_fit`, which starts from the centres
-    of the first batch. "lloyd" and centring without "minibatch" need all points in memory.
+    With "minibatch" up to `block_rows` points are fitted at once. More are drawn in batches of that size (at least 32
+    rows a centre), in an order shuffled for each of ten passes, and given to `MiniBatchKMeans.partial_fit`, which
+    starts from the centres of the first batch. The other methods need all points in memory.
 
     Args:
         points: (n, D) float16 or float32.

@@ -45,7 +45,7 @@ def has_effect(options) -> bool:
 
 
 def name_of(options) -> str:
-    return " ".join(f"{value}" if value is not True else name for name, value in options.items())
+    return " ".join(f"{value}" if value is not True else name for name, value in options.items()) or "default"
 
 
 def assert_equals_the_reference(task, options, lengths=QUERY_LENGTHS, rows=2) -> None:
@@ -114,8 +114,9 @@ def test_queries_with_different_numbers_of_rows_that_change_places(task, reading
     assert_equal(found, torch.stack(wanted))
 
 
-@pytest.mark.parametrize("reading", [*READINGS, ALL], ids=name_of)
+@pytest.mark.parametrize("reading", [{}, *READINGS, ALL], ids=name_of)
 def test_rows_with_a_memory_each_change_places(task, reading):
+    """As fairseq's own search has them, which goes on without queries that are done."""
     model, reference = build(task, **reading)
     source, prefix = queries(task)
     order = torch.tensor([2, 0])

@@ -121,24 +121,6 @@ def test_beams_change_places_between_steps(task):
     assert_equal(found, expected(reference, source, continued)[:, -1:])
 
 
-def test_rows_with_a_memory_each_change_places(task):
-    """As fairseq's own search has them, which goes on without queries that are done."""
-    model, reference = build(task)
-    source, prefix = queries(task)
-    order = torch.tensor([2, 0])
-    state: dict = {}
-    with torch.no_grad():
-        encoded = model.encoder(source, source.ne(PAD).sum(1))
-        model.decoder(prefix[:, :1], encoded, state)
-        model.decoder.reorder_rows(state, order)
-        kept = {
-            name: [part.index_select(int(name != "encoder_padding_mask"), order) for part in parts]
-            for name, parts in encoded.items()
-        }
-        found = model.decoder(prefix[order, :2], kept, state)[0]
-    assert_equal(found, expected(reference, source[order], prefix[order, :2])[:, -1:])
-
-
 def test_encoder_states_are_e_1_to_e_s(task):
     for before in (True, False):
         model, reference = build(task, encoder_layers=3, encoder_normalize_before=before)
