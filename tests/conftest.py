@@ -21,7 +21,8 @@ import cart_fairseq.tasks.plugin  # noqa: F401, registers all tasks for fairseq'
 from cart_fairseq.catalogue.identifiers import Position, unique_positions, unique_tokens, write_bundle
 from cart_fairseq.libraries import hide_broken_torchaudio
 from cart_fairseq.models.cart import CARTModel, cart_tiny_architecture
-from cart_fairseq.tasks.cart_retrieval import CartRetrievalConfig, CartRetrievalTask
+from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
+from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig
 from preprocess.data_bin.build import binarize
 
 torch.set_num_threads(1)

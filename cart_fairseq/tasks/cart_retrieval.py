@@ -2,98 +2,28 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary, data_utils
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask, register_task
-from omegaconf import MISSING
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
-from cart_fairseq.checks import check_count
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import DEFAULT_SCORING, PRECISIONS, SCORINGS, check_search
 from cart_fairseq.tasks.query_dataset import DenseExamples, QueryIdentifierDataset
+from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig, check_options
 from cart_fairseq.training.allocator import keep_freed_memory
 from cart_fairseq.training.companions import Companions
-
-
-@dataclass
-class CartRetrievalConfig(FairseqDataclass):
-    """Options of the task ``cart_retrieval``."""
-
-    data: str = field(default=MISSING, metadata={"help": "the data-bin, written by preprocess.binarize"})
-    candidates: ChoiceEnum(["split", "all"]) = field(  # type: ignore[valid-type]
-        default="split",
-        metadata={
-            "help": "items that compete in measuring: those of the measured split, or the catalogue (default: split)"
-        },
-    )
-    eval_beam: int = field(
-        default=30, metadata={"help": "beam width for the metrics in validation, at least 10 (default: 30)"}
-    )
-    beam_scoring: ChoiceEnum(list(SCORINGS)) = field(  # type: ignore[valid-type]
-        default=DEFAULT_SCORING,
-        metadata={
-            "help": "how the search scores symbols; masked: softmax over the whole vocabulary, then a mask; "
-            "renormalised: softmax over the valid continuations, which needs no decoder step once one item is left "
-            "(default: masked)"
-        },
-    )
-    inference_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
-        default="float32",
-        metadata={
-            "help": "precision of fairseq-generate and fairseq-interactive; int8 works on CPUs only (default: float32)"
-        },
-    )
-    dense_weight: Optional[float] = field(  # fairseq does not parse float | None
-        default=None,
-        metadata={
-            "help": "weight of the dense score in ranking, for models with a dense head; 0: no dense score (default: "
-            "the model's own, which is 1 unless given in training or set by cart_fairseq.tune)"
-        },
-    )
-    level_discount: Optional[float] = field(
-        default=None,
-        metadata={
-            "help": "weight of each symbol's score relative to the previous symbol's (1: equal), in ranking (default: "
-            "the model's own, which is 1 unless set by cart_fairseq.tune)"
-        },
-    )
-    index_repeats: int = field(
-        default=1,
-        metadata={
-            "help": "times per epoch that each index caption is trained on; more than 1 balances items that have one "
-            "index caption with items that have several training captions (default: 1)"
-        },
-    )
-    float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
-        default="highest",
-        metadata={
-            "help": "argument of torch.set_float32_matmul_precision; lower is faster on processors with bf16 or tf32 "
-            "units (default: highest)"
-        },
-    )
-
-
-def check_options(cfg: Any) -> None:
-    """Raise ValueError where an option of `CartRetrievalConfig` is out of range."""
-    if cfg.eval_beam < 10:
-        raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
-    check_count("--index-repeats", cfg.index_repeats)
-    check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount)
 
 
 @register_task("cart_retrieval", dataclass=CartRetrievalConfig)

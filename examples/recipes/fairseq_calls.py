@@ -62,7 +62,7 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     """
     from cart_fairseq.tasks import plugin  # noqa: F401, I001 (before fairseq, which would have much to say)
     from cart_fairseq.models import cart
-    from cart_fairseq.tasks.cart_retrieval import check_options
+    from cart_fairseq.tasks.retrieval_options import check_options
     from fairseq import options
     from fairseq.models import ARCH_MODEL_REGISTRY
 

@@ -10,7 +10,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from cart_fairseq.criterions.cart_rdrop import CARTRDropConfig
 from cart_fairseq.models.flags import add_flags
 from cart_fairseq.tasks import plugin  # noqa: F401  registers the task's parts in the order that fairseq needs
-from cart_fairseq.tasks.cart_retrieval import CartRetrievalConfig
+from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
 TABLE = re.compile(r"(?<=<!-- flags: (\w{4}) -->\n\n)\|.*?(?=\n\n|\n?\Z)", re.S)

@@ -9,7 +9,7 @@ from documented import ROOT
 
 from cart_fairseq.criterions.cart_rdrop import CARTRDropConfig
 from cart_fairseq.models.flags import DEFAULTS
-from cart_fairseq.tasks.cart_retrieval import CartRetrievalConfig
+from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig
 
 REAL: dict[str, dict[str, Any]] = {
     "task": asdict(CartRetrievalConfig()),
