@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from conftest import ITEMS, make_captions, write_jsonl
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data_bin.build import binarize
 from preprocess.identifiers.report import measure

@@ -16,10 +16,10 @@ import torch
 
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import read_json
 
 REMEDY = "make it again with python -m preprocess.binarize"
 TRIE = "trie.safetensors"
@@ -51,30 +51,32 @@ class DataBin:
         manifest: the parsed ``manifest.json``.
 
     Raises:
-        ValueError: a file is missing, truncated, of another schema, or made for another identifier bundle.
+        CatalogueError: a file is missing, truncated, of another schema, or made for another identifier bundle.
     """
 
     def __init__(self, directory: str | Path):
         root = Path(directory)
         if not (root / "manifest.json").is_file():
-            raise ValueError(f"{root}: no manifest.json, so this is not a data-bin; {REMEDY}")
+            raise CatalogueError(f"{root}: no manifest.json, so this is not a data-bin; {REMEDY}")
         manifest = read_json(root / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
-            raise ValueError(f"{root}/manifest.json: it does not describe a data-bin; {REMEDY}")
+            raise CatalogueError(f"{root}/manifest.json: it does not describe a data-bin; {REMEDY}")
         if manifest.get("schema_version") != SCHEMA_VERSION:
             found = manifest.get("schema_version")
-            raise ValueError(
+            raise CatalogueError(
                 f"{root}/manifest.json: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}"
             )
         self.bundle = IdentifierBundle.load(root / "identifiers")
         pending = pending_folder(root, self.bundle.state)
         self.directory = pending if pending.is_dir() else root
         self.manifest = read_json(self.directory / "manifest.json")
-        check_sizes(self.directory, self.manifest, REMEDY)
-        if self.bundle.fingerprint != self.manifest["fingerprint"]:
-            raise ValueError(f"{root}: its identifiers differ from those it was binarised with; {REMEDY}")
+        with reading(self.directory / "manifest.json", REMEDY):
+            check_sizes(self.directory, self.manifest, REMEDY)
+            fingerprint = self.manifest["fingerprint"]
+        if self.bundle.fingerprint != fingerprint:
+            raise CatalogueError(f"{root}: its identifiers differ from those it was binarised with; {REMEDY}")
         if self.bundle.state != self.manifest.get("identifiers", self.bundle.state):
-            raise ValueError(f"{root}: its identifiers were updated without the data-bin; {REMEDY}")
+            raise CatalogueError(f"{root}: its identifiers were updated without the data-bin; {REMEDY}")
         self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
 
     @cached_property
@@ -99,7 +101,7 @@ class DataBin:
             columns: the columns to read, see :data:`QUERIES`; None for all.
 
         Raises:
-            ValueError: the data-bin has no such subset, or the table is damaged.
+            ValueError: the data-bin has no such subset. A damaged table is a CatalogueError.
         """
         path = self.directory / queries_file(subset)
         if not path.is_file():
@@ -107,10 +109,8 @@ class DataBin:
             raise ValueError(
                 f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
             )
-        try:
+        with reading(path, REMEDY):
             return pq.read_table(path, columns=None if columns is None else [*columns])
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise ValueError(f"{path}: cannot be read ({error}); {REMEDY}") from None
 
     def candidates(self, name: str) -> np.ndarray | None:
         """Item rows of a candidate set, sorted int64, or None for every item.
@@ -125,14 +125,15 @@ class DataBin:
             named = (p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy"))
             known = ", ".join(sorted({"all", *named}))
             raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with reading(path, REMEDY):
+            return np.load(path, mmap_mode="r", allow_pickle=False)
 
     @cached_property
     def trie(self) -> IdentifierTrie:
         """The trie of the whole catalogue: memory-mapped if the data-bin holds one, else built in memory.
 
         Raises:
-            ValueError: the saved trie is damaged or belongs to other identifiers.
+            CatalogueError: the saved trie is damaged or belongs to other identifiers.
         """
         if TRIE in self.manifest["files"]:
             return IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
@@ -140,10 +141,15 @@ class DataBin:
 
     @cached_property
     def dense_items(self) -> DenseItems | None:
-        """The item features for a dense head, or None if the data-bin was made without embeddings."""
+        """The item features for a dense head, or None if the data-bin was made without embeddings.
+
+        Raises:
+            CatalogueError: a file of features is damaged.
+        """
         if EMBEDDINGS not in self.manifest["files"]:
             return None
-        return DenseItems(self.directory, self.manifest["index_captions"] == "include")
+        with reading(self.directory / EMBEDDINGS, REMEDY):
+            return DenseItems(self.directory, self.manifest["index_captions"] == "include")
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
         """Make a candidate set of item rows.

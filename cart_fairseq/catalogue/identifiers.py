@@ -19,9 +19,10 @@ from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.dictionary import SPECIALS
+from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
-from cart_fairseq.catalogue.trie_build import blocks, build_levels, sort_rows
-from cart_fairseq.files import read_json, replacing, sha256, write_json
+from cart_fairseq.catalogue.trie_build import build_levels
+from cart_fairseq.files import replacing, sha256, write_json
 
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
 
@@ -36,43 +37,6 @@ class Position:
     def symbol(self, value: int) -> str:
         """Return the dictionary's word for a value, e.g. ``<v1_3>``."""
         return f"<{self.name}_{value}>"
-
-
-def unique_tokens(codes: np.ndarray, unique_size: int = 128) -> np.ndarray:
-    """Number the items that share a code, in row order from 0: the unique token u (CART 3.2.3).
-
-    Args:
-        codes: (N, C) integers, the semantic part of each identifier.
-        unique_size: symbols reserved per digit of u, at least 2.
-
-    Returns:
-        (N, digits) int32. There is one digit unless more than ``unique_size`` items share a code. Then every number is
-        written in base ``unique_size`` with as many digits as the largest needs, most significant first.
-
-    Raises:
-        ValueError: ``unique_size`` is below 2.
-    """
-    if unique_size < 2:
-        raise ValueError(f"--unique-size is {unique_size}; reserve at least 2 symbols for the unique token")
-    rows = len(codes)
-    order, columns = sort_rows(codes, [int(most) + 1 for most in codes.max(axis=0)] if rows else [1] * codes.shape[1])
-    first = np.ones(rows, dtype=bool)
-    for block in blocks(rows - 1):  # compare each sorted code with the next
-        part = columns(slice(block.start, block.stop + 1))
-        first[block.start + 1 : block.stop + 1] = np.any([column[1:] != column[:-1] for column in part], axis=0)
-    places = np.arange(rows)
-    counts = np.empty(rows, dtype=np.int64)
-    counts[order] = places - np.maximum.accumulate(np.where(first, places, 0))
-    digits = 1
-    while rows and counts.max() >= unique_size**digits:
-        digits += 1
-    powers = unique_size ** np.arange(digits - 1, -1, -1)
-    return ((counts[:, None] // powers) % unique_size).astype(np.int32)
-
-
-def unique_positions(digits: int, unique_size: int) -> list[Position]:
-    """Positions of the unique token: ``u``, or ``u1`` … if it has several digits."""
-    return [Position("u" if digits == 1 else f"u{i + 1}", unique_size) for i in range(digits)]
 
 
 def semantic_positions(positions: Sequence[Position]) -> tuple[Position, ...]:
@@ -157,9 +121,9 @@ class IdentifierBundle:
             self.parts = segments.parts_of(manifest)
             complete = sum(part.items for part in self.parts) == manifest["items"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
+            raise CatalogueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
         if not complete:
-            raise ValueError(f"{directory}/manifest.json: its segments lack items; {segments.REMEDY}")
+            raise CatalogueError(f"{directory}/manifest.json: its segments lack items; {segments.REMEDY}")
         self._arrays = segments.open_values(directory, self.parts, len(self.positions))
         self.removed = segments.read_removed(directory, manifest)
 
@@ -172,7 +136,7 @@ class IdentifierBundle:
             manifest: used instead of ``manifest.json`` while an update is not yet complete.
 
         Raises:
-            ValueError: a file is missing, truncated or of another schema; the message names the file.
+            CatalogueError: a file is missing, truncated or of another schema; the message names the file.
         """
         directory = Path(directory)
         manifest = manifest or segments.read_manifest(directory)
@@ -183,12 +147,12 @@ class IdentifierBundle:
         """Compare the SHA-256 of every file with the manifest.
 
         Raises:
-            ValueError: a checksum differs; the message names the file.
+            CatalogueError: a checksum differs; the message names the file.
         """
         for name, entry in self.manifest["files"].items():
             found = sha256(self.directory / name)
             if found != entry["sha256"]:
-                raise ValueError(
+                raise CatalogueError(
                     f"{self.directory / name}: sha256 is {found[:12]}…, the manifest says {entry['sha256'][:12]}…; "
                     "the file was changed or damaged, restore it or build the bundle again"
                 )
@@ -312,5 +276,11 @@ class IdentifierBundle:
         return read_json(self.directory / "codec.json")
 
     def codec_tensors(self) -> dict[str, np.ndarray]:
-        """The arrays of ``codec.safetensors``."""
-        return load_file(self.directory / "codec.safetensors")
+        """The arrays of ``codec.safetensors``.
+
+        Raises:
+            CatalogueError: the file is damaged.
+        """
+        path = self.directory / "codec.safetensors"
+        with reading(path, segments.REMEDY):
+            return load_file(path)

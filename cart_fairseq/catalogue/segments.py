@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cart_fairseq.files import read_json, sha256
+from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
+from cart_fairseq.files import sha256
 from cart_fairseq.progress import track
 
 SCHEMA_VERSION = 1
@@ -42,17 +43,17 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """Read the ``manifest.json`` of a bundle.
 
     Raises:
-        ValueError: the file is missing, or of another kind or schema.
+        CatalogueError: the file is missing, or of another kind or schema.
     """
     path = directory / "manifest.json"
     if not path.is_file():
-        raise ValueError(f"{directory}: no manifest.json, so this is not an identifier bundle; {REMEDY}")
+        raise CatalogueError(f"{directory}: no manifest.json, so this is not an identifier bundle; {REMEDY}")
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("kind") != "identifiers":
-        raise ValueError(f"{path}: it does not describe an identifier bundle; {REMEDY}")
+        raise CatalogueError(f"{path}: it does not describe an identifier bundle; {REMEDY}")
     found = manifest.get("schema_version")
     if found != SCHEMA_VERSION:
-        raise ValueError(f"{path}: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}")
+        raise CatalogueError(f"{path}: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}")
     return manifest
 
 
@@ -65,14 +66,14 @@ def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> No
         remedy: the last part of the error message.
 
     Raises:
-        ValueError: a file is missing or has another size; the message names it.
+        CatalogueError: a file is missing or has another size; the message names it.
     """
     for name, entry in manifest["files"].items():
         path = directory / name
         if not path.is_file():
-            raise ValueError(f"{path}: missing, though the manifest lists it; {remedy}")
+            raise CatalogueError(f"{path}: missing, though the manifest lists it; {remedy}")
         if path.stat().st_size != entry["bytes"]:
-            raise ValueError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {remedy}")
+            raise CatalogueError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {remedy}")
 
 
 def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
@@ -109,17 +110,15 @@ def open_values(directory: Path, parts: Sequence[Part], length: int) -> list[np.
     """Open the identifiers of each part: (n, length) int32, memory-mapped.
 
     Raises:
-        ValueError: a file is damaged, or has another dtype or shape.
+        CatalogueError: a file is damaged, or has another dtype or shape.
     """
     arrays = []
     for part in parts:
         path = directory / part.folder / IDENTIFIERS
-        try:
+        with reading(path, REMEDY):
             values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
         if values.shape != (part.items, length) or values.dtype != np.int32:
-            raise ValueError(
+            raise CatalogueError(
                 f"{path}: {values.dtype} of shape {values.shape}, expected int32 {(part.items, length)}; {REMEDY}"
             )
         arrays.append(values)
@@ -130,19 +129,17 @@ def read_column(directory: Path, manifest: Mapping[str, Any], name: str) -> pa.C
     """Read one column of the items' table, in row order.
 
     Raises:
-        ValueError: a table was replaced after the manifest was read, or cannot be read.
+        CatalogueError: a table was replaced after the manifest was read, or cannot be read.
     """
     chunks: list[pa.Array] = []
     for part in parts_of(manifest):
         path = directory / part.folder / ITEMS
         if not path.is_file() or path.stat().st_size != manifest["files"][part.folder + ITEMS]["bytes"]:
-            raise ValueError(f"{path}: the bundle was updated since it was opened; open it again")
-        try:
+            raise CatalogueError(f"{path}: the bundle was updated since it was opened; open it again")
+        with reading(path, REMEDY):
             column = pq.read_table(path, columns=[name])[name]
-        except (pa.ArrowException, KeyError) as error:
-            raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
         if len(column) != part.items:
-            raise ValueError(f"{path}: {len(column)} rows for {part.items} identifiers; {REMEDY}")
+            raise CatalogueError(f"{path}: {len(column)} rows for {part.items} identifiers; {REMEDY}")
         chunks += column.chunks
     return pa.chunked_array(chunks, pa.string())
 
@@ -151,15 +148,15 @@ def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     """Read the rows of the removed items: (R,) int64, ascending.
 
     Raises:
-        ValueError: the file is damaged, or does not hold ascending int64 row numbers.
+        CatalogueError: the file is damaged, or does not hold ascending int64 row numbers.
     """
     if not manifest.get("removed"):
         return np.empty(0, dtype=np.int64)
     path = directory / manifest["removed"]
-    try:
+    with reading(path, REMEDY):
         rows = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); {REMEDY}") from None
     if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1) <= 0).any():
-        raise ValueError(f"{path}: {rows.dtype} of shape {rows.shape}, expected ascending int64 row numbers; {REMEDY}")
+        raise CatalogueError(
+            f"{path}: {rows.dtype} of shape {rows.shape}, expected ascending int64 row numbers; {REMEDY}"
+        )
     return rows

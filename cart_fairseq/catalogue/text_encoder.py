@@ -57,7 +57,7 @@ class TextEncoder:
         """Return the data-bin's text encoder, or None if it has its own vocabulary.
 
         Raises:
-            ValueError: a file is missing or its size differs from the manifest.
+            CatalogueError: a file is missing or its size differs from the manifest.
         """
         entry = data.manifest.get("text_encoder")
         if entry is None:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie_build import build_levels, index_dtype
 from cart_fairseq.files import replacing
 
@@ -109,16 +110,16 @@ class IdentifierTrie:
             fingerprint: the one that :meth:`save` was given.
 
         Raises:
-            ValueError: the file is missing, truncated, not a trie, or belongs to other identifiers.
+            CatalogueError: the file is missing, truncated, not a trie, or belongs to other identifiers.
         """
         remedy = "make it again with the step that wrote it"
         try:
             with safe_open(path, framework="pt") as file:
                 facts = json.loads((file.metadata() or {}).get("trie", "{}"))
                 if facts.get("format") != FORMAT:
-                    raise ValueError(f"{path}: its format is {facts.get('format')!r}, not {FORMAT!r}; {remedy}")
+                    raise CatalogueError(f"{path}: its format is {facts.get('format')!r}, not {FORMAT!r}; {remedy}")
                 if facts["fingerprint"] != fingerprint:
-                    raise ValueError(
+                    raise CatalogueError(
                         f"{path}: belongs to other identifiers (fingerprint {facts['fingerprint'][:12]}, expected "
                         f"{fingerprint[:12]}); {remedy}"
                     )
@@ -129,15 +130,15 @@ class IdentifierTrie:
                     values, first_child, file.get_tensor("rows"), facts["sizes"], facts["offsets"], facts["width"]
                 )
         except FileNotFoundError:
-            raise ValueError(f"{path}: no such file; {remedy}") from None
+            raise CatalogueError(f"{path}: no such file; {remedy}") from None
         except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: truncated or damaged ({error}); {remedy}") from None
+            raise CatalogueError(f"{path}: truncated or damaged ({error}); {remedy}") from None
         for depth in depths:
             first = trie.first_child[depth]
             if len(first) != trie.num_nodes(depth) + 1 or int(first[-1]) != trie.num_nodes(depth + 1):
-                raise ValueError(f"{path}: levels {depth} and {depth + 1} do not fit together; {remedy}")
+                raise CatalogueError(f"{path}: levels {depth} and {depth + 1} do not fit together; {remedy}")
         if len(trie.rows) != trie.num_nodes(trie.length):
-            raise ValueError(f"{path}: {len(trie.rows)} rows for {trie.num_nodes(trie.length)} leaves; {remedy}")
+            raise CatalogueError(f"{path}: {len(trie.rows)} rows for {trie.num_nodes(trie.length)} leaves; {remedy}")
         return trie
 
     def __len__(self) -> int:

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cart_fairseq.catalogue.text_encoder import WEIGHTS, missing
+from cart_fairseq.catalogue.data_bin import REMEDY
+from cart_fairseq.catalogue.errors import CatalogueError, reading
+from cart_fairseq.catalogue.text_encoder import CONFIG, WEIGHTS, missing
 from cart_fairseq.libraries import import_library
 
 
@@ -13,18 +16,20 @@ def load_transformer(directory: Path) -> Any:
     """Load the model that ``save_pretrained`` wrote, in float32 and without a pooler; nothing is downloaded.
 
     Raises:
-        ValueError: the weights do not fit the model, or the library transformers is missing.
+        CatalogueError: the configuration cannot be read, or the weights do not fit the model.
+        ValueError: the library transformers is missing.
     """
     try:
         transformers = import_library("transformers")
     except ImportError:
         raise missing("transformers") from None
-    config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+    with reading(directory / CONFIG, REMEDY):
+        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
     model = without_pooler(transformers.AutoModel.from_config(config).float())
     try:
         model.load_state_dict(load_file(directory / WEIGHTS))
-    except RuntimeError as error:
-        raise ValueError(
+    except (RuntimeError, SafetensorError) as error:
+        raise CatalogueError(
             f"{directory / WEIGHTS}: not the weights of a {type(model).__name__} "
             f"({str(error).splitlines()[-1].strip()}); binarise again with another --text-encoder, or with the "
             "version of transformers that wrote it"

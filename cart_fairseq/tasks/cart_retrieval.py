@@ -14,6 +14,7 @@ from fairseq.tasks import FairseqTask, register_task
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.catalogue.errors import CatalogueError, reading
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.network.precision import convert
@@ -48,21 +49,25 @@ class CartRetrievalTask(FairseqTask):
         """Open the data-bin.
 
         Raises:
-            ValueError: the data-bin or its identifier bundle is damaged, or an option is out of range.
+            CatalogueError: the data-bin or its identifier bundle is damaged.
+            ValueError: an option is out of range.
         """
         check_options(cfg)
         keep_freed_memory()
         torch.set_float32_matmul_precision(str(cfg.float32_matmul_precision))
         paths = utils.split_paths(cfg.data)
         if len(paths) != 1:
-            raise ValueError(
+            raise CatalogueError(
                 f"found {len(paths)} data-bins in {cfg.data!r}; give one, in a folder without a colon in its name"
             )
         data = DataBin(paths[0])
-        dictionaries = [Dictionary.load(str(data.directory / f"dict.{side}.txt")) for side in ("query", "id")]
+        dictionaries = []
+        for path in (data.directory / "dict.query.txt", data.directory / "dict.id.txt"):
+            with reading(path, REMEDY):
+                dictionaries.append(Dictionary.load(str(path)))
         expected = int(data.bundle.offsets[-1]) + data.bundle.positions[-1].size
         if len(dictionaries[1]) != expected:
-            raise ValueError(
+            raise CatalogueError(
                 f"{data.directory}/dict.id.txt: {len(dictionaries[1])} symbols, but the identifiers need {expected}; "
                 f"{REMEDY}"
             )

@@ -11,6 +11,7 @@ from cart_fairseq.tasks import plugin  # noqa: F401 - registers the names in a c
 from fairseq import checkpoint_utils, utils
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.loading.checkpoint import first_line, refuse_damaged
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
@@ -20,6 +21,7 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
     """Load a checkpoint, or an ensemble (paths joined by colons), and open the data-bin it was trained on.
 
     Raises:
+        CatalogueError: the data-bin is missing or damaged.
         ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers.
     """
     paths = utils.split_paths(str(path))
@@ -35,10 +37,11 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
     for each in paths:
         try:
             found, _, task = checkpoint_utils.load_model_ensemble_and_task([each], arg_overrides=overrides, task=task)
+        except CatalogueError:
+            refuse_damaged(each)  # both may be wrong; the checkpoint comes first, as with a sound data-bin
+            raise
         except Exception as error:
             refuse_damaged(each)  # reads it again, to say what is wrong
-            if isinstance(error, ValueError) and str(error).startswith(str(Path(str(data)))):
-                raise  # the data-bin is at fault
             if isinstance(error, ValueError):
                 raise ValueError(f"{each}: {' '.join(str(error).split())}") from error
             raise ValueError(

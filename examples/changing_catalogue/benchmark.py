@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.files import run_script, sha256, write_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import update_identifiers

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cart_fairseq.catalogue.identifiers import unique_tokens
+from cart_fairseq.catalogue.unique_token import unique_tokens
 from cart_fairseq.files import run_script, write_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import open_embeddings

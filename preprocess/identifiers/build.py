@@ -15,14 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import (
-    IdentifierBundle,
-    Position,
-    semantic_positions,
-    unique_positions,
-    unique_tokens,
-    write_bundle,
-)
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, semantic_positions, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256
 from preprocess.data.arguments import flag

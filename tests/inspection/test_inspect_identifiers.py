@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, unique_positions, unique_tokens, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.inspect_identifiers import main
 from preprocess.inspection.media import MediaShelf

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cart_fairseq.catalogue.identifiers import Position, unique_tokens, write_bundle
+from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec

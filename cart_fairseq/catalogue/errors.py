@@ -1,0 +1,48 @@
+"""The error for files of a data-bin or identifier bundle that cannot be used, whatever reads them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from safetensors import SafetensorError
+
+from cart_fairseq import files
+
+UNREADABLE = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, pa.ArrowException, SafetensorError)
+
+
+class CatalogueError(ValueError):
+    """A file of a data-bin or identifier bundle is missing, damaged, or does not belong to the others."""
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Name the file in the error of what cannot be read.
+
+    Args:
+        path: the file that the block reads.
+        remedy: the last part of the error message.
+
+    Raises:
+        CatalogueError: the block raised an error for a damaged file.
+    """
+    try:
+        yield
+    except CatalogueError:
+        raise
+    except UNREADABLE as error:
+        raise CatalogueError(f"{path}: damaged ({error}); {remedy}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of a bundle or data-bin, as :func:`cart_fairseq.files.read_json` does.
+
+    Raises:
+        CatalogueError: the file is missing, not UTF-8 or not JSON; the message names it.
+    """
+    try:
+        return files.read_json(path)
+    except (ValueError, OSError) as error:
+        raise CatalogueError(str(error)) from None
