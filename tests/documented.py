@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+INLINE = re.compile(r"(?:[A-Z_]+=\S+ )*(?:bash examples/|python examples/|python -m preprocess\.)")
 READMES = [*sorted((ROOT / "examples").rglob("README.md")), ROOT / "tests" / "compatibility" / "README.md"]
 
 
@@ -48,18 +49,18 @@ def fences(page: Path, language: str) -> list[str]:
 
 
 def commands(*pages: Path) -> list[Command]:
-    """Every command of the pages' ``sh`` blocks."""
+    """Every command of the pages' ``sh`` blocks, and those in inline code that run a recipe or a step of `preprocess`."""
     found = []
     for page in pages:
-        for block in fences(page, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                variables = {}
-                while words and re.match(r"[A-Z_]+=", words[0]):
-                    name, value = words.pop(0).split("=", 1)
-                    variables[name] = value
-                if words:
-                    found.append(Command(name_of(page), variables, words))
+        lines = [line for block in fences(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+        for line in [*lines, *filter(INLINE.match, inline_code(page))]:
+            words = shlex.split(line, comments=True)
+            variables = {}
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                name, value = words.pop(0).split("=", 1)
+                variables[name] = value
+            if words:
+                found.append(Command(name_of(page), variables, words))
     return found
 
 

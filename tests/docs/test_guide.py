@@ -80,12 +80,16 @@ def test_a_dead_path_is_noticed(path, tmp_path):
 
 
 def exists(dotted: str) -> bool:
-    """Whether a module, or a name that its module's source has, is there."""
-    path = ROOT / dotted.replace(".", "/")
-    if path.is_dir() or path.with_suffix(".py").is_file():
+    """Whether a package or a module is there, or a module that defines the names that follow, as a class and a method."""
+    if (ROOT / dotted.replace(".", "/")).is_dir():
         return True
-    name, module = path.name, path.parent.with_suffix(".py")
-    return module.is_file() and bool(re.search(rf"\b{name}\b", module.read_text(encoding="utf-8")))
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        module = ROOT.joinpath(*parts[:count]).with_suffix(".py")
+        if module.is_file():
+            source = module.read_text(encoding="utf-8")
+            return all(re.search(rf"^\s*(?:(?:class|def) {name}|{name}\b.*=)", source, re.M) for name in parts[count:])
+    return False
 
 
 def test_the_layout_is_whole():
@@ -101,9 +105,9 @@ def test_the_layout_is_whole():
 
 
 def first_cells(heading: str) -> list[int]:
-    """The numbers of a table of the concepts, under a heading."""
-    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").partition(f"### {heading}\n")[2]
-    cells = re.findall(r"^\| (\d[\d, ]*) \|", text.partition("\n### ")[0], re.M)
+    """The numbers of a table of the page about the paper, under a heading."""
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
+    cells = re.findall(r"^\| (\d[\d, ]*) \|", text.partition("\n## ")[0], re.M)
     return [int(number) for cell in cells for number in cell.split(",")]
 
 
@@ -113,7 +117,7 @@ def test_each_equation_table_and_figure_of_the_paper_has_its_place(heading, coun
 
 
 def test_the_guide_names_every_ablation():
-    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
     named = re.findall(r"ablations/run\.sh ([\w-]+)", text) + re.findall(r"`(8-\w+)`", text)
     assert sorted(set(named)) == sorted(load_example("ablations", "paper_tables").TABLES)
 
