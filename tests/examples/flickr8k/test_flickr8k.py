@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 baselines = load_example("flickr8k", "baselines")
 compare = load_example("flickr8k", "comparison")
 carried = load_example("flickr8k", "ablations")
+flickr8k, recipes = load_example("flickr8k", "flickr8k"), load_example("recipes", "settings")
 SMALL = ["--pca", "5", "--align", "8"]
 
 
@@ -161,3 +162,8 @@ def test_the_comparison_holds_the_figures_of_its_runs(tmp_path):
         write_json(tmp_path / "run.json", read_json(runs / f"{name}.json"))
         for system, figures in compare.of_run(tmp_path).items():
             assert sections[section][f"{compare.RUNS[name]}: {system}"] == figures
+
+
+def test_the_recipe_paper_keeps_its_own_length_and_size():
+    assert flickr8k.length_and_size(recipes.Settings(recipe="paper")) == []
+    assert flickr8k.length_and_size(recipes.Settings(recipe="cpu")) == ["--max-epoch", "20"]
