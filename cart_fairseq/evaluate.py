@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
         help="new queries in the format of captions.jsonl; rows with other roles than query are skipped",
     )
     made.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or the ensemble a.pt:b.pt")
-    made.add_argument("--beam", type=int, help="beam width, with --path (default: 30, or 200 with a dense head)")
+    made.add_argument(
+        "--beam", type=int, help="beam width, with --path (default: 30; 200 with a dense head and --no-lookahead)"
+    )
     made.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -54,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
         "model's own)",
     )
     made.add_argument(
+        "--no-lookahead",
+        action="store_true",
+        help="the dense score only ranks the items found and does not guide the beam, with --path",
+    )
+    made.add_argument(
         "--candidates",
         metavar="all|split|NAME",
         help="items that compete: the whole catalogue, those of the queries' split, or a named candidate set (default: "
@@ -73,7 +80,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     settings = EvaluationSettings(
-        args.subset, args.candidates, args.beam, args.precision, args.scoring, args.dense_weight, args.level_discount
+        args.subset,
+        args.candidates,
+        args.beam,
+        args.precision,
+        args.scoring,
+        args.dense_weight,
+        args.level_discount,
+        not args.no_lookahead,
     )
     from cart_fairseq.evaluation import evaluate
     from cart_fairseq.measuring.results import metric_table

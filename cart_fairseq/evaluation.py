@@ -198,6 +198,7 @@ def _search(
         scoring=settings.scoring,
         dense_weight=settings.dense_weight,
         level_discount=settings.level_discount,
+        lookahead=settings.lookahead,
     )
     competing = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
     found = retriever.search([query.text for query in queries], k=DEPTH, candidates=competing)

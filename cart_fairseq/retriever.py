@@ -48,10 +48,12 @@ class CartRetriever:
     Args:
         models: trained ``cart`` models of one data-bin; several form an ensemble.
         data: the models' data-bin.
-        beam: beam width (default: 30, or 200 with a dense head); a search for more items uses a wider beam.
+        beam: beam width (default: 30, or 200 with a dense head but without look-ahead); a search for more items uses a
+            wider beam.
         scoring: ``masked`` or ``renormalised``.
         dense_weight: weight of the dense score in ranking (default: the models' own).
         level_discount: weight of each symbol's score relative to the previous symbol's (default: the models' own).
+        lookahead: whether the dense score guides the beam, or only ranks the items found.
 
     Raises:
         ValueError: there is no model, or an option is out of range.
@@ -65,6 +67,7 @@ class CartRetriever:
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
         level_discount: float | None = None,
+        lookahead: bool = True,
     ):
         check_search(beam, scoring, "float32", dense_weight, level_discount)
         if not models:
@@ -72,7 +75,8 @@ class CartRetriever:
         self.data = data
         self.dense_weight = dense_weight
         self.level_discount = own_discount(models) if level_discount is None else level_discount
-        reranked = dense_weight != 0 and all(model.dense is not None for model in models)
+        self.lookahead = lookahead
+        reranked = not lookahead and dense_weight != 0 and all(model.dense is not None for model in models)
         self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring
         self.models = list(models)
@@ -90,13 +94,14 @@ class CartRetriever:
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
         level_discount: float | None = None,
+        lookahead: bool = True,
     ) -> "CartRetriever":
         """Load a checkpoint, or an ensemble (paths joined by colons).
 
         Args:
             path: ``checkpoint_best.pt``, or ``a.pt:b.pt``.
             data: the data-bin on which the models were trained.
-            beam: beam width (default: 30, or 200 with a dense head).
+            beam: beam width (default: 30, or 200 with a dense head but without look-ahead).
             device: device of the search (default: a GPU if there is one).
             precision: ``float32``, ``bf16``, ``fp16``, or ``int8``, which works on CPUs only.
             scoring: ``masked`` takes the softmax over all symbols and ignores invalid ones; ``renormalised`` takes it
@@ -105,6 +110,8 @@ class CartRetriever:
                 alone (default: the models' own, which ``cart_fairseq.tune`` sets).
             level_discount: weight of each symbol's score relative to the previous symbol's; 1: equal (default: the
                 models' own).
+            lookahead: True: the dense score guides the beam; False: identifier scores alone guide it, and only the
+                items found are ranked with the dense score.
 
         Raises:
             ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers; an
@@ -116,7 +123,7 @@ class CartRetriever:
 
         models, opened = load_models(path, data)
         models = [convert(model.to(target).eval(), precision) for model in models]
-        return cls(models, opened, beam, scoring, dense_weight, level_discount)
+        return cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates once for several searches.
@@ -174,6 +181,7 @@ class CartRetriever:
             scoring=self.scoring,
             dense_weight=self.dense_weight,
             level_discount=self.level_discount,
+            lookahead=self.lookahead,
         )
         symbols = [self.codec.symbols(text) for text in texts]
         results: list[list[Hit]] = [[] for _ in texts]

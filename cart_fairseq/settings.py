@@ -10,7 +10,8 @@ SCORINGS = ("masked", "renormalised")
 DEFAULT_SCORING = "masked"
 PRECISIONS = ("float32", "bf16", "fp16", "int8")
 BEAM, RERANKED_BEAM = 30, 200
-"""Default beam width without and with a dense head, which can raise items from low ranks of the beam."""
+"""Default beam width; the second with a dense head but without look-ahead, where the head raises items from low ranks of
+the beam, and for tuning."""
 
 
 def check_search(
@@ -50,7 +51,7 @@ class TuningSettings(Settings):
 
     Attributes:
         candidates: the items that compete, one of :data:`CANDIDATES`.
-        beam: beam width; None for the retriever's default.
+        beam: beam width; None for :data:`BEAM` for identifiers alone and :data:`RERANKED_BEAM` with the dense head.
         scoring: one of :data:`SCORINGS`.
         discounts: level discounts to compare, each in (0, 1].
         weights: weights of the dense score to compare, each at least 0.
@@ -86,7 +87,7 @@ class EvaluationSettings(Settings):
         subset: the measured subset of the data-bin or of the queries' file (default: from the generation file's name).
         candidates: ``all``, ``split`` or the name of a candidate set (default: the candidate set of the queries' split,
             or the whole catalogue for a generation file with an item outside that set).
-        beam, precision, scoring, dense_weight, level_discount: options of the search with a checkpoint, see
+        beam, precision, scoring, dense_weight, level_discount, lookahead: options of the search with a checkpoint, see
             :meth:`cart_fairseq.retriever.CartRetriever.from_pretrained`.
 
     Raises:
@@ -100,6 +101,7 @@ class EvaluationSettings(Settings):
     scoring: str = DEFAULT_SCORING
     dense_weight: float | None = None
     level_discount: float | None = None
+    lookahead: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         default=default.candidates,
         help="items that compete (default: %(default)s)",
     )
-    add("--beam", type=int, help="beam width (default: 30, or 200 with a dense head)")
+    add("--beam", type=int, help="beam width (default: 30 for identifiers alone, 200 with the dense head)")
     add(
         "--scoring",
         choices=SCORINGS,

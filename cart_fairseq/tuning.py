@@ -1,10 +1,13 @@
 """Chooses the ranking weights on the valid queries.
 
 First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the
-weight of the dense score. One search is enough for all settings, because they change only the order of the items found.
+weight of the dense score. One search is enough for all discounts, because they change only the order of the items found.
+The weights share one search, too: it is guided by a weight in their middle, and its beam is so wide that it holds the
+best items at every weight.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +26,7 @@ from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import TuningSettings
+from cart_fairseq.settings import BEAM, RERANKED_BEAM, TuningSettings
 
 CRITERION = METRIC_NAMES[-1]
 DISCOUNT_STATE, WEIGHT_STATE = "level_discount", "dense.weight"
@@ -36,7 +39,7 @@ class Tuning:
 
     Attributes:
         discount, weight: the best level discount and dense weight; the weight is 0 without a dense head.
-        beam: beam width of the search.
+        beam: beam width of the search with the dense head, or of the only one.
         candidates: ``split`` or ``all``.
         discounts, weights: metrics in percent for each setting that was compared.
         kept: the chosen values by their names in the checkpoint's state dict.
@@ -91,13 +94,17 @@ class Found(NamedTuple):
         return metrics_from_counts(metric_counts(ranks_of(self.rows.gather(1, order), self.targets)))
 
 
-def search_subset(retriever: CartRetriever, subset: str, candidates: str) -> Found:
+def search_subset(
+    retriever: CartRetriever, subset: str, candidates: str, beam: int, discount: float = 1.0, weight: float = 0.0
+) -> Found:
     """Search for the queries of a subset.
 
     Args:
         retriever: the model and its data-bin.
         subset: the subset of the queries.
         candidates: name of the candidate set.
+        beam: beam width.
+        discount, weight: level discount and weight of the dense score that guide the search.
 
     Raises:
         ValueError: the data-bin has no such subset.
@@ -107,7 +114,7 @@ def search_subset(retriever: CartRetriever, subset: str, candidates: str) -> Fou
     wanted = queries["item_row"].to_numpy().astype(np.int64)
     symbols = [codec.symbols(text) for text in queries["text"].to_pylist()]
     generator = make_generator(
-        retriever.models, data, retriever.beam, scoring=retriever.scoring, dense_weight=1.0, level_discount=1.0
+        retriever.models, data, beam, scoring=retriever.scoring, dense_weight=weight, level_discount=discount
     )
     space = data.search_space(candidates)
     parts = []
@@ -115,9 +122,11 @@ def search_subset(retriever: CartRetriever, subset: str, candidates: str) -> Fou
         for numbers, net_input in batches(symbols, PAD, retriever.device):
             found = generator.search(net_input, *space).cpu()
             found.refuse_nothing(numbers.tolist())
-            alone = found.token_scores.sum(2)
-            dense = torch.where(found.scores.isfinite(), found.scores - alone, 0.0)
-            plain = alone.argsort(dim=1, descending=True, stable=True)
+            dense = torch.zeros_like(found.scores)
+            if weight:
+                alone = discounted(found.token_scores, discount)
+                dense = torch.where(found.scores.isfinite(), (found.scores - alone) / weight, 0.0)
+            plain = found.token_scores.sum(2).argsort(dim=1, descending=True, stable=True)
             deep = plain.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
             targets = torch.from_numpy(wanted[numbers.numpy()])
             scores = found.token_scores.gather(1, deep)
@@ -171,14 +180,20 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
     """
     settings = settings or TuningSettings()
     retriever = CartRetriever.from_pretrained(path, data=data, beam=settings.beam, scoring=settings.scoring)
-    found = search_subset(retriever, "valid", "valid" if settings.candidates == "split" else "all")
+    competing = "valid" if settings.candidates == "split" else "all"
+    beam = settings.beam or BEAM
+    found = search_subset(retriever, "valid", competing, beam)
     discounts = {discount: found.figures(discount) for discount in settings.discounts}
     discount = best_discount(discounts)
     kept = {DISCOUNT_STATE: discount}
     weights, weight = {0.0: discounts[discount]}, 0.0
     if all(model.dense is not None for model in retriever.models):
-        weights = {each: found.figures(discount, each) for each in settings.weights}
+        beam = settings.beam or RERANKED_BEAM
+        above = [each for each in settings.weights if each > 0]
+        if above:
+            found = search_subset(retriever, "valid", competing, beam, discount, statistics.median(above))
+        weights = {each: found.figures(discount, each) if each else discounts[discount] for each in settings.weights}
         weight = kept[WEIGHT_STATE] = best_weight(weights)
     if settings.keep:
         keep(path, kept)
-    return Tuning(discount, weight, retriever.beam, settings.candidates, discounts, weights, kept)
+    return Tuning(discount, weight, beam, settings.candidates, discounts, weights, kept)

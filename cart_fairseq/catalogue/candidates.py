@@ -43,6 +43,7 @@ class BatchCandidates:
     Attributes:
         whole: whether every query may find every item.
         largest: the number of items in the largest set.
+        groups: the distinct sets, each with the places (b,) int64 of the queries that it belongs to.
 
     Raises:
         ValueError: ``sets`` is a sequence whose length is not B.
@@ -62,6 +63,10 @@ class BatchCandidates:
         self.trie = trie
         distinct = {id(each): each for each in sets if each is not None}
         self.whole = not distinct
+        members: dict[int, list[int]] = {}
+        for place, each in enumerate(sets):
+            members.setdefault(id(each), []).append(place)
+        self.groups = [(sets[places[0]], torch.tensor(places, device=device)) for places in members.values()]
         self.largest = max(len(trie) if each is None else len(each) for each in sets)
         if self.whole:
             return

@@ -60,6 +60,7 @@ class DenseHead(nn.Module):
 
     Attributes:
         width: width of the unit vectors: T + D, or 2 D if T is 0.
+        trained: how often the head was put into training mode; vectors computed before may be out of date.
     """
 
     weight: Tensor
@@ -69,6 +70,7 @@ class DenseHead(nn.Module):
         self.text_dim = text_dim
         straight = text_dim or dim
         self.width = straight + dim
+        self.trained = 0
         self.register_buffer("weight", torch.tensor(weight))
         self.query_tower = Tower(query_dim, straight, dim, dropout)
         self.item_tower = Tower(item_dim, straight, dim, dropout)
@@ -95,6 +97,11 @@ class DenseHead(nn.Module):
                 nn.init.eye_(self.query_tower.straight.weight)
             for tower in (self.item_tower, self.query_tower):
                 nn.init.zeros_(tower.straight.bias)
+
+    def train(self, mode: bool = True) -> "DenseHead":
+        """Set the mode, as for any module, and count how often it was set to training."""
+        self.trained += mode
+        return super().train(mode)
 
     def query(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
         """Unit vectors (B, T + D) of queries, from the mean of their last encoder states."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,11 @@ from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.network.decoder import IncrementalState
 from cart_fairseq.network.model import CART
+from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
 from cart_fairseq.search.dense_scores import dense_scores
+from cart_fairseq.search.item_vectors import mean_weight
+from cart_fairseq.search.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
 from cart_fairseq.settings import DEFAULT_SCORING, check_search
 
@@ -24,8 +26,9 @@ class IdentifierGenerator(nn.Module):
     """Trie-constrained beam search with one model or an ensemble.
 
     All identifiers have the same length J, so there is no end-of-sentence step and no length normalisation. An ensemble
-    averages the probabilities of each symbol. The items that the beam search found are then ranked by the discounted
-    sum of their symbols' scores plus the weighted dense score. There are two ways to score a symbol:
+    averages the probabilities of each symbol. Items are ranked by the discounted sum of their symbols' scores plus the
+    weighted dense score. With dense heads the same sum guides the beam: a prefix has the mass of the items below it as
+    its dense score (:class:`~cart_fairseq.search.lookahead.LookAhead`). There are two ways to score a symbol:
 
     - ``masked``: log-softmax over the whole identifier vocabulary; invalid symbols are masked afterwards. Ranks and
       scores equal those of fairseq's ``PrefixConstrainedBeamSearch`` and of GENRE.
@@ -44,6 +47,9 @@ class IdentifierGenerator(nn.Module):
         dense_weight: weight of the dense score (cosine times scale); None for each model's own.
         level_discount: gamma in (0, 1]; the j-th symbol's score is multiplied by gamma^(j - 1). None for the models'
             own, which is 1 unless tuned.
+        lookahead: whether the dense score guides the beam; if False, identifier scores alone guide it, and only the
+            items found are ranked with the dense score.
+        bias: (N,) float32, added to the dense score at weight 1 of each item, by item row; None for no bias.
 
     Attributes:
         decoder_rows: the number of decoder rows that each of the J steps of the last search computed.
@@ -63,6 +69,8 @@ class IdentifierGenerator(nn.Module):
         dense: DenseItems | None = None,
         dense_weight: float | None = None,
         level_discount: float | None = None,
+        lookahead: bool = True,
+        bias: Tensor | None = None,
     ):
         super().__init__()
         if level_discount is None:
@@ -78,6 +86,8 @@ class IdentifierGenerator(nn.Module):
         self.dense = dense
         self.dense_weight = dense_weight
         self.level_discount = level_discount
+        self.lookahead = lookahead
+        self.bias = bias
         self.symbols_to_strip_from_output = {start}
         self.decoder_rows: list[int] = []
 
@@ -103,25 +113,29 @@ class IdentifierGenerator(nn.Module):
         batch, device = len(src_tokens), src_tokens.device
         trie = trie.to(device)
         allowed = BatchCandidates(trie, candidates, batch, device)
-        decoding = [_Decoding(model, src_tokens, net_input["src_lengths"]) for model in self.members]
+        decoding = [Decoding(model, src_tokens, net_input["src_lengths"]) for model in self.members]
+        ahead = self._look_ahead(decoding, trie, allowed)
+        discount = 1.0 if ahead is None else self.level_discount  # without look-ahead it applies to the items found
         self.decoder_rows = []
         # beams of one query are consecutive rows; each query starts with one
         nodes = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         scores = torch.zeros(batch, 1, device=device)
         tokens = torch.full((batch, 1, 1), self.start, dtype=torch.int64, device=device)
         token_scores = torch.zeros(batch, 1, 0, device=device)
-        parents = place = None
+        guide, parents, place = scores, None, None
         for step in range(trie.length):
             child, symbols, exists = trie.children(step, nodes.flatten())
             if not allowed.whole:
                 exists &= allowed.count(step + 1, child.view(batch, -1)).view_as(child) > 0
-            rows = _rows_to_compute(self._undecided(step, nodes, scores, allowed), parents, place)
+            rows = rows_to_compute(self._undecided(step, nodes, scores, allowed), parents, place)
             place = rows.place
             step_scores = self._step_scores(step, tokens.flatten(0, 1), symbols, exists, decoding, rows, trie)
             step_scores = step_scores.view(batch, nodes.size(1), -1)
-            total = (scores.unsqueeze(2) + step_scores).flatten(1)
+            total = (scores.unsqueeze(2) + step_scores * discount**step).flatten(1)
             beams = min(self.beam_size, total.size(1), trie.num_nodes(step + 1), allowed.largest)
-            scores, chosen = total.topk(beams, dim=1)
+            wanted = total if ahead is None else total + ahead.below(step + 1, child.view(batch, -1))
+            guide, chosen = wanted.topk(beams, dim=1)
+            scores = total.gather(1, chosen)
             parent = chosen // step_scores.size(2)
             parents = (parent + nodes.size(1) * torch.arange(batch, device=device).unsqueeze(1)).flatten()
             nodes = child.view(batch, -1).gather(1, chosen)
@@ -131,15 +145,25 @@ class IdentifierGenerator(nn.Module):
             token_scores = torch.cat(
                 [token_scores.flatten(0, 1)[parents].view(batch, beams, -1), new_scores.unsqueeze(2)], dim=2
             )
-        found = SearchResult(trie.rows[nodes].long(), scores, tokens[:, :, 1:], token_scores)
-        return found if self.dense is None and self.level_discount == 1 else self._rerank(found, decoding)
+        found = SearchResult(trie.rows[nodes].long(), guide, tokens[:, :, 1:], token_scores)
+        ranked = ahead is not None or (self.dense is None and self.level_discount == 1)
+        return found if ranked else self._rerank(found, decoding)
 
-    def _rerank(self, found: SearchResult, decoding: list["_Decoding"]) -> SearchResult:
+    def _look_ahead(self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates) -> LookAhead | None:
+        """Return what guides the beam beside identifier scores, or None if nothing does."""
+        if self.dense is None or not self.lookahead or mean_weight(self.members, self.dense_weight) == 0:
+            return None
+        return LookAhead(self._encoded(decoding), self.dense, trie, allowed, self.dense_weight, self.bias)
+
+    def _encoded(self, decoding: list[Decoding]) -> list[tuple[CART, dict[str, list[Tensor]]]]:
+        return [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
+
+    def _rerank(self, found: SearchResult, decoding: list[Decoding]) -> SearchResult:
         """Sort the items by the sum of the discounted identifier score and the weighted dense score."""
         scores = discounted(found.token_scores, self.level_discount)
         if self.dense is not None:
-            members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
-            scores = scores + dense_scores(members, self.dense, found.rows, self.dense_weight)
+            members = self._encoded(decoding)
+            scores = scores + dense_scores(members, self.dense, found.rows, self.dense_weight, self.bias)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         deep = order.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
         return SearchResult(
@@ -159,8 +183,8 @@ class IdentifierGenerator(nn.Module):
         tokens: Tensor,
         symbols: Tensor,
         exists: Tensor,
-        decoding: list["_Decoding"],
-        rows: "_Rows",
+        decoding: list[Decoding],
+        rows: Rows,
         trie: IdentifierTrie,
     ) -> Tensor:
         """Natural-log probabilities (R, W) of each row's children; -inf for children that do not exist."""
@@ -230,59 +254,3 @@ def own_discount(models: Sequence[Any]) -> float:
     On a GPU the call waits for the device; call it once for several searches.
     """
     return sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)
-
-
-class _Rows(NamedTuple):
-    """The rows of a search that the decoders compute at one step.
-
-    Attributes:
-        picked: (r,) int64, the rows of the search to compute; None for all.
-        order: (r,) int64, for each picked row the decoder row of the previous step that it continues; None at the first
-            step.
-        slots: (r,) int64, for each picked row its flat index in a grid of shape (rows per query, queries); None if all
-            rows are computed.
-        place: (R,) int64, maps a row of the search to its decoder row, for the next step; None if they are equal.
-    """
-
-    picked: Tensor | None
-    order: Tensor | None
-    slots: Tensor | None
-    place: Tensor | None
-
-
-def _rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Tensor | None) -> _Rows:
-    """Choose the rows to compute.
-
-    Args:
-        undecided: (B, K) bool, the beams to compute; None for all.
-        parents: (B K,) int64, the row of the previous step that each row continues; None at the first step.
-        place: :attr:`_Rows.place` of the previous step.
-    """
-    if undecided is None:
-        order = parents if parents is None or place is None else place[parents]
-        return _Rows(None, order, None, None)
-    picked = undecided.flatten().nonzero().squeeze(1)
-    order = None if parents is None else parents[picked]
-    if order is not None and place is not None:
-        order = place[order]
-    nth = undecided.cumsum(1).sub_(1).flatten()[picked]
-    slots = nth * len(undecided) + picked // undecided.size(1)
-    place = torch.zeros(undecided.numel(), dtype=torch.int64, device=picked.device)
-    place[picked] = torch.arange(len(picked), device=picked.device)
-    return _Rows(picked, order, slots, place)
-
-
-class _Decoding:
-    """One model's state for one batch: its encoder's output and its decoder's caches."""
-
-    def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor):
-        self.decoder = model.decoder
-        self.encoder_out = model.encoder(src_tokens, src_lengths)
-        self.state: IncrementalState = {}
-
-    def step(self, tokens: Tensor, rows: _Rows, begin: int, end: int | None) -> Tensor:
-        """Logits (r, end - begin) float32 of the symbols ``begin`` to ``end`` (exclusive) that follow tokens (r, L)."""
-        if rows.order is not None:
-            self.decoder.reorder_beams(self.state, rows.order)
-        features = self.decoder.extract_features(tokens, self.encoder_out, self.state, slots=rows.slots)
-        return self.decoder.project(features[:, -1], begin, end).float()

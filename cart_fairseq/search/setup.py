@@ -17,20 +17,22 @@ def make_generator(
     scoring: str = DEFAULT_SCORING,
     dense_weight: float | None = None,
     level_discount: float | None = None,
+    lookahead: bool = True,
 ) -> IdentifierGenerator:
-    """Make a generator; it reranks with the dense heads if every model has one and ``dense_weight`` is not 0.
+    """Make a generator; it uses the dense heads if every model has one and ``dense_weight`` is not 0.
 
     Args:
         models: one model, or the members of an ensemble.
         data: the models' data-bin.
         beam, temperature, scoring: see :class:`~cart_fairseq.search.generator.IdentifierGenerator`.
         dense_weight, level_discount: None for the models' own.
+        lookahead: whether the dense heads guide the beam, or only rank the items found.
 
     Raises:
         ValueError: a value is out of range.
     """
-    reranked = dense_weight != 0 and all(model.dense is not None for model in models)
-    items = data.dense_items if reranked else None
+    hybrid = dense_weight != 0 and all(model.dense is not None for model in models)
+    items = data.dense_items if hybrid else None
     return IdentifierGenerator(
-        models, data.search_space, EOS, beam, temperature, scoring, items, dense_weight, level_discount
+        models, data.search_space, EOS, beam, temperature, scoring, items, dense_weight, level_discount, lookahead
     )

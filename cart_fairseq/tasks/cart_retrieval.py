@@ -212,6 +212,7 @@ class CartRetrievalTask(FairseqTask):
             scoring or str(self.cfg.beam_scoring),
             self.cfg.dense_weight if dense_weight is None else dense_weight,
             self.cfg.level_discount if level_discount is None else level_discount,
+            not self.cfg.no_lookahead,
         )
 
     def build_bpe(self, args: Any) -> QueryCodec:

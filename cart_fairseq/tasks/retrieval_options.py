@@ -52,6 +52,10 @@ class CartRetrievalConfig(FairseqDataclass):
             "the model's own, which is 1 unless set by cart_fairseq.tune)"
         },
     )
+    no_lookahead: bool = field(
+        default=False,
+        metadata={"help": "the dense score only ranks the items found and does not guide the beam (default: False)"},
+    )
     index_repeats: int = field(
         default=1,
         metadata={

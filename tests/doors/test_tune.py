@@ -57,8 +57,12 @@ def first_places(path, data, **settings):
 def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, checkpoint):
     retriever = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin")
     assert kept(checkpoint, world / "data-bin")[1] == 0.5
-    assert retriever.beam == 200
-    assert CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0).beam == 30
+    assert retriever.beam == 30
+    for weight, beam in ((None, 200), (0, 30)):
+        reranking = CartRetriever.from_pretrained(
+            checkpoint, data=world / "data-bin", dense_weight=weight, lookahead=False
+        )
+        assert reranking.beam == beam
     own = retriever.search(["red cat"])
     given = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=0.5).search(["red cat"])
     other = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin", dense_weight=5).search(["red cat"])

@@ -243,7 +243,7 @@ def test_a_search_orders_the_beam_by_the_sum_of_both_scores(dense_task):
     source, items = dense_task.data.search_space, dense_task.data.dense_items
 
     def search(beam, **dense):
-        generator = IdentifierGenerator([model], source, dense_task.id_dict.eos(), beam, **dense)
+        generator = IdentifierGenerator([model], source, dense_task.id_dict.eos(), beam, lookahead=False, **dense)
         return generator.search(batch["net_input"], *source("all"))
 
     plain, mixed = search(7), search(7, dense=items, dense_weight=0.7)

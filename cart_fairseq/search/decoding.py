@@ -1,0 +1,65 @@
+"""What the decoders compute at each step of a search: the rows, and each model's caches."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cart_fairseq.network.decoder import IncrementalState
+from cart_fairseq.network.model import CART
+
+
+class Rows(NamedTuple):
+    """The rows of a search that the decoders compute at one step.
+
+    Attributes:
+        picked: (r,) int64, the rows of the search to compute; None for all.
+        order: (r,) int64, for each picked row the decoder row of the previous step that it continues; None at the first
+            step.
+        slots: (r,) int64, for each picked row its flat index in a grid of shape (rows per query, queries); None if all
+            rows are computed.
+        place: (R,) int64, maps a row of the search to its decoder row, for the next step; None if they are equal.
+    """
+
+    picked: Tensor | None
+    order: Tensor | None
+    slots: Tensor | None
+    place: Tensor | None
+
+
+def rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Tensor | None) -> Rows:
+    """Choose the rows to compute.
+
+    Args:
+        undecided: (B, K) bool, the beams to compute; None for all.
+        parents: (B K,) int64, the row of the previous step that each row continues; None at the first step.
+        place: :attr:`Rows.place` of the previous step.
+    """
+    if undecided is None:
+        order = parents if parents is None or place is None else place[parents]
+        return Rows(None, order, None, None)
+    picked = undecided.flatten().nonzero().squeeze(1)
+    order = None if parents is None else parents[picked]
+    if order is not None and place is not None:
+        order = place[order]
+    nth = undecided.cumsum(1).sub_(1).flatten()[picked]
+    slots = nth * len(undecided) + picked // undecided.size(1)
+    place = torch.zeros(undecided.numel(), dtype=torch.int64, device=picked.device)
+    place[picked] = torch.arange(len(picked), device=picked.device)
+    return Rows(picked, order, slots, place)
+
+
+class Decoding:
+    """One model's state for one batch: its encoder's output and its decoder's caches."""
+
+    def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor):
+        self.decoder = model.decoder
+        self.encoder_out = model.encoder(src_tokens, src_lengths)
+        self.state: IncrementalState = {}
+
+    def step(self, tokens: Tensor, rows: Rows, begin: int, end: int | None) -> Tensor:
+        """Logits (r, end - begin) float32 of the symbols ``begin`` to ``end`` (exclusive) that follow tokens (r, L)."""
+        if rows.order is not None:
+            self.decoder.reorder_beams(self.state, rows.order)
+        features = self.decoder.extract_features(tokens, self.encoder_out, self.state, slots=rows.slots)
+        return self.decoder.project(features[:, -1], begin, end).float()

@@ -1,0 +1,128 @@
+"""Look-ahead: guides the beam by what the dense head finds below each prefix.
+
+The score of a prefix p for a query is its identifier score plus weight x log sum exp(d_i) over the candidates i whose
+identifiers begin with p, where d_i is the dense score of item i at weight 1 (cosine x scale). A leaf has one item, so
+its score is the hybrid score itself, and nothing is reranked. The paper has no look-ahead.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cart_fairseq.catalogue.candidates import BatchCandidates
+from cart_fairseq.catalogue.dense_items import DenseItems
+from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.search.item_vectors import kept_vectors, query_vectors
+
+KEPT_ITEMS = 1 << 16
+"""Largest catalogue whose item vectors are all computed at once, in memory."""
+
+
+class LookAhead:
+    """The weighted log mass of the candidates below each prefix, for a batch of queries.
+
+    Args:
+        members: models with a dense head, each with its encoder's output for the B queries.
+        items: the features of the items.
+        trie: the catalogue's trie, on the device of the search.
+        allowed: the candidates of each query.
+        weight: the weight of the dense score, above 0; None for the mean of the models' own.
+        bias: (N,) float32, added to each item's dense score, by item row; None for no bias.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[tuple[Any, dict[str, list[Tensor]]]],
+        items: DenseItems,
+        trie: IdentifierTrie,
+        allowed: BatchCandidates,
+        weight: float | None = None,
+        bias: Tensor | None = None,
+    ):
+        queries = query_vectors(members, weight)
+        models = [model for model, _ in members]
+        self.weight = queries.weight
+        self.parts: list[tuple[Tensor, PrefixMass]] = []
+        for chosen, places in allowed.groups:
+            leaves = None if chosen is None else chosen.leaves.to(places.device)
+            rows = (trie.rows if leaves is None else trie.rows[leaves]).long()
+            if leaves is None or len(trie) <= KEPT_ITEMS:
+                whole = kept_vectors(models, items, trie.rows.long(), trie)
+                vectors = whole if leaves is None else whole[leaves]
+            else:
+                vectors = kept_vectors(models, items, rows, chosen)
+            scores = vectors @ queries.vectors[places].T
+            if bias is not None:
+                scores += bias.to(scores)[rows].unsqueeze(1)
+            self.parts.append((places, PrefixMass(trie, leaves, scores)))
+
+    def below(self, depth: int, nodes: Tensor) -> Tensor:
+        """Weighted log mass below each query's nodes of ``depth`` (from 1 on): (B, M) int64 -> (B, M) float32.
+
+        It is -inf for a node without candidates.
+        """
+        if len(self.parts) == 1:
+            return self.parts[0][1].below(depth, nodes) * self.weight
+        found = torch.empty(nodes.shape, device=nodes.device)
+        for places, mass in self.parts:
+            found[places] = mass.below(depth, nodes[places])
+        return found * self.weight
+
+
+class PrefixMass:
+    """The log mass of each prefix: log sum exp of the scores of the items below it.
+
+    It is summed from the leaves upwards, each node relative to its own largest child, so that a prefix of tiny mass
+    keeps its full precision.
+
+    Args:
+        trie: the catalogue's trie.
+        leaves: (n,) int64, the leaves of the items, ascending and distinct; None for all.
+        scores: (n, B) float32, the score of each of these items for each query.
+    """
+
+    def __init__(self, trie: IdentifierTrie, leaves: Tensor | None, scores: Tensor):
+        self.nodes: dict[int, Tensor | None] = {trie.length: leaves}
+        self.mass = {trie.length: scores}
+        for depth in range(trie.length - 1, 0, -1):
+            first, below = trie.first_child[depth], self.nodes[depth + 1]
+            if below is None:
+                counts: Tensor = first.diff()
+                self.nodes[depth] = None
+            else:
+                parents = torch.searchsorted(first, below.to(first.dtype), right=True) - 1
+                self.nodes[depth], counts = parents.unique_consecutive(return_counts=True)
+            self.mass[depth] = segment_logsumexp(self.mass[depth + 1], counts)
+
+    def below(self, depth: int, nodes: Tensor) -> Tensor:
+        """Log mass below each query's nodes of ``depth``, at least 1: (B, M) int64 -> (B, M) float32."""
+        known, mass = self.nodes[depth], self.mass[depth]
+        query = torch.arange(len(nodes), device=nodes.device).unsqueeze(1)
+        if known is None:
+            return mass[nodes, query]
+        place = torch.searchsorted(known, nodes).clamp_(max=len(known) - 1)
+        return mass[place, query].masked_fill(known[place] != nodes, float("-inf"))
+
+
+def segment_logsumexp(values: Tensor, counts: Tensor) -> Tensor:
+    """Log sum exp of consecutive rows.
+
+    Args:
+        values: (n, B) floats.
+        counts: (m,) integers of at least 1, the number of rows of each segment; their sum is n.
+
+    Returns:
+        (m, B), of the same dtype.
+
+    >>> segment_logsumexp(torch.tensor([[0.0], [0.0], [5.0]]), torch.tensor([2, 1])).flatten()
+    tensor([0.6931, 5.0000])
+    """
+    if len(counts) == len(values):
+        return values
+    segment = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts)
+    largest = values.new_full((len(counts), values.size(1)), float("-inf"))
+    largest.scatter_reduce_(0, segment.unsqueeze(1).expand_as(values), values, "amax")
+    sums = torch.zeros_like(largest).index_add_(0, segment, (values - largest[segment]).exp_())
+    return sums.log_().add_(largest)
