@@ -26,6 +26,7 @@ VARIABLES = (
     "ABLATIONS",
     "VARIANTS",
     "READINGS",
+    "PARTS",
 )
 
 

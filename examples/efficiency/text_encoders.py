@@ -21,7 +21,9 @@ def width_of(name: str) -> int:
     return WIDTHS[name]
 
 
-def text_encoder(name: str, net_input: dict[str, Tensor], seed: int, device: str = "cpu") -> Encode:
+def text_encoder(
+    name: str, net_input: dict[str, Tensor], seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Encode:
     """Build a text encoder and a batch of texts for it.
 
     Args:
@@ -29,14 +31,15 @@ def text_encoder(name: str, net_input: dict[str, Tensor], seed: int, device: str
             layers of width 768) or ``minilm`` (L6, 6 layers of width 384, mean-pooled).
         net_input: the batch of queries. The texts have the same lengths.
         device: where the encoder and its texts are.
+        dtype: of the encoder's weights and vectors.
 
     Returns:
-        A function that encodes the batch to (Q, `width_of(name)`) float32 of unit length.
+        A function that encodes the batch to (Q, `width_of(name)`) of that dtype and unit length.
     """
     torch.manual_seed(seed)
     lengths = net_input["src_lengths"].cpu()
     model, pooled, tokens, mask = _BUILDERS[name](lengths, width_of(name))
-    model = model.to(device).eval()
+    model = model.to(device, dtype).eval()
     tokens, mask = tokens.to(device), mask.to(device)
 
     def encode() -> Tensor:

@@ -11,16 +11,19 @@ import torch
 
 
 def commit() -> str | None:
-    """The project's commit, with a plus sign where files differ from it; None outside a checkout."""
+    """The project's commit, with a plus sign where files differ from it.
+
+    Outside a checkout it is what the variable PROJECT_COMMIT says, or None.
+    """
     asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("PROJECT_COMMIT") or None
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, memory, threads and versions."""
+    """What the figures depend on: processor, memory, threads, versions and GPU."""
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -41,6 +44,21 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": versions,
+        "gpu": gpu(),
+    }
+
+
+def gpu() -> dict[str, Any] | None:
+    """The first GPU and the version of CUDA; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "count": torch.cuda.device_count(),
+        "memory_gb": round(properties.total_memory / 1e9, 1),
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
     }
 
 

@@ -116,6 +116,8 @@ COMMANDS = {
         note="OUT: what train.sh made",
         reads=(),
     ),
+    # it also reads DATA, DEVICE, SMALL and LIMIT, names too common for the other recipes to refuse; it looks for packages itself
+    "gpu": Command(("OUT",), "gpu/gpu:run", flags=False, reads=("PARTS",), packages=()),
 }
 
 

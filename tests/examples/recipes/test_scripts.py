@@ -11,22 +11,22 @@ from recipe_calls import run
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples"
-SCRIPTS = sorted(EXAMPLES.glob("*/*.sh"))
+SCRIPTS = sorted([*EXAMPLES.glob("*/*.sh"), EXAMPLES / "gpu.sh"])
 BODY = """set -euo pipefail
-. "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
+. "$(dirname -- "${BASH_SOURCE[0]}")/UPenvironment.sh"
 exec "$PYTHON" "$root/examples/recipes/run.py" NAME "$@"
 """
 
 
 def name_of(script: Path) -> str:
-    return f"{script.parent.name}/{script.stem}"
+    return str(script.relative_to(EXAMPLES).with_suffix(""))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
 def test_a_script_is_a_comment_and_an_exec(script):
     lines = script.read_text(encoding="utf-8").splitlines(keepends=True)
     code = "".join(line for line in lines if not line.startswith("#") and line.strip())
-    assert code == BODY.replace("NAME", name_of(script))
+    assert code == BODY.replace("NAME", name_of(script)).replace("UP", "../" * (script.parent != EXAMPLES))
     assert lines[0] == "#!/usr/bin/env bash\n"
     assert f"bash examples/{name_of(script)}.sh " in "".join(lines)
 

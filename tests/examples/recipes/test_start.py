@@ -75,7 +75,7 @@ def test_variables_that_a_recipe_does_not_read_are_refused_or_said(name, capsys)
 def test_every_variable_is_read_by_some_recipe_and_only_by_those_that_say_so():
     known = {variable for each in run.COMMANDS.values() for variable in each.reads}
     documented = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*/*.sh"))
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.sh"))
     assert [variable for variable in known if variable not in documented + scripts] == []
 
 

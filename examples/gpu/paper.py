@@ -1,0 +1,59 @@
+"""RECIPE=paper on DATA: what ``examples/flickr8k/run.sh`` does with it, as far as the time of one call allows.
+
+The next call goes on after the last epoch. The record says how many epochs are trained; once the run is complete, it has its
+``run.json``.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from parts import Record, arguments, inputs_of, run
+from settings import Settings
+from steps import train_and_evaluate
+
+from cart_fairseq.files import read_json
+
+RECIPE = "paper"
+VALID = re.compile(r"\| valid \| epoch (\d+) \| (.*)$", re.MULTILINE)
+
+
+def reached(log: Path) -> dict[str, Any]:
+    """Epochs that are trained, and the last validation: fairseq's names and values, as far as they are numbers."""
+    found = VALID.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+    if not found:
+        return {"epochs": 0}
+    epoch, values = found[-1]
+    pairs = [part.split() for part in values.split("|")]
+    return {"epochs": int(epoch), **{pair[0]: json.loads(pair[1]) for pair in pairs if is_number(pair[1:])}}
+
+
+def is_number(values: list[str]) -> bool:
+    """Whether there is one value, and it is a number."""
+    return len(values) == 1 and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", values[0]) is not None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train and measure, and write how far it came, also when told to stop."""
+    args = arguments(__doc__, argv)
+    settings, flags = Settings(recipe=RECIPE), ["--cpu"] if args.device == "cpu" else []
+    if args.small:
+        settings = Settings(recipe=RECIPE, identifier_flags=("--epochs", "2"))
+        flags += ["--max-epoch", "2", "--max-update", "10", "--arch", "cart_tiny"]
+    said = {"recipe": RECIPE, "train_flags": flags, "identifier_flags": list(settings.identifier_flags)}
+    record = Record(args, "paper", {**said, "inputs_sha256": inputs_of(args.data)})
+    out, complete = args.out / "paper", False
+    try:
+        train_and_evaluate(args.data, out, flags, settings)
+        complete = True
+    finally:
+        record.rows = [{"reached": reached(out / "checkpoints" / "train.log")}]
+        if complete:
+            record.rows[0]["run"] = read_json(out / "run.json")
+        record.write(complete)
+
+
+if __name__ == "__main__":
+    run(main)
