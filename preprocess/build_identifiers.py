@@ -11,6 +11,8 @@ from pathlib import Path
 from cart_fairseq.files import run_script
 from preprocess.data.arguments import positive, settings_from
 from preprocess.identifiers.settings import (
+    CAPTION_VOCABULARY,
+    CAPTION_WORDS,
     CODEBOOK_INITS,
     COLLISIONS,
     ENGINES,
@@ -42,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--embedding-column", default=default.embedding_column, help=column)
     add("--items", type=Path, required=True, help="items.jsonl, line i describing embedding row i")
     add("--output", type=Path, required=True, help="folder of the identifier bundle")
+    add("--captions", type=Path, help="captions.jsonl: for --scheme semantic, and only for it")
     choice("--scheme", [*SCHEME_HELP], "; ".join(f"{name}: {text}" for name, text in SCHEME_HELP.items()))
     number("--kmeans-clusters", "K, size of the coarse level, or of a tree's first")
     kmeans = (
@@ -67,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
         "to free codes near by, as far as there are any"
     )
     choice("--collisions", COLLISIONS, collisions)
+    number("--caption-words", f"most words of an identifier of --scheme semantic ({CAPTION_WORDS})")
+    number("--caption-vocabulary", f"most different words of --scheme semantic ({CAPTION_VOCABULARY})")
     number("--unique-size", "symbols reserved per digit of the unique token")
     add(
         "--seed", type=int, default=default.seed, help="of k-means, RQ-VAE and everything else that draws (%(default)s)"
@@ -105,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = settings_from(IdentifierSettings, args)
     from preprocess.identifiers.build import build_identifiers
 
-    print(build_identifiers(args.embeddings, args.items, args.output, settings).summary)
+    print(build_identifiers(args.embeddings, args.items, args.output, settings, args.captions).summary)
 
 
 if __name__ == "__main__":

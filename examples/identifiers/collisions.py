@@ -22,6 +22,7 @@ from preprocess.identifiers.collisions import move_to_free_codes
 from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error
 from preprocess.identifiers.fitting import fit_codec, fit_settings
 from preprocess.identifiers.report import measure
+from preprocess.identifiers.schemes.named import SCHEMES
 from preprocess.identifiers.settings import BLOCK_ROWS, IdentifierSettings
 
 
@@ -43,7 +44,7 @@ def compare(items: int, scheme: str, epochs: int, sample: int, sizes: int, dimen
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="collisions-") as folder:
         work = Path(folder)
-        codec = fit_codec(embeddings, fit_settings(settings, items), work)
+        codec = fit_codec(SCHEMES[scheme], embeddings, fit_settings(settings, items), work)
         fitted = time.perf_counter()
         engine = local_engine(codec, embeddings, BLOCK_ROWS)
         codes, error = encode_catalogue(engine, embeddings.shape, 3, BLOCK_ROWS, work)

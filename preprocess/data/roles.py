@@ -17,7 +17,7 @@ Other combinations contradict themselves and are refused.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,20 @@ def assign(captions: Sequence[Caption], index_captions: str) -> dict[str, list[C
     return subsets
 
 
-def hold_out(train: Sequence[Caption], size: int | None, seed: int) -> tuple[list[Caption], list[Caption]]:
+def trainable(captions: Sequence[Caption], index_captions: str, valid_size: int | None, seed: int) -> list[Caption]:
+    """The captions that `binarize` trains on with the same arguments.
+
+    Args:
+        index_captions: see `assign`.
+        valid_size, seed: see `hold_out`, which takes some away where there are no valid queries.
+    """
+    subsets = assign(captions, index_captions)
+    return subsets["train"] if subsets["valid"] else hold_out(subsets["train"], valid_size, seed)[0]
+
+
+def hold_out(
+    train: Sequence[Caption], size: int | None, seed: int, needed: Container[int] = ()
+) -> tuple[list[Caption], list[Caption]]:
     """Take a seeded sample of training captions away to measure on: at most one per item, never an item's only one.
 
     Preferred are captions that make fair queries: their text is no training caption of any item (not of this one, which
@@ -128,6 +141,7 @@ def hold_out(train: Sequence[Caption], size: int | None, seed: int) -> tuple[lis
 
     Args:
         size: how many; None means 5 % of the training captions, at least 1 and at most 1,000.
+        needed: row numbers of captions that stay.
 
     Returns:
         The captions that remain and the ones held out, both in file order.
@@ -151,7 +165,8 @@ def hold_out(train: Sequence[Caption], size: int | None, seed: int) -> tuple[lis
     for i in sorted((eligible[j] for j in shuffled), key=preference):
         if len(chosen) == size:
             break
-        chosen.setdefault(train[i].item_row, i)
+        if train[i].number not in needed:
+            chosen.setdefault(train[i].item_row, i)
     held = set(chosen.values())
     return [c for i, c in enumerate(train) if i not in held], [c for i, c in enumerate(train) if i in held]
 

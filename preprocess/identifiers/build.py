@@ -19,8 +19,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, seman
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256
-from preprocess.data.arguments import flag
-from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
+from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
 from preprocess.data.joined_folder import identifier_rows
 from preprocess.data.output import Kind, Made, Output
@@ -29,10 +28,13 @@ from preprocess.identifiers.encode import encode_catalogue, local_engine, recons
 from preprocess.identifiers.fitting import fit_codec, fit_settings
 from preprocess.identifiers.goodness_of_fit import baseline
 from preprocess.identifiers.ray_engine import ray_engine
+from preprocess.identifiers.refusals import refuse_captions, refuse_degenerate, refuse_unmovable, refuse_unused
 from preprocess.identifiers.report import collapsed_levels, measure, refuse_collapse, report_text
+from preprocess.identifiers.schemes.caption_words import item_captions
 from preprocess.identifiers.schemes.named import SCHEMES
 from preprocess.identifiers.schemes.scheme import Codec, Scheme
-from preprocess.identifiers.settings import SWITCHES, FitSettings, IdentifierSettings
+from preprocess.identifiers.schemes.semantic import Semantic
+from preprocess.identifiers.settings import IdentifierSettings
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,24 @@ class Source:
         path: where the embeddings lie.
         embeddings: (N, D) float16 or float32.
         items: the N items.
-        checksums: SHA-256 of the embeddings' values and of the items' file.
+        captions: of each item the caption that names it; None where none is asked for.
+        checksums: SHA-256 of the embeddings' values and of the other files.
     """
 
     path: Path
     embeddings: Embeddings
     items: ItemsFile
+    captions: list[str] | None
     checksums: dict[str, str]
 
 
 @checks_settings
 def build_identifiers(
-    embeddings: str | Path, items: str | Path, output: str | Path, settings: IdentifierSettings = IdentifierSettings()
+    embeddings: str | Path,
+    items: str | Path,
+    output: str | Path,
+    settings: IdentifierSettings = IdentifierSettings(),
+    captions: str | Path | None = None,
 ) -> BuiltIdentifiers:
     """Build the identifier bundle of a catalogue.
 
@@ -88,20 +96,24 @@ def build_identifiers(
         items: `items.jsonl`, whose line i describes embedding row i.
         output: folder of the bundle.
         settings: see `IdentifierSettings`.
+        captions: `captions.jsonl`, for the scheme `semantic` only. An item is named by words of its first `index` caption,
+            without one of its first `train` caption, never of a caption that measures.
 
     Raises:
         ValueError: an input is damaged or does not match the other; `output` holds something else, or another run is
             building it; there are too few items, equal embeddings or a collapsed level, and `allow_collapse` is off;
-            the scheme has no free codes for `collisions="nearest-free"`.
+            the scheme has no free codes for `collisions="nearest-free"`; `captions` are missing or have no use, or an item
+            has no caption that may be used.
         OSError: the training of the RQ-VAE failed.
     """
     started = time.perf_counter()
     scheme = SCHEMES[settings.scheme]
     refuse_unmovable(settings, scheme)
     refuse_unused(settings, scheme)
+    refuse_captions(settings, captions)
     out = Output(output, BUNDLE)
     out.refuse_foreign()
-    source = open_source(Path(embeddings), Path(items), settings.embedding_column)
+    source = open_source(Path(embeddings), Path(items), captions, settings)
     fit = fit_settings(settings, len(source.items))
     made_from = {
         "settings": fit.record(),
@@ -110,13 +122,18 @@ def build_identifiers(
         "allow_collapse": settings.chosen("allow_collapse"),
         "inputs_sha256": source.checksums,
     }
+    key = [made_from["settings"], source.checksums["embeddings"]]
+    if source.captions is not None:
+        sizes = {"vocabulary": settings.chosen("caption_vocabulary"), "length": settings.chosen("caption_words")}
+        scheme, made_from["captions"] = Semantic(source.captions, **sizes), sizes
+        key += [sizes, source.checksums["captions"]]
     settings_hash = digest(made_from)
     if out.is_current(settings_hash):
         return BuiltIdentifiers(IdentifierBundle.load(out.path), is_new=False)
     if not settings.allow_collapse:
-        refuse_degenerate(source, scheme, fit)
-    with out.working(digest([made_from["settings"], source.checksums["embeddings"]])) as work:
-        codec = fit_codec(source.embeddings, fit, work, settings.train_processes)
+        refuse_degenerate(source.path, source.embeddings, scheme, fit)
+    with out.working(digest(key)) as work:
+        codec = fit_codec(scheme, source.embeddings, fit, work, settings.train_processes)
         found, report = identify(source, scheme, codec, settings, work)
         faithful = {"faithful": {"departures": settings.departures}} if settings.faithful else {}
         report |= faithful
@@ -139,17 +156,21 @@ def read_made(path: Path) -> Made:
 BUNDLE = Kind("identifier bundle", read_made, lambda path: path / "codec.json")
 
 
-def open_source(embeddings: Path, items: Path, column: str) -> Source:
+def open_source(embeddings: Path, items: Path, captions: str | Path | None, settings: IdentifierSettings) -> Source:
     """Open and check the inputs; see `build_identifiers`.
 
     Raises:
-        ValueError: one is damaged, or they differ in number.
+        ValueError: one is damaged, embeddings and items differ in number, or an item has no caption that may be used.
     """
     path = identifier_rows(embeddings)
-    rows = open_embeddings(path, column, check=False)
+    rows = open_embeddings(path, settings.embedding_column, check=False)
     records = ItemsFile(items)
     match_items(rows, records, path, items)
-    return Source(path, rows, records, {"embeddings": check_embeddings(rows, path), "items": sha256(items)})
+    texts = None if captions is None else item_captions(captions, records, settings.seed)
+    checksums = {"embeddings": check_embeddings(rows, path), "items": sha256(items)}
+    if captions is not None:
+        checksums["captions"] = sha256(captions)
+    return Source(path, rows, records, texts, checksums)
 
 
 class Identifiers(NamedTuple):
@@ -172,27 +193,38 @@ def identify(
     Raises:
         ValueError: a level has collapsed, and the settings do not allow it.
     """
-    rows, count = source.embeddings, len(source.items)
-    if settings.engine == "ray":
-        engine = ray_engine(codec, source.path, settings.embedding_column, settings.block_rows)
+    rows, count, given = source.embeddings, len(source.items), scheme.given_codes()
+    if given is None:
+        codes, error = encode(source, codec, settings, work)
     else:
-        engine = local_engine(codec, rows, settings.block_rows)
-    codes, error = encode_catalogue(engine, rows.shape, len(codec.positions), settings.block_rows, work)
+        codes, error = given, reconstruction_error(codec, rows, given)
     reserved = scheme.unique_symbols(count, settings.unique_size)
     found = with_unique_tokens(codes, codec, reserved)
     semantic = semantic_positions(found.positions)
     report = {"scheme": scheme.name, **measure(found.values[:, : len(semantic)], semantic)}
-    if not settings.chosen("allow_collapse"):
-        refuse_collapse(report, scheme.tree)
-    elif collapsed := collapsed_levels(report, scheme.tree):
-        report["collapsed"] = collapsed
     report["reconstruction_error"] = error
     report["fitted_on"] = min(count, settings.chosen("train_sample") or count)
-    report["fit"] = baseline(codec, rows)
+    if (
+        given is None
+    ):  # values that come from elsewhere may be as uneven as they are, and no new item is compared with them
+        if not settings.chosen("allow_collapse"):
+            refuse_collapse(report, scheme.tree)
+        elif collapsed := collapsed_levels(report, scheme.tree):
+            report["collapsed"] = collapsed
+        report["fit"] = baseline(codec, rows)
     if settings.collisions == "nearest-free":
         codes = resolve_collisions(codec, rows, codes, work, report)
         found = with_unique_tokens(codes, codec, reserved)
     return found, report
+
+
+def encode(source: Source, codec: Codec, settings: IdentifierSettings, work: Path) -> tuple[NDArray[np.int32], float]:
+    """Codes (N, C) int32 of all embeddings, and the reconstruction error."""
+    if settings.engine == "ray":
+        engine = ray_engine(codec, source.path, settings.embedding_column, settings.block_rows)
+    else:
+        engine = local_engine(codec, source.embeddings, settings.block_rows)
+    return encode_catalogue(engine, source.embeddings.shape, len(codec.positions), settings.block_rows, work)
 
 
 def with_unique_tokens(codes: NDArray[np.int32], codec: Codec, reserved: int) -> Identifiers:
@@ -222,47 +254,6 @@ def resolve_collisions(
     moved = dict(zip((position.name for position in codec.positions), found.moved, strict=True))
     report["nearest_free"] = {"moved": moved, "extra_reconstruction_error": extra, "before": before}
     return found.codes
-
-
-def refuse_unmovable(settings: IdentifierSettings, scheme: Scheme) -> None:
-    """Raise where items are to move to free codes, and the scheme has none."""
-    if settings.collisions == "nearest-free" and not scheme.movable:
-        movable = ", ".join(name for name, other in SCHEMES.items() if other.movable)
-        raise ValueError(
-            f"--collisions nearest-free needs one of the schemes {movable}; --scheme is {scheme.name}, which has no free "
-            "codes that mean something"
-        )
-
-
-def refuse_unused(settings: IdentifierSettings, scheme: Scheme) -> None:
-    """Raise where a switch is given that the scheme has no use for, or `--faithful` for a scheme that is not the paper's."""
-    if settings.faithful and not scheme.published:
-        published = ", ".join(name for name, other in SCHEMES.items() if other.published)
-        raise ValueError(f"--faithful is for the paper's schemes {published}; --scheme is {scheme.name}")
-    given = [name for name in SWITCHES if getattr(settings, name) is not None]
-    given += ["kmeans"] if settings.kmeans == "sklearn-default" else []
-    for name in given:
-        if name not in scheme.switches:
-            users = ", ".join(other.name for other in SCHEMES.values() if name in other.switches)
-            raise ValueError(
-                f"{flag(name)} is {getattr(settings, name)}; only the schemes {users} use it, and --scheme is {scheme.name}; "
-                "leave it out"
-            )
-
-
-def refuse_degenerate(source: Source, scheme: Scheme, fit: FitSettings) -> None:
-    """Raise for catalogues that no clustering can tell apart: one item, fewer than the scheme needs, or all alike."""
-    needed = scheme.needed(fit)
-    if needed is None:
-        return
-    rows, anyway = len(source.embeddings), "or build anyway with --allow-collapse"
-    if rows == 1:
-        raise ValueError(f"{source.path}: only 1 item, there is nothing to cluster; give more items {anyway}")
-    if rows < needed.items:
-        raise ValueError(f"{source.path}: {rows} items are too few for {needed.by}; {needed.remedy} {anyway}")
-    first = np.asarray(source.embeddings[:1])
-    if all((np.asarray(source.embeddings[block]) == first).all() for block in blocks(*source.embeddings.shape)):
-        raise ValueError(f"{source.path}: all {rows} embeddings are identical; check how they were extracted {anyway}")
 
 
 def peak_memory() -> int:

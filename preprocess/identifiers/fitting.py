@@ -19,7 +19,7 @@ from preprocess.identifiers.clustering import sample_rows
 from preprocess.identifiers.codec import TransformedCodec, restore_codec
 from preprocess.identifiers.rqvae_runner import default_batch_size
 from preprocess.identifiers.schemes.named import SCHEMES
-from preprocess.identifiers.schemes.scheme import Codec
+from preprocess.identifiers.schemes.scheme import Codec, Scheme
 from preprocess.identifiers.settings import FitSettings, IdentifierSettings, RQVAESettings
 from preprocess.identifiers.transform import Transform
 
@@ -55,9 +55,11 @@ def fit_settings(settings: IdentifierSettings, items: int) -> FitSettings:
     )
 
 
-def fit_codec(embeddings: Embeddings, settings: FitSettings, work: Path, train_processes: int = 1) -> Codec:
+def fit_codec(
+    scheme: Scheme, embeddings: Embeddings, settings: FitSettings, work: Path, train_processes: int = 1
+) -> Codec:
     """Fit the codec; what an interrupted run with the same embeddings and settings left in `work` is used again."""
-    saved, scheme = work / "codec.safetensors", SCHEMES[settings.scheme]
+    saved = work / "codec.safetensors"
     if not saved.exists():
         points, transform = transformed_sample(embeddings, settings, work)
         codec = scheme.fit(points, len(embeddings), settings, work, train_processes)

@@ -16,6 +16,7 @@ SCHEME_HELP = {
     "residual-kmeans": "k-means of residuals instead of the RQ-VAE",
     "atomic": "one symbol an item",
     "structured": "path in a tree of ten children a node, as digits",
+    "semantic": "words of the item's caption, see --captions",
 }
 """Scheme -> what it is in a few words. `preprocess.identifiers.schemes.named` has the schemes themselves."""
 KMEANS = ("minibatch", "lloyd", "sklearn-default")
@@ -27,6 +28,8 @@ BLOCK_ROWS = 16_384
 """Rows in memory at a time."""
 FIT_ROWS = 200_000
 """Codecs of more rows than this are fitted on a seeded sample of so many."""
+CAPTION_WORDS, CAPTION_VOCABULARY = 12, 1_000
+"""Most words of an identifier of the scheme semantic, and most different words."""
 PIPELINE_VERSION = 2
 """Raised when the same settings would give other identifiers, so that old outputs are not taken for current."""
 
@@ -41,6 +44,8 @@ OURS: dict[str, Any] = {
     "alpha": 1.0,
     "beta": 0.25,
     "allow_collapse": False,
+    "caption_words": CAPTION_WORDS,
+    "caption_vocabulary": CAPTION_VOCABULARY,
 }
 """Field -> its value where it is None and `faithful` is off."""
 PAPER: dict[str, Any] = {
@@ -74,7 +79,7 @@ class IdentifierSettings(Settings):
 
     Attributes:
         scheme: how identifiers are made: `coarse-fine` (the paper's), `rqvae`, `hierarchical-kmeans`,
-            `residual-kmeans`, `atomic` or `structured`.
+            `residual-kmeans`, `atomic`, `structured` or `semantic`.
         kmeans_clusters: K, size of the coarse level, or of the first level of a tree.
         kmeans: `minibatch` (scikit-learn's `MiniBatchKMeans` with large batches and three starts), `lloyd` (`KMeans`)
             or `sklearn-default` (`MiniBatchKMeans` with scikit-learn's defaults). None: the first; the last with
@@ -112,6 +117,9 @@ class IdentifierSettings(Settings):
         reseed: move codewords that no residual chooses, every five epochs. None: yes; no with `faithful`.
         alpha: weight of the commitment loss (CART Eq. 1). None: 1.
         beta: weight of the encoder's term in the commitment loss (CART Eq. 1). None: 0.25.
+        caption_words: most words of an identifier of the scheme `semantic`. None: 12.
+        caption_vocabulary: most different words of the scheme `semantic`, which takes the most frequent ones and leaves
+            out all others. None: 1,000.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.
@@ -145,6 +153,8 @@ class IdentifierSettings(Settings):
     reseed: bool | None = None
     alpha: float | None = None
     beta: float | None = None
+    caption_words: int | None = None
+    caption_vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +166,7 @@ class IdentifierSettings(Settings):
         check_choice(self, "collisions", COLLISIONS)
         check_numbers(self, "kmeans_clusters", "codebooks", "codebook_size", "latent_dim", "epochs", "warmup_epochs")
         check_numbers(self, "batch_size", "pca", "train_sample", "block_rows", "train_processes")
+        check_numbers(self, "caption_words", "caption_vocabulary")
         check_numbers(self, "seed", at_least=0)
         if self.seed >= 2**31:
             raise ValueError(f"--seed is {self.seed}; it must be between 0 and 2147483647")

@@ -44,7 +44,7 @@ from preprocess.data.joined_folder import (
     write_record,
 )
 from preprocess.data.output import Output
-from preprocess.data.roles import Caption, assign, hold_out, resolve
+from preprocess.data.roles import Caption, resolve, trainable
 from preprocess.encoders.loading import weights_stamp
 from preprocess.join.fitting import (
     Parts,
@@ -175,10 +175,7 @@ def open_source(embeddings: Path, items: Path, captions: Path, settings: JoinSet
 def usable(resolved: Sequence[Caption], settings: JoinSettings, source: Path) -> list[Caption]:
     """The captions that may have influence: those that `binarize` trains on."""
     assert settings.index_captions is not None
-    subsets = assign(resolved, settings.index_captions)
-    train = subsets["train"]
-    if not subsets["valid"]:
-        train, _ = hold_out(train, settings.valid_size, settings.seed)
+    train = trainable(resolved, settings.index_captions, settings.valid_size, settings.seed)
     if not train:
         raise ValueError(
             f"{source}: no caption that may be used; give captions of training items the role 'train', or allow index "

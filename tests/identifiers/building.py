@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,24 @@ def write_catalogue(folder: Path, embeddings: np.ndarray) -> Path:
     return folder
 
 
+def write_captions(folder: Path, texts: Sequence[str], **fields: Any) -> Path:
+    """Write `captions.jsonl`: caption i for item i, each with these fields."""
+    rows = [json.dumps({"item_id": f"item {i}", "text": text, **fields}) for i, text in enumerate(texts)]
+    path = folder / "captions.jsonl"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
 def build(
     folder: Path, output: str = "identifiers", embeddings: str = "embeddings.npy", **changes: Any
 ) -> BuiltIdentifiers:
-    """Build `folder/output` from a catalogue of `write_catalogue`, with settings that differ from `SMALL` in `changes`."""
+    """Build `folder/output` from a catalogue of `write_catalogue`, with settings that differ from `SMALL` in `changes`.
+
+    The scheme semantic takes the captions of `write_captions`.
+    """
     settings = dataclasses.replace(SMALL, **changes)
-    return build_identifiers(folder / embeddings, folder / "items.jsonl", folder / output, settings)
+    captions = folder / "captions.jsonl" if settings.scheme == "semantic" else None
+    return build_identifiers(folder / embeddings, folder / "items.jsonl", folder / output, settings, captions)
 
 
 def command_line(folder: Path, *flags: str) -> list[str]:

@@ -21,6 +21,7 @@ from preprocess.identifiers.clustering import fit_centres, nearest_centres
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.fitting import fit_codec, fit_settings
 from preprocess.identifiers.schemes import coarse_fine
+from preprocess.identifiers.schemes.named import SCHEMES
 
 __all__ = ["training_here"]  # a fixture
 STREAMED: dict[str, Any] = {"block_rows": 7, "train_sample": 90}
@@ -145,12 +146,12 @@ def test_twenty_thousand_items_on_one_code(tmp_path, training_here, scheme):
 
 def test_stages_that_are_there_are_not_computed_again(tmp_path, monkeypatch, training_here):
     settings = dataclasses.replace(SMALL, normalize=True, pca=4, epochs=2, batch_size=32, **STREAMED)
-    first = fit_codec(points(), fit_settings(settings, ITEMS), tmp_path).tensors()
+    first = fit_codec(SCHEMES[settings.scheme], points(), fit_settings(settings, ITEMS), tmp_path).tensors()
     (tmp_path / "codec.safetensors").unlink()
     for name in ("fit_centres", "write_residuals"):
         monkeypatch.setattr(coarse_fine, name, None)
     monkeypatch.setattr(fitting.Transform, "fit", None)
-    again = fit_codec(points(), fit_settings(settings, ITEMS), tmp_path).tensors()
+    again = fit_codec(SCHEMES[settings.scheme], points(), fit_settings(settings, ITEMS), tmp_path).tensors()
     assert first.keys() == again.keys()
     for name, tensor in first.items():
         np.testing.assert_array_equal(again[name], tensor)

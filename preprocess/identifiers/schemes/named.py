@@ -4,6 +4,7 @@ from preprocess.identifiers.schemes.coarse_fine import CoarseFine
 from preprocess.identifiers.schemes.grace import Atomic, Structured
 from preprocess.identifiers.schemes.residual_kmeans import ResidualKMeans
 from preprocess.identifiers.schemes.scheme import Scheme
+from preprocess.identifiers.schemes.semantic import Semantic
 from preprocess.identifiers.schemes.tree import HierarchicalKMeans
 
 SCHEMES: dict[str, Scheme] = {
@@ -15,5 +16,6 @@ SCHEMES: dict[str, Scheme] = {
         ResidualKMeans(),
         Atomic(),
         Structured(),
+        Semantic(),
     )
 }

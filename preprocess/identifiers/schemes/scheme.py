@@ -136,6 +136,10 @@ class Scheme(ABC):
             processes: how many train together, where something is trained.
         """
 
+    def given_codes(self) -> NDArray[np.int32] | None:
+        """(N, C) int32, the values of all items where they do not come from the embeddings; None where they do."""
+        return None
+
     @abstractmethod
     def restore(self, tensors: dict[str, np.ndarray], positions: Sequence[Position]) -> Codec:
         """The inverse of `Codec.tensors`.
