@@ -37,7 +37,7 @@ from preprocess.join.settings import JoinSettings
 from preprocess.join.text_space import centred
 
 RUNS = {
-    "paper": "the paper's method, small recipe",
+    "paper": "CART as in the paper",
     "scratch": "CART, recommended",
     "pretrained": "CART, recommended",
     "borrowed": "CART, recommended",

@@ -94,7 +94,7 @@ def test_the_table_has_what_is_there(data, tmp_path, capsys):
     write_run(tmp_path / "scratch", tuned=True)
     compare.main(["--data", str(data), "--runs", str(tmp_path), "--json", str(tmp_path / "all.json")])
     lines = capsys.readouterr().out.splitlines()
-    assert "| the paper's method, small recipe: identifiers | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |" in lines
+    assert "| CART as in the paper: identifiers | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |" in lines
     assert "| CART, recommended: identifiers alone | 10.0 | 10.0 | 10.0 | 10.0 | – | – | – | – |" in lines
     assert (
         "| CART, recommended: identifiers and dense head | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |"
