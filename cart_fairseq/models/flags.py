@@ -168,7 +168,7 @@ def _add_dense_head(parser: Any) -> None:
         "--dense-dim",
         type=int,
         metavar="D",
-        help="width of a dense head that is trained jointly and reranks the beam search's items; the data-bin must "
+        help="width of a dense head that is trained jointly, guides the beam search and ranks its items; the data-bin must "
         "hold embeddings (binarize --embeddings); 0: no dense head, as in the paper (default: 0)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The dense head: maps queries and items to vectors of one space, to rerank the items that the beam search found.
+"""The dense head: maps queries and items to vectors of one space, to guide the beam search and to rank its items.
 
 The query's vector is computed from the encoder's states, the item's from its embedding in the data-bin. The head is
 trained jointly with the identifiers by a contrastive loss. In a search, items are ranked by the weighted sum of the
