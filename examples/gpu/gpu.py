@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ DEVICES = ("cuda", "cpu")
 INPUTS = ("embeddings.npy", "items.jsonl", "captions.jsonl")
 NEEDED = {
     "fairseq": "ve-fairseq",
-    "omegaconf": "omegaconf",
-    "hydra": "hydra-core",
-    "antlr4": "antlr4-python3-runtime",
+    "omegaconf": "omegaconf<2.4",
+    "hydra": "hydra-core>=1.3.2",
+    "antlr4": "antlr4-python3-runtime==4.9.*",
     "bitarray": "bitarray",
     "sacrebleu": "sacrebleu",
     "regex": "regex",
@@ -42,7 +43,8 @@ NEEDED = {
     "pytest": "pytest",
     "pytest_timeout": "pytest-timeout",
 }
-"""Module -> the distribution that brings it; the first five are rarely there beside torch."""
+"""Module -> the distribution that brings it, where fairseq needs one with its version; the first five are rarely there beside
+torch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,18 +153,32 @@ def require(device: str) -> None:
     """Refuse at the start what would fail in every part.
 
     Raises:
-        ValueError: packages are missing, or the GPU is.
+        ValueError: packages are missing or of a wrong version, or the GPU is missing.
     """
-    missing = [wheel for module, wheel in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
+    missing = [needed for module, needed in NEEDED.items() if importlib.util.find_spec(module) is None]
+    wrong = [] if missing else other_versions()
+    if missing or wrong:
+        found = f"no {', '.join(missing)}" if missing else ", ".join(wrong)
         raise ValueError(
-            f"{sys.executable}: has no {', '.join(missing)}; pip install . where there is a network, else bring their "
-            "wheels as examples/README.md says"
+            f"{sys.executable}: has {found}; pip install . where there is a network, else bring wheels as "
+            "examples/README.md says"
         )
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("torch finds no CUDA device; DEVICE=cpu SMALL=1 tries the parts on a processor")
+
+
+def other_versions() -> list[str]:
+    """What is installed in a version that fairseq does not take."""
+    from packaging.requirements import Requirement
+
+    found = []
+    for needed in map(Requirement, NEEDED.values()):
+        version = metadata.version(needed.name) if needed.specifier else ""
+        if version and not needed.specifier.contains(version, prereleases=True):
+            found.append(f"{needed.name} {version} instead of {needed}")
+    return found
 
 
 def check_record(path: Path, wanted: Wish) -> None:

@@ -17,6 +17,7 @@ from steps import train_and_evaluate
 from cart_fairseq.files import read_json
 
 RECIPE = "paper"
+SMALL_IDENTIFIERS = ("--epochs", "2")
 VALID = re.compile(r"\| valid \| epoch (\d+) \| (.*)$", re.MULTILINE)
 
 
@@ -35,13 +36,19 @@ def is_number(values: list[str]) -> bool:
     return len(values) == 1 and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", values[0]) is not None
 
 
+def plan(device: str, small: bool) -> tuple[Settings, list[str]]:
+    """The recipe, and flags of ``fairseq-train``; in full size it is the recipe's own run."""
+    flags = ["--cpu"] if device == "cpu" else []
+    if not small:
+        return Settings(recipe=RECIPE), flags
+    flags += ["--max-epoch", "2", "--max-update", "10", "--arch", "cart_tiny"]
+    return Settings(recipe=RECIPE, identifier_flags=SMALL_IDENTIFIERS), flags
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and measure, and write how far it came, also when told to stop."""
     args = arguments(__doc__, argv)
-    settings, flags = Settings(recipe=RECIPE), ["--cpu"] if args.device == "cpu" else []
-    if args.small:
-        settings = Settings(recipe=RECIPE, identifier_flags=("--epochs", "2"))
-        flags += ["--max-epoch", "2", "--max-update", "10", "--arch", "cart_tiny"]
+    settings, flags = plan(args.device, args.small)
     said = {"recipe": RECIPE, "train_flags": flags, "identifier_flags": list(settings.identifier_flags)}
     record = Record(args, "paper", {**said, "inputs_sha256": inputs_of(args.data)})
     out, complete = args.out / "paper", False

@@ -51,7 +51,7 @@ def random_data(folder: Path, items: int) -> Path:
     settings = IdentifierSettings(scheme="residual-kmeans", allow_collapse=True)
     inputs = (folder / "embeddings.npy", folder / "items.jsonl")
     build_identifiers(*inputs, folder / "identifiers", settings)
-    binarize(folder / "identifiers", folder / "captions.jsonl", folder / "data-bin", DataBinSettings())
+    binarize(folder / "identifiers", folder / "captions.jsonl", folder / "data-bin", DataBinSettings(valid_size=0))
     return folder / "data-bin"
 
 
