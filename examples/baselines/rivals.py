@@ -1,19 +1,24 @@
 """Train CART and the generative rivals of the paper's Table 3, which differ in their identifiers only."""
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from settings import from_environment, words
 from steps import train_and_evaluate
 
+from cart_fairseq.files import read_json, write_json
 from preprocess.identifiers.settings import SCHEME_HELP
 
-SCHEMES = "coarse-fine atomic structured hierarchical-kmeans rqvae"
+SCHEMES = "coarse-fine atomic structured hierarchical-kmeans rqvae semantic"
+VARIABLES = ("RECIPE", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS")
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
-    """Train and measure all schemes, or those in SCHEMES, each in a folder of its name.
+    """Train and measure all schemes, or those in SCHEMES, each in a folder of its name; ``rivals.json`` has all records.
 
     Raises:
         ValueError: SCHEMES contains an unknown scheme.
@@ -28,3 +33,12 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
         more += [] if scheme == "coarse-fine" else ["--allow-collapse"]  # measured even if collapsed
         chosen = dataclasses.replace(settings, identifier_flags=(*settings.identifier_flags, *more))
         train_and_evaluate(data, out / scheme, flags, chosen)
+        write_json(out / "rivals.json", record(out, flags))
+
+
+def record(out: Path, flags: Sequence[str]) -> dict[str, Any]:
+    """The command of the runs, and ``run.json`` of each that is finished."""
+    variables = [f"{name}={shlex.quote(os.environ[name])}" for name in VARIABLES if os.environ.get(name)]
+    command = " ".join([*variables, shlex.join(["bash", "examples/baselines/rivals.sh", "DATA", "OUT", *flags])])
+    paths = {scheme: out / scheme / "run.json" for scheme in SCHEME_HELP}
+    return {"command": command, "runs": {scheme: read_json(path) for scheme, path in paths.items() if path.is_file()}}

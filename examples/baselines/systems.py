@@ -24,9 +24,10 @@ SCHEMES = {
     "coarse-fine": "CART, coarse-fine ids",
     "atomic": "atomic ids",
     "structured": "structured ids",
-    "hierarchical-kmeans": "semantic ids, hierarchical k-means",
-    "rqvae": "semantic ids, RQ-VAE",
-    "residual-kmeans": "semantic ids, residual k-means",
+    "hierarchical-kmeans": "hierarchical k-means ids",
+    "rqvae": "RQ-VAE ids",
+    "semantic": "semantic ids",
+    "residual-kmeans": "residual k-means ids",
 }
 OWN = "coarse-fine"
 WHOLE = "text to items"

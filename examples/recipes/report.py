@@ -106,7 +106,7 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
         "index_captions": manifest["index_captions"],
         "text_encoder": name_of((manifest.get("text_encoder") or {}).get("name")),
         "joined": {**settings, "text_features": name_of(settings["text_features"])} if settings else None,
-        "identifiers": {"scheme": bundle["scheme"], "dimension": bundle["dimension"]},
+        "identifiers": {name: bundle[name] for name in ("scheme", "dimension", "captions") if name in bundle},
         "minutes": round(minutes_of(out / "checkpoints" / "train.log"), 1),
         "tuned": read_json(tuned) if tuned.is_file() else None,
         "metrics": found,

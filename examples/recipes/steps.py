@@ -36,6 +36,7 @@ from preprocess.data.inputs import read_items
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.encoders.settings import EmbeddingSettings
 from preprocess.identifiers.schemes.named import SCHEMES
+from preprocess.identifiers.schemes.semantic import Semantic
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.join.settings import JoinSettings
 
@@ -179,7 +180,7 @@ def calls_before_training(data: Path, out: Path, sized_for: str, settings: Setti
     inputs = Inputs(embeddings_of(data), data / "captions.jsonl")
     if RECIPES[sized_for].joined:
         calls, inputs = join(data, out, settings, RECIPES[sized_for].joined)
-    calls["1. identifiers"] = identifying(inputs.embeddings, items, out, sized_for, settings)
+    calls["1. identifiers"] = identifying(inputs, items, out, sized_for, settings)
     flags = ["--identifiers", out / "identifiers", "--captions", inputs.captions, "--output", out / "data-bin"]
     flags += inputs.binarize_flags
     set_here = fixed("identifiers", "captions", "output")
@@ -191,26 +192,28 @@ def calls_before_training(data: Path, out: Path, sized_for: str, settings: Setti
     return calls
 
 
-def identifying(embeddings: Path, items: Path, out: Path, sized_for: str, settings: Settings) -> Call:
-    """The call that builds the identifiers.
+def identifying(inputs: Inputs, items: Path, out: Path, sized_for: str, settings: Settings) -> Call:
+    """The call that builds the identifiers, with the captions where these name the items.
 
     Raises:
         ValueError: items.jsonl cannot be read, or flags are wrong.
     """
-    inputs = ["--embeddings", embeddings, "--items", items, "--output", out / "identifiers"]
+    own = ["--embeddings", inputs.embeddings, "--items", items, "--output", out / "identifiers"]
     result = Call(
         build_identifiers,
         IdentifierSettings,
-        [*inputs, *settings.own_identifiers],
+        [*own, *settings.own_identifiers],
         "IDENTIFIER_FLAGS",
         settings.identifier_flags,
-        fixed("embeddings", "items", "output"),
+        fixed("embeddings", "items", "output", "captions"),
     )
-    before = begun(out)
+    before, scheme = begun(out), SCHEMES[result.check().scheme]
+    if scheme.name == Semantic.name:
+        own += ["--captions", inputs.captions]
     # identifiers of a model that an earlier version began stay as they are: the model knows no others
-    published = SCHEMES[result.check().scheme].published and (before is None or before.get("faithful", False))
+    published = scheme.published and (before is None or before.get("faithful", False))
     sizes = identifier_flags(len(read_items(items)), sized_for, published)
-    return dataclasses.replace(result, own=[*inputs, *sizes, *settings.own_identifiers])
+    return dataclasses.replace(result, own=[*own, *sizes, *settings.own_identifiers])
 
 
 def join(data: Path, out: Path, settings: Settings, width: int) -> tuple[dict[str, Call], Inputs]:

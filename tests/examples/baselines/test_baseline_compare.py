@@ -19,6 +19,7 @@ from preprocess.build_identifiers import parser as identifier_parser
 
 compare = load_example("baselines", "compare")
 layout = load_example("baselines", "layout")
+obtainable = load_example("baselines", "obtainable")
 published = load_example("baselines", "published")
 rivals = load_example("baselines", "rivals")
 systems = load_example("baselines", "systems")
@@ -255,7 +256,8 @@ def test_rivals_run_with_flags_that_exist(tmp_path, monkeypatch):
     monkeypatch.setattr(rivals, "train_and_evaluate", lambda *arguments: calls.append(arguments))
     monkeypatch.setenv("IDENTIFIER_FLAGS", "--epochs 7")
     rivals.run(tmp_path / "data", tmp_path / "out", ["--max-epoch", "3"])
-    assert [out.name for _, out, _, _ in calls] == [*systems.SCHEMES][:5]
+    assert [out.name for _, out, _, _ in calls] == [*systems.SCHEMES][:6]
+    assert set(obtainable.RUNS) <= {out.name for _, out, _, _ in calls}
     for data, out, user, settings in calls:
         needed = ["--embeddings", "e", "--items", "i", "--output", "o"]
         args = identifier_parser().parse_args([*needed, *settings.identifier_flags])
