@@ -5,10 +5,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from folders import copy_parts
 from paper_tables import TABLES, Line, Table
 from plan import MEASURED
 from settings import Settings, from_environment
-from steps import copy_parts, train_and_evaluate
+from steps import Run, check_run, train_and_evaluate
 
 from cart_fairseq.files import read_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
@@ -20,7 +21,7 @@ def run(name: str, data: Path, out: Path, flags: Sequence[str]) -> None:
     """Run the lines of a table and print it.
 
     Raises:
-        ValueError: the paper has no such table, or SUBSET is no subset that is measured.
+        ValueError: the paper has no such table, SUBSET is no subset that is measured, or flags are wrong.
     """
     subset = os.environ.get("SUBSET") or "valid"
     if subset not in MEASURED:
@@ -28,11 +29,17 @@ def run(name: str, data: Path, out: Path, flags: Sequence[str]) -> None:
     if name not in TABLES:
         raise ValueError(f"{name}: no such table of ablations in the paper; use one of {', '.join(TABLES)}")
     settings = from_environment()
-    for line in runs(TABLES[name]):
+    planned = {
+        line: Run(data, out / line.folder, [*flags, *line.train], settings_of(line, settings))
+        for line in runs(TABLES[name])
+    }
+    for each in planned.values():
+        check_run(*each)
+    for line, each in planned.items():
         print(f"\n==== {line.folder}")
         if shares_identifiers(line) and not (out / line.folder / "data-bin").is_dir():
             copy_parts(out / "cart", ("identifiers", "data-bin"), out / line.folder)
-        train_and_evaluate(data, out / line.folder, [*flags, *line.train], settings_of(line, settings))
+        train_and_evaluate(*each)
     print("\n" + written(TABLES[name], out, subset))
 
 

@@ -14,7 +14,7 @@ from folders import link
 from plan import plan_measuring
 from provenance import commit, machine
 from settings import from_environment, words
-from steps import measure, train
+from steps import Run, check_run, measure, train
 
 from cart_fairseq.files import read_json, write_json
 from cart_fairseq.loading.checkpoint import read_checkpoint
@@ -66,22 +66,30 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Train and measure the readings named in READINGS, or all, and print the table of all finished runs.
 
     Raises:
-        ValueError: there is no reading of that name.
+        ValueError: there is no reading of that name, or flags are wrong.
     """
     chosen = words("READINGS") or [*READINGS]
     for name in chosen:
         if name not in READINGS:
             raise ValueError(f"READINGS: no reading {name!r}; there are {', '.join(READINGS)}")
     settings = dataclasses.replace(from_environment(), recipe="joined")
-    for name, seed in runs(chosen):
-        path, folder = out / f"{name}-{seed}.json", out / f"{name}-{seed}"
-        if path.is_file():
-            continue
+    planned = {
+        (name, seed): Run(
+            data,
+            out / f"{name}-{seed}",
+            ["--seed", str(seed), *MODEL, "--disable-validation", *READINGS[name].flags, *flags],
+            settings,
+        )
+        for name, seed in runs(chosen)
+        if not (out / f"{name}-{seed}.json").is_file()
+    }
+    for each in planned.values():
+        check_run(*each)
+    for (name, seed), each in planned.items():
         print(f"\n==== {name}, seed {seed}")
-        share(out, folder)
-        seeded = ["--seed", str(seed), *MODEL, "--disable-validation", *READINGS[name].flags, *flags]
-        train(data, folder, seeded, settings)
-        write_json(path, record(name, folder, seed, flags))
+        share(out, each.out)
+        train(*each)
+        write_json(out / f"{name}-{seed}.json", record(name, each.out, seed, flags))
     found = {name: [read_json(path) for path in sorted(out.glob(f"{name}-?.json"))] for name in READINGS}
     write_json(out / "readings.json", found)
     print("\n" + table(found))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from settings import from_environment, words
-from steps import train_and_evaluate
+from steps import Run, check_run, train_and_evaluate
 
 from cart_fairseq.files import read_json, write_json
 from preprocess.identifiers.settings import SCHEME_HELP
@@ -21,18 +21,23 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Train and measure all schemes, or those in SCHEMES, each in a folder of its name; ``rivals.json`` has all records.
 
     Raises:
-        ValueError: SCHEMES contains an unknown scheme.
+        ValueError: SCHEMES contains an unknown scheme, or flags are wrong.
     """
     settings, schemes = from_environment(), words("SCHEMES", SCHEMES)
     for scheme in schemes:
         if scheme not in SCHEME_HELP:
             raise ValueError(f"SCHEMES names {scheme!r}; use some of {', '.join(SCHEME_HELP)}")
+    runs = {}
     for scheme in schemes:
-        print(f"\n==== {scheme}")
         more = ["--scheme", scheme]
         more += [] if scheme == "coarse-fine" else ["--allow-collapse"]  # measured even if collapsed
         chosen = dataclasses.replace(settings, identifier_flags=(*settings.identifier_flags, *more))
-        train_and_evaluate(data, out / scheme, flags, chosen)
+        runs[scheme] = Run(data, out / scheme, flags, chosen)
+    for each in runs.values():
+        check_run(*each)
+    for scheme, each in runs.items():
+        print(f"\n==== {scheme}")
+        train_and_evaluate(*each)
         write_json(out / "rivals.json", record(out, flags))
 
 

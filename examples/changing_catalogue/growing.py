@@ -6,61 +6,75 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import split
-from calls import refusing
+from calls import call, quietly, refusing
 from catalogue_table import MEASURED, table
+from folders import copy_parts
 from plan import checkpoint_of
-from settings import from_environment, words
-from steps import call, check_train_flags, copy_parts, quietly, train_and_evaluate
+from settings import Settings, from_environment, words
+from steps import Run, check_run, train_and_evaluate
 
 from cart_fairseq import evaluate as evaluating
-from cart_fairseq.files import replacing
+from cart_fairseq.files import read_json, replacing
 from preprocess import update_identifiers
 
 FINE_TUNE_FLAGS = "--max-epoch 3 --lr 2e-4"
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
-    """Split the data, train on old items, add new items, fine-tune, train from scratch, and print all metrics."""
+    """Split the data, train on old items, add new items, fine-tune, train from scratch, and print all metrics.
+
+    Raises:
+        ValueError: flags are wrong or have changed, or the recipe joins captions with embeddings.
+    """
     settings = from_environment()
+    if settings.recipe == "joined":
+        raise ValueError("RECIPE is 'joined', but new items join by their embeddings alone; use another recipe")
     split_flags, fine_tune_flags = words("SPLIT_FLAGS"), words("FINE_TUNE_FLAGS", FINE_TUNE_FLAGS)
     with refusing("SPLIT_FLAGS", split.parser().prog):
-        split.parser().parse_args([str(data), str(out), *split_flags])
-    check_train_flags(out / "old", flags, settings)
-    check_train_flags(out / "fine-tune", [*flags, *fine_tune_flags], settings, "FINE_TUNE_FLAGS")
-    parts, old, updated, fine_tuned = out / "data", out / "old", out / "updated", out / "fine-tune"
+        wanted = split.settings_of(split.parser().parse_args([str(data), str(out), *split_flags]))
+    parts, updated = out / "data", out / "updated"
+    if (parts / "split.json").is_file() and read_json(parts / "split.json") != wanted:
+        raise ValueError(f"{parts}: was divided with other SPLIT_FLAGS; choose another OUT")
+    old = Run(parts / "old", out / "old", flags, settings)
+    fine_tuning = Run(
+        parts / "fine-tune", out / "fine-tune", [*flags, *fine_tune_flags], with_vocabulary_of(old.out, settings)
+    )
+    anew = Run(parts / "all", out / "all", flags, settings)
+    check_run(*old)
+    check_run(*fine_tuning, where="FINE_TUNE_FLAGS")
 
     print("\n==== items of today and of tomorrow")
     if not parts.is_dir():
         call(split.main, data, parts, *split_flags)
 
     print("\n==== a model of the old items")
-    train_and_evaluate(parts / "old", old, flags, settings)
+    train_and_evaluate(*old)
 
     print("\n==== the new items join")
     if not updated.is_dir():
-        add_new_items(old, parts, updated)
+        add_new_items(old.out, parts, updated)
 
     print("\n==== short fine-tuning with replay")
-    if not (fine_tuned / "identifiers").is_dir():
-        copy_parts(updated, ("identifiers",), fine_tuned)
-    checkpoint = checkpoint_of(old / "checkpoints")
-    known = ("--vocabulary-from", str(old / "data-bin"), "--valid-size", "0")
-    train_and_evaluate(
-        parts / "fine-tune",
-        fine_tuned,
-        [*flags, "--finetune-from-model", str(checkpoint), *fine_tune_flags],
-        dataclasses.replace(settings, binarize_flags=known),
-    )
+    if not (fine_tuning.out / "identifiers").is_dir():
+        copy_parts(updated, ("identifiers",), fine_tuning.out)
+    begin = ["--finetune-from-model", str(checkpoint_of(old.out / "checkpoints"))]
+    train_and_evaluate(*fine_tuning._replace(flags=[*flags, *begin, *fine_tune_flags]))
 
     print("\n==== identifiers and a model made anew")
-    train_and_evaluate(parts / "all", out / "all", flags, settings)
+    train_and_evaluate(*anew)
 
     print("\n==== figures")
-    measure(out, "before", old / "data-bin", old)
-    measure(out, "added", updated, old)
-    measure(out, "fine-tuned", updated, fine_tuned)
-    measure(out, "retrained", out / "all" / "data-bin", out / "all")
+    measure(out, "before", old.out / "data-bin", old.out)
+    measure(out, "added", updated, old.out)
+    measure(out, "fine-tuned", updated, fine_tuning.out)
+    measure(out, "retrained", anew.out / "data-bin", anew.out)
     print(table(out / "results"))
+
+
+def with_vocabulary_of(trained: Path, settings: Settings) -> Settings:
+    """The settings of a run that goes on with a trained model: its vocabulary, or text encoder, and no valid set."""
+    own = ("--vocabulary-from", str(trained / "data-bin"), "--text-encoder", "", "--valid-size", "0")
+    return dataclasses.replace(settings, binarize_flags=(*settings.binarize_flags, *own))
 
 
 def add_new_items(old: Path, parts: Path, updated: Path) -> None:

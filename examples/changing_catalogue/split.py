@@ -10,6 +10,7 @@
 - ``fine-tune/``: the old items, the index captions of the new items, and a sample of old captions for replay.
 - ``queries.old.jsonl``: one caption of each of some old items, which no training sees.
 - ``queries.new.jsonl``: the queries of the new items.
+- ``split.json``: the flags.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import replacing, run_script, write_jsonl
+from cart_fairseq.files import replacing, run_script, write_json, write_jsonl
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.roles import Caption, resolve
@@ -131,8 +132,12 @@ def divide(source: Source, new_split: str, old_queries: int, replay: float, seed
     return Parts(is_new, known, held, index, asked, [known[i] for i in chosen])
 
 
-def write(output: Path, source: Source, parts: Parts) -> None:
-    """Write the folder."""
+def write(output: Path, source: Source, parts: Parts, settings: dict[str, Any]) -> None:
+    """Write the folder.
+
+    Args:
+        settings: content of ``split.json``.
+    """
     # all old items are trained on, and all new items are measured
     items = [
         {**item, "split": "test" if new else "train"} for item, new in zip(source.items, parts.is_new, strict=True)
@@ -153,6 +158,7 @@ def write(output: Path, source: Source, parts: Parts) -> None:
         write_jsonl(folder / "fine-tune" / "captions.jsonl", source.rows([*parts.index, *parts.replayed]))
         write_jsonl(folder / "queries.old.jsonl", source.rows(parts.held, "query"))
         write_jsonl(folder / "queries.new.jsonl", source.rows(parts.asked))
+        write_json(folder / "split.json", settings)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,12 +178,17 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that decide the parts, as ``split.json`` records them."""
+    return {name: value for name, value in vars(args).items() if name not in ("data", "out")}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command of the module's docstring."""
     args = parser().parse_args(argv)
     source = open_source(args.data)
     parts = divide(source, args.new_split, args.old_queries, args.replay, args.seed)
-    write(args.out, source, parts)
+    write(args.out, source, parts, settings_of(args))
     new = int(parts.is_new.sum())
     print(
         f"{len(source.items) - new:,} old items with {len(parts.known):,} captions and {len(parts.held):,} queries, "

@@ -8,8 +8,8 @@ from pathlib import Path
 import page
 import torch
 import world
-from settings import from_environment, words
-from steps import train_and_evaluate
+from settings import Settings, from_environment, words
+from steps import Run, check_run, train_and_evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,31 +49,40 @@ def run(out: Path, flags: Sequence[str]) -> None:
     """Run the demo for all kinds, or those in KINDS. The page is written after each kind.
 
     Raises:
-        ValueError: KINDS contains an unknown kind.
+        ValueError: KINDS contains an unknown kind, or flags are wrong.
     """
     settings, kinds = from_environment(), words("KINDS", " ".join(SCHEDULES))
     for kind in kinds:
         if kind not in SCHEDULES:
             raise ValueError(f"KINDS names {kind!r}; use some of {', '.join(SCHEDULES)}")
     use_one_thread()
-    for kind in kinds:
-        schedule, data = SCHEDULES[kind], out / kind / "data"
+    runs = {kind: run_of(kind, out, flags, settings) for kind in kinds}
+    for planned in runs.values():
+        check_run(*planned)
+    for kind, planned in runs.items():
+        data = planned.data
         print(f"\n== 0. a world of {kind}")
         if (data / "captions.jsonl").is_file():
             print(f"{data}: made already, nothing to do")
         else:
             data.parent.mkdir(parents=True, exist_ok=True)
             world.main([kind, str(data)])
-        epochs = ("--epochs", str(schedule.rqvae_epochs), *settings.identifier_flags)
-        train_and_evaluate(
-            data,
-            out / kind / "run",
-            [*MODEL, *schedule.train_flags(), *flags],
-            dataclasses.replace(settings, identifier_flags=epochs),
-        )
+        train_and_evaluate(*planned)
         print("\n== 5. a page to look at")
         finished = [out / each for each in kinds if (out / each / "run" / "metrics.json").is_file()]
         page.main([str(out / "index.html"), *map(str, finished)])
+
+
+def run_of(kind: str, out: Path, flags: Sequence[str], settings: Settings) -> Run:
+    """Return the run of one kind; the user's flags come last and win."""
+    schedule = SCHEDULES[kind]
+    epochs = ("--epochs", str(schedule.rqvae_epochs), *settings.identifier_flags)
+    return Run(
+        out / kind / "data",
+        out / kind / "run",
+        [*MODEL, *schedule.train_flags(), *flags],
+        dataclasses.replace(settings, identifier_flags=epochs),
+    )
 
 
 def use_one_thread() -> None:

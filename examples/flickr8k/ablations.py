@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import report
+from calls import call
 from defaults import this_machine
 from plan import plan_measuring
 from settings import Settings, from_environment, words
-from steps import call, train
+from steps import Run, check_run, train
 
 from cart_fairseq import tune
 from cart_fairseq.files import read_json, write_json
@@ -100,8 +101,8 @@ LINES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A variant with one of its seeds."""
+class Variant:
+    """A line with one of its seeds."""
 
     line: Line
     seed: int
@@ -116,7 +117,7 @@ class Run:
         return out / (f"full-{self.seed}" if self.line.search else self.name)
 
 
-def runs(chosen: Sequence[str] = ()) -> list[Run]:
+def variants(chosen: Sequence[str] = ()) -> list[Variant]:
     """Return the runs of all variants or of the chosen ones. `full`, whose models others search, comes first.
 
     Raises:
@@ -127,23 +128,36 @@ def runs(chosen: Sequence[str] = ()) -> list[Run]:
         if name not in names:
             raise ValueError(f"ABLATIONS: no line {name!r}; there are {', '.join(names)}")
     found = [
-        Run(line, seed) for line in LINES for seed in range(1, line.seeds + 1) if not chosen or line.name in chosen
+        Variant(line, seed) for line in LINES for seed in range(1, line.seeds + 1) if not chosen or line.name in chosen
     ]
     return sorted(found, key=lambda run: (-run.line.seeds, run.seed))
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
-    """Train and measure all variants, or those in ABLATIONS, and print the table of all finished runs."""
+    """Train and measure all variants, or those in ABLATIONS, and print the table of all finished runs.
+
+    Raises:
+        ValueError: ABLATIONS contains an unknown variant, or flags are wrong.
+    """
     settings = dataclasses.replace(from_environment(), recipe="joined", identifier_flags=())
-    for each in runs(words("ABLATIONS")):
-        if (out / f"{each.name}.json").is_file():
-            continue
+    planned = {
+        each: Run(
+            data,
+            each.searched(out),
+            ["--seed", str(each.seed), *MODEL, "--disable-validation", *each.line.train, *flags],
+            settings_of(each.line, data, out, settings),
+        )
+        for each in variants(words("ABLATIONS"))
+        if not (out / f"{each.name}.json").is_file()
+    }
+    for training in planned.values():
+        check_run(*training)
+    for each, training in planned.items():
         print(f"\n==== {each.line.name}, seed {each.seed}")
-        folder = each.searched(out)
+        folder = training.out
         if not each.line.search:
             share(each, out)
-            seeded = ["--seed", str(each.seed), *MODEL, "--disable-validation", *each.line.train, *flags]
-            train(data, folder, seeded, settings_of(each.line, data, out, settings))
+            train(*training)
         tuned = out / f"{each.name}.tuned.json"
         checkpoint = plan_measuring(folder, this_machine([])).checkpoint
         arguments = ["--data", folder / "data-bin", "--path", checkpoint, "--json", tuned, *SEARCH, *each.line.search]
@@ -164,7 +178,7 @@ def settings_of(line: Line, data: Path, out: Path, settings: Settings) -> Settin
     return dataclasses.replace(settings, index_captions=line.captions, own_identifiers=tuple(flags))
 
 
-def share(each: Run, out: Path) -> None:
+def share(each: Variant, out: Path) -> None:
     """Link those outputs of the first run that this run has in common with it."""
     folder = out / each.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import baselines
 import comparison
+from calls import step
 from settings import Settings, from_environment
-from steps import step, train_and_evaluate
+from steps import Run, check_run, train_and_evaluate
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Train and measure the model, and measure simple methods on the same queries."""
     settings = from_environment()
-    train_beside_baselines(data, out, flags, dataclasses.replace(settings, recipe=settings.recipe or "joined"))
+    train_beside_baselines(run_of(data, out, flags, dataclasses.replace(settings, recipe=settings.recipe or "joined")))
 
 
 def compare(data: Path, out: Path, flags: Sequence[str]) -> None:
@@ -28,19 +29,27 @@ def compare(data: Path, out: Path, flags: Sequence[str]) -> None:
         pretrained = dataclasses.replace(settings, recipe="joined", index_captions="")
         recipes["pretrained"] = pretrained
         recipes["borrowed"] = dataclasses.replace(pretrained, index_captions="borrowed")
-    for name, chosen in recipes.items():
-        train_beside_baselines(data, out / name, flags, chosen)
+    runs = [run_of(data, out / name, flags, chosen) for name, chosen in recipes.items()]
+    for each in runs:
+        check_run(*each)
+    for each in runs:
+        train_beside_baselines(each)
     print()
     comparison.main(["--data", str(data), "--runs", str(out), "--json", str(out / "comparison.json")])
 
 
-def train_beside_baselines(data: Path, out: Path, flags: Sequence[str], settings: Settings) -> None:
-    """Run the recipe and the simple methods. The user's flags come last and override others."""
-    train_and_evaluate(data, out, [*length_and_size(settings), *flags], settings)
+def run_of(data: Path, out: Path, flags: Sequence[str], settings: Settings) -> Run:
+    """Return a run with flags of length and size. The user's flags come last and override others."""
+    return Run(data, out, [*length_and_size(settings), *flags], settings)
+
+
+def train_beside_baselines(run: Run) -> None:
+    """Train and measure a model, and measure the simple methods."""
+    train_and_evaluate(*run)
     step("5. simple methods on the same queries")
-    arguments = ["--data", str(data), "--json", str(out / "baselines.json")]
-    if settings.recipe != "joined":  # identifiers of a join decode to another space
-        arguments += ["--identifiers", str(out / "identifiers")]
+    arguments = ["--data", str(run.data), "--json", str(run.out / "baselines.json")]
+    if run.settings.recipe != "joined":  # identifiers of a join decode to another space
+        arguments += ["--identifiers", str(run.out / "identifiers")]
     baselines.main(arguments)
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from calls import check, make
+from preparing import annotating, embedding
 from settings import from_environment
-from steps import annotating, embedding
 
 from cart_fairseq.files import read_jsonl, write_jsonl
 from preprocess.data.fields import MEASURED

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calls import step
+from preparing import embedding
 from reference import tfidf
 from settings import from_environment
-from steps import embedding, evaluate, step, train
+from steps import evaluate, train
 
 from cart_fairseq.files import digest, read_json, replacing, sha256, write_json, write_jsonl
 from cart_fairseq.measuring.labels import METRIC_LABELS

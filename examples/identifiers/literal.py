@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import report
 from defaults import this_machine
+from folders import embeddings_of
 from plan import plan_measuring
 from provenance import commit, machine
 from settings import Settings, from_environment, words
 from sklearn.cluster import MiniBatchKMeans
-from steps import embeddings_of, measure, train
+from steps import Run, check_run, measure, train
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import read_json, write_json
@@ -55,21 +56,30 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Build, train and measure the variants named in VARIANTS, and print the table of all finished runs.
 
     Raises:
-        ValueError: there is no variant of that name.
+        ValueError: there is no variant of that name, or flags are wrong.
     """
     chosen = words("VARIANTS") or FIRST
     for name in chosen:
         if name not in VARIANTS:
             raise ValueError(f"VARIANTS: no variant {name!r}; there are {', '.join(VARIANTS)}")
     settings = dataclasses.replace(from_environment(), recipe="cpu")
-    for seed in range(1, SEEDS + 1):
-        for name in chosen:
-            path, folder = out / f"{name}-{seed}.json", out / f"{name}-{seed}"
-            if not path.is_file():
-                print(f"\n==== {name}, seed {seed}")
-                seeded = ["--seed", str(seed), *MODEL, "--disable-validation", *flags]
-                train(data, folder, seeded, settings_of(VARIANTS[name], seed, settings))
-                write_json(path, record(data, folder, seed, flags))
+    planned = {
+        (name, seed): Run(
+            data,
+            out / f"{name}-{seed}",
+            ["--seed", str(seed), *MODEL, "--disable-validation", *flags],
+            settings_of(VARIANTS[name], seed, settings),
+        )
+        for seed in range(1, SEEDS + 1)
+        for name in chosen
+        if not (out / f"{name}-{seed}.json").is_file()
+    }
+    for each in planned.values():
+        check_run(*each)
+    for (name, seed), each in planned.items():
+        print(f"\n==== {name}, seed {seed}")
+        train(*each)
+        write_json(out / f"{name}-{seed}.json", record(data, each.out, seed, flags))
     found = {name: [read_json(path) for path in sorted(out.glob(f"{name}-?.json"))] for name in VARIANTS}
     write_json(out / "literal.json", found)
     print("\n" + table(found))

@@ -1,6 +1,7 @@
-"""What lies in the folders DATA and OUT of a recipe."""
+"""What lies in the folders DATA and OUT of a recipe, and links and copies of it."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -23,3 +24,13 @@ def forget_figures(out: Path) -> None:
     measured = [path for path in out.iterdir() if path.suffix == ".trec" and path.name.startswith(("run.", "qrels."))]
     for path in (out / "metrics.json", out / "tuned.json", *measured):
         path.unlink(missing_ok=True)
+
+
+def copy_parts(source: Path, names: Sequence[str], target: Path) -> None:
+    """Make `target` a folder with copies of these folders of another; stopped half-way, it is not there."""
+    temporary = target.with_name(f"{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name in names:
+        shutil.copytree(source / name, temporary / name, symlinks=True)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)

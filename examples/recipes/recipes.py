@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_sets import DATA_SETS
+from preparing import prepare
 from settings import from_environment
-from steps import evaluate, prepare, train, train_and_evaluate
+from steps import evaluate, train, train_and_evaluate
 
 
 def own_data(data: Path, out: Path, flags: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
-"""The steps from raw media to figures; each does nothing where its output is there, and goes on where it was stopped.
+"""The steps from data to figures; each does nothing where its output is there, and goes on where it was stopped.
 
-    prepare(data_set, RAW, OUT, settings)      annotations, embeddings, generated captions: OUT/data
     train(DATA, OUT, flags, settings)          identifiers, data-bin, fairseq-train: OUT/{identifiers,data-bin,checkpoints}
     evaluate(OUT)                              search and figures: OUT/{metrics.json,run.SPLIT.trec,qrels.SPLIT.trec}
 
@@ -9,44 +8,51 @@ Flags that a user gives to a step come last and win. All steps but training run 
 
 import dataclasses
 import shlex
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fairseq_calls
 import report
 from calls import Call, call, check, fixed, make, quietly, step
-from data_sets import DataSet
 from defaults import TRAIN_FLAGS, identifier_flags, this_machine, train_flags, user_options
 from fairseq_calls import PLUGIN, check_folder
-from folders import embeddings_of, forget_figures, link
+from folders import embeddings_of, forget_figures
 from lock import locked
 from plan import Measuring, begun, lasting, note_trained, plan_measuring, plan_training
 from schedules import RECIPES
 from settings import Settings
 
-import preprocess.annotations.__main__ as annotations
 from cart_fairseq import evaluate as evaluating
 from cart_fairseq import tune
-from preprocess import binarize, build_identifiers, extract_embeddings, generate_captions, join_captions
-from preprocess.annotations.settings import AnnotationSettings
+from preprocess import binarize, build_identifiers, generate_captions, join_captions
 from preprocess.captioners.settings import CaptionSettings
 from preprocess.data.inputs import read_items
+from preprocess.data.output import WouldReplace, keeping_outputs
 from preprocess.data_bin.settings import DataBinSettings
-from preprocess.encoders.settings import EmbeddingSettings
 from preprocess.identifiers.schemes.named import SCHEMES
 from preprocess.identifiers.schemes.semantic import Semantic
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.join.settings import JoinSettings
 
 BORROWED_PER_ITEM = 5
+ANY_NUMBER = 1
+"""Of items, in place of that of the data to come."""
 ANY_DATA_BIN: dict[str, Any] = {
     "counts": {"train": {"queries": 1}, "valid": {"queries": 1}},
     "files": {"train.query-id.query.bin": {"bytes": 4}},
     "index_captions": "exclude",
 }
 """A manifest in place of the one to come, so that flags can be checked before anything is made."""
+
+
+class Run(NamedTuple):
+    """Arguments of `train`, `train_and_evaluate` and `check_run`, which describe them."""
+
+    data: Path
+    out: Path
+    flags: Sequence[str]
+    settings: Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,53 +70,6 @@ class Inputs:
     binarize_flags: tuple[object, ...] = ()
 
 
-def prepare(data_set: DataSet, raw: Path, out: Path, settings: Settings) -> None:
-    """Annotations, embeddings and generated captions of a data set: ``out/data``.
-
-    Raises:
-        ValueError: flags of a command are wrong, or its input is.
-    """
-    encoder, captioner = settings.encoder or "imagebind", settings.captioner or data_set.captioner
-    described, embedded, data = out / "annotations", out / "embeddings", out / "data"
-    flags = ["--items", embedded / "items.jsonl", "--captions", embedded / "captions.jsonl", "--captioner", captioner]
-    flags += ["--output", data / "captions.jsonl", "--on-error", "skip"]
-    if captioner.partition(":")[0] == "neighbours":
-        flags += ["--embeddings", embedded / "embeddings.npy"]
-    flags += data_set.caption_flags(captioner)
-    set_here = fixed("items", "captions", "output", "embeddings", captioner="set CAPTIONER")
-    calls = {
-        "1. annotations": annotating(data_set.annotation_flags(raw), described, settings),
-        f"2. embeddings: {encoder}": embedding(
-            described / "items.jsonl", described / "captions.jsonl", encoder, embedded, settings
-        ),
-        f"3. generated captions: {captioner}": Call(
-            generate_captions, CaptionSettings, flags, "CAPTION_FLAGS", settings.caption_flags, set_here
-        ),
-    }
-    check(calls)
-    make(calls)
-    for name in ("embeddings.npy", "items.jsonl"):  # its media paths are as valid here, one folder beside
-        link(Path("..") / "embeddings" / name, data / name)
-    print(f"{data}: complete")
-
-
-def annotating(reader: Sequence[object], output: Path, settings: Settings) -> Call:
-    """The call that reads published annotations, with the reader and its flags."""
-    own = [*reader, "--output", output]
-    user = settings.annotation_flags
-    return Call(annotations, AnnotationSettings, own, "ANNOTATION_FLAGS", user, fixed("reader", "output"))
-
-
-def embedding(
-    items: Path, captions: Path, encoder: str, output: Path, settings: Settings, on_error: str = "skip"
-) -> Call:
-    """The call that embeds media; items whose media cannot be read are left out, or end it."""
-    own = ["--items", items, "--captions", captions, "--encoder", encoder, "--output", output]
-    own += ["--on-error", on_error]
-    set_here = fixed("items", "texts", "captions", "output", encoder="set ENCODER")
-    return Call(extract_embeddings, EmbeddingSettings, own, "EMBEDDING_FLAGS", settings.embedding_flags, set_here)
-
-
 def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> None:
     """Identifiers, data-bin and training.
 
@@ -122,17 +81,18 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
 
     Raises:
         ValueError: flags or data are not what they should be, ``out`` holds another model, or another run is at work there.
+            Nothing that a trained model was made from is changed then.
         FairseqFailed: training ended with an error.
     """
-    check_folder(out)
+    check_run(data, out, user, settings)
     machine = this_machine(user)
     sized_for = settings.recipe or machine.name
-    settings.check_for(sized_for)
-    calls = calls_before_training(data, out, sized_for, settings)
-    check(calls)
-    check_train_flags(out, user, settings)
+    calls = calls_before_training(data, out, sized_for, settings, len(read_items(data / "items.jsonl")))
     with locked(out):
-        make(calls)
+        if begun(out):
+            repeat(out, calls)
+        else:
+            make(calls)
         step("3. training")
         checkpoints = out / "checkpoints"
         planned = plan_training(out, user, sized_for, machine)
@@ -144,6 +104,41 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
         print(f"fairseq-train {shlex.join(map(str, said))}")
         fairseq_calls.train(out / "data-bin", checkpoints, [*planned.flags, *user])
         note_trained(out)
+
+
+def repeat(out: Path, calls: Mapping[str, Call]) -> None:
+    """Make the calls again after which a model was trained. They do nothing, unless an output is missing or damaged.
+
+    Raises:
+        ValueError: flags or inputs have changed. The outputs stay as they are.
+    """
+    for title, each in calls.items():
+        try:
+            with keeping_outputs():
+                make({title: each})
+        except WouldReplace as error:
+            raise ValueError(
+                f"{out / 'checkpoints'}: holds a model trained on other data ({error}: {each.variable} or the step's "
+                "inputs have changed); choose another OUT, or remove this folder to train again"
+            ) from None
+
+
+def check_run(data: Path, out: Path, user: Sequence[str], settings: Settings, where: str = TRAIN_FLAGS) -> None:
+    """Refuse flags of a run before anything is done. Its data may still be missing.
+
+    Args:
+        data, out, user, settings: see `train`.
+        where: what holds the flags of ``fairseq-train``, for messages.
+
+    Raises:
+        ValueError: a command does not take its flags, a variable is set that the recipe does not read, or fairseq does
+            not take the name of `out`.
+    """
+    check_folder(out)
+    sized_for = settings.recipe or this_machine(user).name
+    settings.check_for(sized_for)
+    check(calls_before_training(data, out, sized_for, settings, ANY_NUMBER))
+    check_train_flags(out, user, settings, where)
 
 
 def check_train_flags(out: Path, user: Sequence[str], settings: Settings, where: str = TRAIN_FLAGS) -> None:
@@ -169,18 +164,20 @@ def check_train_flags(out: Path, user: Sequence[str], settings: Settings, where:
         fairseq_calls.check_train_flags(user, planned, where)
 
 
-def calls_before_training(data: Path, out: Path, sized_for: str, settings: Settings) -> dict[str, Call]:
+def calls_before_training(
+    data: Path, out: Path, sized_for: str, settings: Settings, item_count: int
+) -> dict[str, Call]:
     """The calls that make the data-bin, each under its title.
 
     Raises:
-        ValueError: items.jsonl cannot be read.
+        ValueError: flags of the identifiers are wrong.
     """
     items = data / "items.jsonl"
     calls: dict[str, Call] = {}
     inputs = Inputs(embeddings_of(data), data / "captions.jsonl")
     if RECIPES[sized_for].joined:
         calls, inputs = join(data, out, settings, RECIPES[sized_for].joined)
-    calls["1. identifiers"] = identifying(inputs, items, out, sized_for, settings)
+    calls["1. identifiers"] = identifying(inputs, items, out, sized_for, settings, item_count)
     flags = ["--identifiers", out / "identifiers", "--captions", inputs.captions, "--output", out / "data-bin"]
     flags += inputs.binarize_flags
     set_here = fixed("identifiers", "captions", "output")
@@ -192,11 +189,11 @@ def calls_before_training(data: Path, out: Path, sized_for: str, settings: Setti
     return calls
 
 
-def identifying(inputs: Inputs, items: Path, out: Path, sized_for: str, settings: Settings) -> Call:
+def identifying(inputs: Inputs, items: Path, out: Path, sized_for: str, settings: Settings, item_count: int) -> Call:
     """The call that builds the identifiers, with the captions where these name the items.
 
     Raises:
-        ValueError: items.jsonl cannot be read, or flags are wrong.
+        ValueError: flags are wrong.
     """
     own = ["--embeddings", inputs.embeddings, "--items", items, "--output", out / "identifiers"]
     result = Call(
@@ -212,7 +209,7 @@ def identifying(inputs: Inputs, items: Path, out: Path, sized_for: str, settings
         own += ["--captions", inputs.captions]
     # identifiers of a model that an earlier version began stay as they are: the model knows no others
     published = scheme.published and (before is None or before.get("faithful", False))
-    sizes = identifier_flags(len(read_items(items)), sized_for, published)
+    sizes = identifier_flags(item_count, sized_for, published)
     return dataclasses.replace(result, own=[*own, *sizes, *settings.own_identifiers])
 
 
@@ -287,13 +284,3 @@ def train_and_evaluate(data: Path, out: Path, user: Sequence[str], settings: Set
     """The two last steps: from embeddings and captions to figures."""
     train(data, out, user, settings)
     evaluate(out)
-
-
-def copy_parts(source: Path, names: Sequence[str], target: Path) -> None:
-    """Make `target` a folder with copies of these folders of another; stopped half-way, it is not there."""
-    temporary = target.with_name(f"{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in names:
-        shutil.copytree(source / name, temporary / name, symlinks=True)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,21 @@ from cart_fairseq import files
 from cart_fairseq.files import read_json, sha256, write_json
 
 LOCK, KEY = "lock", "key.json"
+_KEEP: ContextVar[bool] = ContextVar("keep", default=False)
+
+
+class WouldReplace(ValueError):
+    """An output that must stay was made with other settings or from other inputs."""
+
+
+@contextmanager
+def keeping_outputs() -> Iterator[None]:
+    """Steps in this block raise `WouldReplace` in place of making an output again for other settings or inputs."""
+    token = _KEEP.set(True)
+    try:
+        yield
+    finally:
+        _KEEP.reset(token)
 
 
 class Made(NamedTuple):
@@ -128,6 +144,7 @@ class Output:
         If it is current, leftovers of killed runs are removed. If it is damaged, a line on stderr says so.
 
         Raises:
+            WouldReplace: it was made from others, and `keeping_outputs` is in force.
             ValueError: see `refuse_foreign`; or another run is at work on a current output.
         """
         self.refuse_foreign()
@@ -135,13 +152,16 @@ class Output:
             return False
         try:
             made = self.kind.read(self.path)
-            if made.made_from != made_from:
-                return False
-            bad = damaged(made.checksums)
+            changed = made.made_from != made_from
+            bad = None if changed else damaged(made.checksums)
             if bad:
                 raise ValueError(f"{bad}: missing or damaged")
         except ValueError as error:
             print(f"{self.path}: building it again ({error})", file=sys.stderr)
+            return False
+        if changed:
+            if _KEEP.get():
+                raise WouldReplace(f"{self.path} was made with other settings or from other inputs")
             return False
         self.remove_leftovers()
         return True

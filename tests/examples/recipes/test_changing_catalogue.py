@@ -1,5 +1,6 @@
 """examples/changing_catalogue: nobody learns what is measured, and the table holds what was measured."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from conftest import load_example, write_jsonl
 from media_samples import describe
 from recipe_calls import call, training_here, value_after
 
+from cart_fairseq.files import read_json
+from preprocess import binarize
 from preprocess.data.inputs import read_captions, read_items
 
 split, table = load_example("changing_catalogue", "split"), load_example("changing_catalogue", "catalogue_table")
+growing = load_example("changing_catalogue", "growing")
 
 
 @pytest.fixture
@@ -71,6 +75,22 @@ def test_data_without_new_captions_is_refused(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_recipe_that_new_items_cannot_join_is_refused_first(data, tmp_path):
+    with pytest.raises(ValueError, match="RECIPE is 'joined', but new items join by their embeddings alone"):
+        call("changing_catalogue/run", data, tmp_path / "out", RECIPE="joined")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_vocabulary_of_a_text_encoder_stays_in_fine_tuning(data, tmp_path):
+    settings = dataclasses.replace(
+        growing.from_environment({}), binarize_flags=("--text-encoder", "some", "--seed", "2")
+    )
+    flags = growing.with_vocabulary_of(tmp_path / "old", settings).binarize_flags
+    parsed = binarize.parser().parse_args(["--identifiers", "i", "--captions", "c", "--output", "o", *flags])
+    assert (parsed.vocabulary_from, parsed.text_encoder) == (tmp_path / "old" / "data-bin", "")
+    assert (parsed.seed, parsed.valid_size) == (2, 0)
+
+
 def test_the_table_holds_what_was_measured(tmp_path):
     for place, state in enumerate(table.STATES):
         for number, measured in enumerate(table.MEASURED):
@@ -104,6 +124,7 @@ def test_the_whole_recipe_and_again(tmp_path):
         "IDENTIFIER_FLAGS": "--scheme residual-kmeans --kmeans-clusters 3 --codebook-size 3 --allow-collapse",
         "SPLIT_FLAGS": "--old-queries 5",
         "FINE_TUNE_FLAGS": "--max-epoch 1",
+        "BINARIZE_FLAGS": "--max-query-tokens 9",
     }
     with training_here() as trainings:
         printed = call("changing_catalogue/run", data, out, *tiny, "--max-update", 2, **variables)
@@ -113,6 +134,12 @@ def test_the_whole_recipe_and_again(tmp_path):
         assert value_after(fine_tuned, "--max-epoch") == "1"
         again = call("changing_catalogue/run", data, out, *tiny, "--max-update", 2, **variables)
         assert len(trainings.calls) == 3
+        with pytest.raises(ValueError, match="data: was divided with other SPLIT_FLAGS; choose another OUT"):
+            call("changing_catalogue/run", data, out, *tiny, **variables | {"SPLIT_FLAGS": "--old-queries 6"})
+    made = {name: read_json(out / name / "data-bin" / "manifest.json") for name in ("old", "fine-tune", "all")}
+    assert {name: found["inputs"]["max_query_tokens"] for name, found in made.items()} == dict.fromkeys(made, 9)
+    dictionaries = {name: found["files"]["dict.query.txt"] for name, found in made.items()}
+    assert dictionaries["fine-tune"] == dictionaries["old"]
     lines = printed[printed.index("==== figures") :].splitlines()
     assert lines[1].startswith("| | old items: 5 queries, 40 candidates | new items: 20 queries, 40 candidates")
     assert lines == again[again.index("==== figures") :].splitlines()

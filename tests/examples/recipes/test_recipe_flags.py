@@ -138,6 +138,30 @@ def test_a_subset_or_scheme_that_does_not_exist_is_refused_first(data, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "before"),
+    [
+        ("demo/run", ()),
+        ("ablations/run", ("4", "DATA")),
+        ("ablations/readings", ("DATA",)),
+        ("baselines/rivals", ("DATA",)),
+        ("changing_catalogue/run", ("DATA",)),
+        ("flickr8k/ablations", ("DATA",)),
+        ("flickr8k/compare", ("DATA",)),
+        ("identifiers/literal", ("DATA",)),
+    ],
+)
+def test_recipes_of_several_runs_check_their_flags_before_any_work(data, tmp_path, recipe, before):
+    arguments = [data if each == "DATA" else each for each in before]
+    for flags, variables, said in (
+        ([], {"BINARIZE_FLAGS": "--vocab-size 0"}, "BINARIZE_FLAGS: --vocab-size is 0"),
+        (["--nonsense"], {}, "fairseq-train flags: unrecognized arguments: --nonsense"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            call(recipe, *arguments, tmp_path / "out", *flags, **variables)
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_seed_of_zero_is_recorded(data, tmp_path):
     with training_here(stop_at=tmp_path / "out" / "checkpoints"), pytest.raises(Stopped):
         call("own_data/run", data, tmp_path / "out", *TINY, "--seed", "0", **QUICK, RECIPE="cpu")

@@ -24,6 +24,7 @@ from preprocess.encoders.settings import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA_SETS = load_example("recipes", "data_sets").DATA_SETS
+preparing = load_example("recipes", "preparing")
 NAMES = list(DATA_SETS)
 SPLITS = ["train"] * 14 + ["valid"] * 3 + ["test"] * 3
 LOST, BROKEN = 2, 5  # items whose file is missing, and damaged
@@ -105,7 +106,7 @@ def test_three_commands_lead_from_media_to_figures_and_go_on_where_they_were_sto
     write_raw(raw, name)
     out, whole = tmp_path / "out", tmp_path / "whole"
     stops = {
-        "prepare": [(steps.extract_embeddings, "main"), (steps.generate_captions, "main")],
+        "prepare": [(preparing.extract_embeddings, "main"), (preparing.generate_captions, "main")],
         "train": [(steps.binarize, "main"), (steps.fairseq_calls, "train"), (steps, "note_trained")],
         "evaluate": [(steps.fairseq_calls, "search"), (steps.evaluating, "main")],
     }
@@ -156,7 +157,8 @@ def test_the_commands_with_the_paper_s_models_are_understood(tiny, name, tmp_pat
     (tmp_path / "out" / "data").mkdir(parents=True)
     given: dict[str, list[str]] = {}
     for step, module in STEPS.items():
-        monkeypatch.setattr(getattr(steps, module), "main", parsing(getattr(steps, module).main, given, step))
+        command = getattr(preparing, module)
+        monkeypatch.setattr(command, "main", parsing(command.main, given, step))
     defaults: dict[str, Any] = dict.fromkeys(("ENCODER", "CAPTIONER", "EMBEDDING_FLAGS", "CAPTION_FLAGS"), "")
     run(tiny, name, "prepare", tmp_path / "raw", tmp_path / "out", **defaults)
     assert list(given) == list(STEPS)
