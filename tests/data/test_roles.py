@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from preprocess.data.roles import Caption, assign, candidate_rows, hold_out, resolve
+from preprocess.data.roles import Caption, assign, candidate_rows, hold_out, resolve, trainable
 
 ITEMS = {"a": 0, "b": 1, "c": 2, "d": 3}
 SPLITS = ["train", "valid", "test", None]
@@ -98,6 +98,23 @@ def test_hold_out_is_seeded_and_five_percent_up_to_a_thousand():
     assert len(hold_out(many, None, 1)[1]) == 1000
     assert len(hold_out(training(["a b", "b a"]), None, 1)[1]) == 1
     assert hold_out(train, 0, 1) == (train, [])
+
+
+def test_hold_out_leaves_captions_that_are_needed():
+    train = training(*[[f"thing {i} {j}" for j in range(3)] for i in range(20)])
+    needed = {caption.number for caption in train if caption.text.endswith("0")}
+    held = hold_out(train, 1000, 1, needed)[1]
+    assert sorted(c.item_row for c in held) == list(range(20))
+    assert not needed & {c.number for c in held}
+    assert hold_out(train, 1000, 1, {c.number for c in train}) == (train, [])
+
+
+def test_trainable_is_what_is_not_measured():
+    train = training(*[[f"thing {i} {j}" for j in range(3)] for i in range(20)])
+    queries = [Caption(90, "q90", 3, "a query", "query", "test")]
+    assert trainable(train + queries, "include", 5, 2) == hold_out(train, 5, 2)[0]
+    valid = [Caption(91, "q91", 3, "a query", "query", "valid")]
+    assert trainable(train + queries + valid, "include", 5, 2) == train
 
 
 def test_hold_out_prefers_texts_that_make_fair_queries():
