@@ -4,7 +4,6 @@ The next call goes on after the last epoch. The record says how many epochs are 
 ``run.json``.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,22 +17,17 @@ from cart_fairseq.files import read_json
 
 RECIPE = "paper"
 SMALL_IDENTIFIERS = ("--epochs", "2")
-VALID = re.compile(r"\| valid \| epoch (\d+) \| (.*)$", re.MULTILINE)
+ENDED = re.compile(r"end of epoch (\d+) ")
+VALID = re.compile(r"\| valid \| (.*)$", re.MULTILINE)
+NUMBER = re.compile(r"([a-z]\w*) (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 def reached(log: Path) -> dict[str, Any]:
-    """Epochs that are trained, and the last validation: fairseq's names and values, as far as they are numbers."""
-    found = VALID.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
-    if not found:
-        return {"epochs": 0}
-    epoch, values = found[-1]
-    pairs = [part.split() for part in values.split("|")]
-    return {"epochs": int(epoch), **{pair[0]: json.loads(pair[1]) for pair in pairs if is_number(pair[1:])}}
-
-
-def is_number(values: list[str]) -> bool:
-    """Whether there is one value, and it is a number."""
-    return len(values) == 1 and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", values[0]) is not None
+    """How many epochs are trained, and the numbers of the last validation under fairseq's names."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    values = [part.strip() for part in ["", *VALID.findall(text)][-1].split("|")]
+    pairs = [found.groups() for found in map(NUMBER.fullmatch, values) if found and found[1] != "epoch"]
+    return {"epochs": max([0, *map(int, ENDED.findall(text))]), **{name: float(number) for name, number in pairs}}
 
 
 def plan(device: str, small: bool) -> tuple[Settings, list[str]]:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import precision as searching
+from folders import copy_parts
 from parts import Record, arguments, inputs_of, run
 from plan import checkpoint_of
 from settings import Settings
-from steps import copy_parts, train_and_evaluate
+from steps import train_and_evaluate
 
 from cart_fairseq.files import read_json
 
 PRECISIONS: dict[str, list[str]] = {"float32": [], "bf16": ["--bf16"], "fp16": ["--fp16"]}
 RECIPE, EPOCHS = "cpu", 10
+SMALL_IDENTIFIERS = ("--epochs", "2", "--allow-collapse")
 
 
 def train(args: argparse.Namespace, name: str, settings: Settings, flags: list[str]) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(__doc__, argv)
     settings, flags = Settings(recipe=RECIPE), ["--max-epoch", str(EPOCHS)]
     if args.small:
-        settings = dataclasses.replace(settings, identifier_flags=("--epochs", "2", "--allow-collapse"))
+        settings = dataclasses.replace(settings, identifier_flags=SMALL_IDENTIFIERS)
         flags = ["--max-epoch", "1", "--max-update", "5", "--arch", "cart_tiny"]
     flags += ["--cpu"] if args.device == "cpu" else []
     names = [name for name in PRECISIONS if args.device == "cuda" or name != "fp16"]  # fairseq: on GPUs only

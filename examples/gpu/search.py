@@ -45,18 +45,23 @@ def timed(device: str, work: Work) -> Callable[[], dict[str, Any]]:
 
 
 def launches(device: str, work: Work) -> dict[str, float]:
-    """How many kernels one run starts, and for what share of its time one computes; empty without a GPU.
+    """How many kernels one run starts, and for what share of its time one computes.
 
-    A small share means that starting kernels takes the time, which a CUDA graph would save.
+    A small share means that starting kernels takes the time, which a CUDA graph would save. Empty without a GPU, or where the
+    profiler may not see the kernels.
     """
     if device != "cuda":
         return {}
     kinds = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=kinds) as profile:
-        timed(device, work)()
-    kernels = [each for each in profile.events() if each.device_type == torch.autograd.DeviceType.CUDA]
+    try:
+        with torch.profiler.profile(activities=kinds) as profile:
+            timed(device, work)()
+    except RuntimeError as error:
+        print(f"no profile: {error}")
+        return {}
+    kernels = [each for each in profile.events() or () if each.device_type == torch.autograd.DeviceType.CUDA]
     if not kernels:
-        return {}  # the profiler is not allowed to see them
+        return {}
     busy = sum(each.time_range.elapsed_us() for each in kernels)
     span = max(each.time_range.end for each in kernels) - min(each.time_range.start for each in kernels)
     return {"kernels": len(kernels), "gpu_busy": busy / span}
