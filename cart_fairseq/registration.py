@@ -19,10 +19,15 @@ USERS = ("cart_fairseq.tasks.", "cart_fairseq.models.", "cart_fairseq.criterions
 
 def register_with_fairseq() -> None:
     """Register now if fairseq is imported, else after its import."""
-    if FAIRSEQ in sys.modules and not _incomplete(FAIRSEQ):
+    if _complete(FAIRSEQ):
         importlib.import_module(PLUGIN)
-    else:
+    elif not any(type(finder).__name__ == _AfterImport.__name__ for finder in sys.meta_path):  # reloaded: another class
         sys.meta_path.insert(0, _AfterImport())
+
+
+def _complete(name: str) -> bool:
+    """Whether a module has been imported; None in its place blocks an import."""
+    return sys.modules.get(name) is not None and not _incomplete(name)
 
 
 def _incomplete(name: str) -> bool:
@@ -34,16 +39,16 @@ class _AfterImport(MetaPathFinder):
     """Finds fairseq as the other finders do, and registers the plugin when it has been imported.
 
     If one of our own modules imports fairseq, it is incomplete at that time, and the plugin needs it. The plugin is then
-    registered when a script asks for one of fairseq's commands.
+    registered when that module has been imported.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The specification of fairseq; None for everything else."""
-        if fullname.partition(".")[0] == COMMANDS and FAIRSEQ in sys.modules and not _incomplete(FAIRSEQ):
+        """The specification of fairseq, or of a module of ours that imports it; None for everything else."""
+        if fullname.partition(".")[0] == COMMANDS and _complete(FAIRSEQ):
             self.register()
-        if fullname != FAIRSEQ:
+        if fullname != FAIRSEQ and not fullname.startswith(USERS):
             return None
         others = (finder.find_spec(fullname, path, target) for finder in [*sys.meta_path] if finder is not self)
         spec = next((found for found in others if found is not None), None)
@@ -52,18 +57,24 @@ class _AfterImport(MetaPathFinder):
         return spec
 
     def follow(self, loader: Any) -> None:
-        """Register when the loader has executed fairseq."""
+        """Register when the loader has executed its module, if fairseq is there then."""
         execute = loader.exec_module
 
         def then_register(module: ModuleType) -> None:
             loader.exec_module = execute  # a loader of a zip file has other modules, too
             execute(module)
-            self.register()
+            if module.__name__ == FAIRSEQ or _complete(FAIRSEQ):
+                self.register(module.__name__)
 
         loader.exec_module = then_register
 
-    def register(self) -> None:
-        """Import the plugin, unless one of our modules that import fairseq is incomplete."""
-        if self in sys.meta_path and not any(name.startswith(USERS) and _incomplete(name) for name in [*sys.modules]):
+    def register(self, executed: str = "") -> None:
+        """Import the plugin, unless one of our modules that import fairseq is incomplete.
+
+        Args:
+            executed: name of a module that has been executed, although its import has not ended.
+        """
+        ours = [name for name in sys.modules if name.startswith(USERS) and name != executed]
+        if self in sys.meta_path and not any(_incomplete(name) for name in ours):
             sys.meta_path.remove(self)
             importlib.import_module(PLUGIN)

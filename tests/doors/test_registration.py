@@ -89,3 +89,29 @@ def test_after_the_registration_imports_are_as_before():
 def test_every_module_that_imports_fairseq_can_be_the_first(module: str):
     ended = python("import sys", f"import cart_fairseq.{module}", FAIRSEQ, "USER_DIR = 'cart_fairseq'", TRAIN)
     assert KNOWN in ended.stderr
+
+
+@pytest.mark.parametrize("module", ["models.flags"])
+def test_a_module_of_ours_registers_the_plugin_when_it_is_imported(module: str):
+    """Without any of fairseq's commands."""
+    asked = "from fairseq.tasks import TASK_REGISTRY; print('cart_retrieval' in TASK_REGISTRY)"
+    ended = python(f"import cart_fairseq.{module}", asked)
+    assert ended.stdout == "True\n", ended.stderr
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "import importlib; importlib.reload(cart_fairseq); importlib.reload(cart_fairseq)",
+        "import sys; [sys.modules.pop(n) for n in [*sys.modules] if n.startswith('cart_fairseq')]; import cart_fairseq",
+    ],
+)
+def test_the_plugin_may_be_imported_again_before_fairseq(again: str):
+    asked = "from fairseq.tasks import TASK_REGISTRY; print('cart_retrieval' in TASK_REGISTRY)"
+    ended = python(CART, again, "import fairseq", asked)
+    assert ended.stdout == "True\n", ended.stderr
+
+
+def test_the_plugin_can_be_imported_where_fairseq_is_blocked():
+    ended = python("import sys; sys.modules['fairseq'] = None", CART, "print('imported')")
+    assert ended.stdout == "imported\n", ended.stderr
