@@ -25,8 +25,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         pickle.UnpicklingError, RuntimeError, EOFError: the file is damaged, or contains objects other than data.
+        ValueError: its archive is compressed, so that a small file could fill the memory.
     """
     allow_namespaces()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type for entry in entries) or sum(e.file_size for e in entries) > os.path.getsize(path):
+            raise ValueError(f"{path}: its archive is compressed, as fairseq writes none; train again")
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return found
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -10,13 +11,15 @@ from cart_fairseq.catalogue.data_bin import REMEDY
 from cart_fairseq.catalogue.errors import CatalogueError, reading
 from cart_fairseq.catalogue.text_encoder import CONFIG, WEIGHTS, missing
 from cart_fairseq.libraries import import_library
+from cart_fairseq.loading.stored import MOST_LAYERS, check_weights, refuse_larger
 
 
 def load_transformer(directory: Path) -> Any:
     """Load the model that ``save_pretrained`` wrote, in float32 and without a pooler; nothing is downloaded.
 
     Raises:
-        CatalogueError: the configuration cannot be read, or the weights do not fit the model.
+        CatalogueError: the configuration cannot be read, names code of its own or a model larger than the weights, or the
+            weights are not finite or do not fit the model.
         ValueError: the library transformers is missing.
     """
     try:
@@ -24,10 +27,20 @@ def load_transformer(directory: Path) -> Any:
     except ImportError:
         raise missing("transformers") from None
     with reading(directory / CONFIG, REMEDY):
-        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
-    model = without_pooler(transformers.AutoModel.from_config(config).float())
+        # without it, transformers asks whether to run the folder's own code
+        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    with reading(directory / WEIGHTS, REMEDY):
+        weights = load_file(directory / WEIGHTS)
+        check_weights(weights)
+    with reading(directory / CONFIG, REMEDY):
+        if not 1 <= config.num_hidden_layers <= MOST_LAYERS:
+            raise ValueError(f"num_hidden_layers is {config.num_hidden_layers}, not between 1 and {MOST_LAYERS:,}")
+        with torch.device("meta"):  # takes no memory
+            sketch = without_pooler(transformers.AutoModel.from_config(config, trust_remote_code=False))
+        refuse_larger(sum(parameter.numel() for parameter in sketch.parameters()), weights)
+    model = without_pooler(transformers.AutoModel.from_config(config, trust_remote_code=False).float())
     try:
-        model.load_state_dict(load_file(directory / WEIGHTS))
+        model.load_state_dict(weights)
     except (RuntimeError, SafetensorError) as error:
         raise CatalogueError(
             f"{directory / WEIGHTS}: not the weights of a {type(model).__name__} "

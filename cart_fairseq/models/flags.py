@@ -192,7 +192,7 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
         ValueError: a number of layers is below 1, a choice is unknown or would have no effect, or a flag is set that
             only fairseq's own transformers have.
     """
-    for name, default in _foreign_flags():
+    for name, default in foreign_flags():
         value = getattr(args, name, default)
         if value != default and value is not None:
             raise ValueError(
@@ -245,7 +245,7 @@ def _check_effects(args: argparse.Namespace) -> None:
         )
 
 
-def _foreign_flags() -> Iterator[tuple[str, Any]]:
+def foreign_flags() -> Iterator[tuple[str, Any]]:
     """Names and defaults of the flags that fairseq's transformers have and ``cart`` has not."""
     derived = {"max_target_positions", "decoder_input_dim", "decoder_output_dim"}  # earlier checkpoints contain them
     for field in dataclasses.fields(TransformerConfig):

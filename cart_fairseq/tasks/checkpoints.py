@@ -44,7 +44,8 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
         except Exception as error:
             refuse_damaged(each)  # reads it again, to say what is wrong
             if isinstance(error, ValueError):
-                raise ValueError(f"{each}: {' '.join(str(error).split())}") from error
+                text = " ".join(str(error).split()).removeprefix(f"{each}: ")
+                raise ValueError(f"{each}: {text}") from error
             raise ValueError(
                 f"{each}: cannot be loaded as a model of this version ({first_line(error)}); give a checkpoint of "
                 "--task cart_retrieval, or train again"

@@ -1,4 +1,4 @@
-"""Registers all tasks, models and criterions with fairseq, and corrects fairseq's logging and checkpoint copies.
+"""Registers all tasks, models and criterions with fairseq, and corrects fairseq's logging and its handling of checkpoints.
 
 fairseq imports this module with the rest of ``tasks/`` for ``--user-dir cart_fairseq``. Python code can import it too.
 """
@@ -16,9 +16,10 @@ from cart_fairseq.criterions import cart_rdrop  # noqa: E402
 from cart_fairseq.criterions import cart_rqvae as rqvae_criterion  # noqa: E402
 from cart_fairseq.models import cart  # noqa: E402
 from cart_fairseq.models import cart_rqvae as rqvae_model  # noqa: E402
-from cart_fairseq.tasks import cart_retrieval, cart_rqvae, checkpoint_copies  # noqa: E402
+from cart_fairseq.tasks import cart_retrieval, cart_rqvae, checked_checkpoints, checkpoint_copies  # noqa: E402
 
 logging.getLogger().setLevel(_level)  # importing fairseq sets the root logger to DEBUG
+checked_checkpoints.install()
 checkpoint_copies.install()
 
 __all__ = ["cart", "cart_rdrop", "cart_retrieval", "cart_rqvae", "rqvae_criterion", "rqvae_model"]

@@ -15,6 +15,7 @@ import torch
 
 import cart_fairseq.files
 from cart_fairseq.loading.checkpoint import read_checkpoint
+from cart_fairseq.loading.stored import check_weights
 from cart_fairseq.processes import end_with_parent
 from cart_fairseq.progress import Progress
 from cart_fairseq.rqvae.network import RQVAE
@@ -137,5 +138,9 @@ def load_rqvae(checkpoint: Path, dimension: int, settings: RQVAESettings) -> RQV
     """The RQ-VAE of a fairseq checkpoint, on the CPU, read in torch's safe mode."""
     rqvae = RQVAE(dimension, settings.latent_dim, settings.codebooks, settings.codebook_size)
     state = read_checkpoint(checkpoint)["model"]
+    try:
+        check_weights(state)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {error}") from None
     rqvae.load_state_dict({name.removeprefix("rqvae."): tensor for name, tensor in state.items()})
     return rqvae.requires_grad_(False).eval()
