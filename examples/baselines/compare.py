@@ -11,20 +11,18 @@ TREC run of each system that is measured here, and the trained heads. README.md 
 """
 
 import argparse
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from collection import needed, open_collection
 from dual_tower import INDEXES, MEASURED_DEPTH, DualTower, trained_heads
 from layout import tables
 from matching import Matcher, rerank
 from numpy.typing import NDArray
 from projection import ProjectionSettings
-from provenance import commit
+from provenance import provenance
 from published import DATASETS
 from systems import OWN, WHOLE, line, measured_run, rate, remembered, run_folders
 
@@ -261,12 +259,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         note = "the checkpoints of trained models were chosen by R@1 on these valid queries, which favours them"
         comparison.notes.append(note)
     result = {
-        "commit": commit(),
+        **provenance(vars(args), "output"),
         "data": str(args.data),
         "dataset": args.dataset,
         "split": comparison.split,
         "timed_queries": min(args.timed_queries, len(comparison.queries)),
-        "machine": f"{comparison.device} ({torch.get_num_threads()} threads, {platform.machine()})",
+        "device": str(comparison.device),
         "rows": comparison.rows,
         "notes": comparison.notes,
     }

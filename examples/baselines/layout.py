@@ -55,7 +55,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     timed = sorted({row["timed"] for row in rows if row.get("timed")})
     if timed:
         found.append(
-            f"queries/s: {result['timed_queries']} queries in one batch, {result['machine']}, from text to items"
+            f"queries/s: {result['timed_queries']} queries in one batch, {result['device']} "
+            f"({result['machine']['threads']} threads), from text to items"
         )
     found += [f"* {what}" for what in timed if what != WHOLE]
     for policy in ("include", "exclude"):

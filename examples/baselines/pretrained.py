@@ -12,7 +12,6 @@ there is kept. The command writes tables.md, tables.json and a TREC run of each 
 
 import argparse
 import dataclasses
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +20,12 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import numpy as np
-import torch
 from collection import needed, open_collection
 from dual_tower import MEASURED_DEPTH, DualTower
 from matching import Matcher, rerank
 from obtainable import RIVALS, Rival
 from pretrained_tables import result_rows, tables
-from provenance import commit
+from provenance import provenance
 from published import DATASETS
 from systems import line, measured_run, remembered, run_folders
 
@@ -202,10 +200,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     left = [rival for rival in able if rival.key not in args.only]
     rows = result_rows(args.dataset, args.output / "tables.json", measured, left, work.trained(), work.describes())
     result = {
-        "commit": commit(),
+        **provenance(vars(args), "output"),
         "dataset": args.dataset,
         "data": str(args.data),
-        "machine": f"{work.device} ({torch.get_num_threads()} threads, {platform.machine()})",
+        "device": str(work.device),
         "measured_on": work.describes(),
         "rows": rows,
     }

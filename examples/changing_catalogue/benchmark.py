@@ -17,8 +17,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
 import torch
+from provenance import provenance
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
@@ -103,12 +106,12 @@ def main() -> None:
         seconds["in_process"] = time.perf_counter() - began
         identical = all(sha256(path / name) == entry["sha256"] for name, entry in files.items())
         after = IdentifierBundle.load(path)
-        figures = {"items": args.items, "new": args.new, "seconds": seconds, "old_files_identical": identical}
+        figures = {"seconds": seconds, "old_files_identical": identical}
         print(f"add {args.new:,}, fresh process       {seconds['fresh_process']:.2f} s")
         print(f"add {args.new:,} more, same process   {seconds['in_process']:.2f} s")
         print(f"old files byte-identical     {identical}; {len(after):,} items now")
     if args.json:
-        write_json(args.json, figures)
+        write_json(args.json, {**provenance(vars(args), "json", "folder"), **figures})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import multiprocessing
+import sys
 import tempfile
 import threading
 import time
@@ -19,8 +20,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
 import torch
+from provenance import provenance
 
 from cart_fairseq.catalogue.unique_token import unique_tokens
 from cart_fairseq.files import run_script, write_json
@@ -141,9 +145,9 @@ def main() -> None:
         figures = results.get()
         process.join()
     seconds = figures["seconds"]
-    figures |= {"rows": args.rows, "dimension": args.dimension, "threads": torch.get_num_threads()}
+    figures |= provenance(vars(args), "json", "folder")
     figures["ratio"] = seconds["codec"] / seconds["products"]
-    print(f"assigning {args.rows} x {args.dimension}   {seconds['codec']:.2f} s, {figures['threads']} threads")
+    print(f"assigning {args.rows} x {args.dimension}   {seconds['codec']:.2f} s, {torch.get_num_threads()} threads")
     print(f"bare matrix products       {seconds['products']:.2f} s")
     print(f"ratio                      {figures['ratio']:.2f}")
     print(f"peak RssAnon               {figures['memory_bytes'] / 2**20:.0f} MiB over the interpreter's")

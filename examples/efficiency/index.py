@@ -18,8 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
 import torch
+from provenance import provenance
 
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import run_script, write_json
@@ -108,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{row['bytes_per_item']:>11.2f} {row['peak_bytes'] / 1e9:>8.2f} {row['input_bytes'] / 1e9:>12.2f}"
         )
     if args.json:
-        write_json(args.json, results)
+        write_json(args.json, {**provenance(vars(args), "json", "one"), "catalogues": results})
 
 
 if __name__ == "__main__":

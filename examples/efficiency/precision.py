@@ -7,10 +7,15 @@ differs from that of float32 with the same scoring, as a set and as a ranking. T
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import torch
+from provenance import provenance
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import run_script, write_json
@@ -87,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{row['top10_set_changed']:>10.1f}% {row['top10_order_changed']:>7.1f}%"
         )
     if args.json:
-        write_json(args.json, {"beam": args.beam, "candidates": args.candidates, "modes": result})
+        write_json(args.json, {**provenance(vars(args), "json"), "modes": result})
 
 
 def share(changed: Iterable[bool]) -> float:

@@ -12,12 +12,16 @@ Nothing here is pretrained on text. Among items with equal scores, the correct i
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
 import torch
+from provenance import provenance
 from scipy.sparse import csr_matrix, issparse
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -213,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     result, notes = measure(args.data, args.identifiers, args.split)
     if args.json:
-        write_json(args.json, result)
+        write_json(args.json, {**provenance(vars(args), "json"), **result})
     print(table(result, notes))
 
 

@@ -7,13 +7,17 @@ The items' standard deviation is 0.3 of that of the centres. The codec is fitted
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
+from provenance import provenance
 from synthetic import ClusteredVectors
 
 from cart_fairseq.files import run_script, write_json
@@ -110,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = compare(int(args.items), args.scheme, args.epochs, args.sample, args.sizes, args.dimension)
     print(table(found))
     if args.json:
-        write_json(args.json, found)
+        write_json(args.json, {**provenance(vars(args), "json"), **found})
 
 
 if __name__ == "__main__":

@@ -10,13 +10,17 @@ squared error divided by the variance: 0 is exact, 1 is no better than the mean.
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from provenance import provenance
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import run_script, write_json
@@ -112,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = compare(codec, open_embeddings(args.embeddings))
     print(table(found))
     if args.json:
-        write_json(args.json, found)
+        write_json(args.json, {**provenance(vars(args), "json"), **found})
 
 
 if __name__ == "__main__":

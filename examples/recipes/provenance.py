@@ -1,8 +1,10 @@
 """Where a figure comes from: the project's commit and the machine. Records of runs and benchmarks contain both."""
 
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,18 @@ def gpu() -> dict[str, Any] | None:
         "multiprocessors": properties.multi_processor_count,
         "cuda": torch.version.cuda,
     }
+
+
+def provenance(arguments: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+    """What the record of a command begins with: commit, machine and settings.
+
+    Args:
+        arguments: those of the command line, with their defaults.
+        left_out: names of arguments that do not change a figure, such as the file to write.
+    """
+    settings = {name: value for name, value in arguments.items() if name not in left_out}
+    as_json = json.loads(json.dumps(settings, default=str))  # paths become strings
+    return {"commit": commit(), "machine": machine(), "settings": as_json}
 
 
 def memory_bytes() -> int:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,13 @@ from cart_fairseq.retriever import CartRetriever
 SMALL = ["--queries", "3", "--query-tokens", "6", "--repeats", "1"]
 
 
+def check_provenance(record: dict[str, Any]) -> None:
+    """A record says where its figures come from."""
+    assert record["commit"] is None or len(record["commit"]) >= 12
+    assert record["machine"]["processor"]
+    assert record["settings"]
+
+
 @pytest.fixture(scope="module")
 def training() -> ModuleType:
     return load_example("efficiency", "training")
@@ -25,8 +33,7 @@ def test_training_table(training, tmp_path, capsys):
     training.main([*SMALL, "--sizes", "4", "4", "--width", "16", "--layers", "1", "--json", str(file)])
     result = json.loads(file.read_text())
     assert tuple(row["contender"] for row in result["results"]) == training.NAMES
-    assert "commit" in result
-    assert result["machine"]["processor"]
+    check_provenance(result)
     assert result["results"][0]["ratio"] == 1.0
     # fusion's gates and coarse memory come on top of the same layers
     first, second, third = (row["parameters"] for row in result["results"])
@@ -59,7 +66,10 @@ def test_the_index_script_reports_every_size(tmp_path, capsys):
         ["--items", "500", "3e3", "--repeats", "1", "--json", str(tmp_path / "i.json")]
     )
     assert "3,000" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "i.json").read_text())
+    record = json.loads((tmp_path / "i.json").read_text())
+    check_provenance(record)
+    assert record["settings"] == {"items": [500, 3000], "repeats": 1}
+    rows = record["catalogues"]
     assert [row["items"] for row in rows] == [500, 3000]
     for row in rows:
         assert row["peak_bytes"] > row["input_bytes"] == 16 * row["items"]
@@ -86,7 +96,10 @@ def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monk
     monkeypatch.setattr(script.CartRetriever, "from_pretrained", from_pretrained)
     flags = ["--data", str(task.data.directory), "--subset", "test", "--candidates", "test", "--batch", "5"]
     script.main(["none.pt", *flags, "--precisions", "float32", "bf16", "--json", str(tmp_path / "p.json")])
-    modes = json.loads((tmp_path / "p.json").read_text())["modes"]
+    record = json.loads((tmp_path / "p.json").read_text())
+    check_provenance(record)
+    assert (record["settings"]["checkpoint"], record["settings"]["batch"]) == ("none.pt", 5)
+    modes = record["modes"]
     assert [(mode["scoring"], mode["precision"]) for mode in modes] == list(
         itertools.product(("masked", "renormalised"), ("float32", "bf16"))
     )

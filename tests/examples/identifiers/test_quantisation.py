@@ -68,6 +68,9 @@ def test_codebooks_fitted_by_k_means_are_as_good_as_faiss(scripts, tmp_path, cap
     argv = ["--identifiers", tmp_path / "identifiers", "--embeddings", tmp_path / "embeddings.npy"]
     scripts["quantisation"].main([str(part) for part in [*argv, "--json", tmp_path / "out.json"]])
     found = json.loads((tmp_path / "out.json").read_text())
+    assert "commit" in found
+    assert found["machine"]["processor"]
+    assert found["settings"]
     assert found["latents"]["sizes"] == [16, 16]
     assert found["raw"]["sizes"] == [16, 16, 16]
     assert found["latents"]["ours"] / found["latents"]["faiss"] == pytest.approx(1, abs=0.05)
@@ -95,6 +98,9 @@ def test_collisions_before_and_after(scripts, tmp_path, capsys):
     options = ["--items", "3e3", "--scheme", "residual-kmeans", "--sizes", "16", "--dimension", "64"]
     scripts["collisions"].main([*options, "--sample", "1000", "--json", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
+    assert "commit" in found
+    assert found["machine"]["processor"]
+    assert found["settings"]
     rate, error = found["collision_rate"], found["reconstruction_error"]
     assert rate["before"] > 0.5 > 2 * rate["after"]
     assert 0 < error["before"] < error["after"] < 1
