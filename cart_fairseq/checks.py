@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 import operator
+import os
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,24 +71,41 @@ class Settings:
 
 
 def checks_settings(step: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function so that it refuses an argument ``settings`` of another type than the annotated one.
+    """Decorate a function so that it refuses arguments of another type than the annotated one.
+
+    Checked are ``settings``, and arguments that are a path or a text.
 
     Raises:
-        TypeError: the message names the function, the value found and the type.
+        TypeError: the message names the function, the argument, the value found and the type.
     """
-    place = [*inspect.signature(step).parameters].index("settings")
+    signature = inspect.signature(step)
 
     @functools.wraps(step)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = args[place : place + 1] or [kwargs[name] for name in ("settings",) if name in kwargs]
-        kind = get_type_hints(step)["settings"]
-        for value in given:
-            if not _fits(value, kind):
-                name = next(each for each in get_args(kind) or [kind] if each is not type(None)).__name__
-                raise TypeError(f"{step.__name__}: settings is {value!r}; give {name}(…)")
+        kinds = get_type_hints(step)
+        for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
+            kind = kinds[name]
+            if name == "settings" and not _fits(value, kind):
+                wanted = next(each for each in get_args(kind) or [kind] if each is not type(None)).__name__
+                raise TypeError(f"{step.__name__}: settings is {value!r}; give {wanted}(…)")
+            parts = set(get_args(kind) or [kind])
+            taken = (*parts, str, os.PathLike) if Path in parts else (*parts,)
+            if parts <= {str, Path, type(None)} and not isinstance(value, taken):
+                wanted = "a path" if Path in parts else "a text"
+                raise TypeError(f"{step.__name__}: {name} is {_shown(value)}; give {wanted}")
         return step(*args, **kwargs)
 
     return checked
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, or the type of one that would be long.
+
+    >>> _shown(None), _shown([1] * 100)
+    ('None', 'a list')
+    """
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"a {type(value).__name__}"
 
 
 def _fits(value: Any, kind: Any) -> bool:

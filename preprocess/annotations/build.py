@@ -1,6 +1,7 @@
 """The step `read_annotations`: convert the published annotations of a data set to items.jsonl and captions.jsonl."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,9 +64,14 @@ def read_annotations(
         ValueError: there is no such reader; a file is not given, is not of this format or has a bad row; media files
             are missing and `missing_media` is `fail`, or all are missing and it is `skip`; a media file is ambiguous;
             `output` holds something else, or another run is writing it.
+        TypeError: an argument has another type.
     """
     out = Output(output, ANNOTATIONS)
     out.refuse_foreign()
+    if not isinstance(files, Mapping) or not all(isinstance(path, str | os.PathLike) for path in files.values()):
+        raise TypeError(
+            f"read_annotations: files is {files!r}; give a path for each name, as in {{'annotations': FILE}}"
+        )
     paths = {name: Path(path) for name, path in files.items()}
     reading = read(reader, paths, settings)
     entries, located, start = reading.entries, Located({}, []), None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -58,6 +59,24 @@ def test_settings_of_another_type_are_refused(function: Any, keyword: bool, foun
     with pytest.raises(TypeError) as caught:
         function(*paths, settings=found) if keyword else function(*paths, found)
     assert str(caught.value) == f"{function.__name__}: settings is {found!r}; give {wanted}(…)"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_what_is_no_path_is_refused_with_the_name_of_the_argument(function: Any):
+    first, *others = [*inspect.signature(function).parameters][
+        : [*inspect.signature(function).parameters].index("settings")
+    ]
+    wanted = "a text" if first == "reader" else "a path"
+    for value, shown in ((3, "3"), (np.zeros((9, 9)), "a ndarray")):
+        with pytest.raises(TypeError) as caught:
+            function(value, *[f"/nowhere/{name}" for name in others])
+        assert str(caught.value) == f"{function.__name__}: {first} is {shown}; give {wanted}"
+
+
+@pytest.mark.parametrize("files", ["dataset.json", {"annotations": None}, ["dataset.json"]], ids=repr)
+def test_annotation_files_of_another_type_are_refused(files: Any, tmp_path: Path):
+    with pytest.raises(TypeError, match=r"^read_annotations: files is .*give a path for each name"):
+        preprocess.api.read_annotations("karpathy", files, tmp_path / "out")
 
 
 def test_every_step_is_among_them():
