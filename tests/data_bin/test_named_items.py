@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from preprocess.data.roles import resolve
 from preprocess.data_bin.build import binarize
+from preprocess.data_bin.named_items import naming_captions
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.schemes.caption_words import caption_codes, from_tensor
@@ -125,3 +127,14 @@ def test_other_captions_than_those_of_the_identifiers_are_refused_unless_the_ite
     remove(directory, ["i0"])
     made = binarize(directory, measured / "captions.jsonl", measured / "data-bin")
     assert made.counts["train"]["candidates"] == ITEMS - 1
+
+
+def test_of_two_captions_with_the_words_of_the_identifier_one_may_be_held_out(training):
+    rows = [{"item_id": f"i{i}", "text": t} for i in range(ITEMS) for t in captions(i)]
+    rows[1]["text"] = rows[0]["text"].upper() + " !"
+    path = write(training / "captions.jsonl", rows)
+    bundle = IdentifierBundle.load(build(training))
+    train = resolve(rows, bundle.row_of, bundle.splits, str(path))
+    needed = naming_captions(bundle, train, path)
+    assert len(needed) == ITEMS - 1
+    assert not needed & {1, 2}

@@ -1,5 +1,6 @@
 """The scheme semantic: identifiers that are words of captions."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from preprocess.identifiers.schemes.caption_words import (
     to_tensor,
     words_of,
 )
+from preprocess.identifiers.schemes.semantic import CaptionCodec
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.inspection.page import inspect_identifiers
 from preprocess.inspection.settings import InspectionSettings
@@ -30,9 +32,15 @@ def make(folder: Path, texts: list[str], **changes: Any) -> IdentifierBundle:
     return build(folder, scheme="semantic", **changes).bundle
 
 
+def vocabulary(bundle: IdentifierBundle) -> list[str]:
+    codec = load_codec(bundle)
+    assert isinstance(codec, CaptionCodec)
+    return codec.words
+
+
 def read(bundle: IdentifierBundle) -> list[str]:
     """The words of each identifier, and its unique token."""
-    words = ["", *load_codec(bundle).words]
+    words = ["", *vocabulary(bundle)]
     places = len(bundle.semantic_positions)
     return [
         " ".join([*(words[value] for value in row[:places] if value), str(row[places:].tolist())])
@@ -76,7 +84,7 @@ def test_words_go_through_a_tensor_unchanged():
 def test_identifiers_are_words_padded_to_the_longest_and_made_unique(tmp_path):
     bundle = make(tmp_path, ["A red dog", "a DOG!", "a red dog .", "red", "A, red: dog"])
     assert [(p.name, p.size) for p in bundle.positions] == [("w1", 4), ("w2", 4), ("w3", 4), ("u", 32)]
-    assert load_codec(bundle).words == ["a", "dog", "red"]  # five, four and four times
+    assert vocabulary(bundle) == ["a", "dog", "red"]  # five, four and four times
     assert read(bundle) == ["a red dog [0]", "a dog [0]", "a red dog [1]", "red [0]", "a red dog [2]"]
     assert bundle.values[1].tolist() == [1, 2, 0, 0]
     report = bundle.report
@@ -94,7 +102,7 @@ def test_more_captions_alike_than_a_digit_of_the_unique_token_counts(tmp_path):
 def test_length_and_vocabulary_are_limits(tmp_path):
     texts = ["one two three four", "one two three", "one two five six", "one"]
     bundle = make(tmp_path, texts, caption_vocabulary=3, caption_words=2)
-    assert load_codec(bundle).words == ["one", "two", "three"]
+    assert vocabulary(bundle) == ["one", "two", "three"]
     assert read(bundle) == ["one two [0]", "one two [1]", "one two [2]", "one [0]"]
 
 
@@ -211,7 +219,7 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, flags, message):
 @pytest.mark.parametrize("field", ["caption_words", "caption_vocabulary"])
 def test_limits_are_at_least_one(field):
     with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} is 0"):
-        IdentifierSettings(**{field: 0})
+        dataclasses.replace(IdentifierSettings(), **{field: 0})
 
 
 def test_the_command_builds_them_and_a_second_call_does_nothing_until_captions_or_limits_change(tmp_path, capsys):
