@@ -16,6 +16,7 @@ from lock import locked
 from settings import words
 
 from cart_fairseq.files import read_json
+from cart_fairseq.processes import end_with_parent
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent
@@ -219,8 +220,8 @@ def environment(device: str) -> dict[str, str]:
 
 
 def ended_within(command: Sequence[str], variables: dict[str, str], seconds: float) -> int | None:
-    """Exit status of a command, or None if it was told to stop after so many seconds."""
-    with subprocess.Popen(command, env=variables, start_new_session=True) as process:
+    """Exit status of a command, or None if it was told to stop after so many seconds. It ends with this process, too."""
+    with subprocess.Popen(command, env=variables, start_new_session=True, preexec_fn=end_with_parent) as process:
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ gpu, parts = load_example("gpu", "gpu"), load_example("gpu", "parts")
 agreement, search, updates = (load_example("gpu", name) for name in ("agreement", "search", "updates"))
 quality, paper = load_example("gpu", "quality"), load_example("gpu", "paper")
 fairseq_calls = load_example("recipes", "fairseq_calls")
-NAMES = [part.name for part in gpu.PARTS]
+ROOT = Path(__file__).resolve().parents[3]
 CPU = {"DEVICE": "cpu", "SMALL": "1"}
 
 
@@ -137,6 +138,20 @@ def test_a_part_ends_by_itself_or_is_told_to_or_is_killed(program, code, said, m
     assert gpu.ended_within([sys.executable, "-c", program], dict(os.environ), 5) == code
     assert time.monotonic() - start < 50  # the programs sleep longer
     assert capfd.readouterr().out == said
+
+
+def test_a_part_ends_with_its_driver():
+    driver = f"""
+import os, sys
+sys.path[:0] = [{str(ROOT / "examples" / "gpu")!r}, {str(ROOT / "examples" / "recipes")!r}, {str(ROOT)!r}]
+import gpu
+gpu.ended_within([sys.executable, "-c", {STOPS!r}], dict(os.environ), 60)
+"""
+    with subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        assert process.stdout.read() == "stopped\n"  # the end of all that holds the pipe
 
 
 def test_a_part_that_is_stopped_says_how_to_go_on_and_one_that_ends_early_has_failed(tmp_path, monkeypatch, capsys):
