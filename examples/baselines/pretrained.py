@@ -29,6 +29,7 @@ from provenance import provenance
 from published import DATASETS
 from systems import line, measured_run, remembered, run_folders
 
+from cart_fairseq.checks import check_count
 from cart_fairseq.files import replacing, run_script, sha256, write_json, write_jsonl
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
@@ -61,7 +62,8 @@ class Pretrained:
         self.modality = kinds[0]
         self.device = resolve_device(args.device)
         args.output.mkdir(parents=True, exist_ok=True)
-        self.files = {"items": args.output / "items.jsonl", "queries": args.output / "queries.jsonl"}
+        # names that a user's own data do not have: DATA and --output may be one folder
+        self.files = {name: args.output / f"measured.{name}.jsonl" for name in ("items", "queries")}
         source = args.data / "items.jsonl"
         chosen = [relocated(item, source, args.output) if item.get("media") else item for item in self.items]
         for name, rows in (("items", chosen), ("queries", [{"text": query.text} for query in self.queries])):
@@ -189,8 +191,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.rerank < 1:
-        parser.error(f"--rerank is {args.rerank}; it must be at least 1")
+    for name, at_least in (("rerank", 1), ("batch-size", 1), ("workers", 0)):
+        check_count(f"--{name}", getattr(args, name.replace("-", "_")), at_least)
     needed("faiss", "dual towers")
     needed("transformers", "pretrained rivals")
     rivals = with_weights(args.weights)

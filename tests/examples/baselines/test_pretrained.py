@@ -152,9 +152,16 @@ def test_towers_find_what_they_can_tell_apart(tmp_path, monkeypatch):
     best = (texts @ items.T).argmax(1)
     right = 100 * np.mean(best == np.repeat(np.arange(TEST_ITEMS), 2))
     assert rows["clip"]["recall_at_1"] == pytest.approx(right)
-    assert [row["text"] for row in read_rows(output / "queries.jsonl")] == [
+    assert [row["text"] for row in read_rows(output / "measured.queries.jsonl")] == [
         text.lower() for number in range(TEST_ITEMS) for text in describe(number, 2)
     ]
+
+
+def test_the_results_may_lie_beside_the_data(tmp_path):
+    data = write_data(tmp_path / "data", "image")
+    before = {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
+    call(data, data, "flickr30k", "--only", "clip", "--weights", absent("clip", tmp_path))
+    assert {name: (data / name).read_bytes() for name in before} == before
 
 
 def test_the_tables_name_every_system_of_the_paper(tmp_path, capsys):
@@ -193,6 +200,9 @@ def test_wrong_calls(tmp_path, capsys):
         call(data, tmp_path / "out", "flickr30k", "--weights", "gpt=x")
     with pytest.raises(SystemExit, match="2"):
         call(data, tmp_path / "out", "flickr30k", "--only", "gpt")
+    for flag, value in (("--batch-size", "0"), ("--workers", "-3"), ("--rerank", "0")):
+        with pytest.raises(ValueError, match=f"{flag} is {value}; it must be a whole number"):
+            call(data, tmp_path / "out", "flickr30k", flag, value)
     items = read_rows(data / "items.jsonl")
     write_jsonl(data / "items.jsonl", [items[0] | {"modality": "audio"}, *items[1:]])
     with pytest.raises(ValueError, match=r"items\.jsonl: items of audio and image; give data of one modality"):
