@@ -31,7 +31,7 @@ class Rival:
 
 
 OPEN_CLIP = "open_clip_torch, torchvision"
-LANGUAGE_BIND = "LanguageBind, transformers<5"
+LANGUAGE_BIND = "LanguageBind, transformers<4.54"
 RIVALS = (
     Rival("blip2", "BLIP-2", "Salesforce/blip2-itm-vit-g", ("image",), "BLIP-2", single=True),
     Rival("clip", "CLIP", "clip:openai/clip-vit-base-patch32", ("image", "video"), "CLIP"),

@@ -19,7 +19,8 @@ from preprocess.encoders.loading import load_encoder
 
 FILES = {"image": ["1.png", "2.jpg"], "video": ["3.mp4", "4.avi"], "audio": ["5.wav", "6.wav"]}
 TEXTS = ["red above blue", "a green half over a half"]
-REAL = importlib.util.find_spec("languagebind") is not None and int(transformers.__version__.partition(".")[0]) < 5
+VERSION = tuple(map(int, transformers.__version__.split(".")[:2]))
+REAL = importlib.util.find_spec("languagebind") is not None and VERSION <= languagebind.LATEST
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,15 @@ def test_what_languagebind_cannot_load_is_refused(tmp_path, monkeypatch):
         languagebind.load(str(folder), settings)
 
 
+@pytest.mark.parametrize("version", ["4.54.0", "4.57.3", "5.24.0"])
+def test_a_version_of_transformers_that_fails_in_computing_is_refused(version, tmp_path, monkeypatch):
+    clone("languagebind", tmp_path / "clone", monkeypatch)
+    monkeypatch.setattr(transformers, "__version__", version)
+    folder = save_languagebind("image", tmp_path / "model")
+    with pytest.raises(ValueError, match=rf"transformers is {version}, and .* fails with it; .*transformers<4\.54$"):
+        load_encoder(f"languagebind:{folder}")
+
+
 @pytest.mark.skipif(REAL, reason="LanguageBind is installed")
 def test_without_languagebind_the_message_says_where_it_is(tmp_path):
     folder = save_languagebind("image", tmp_path / "model")
@@ -127,7 +137,7 @@ def test_without_languagebind_the_message_says_where_it_is(tmp_path):
         load_encoder(f"languagebind:{folder}")
 
 
-@pytest.mark.skipif(not REAL, reason="LanguageBind's own classes need the package languagebind and transformers<5")
+@pytest.mark.skipif(not REAL, reason="LanguageBind's own classes need the package languagebind and transformers<4.54")
 @pytest.mark.parametrize("kind", FILES)
 def test_languagebinds_own_classes(kind, media, tmp_path):
     configuration = languagebind.import_code(f"{kind}.configuration_{kind}")

@@ -1,9 +1,10 @@
 """LanguageBind (Zhu et al., 2023): one model of images, of sounds or of videos, each with a text tower.
 
 Its code is not part of this project. Put a clone of https://github.com/PKU-YuanGroup/LanguageBind on PYTHONPATH
-(it was written for transformers 4.30), or `pip install languagebind` (for transformers before 5); both need einops and
-peft, and sounds need torchaudio. Use an environment of their own. The clone contains another `open_clip`, so leave it
-off PYTHONPATH for the encoder `openclip`.
+(it was written for transformers 4.30), or `pip install languagebind`. The package works with transformers 4.45.2 and
+4.53.3. It fails with 4.55.4 and 4.57.3, so versions after 4.53 are refused. Both need einops and peft, and sounds need
+torchaudio. Use an environment of their own. The clone contains another `open_clip`, so leave it off PYTHONPATH for the
+encoder `openclip`.
 
 Give a model by its name on the hub or its folder, such as `languagebind:LanguageBind/LanguageBind_Video_FT`,
 `LanguageBind_Audio_FT` or `LanguageBind_Image`. The model's configuration says which media it accepts.
@@ -34,9 +35,11 @@ DEFAULT = "LanguageBind/LanguageBind_Image"
 KINDS = {"LanguageBindImage": "image", "LanguageBindAudio": "audio", "LanguageBindVideo": "video"}
 MAX_TOKENS = 77
 FRAME_MILLISECONDS, HOP_MILLISECONDS = 25, 10
+LATEST = (4, 53)
+"""Latest version of transformers whose CLIP layers work in LanguageBind's classes."""
 INSTALL = (
     "encoder languagebind: its code cannot be imported ({}); put a clone of https://github.com/PKU-YuanGroup/LanguageBind on "
-    "PYTHONPATH, or pip install languagebind, in an environment with transformers<5, einops, peft and, for sounds, "
+    "PYTHONPATH, or pip install languagebind, in an environment with transformers<4.54, einops, peft and, for sounds, "
     "torchaudio"
 )
 
@@ -157,12 +160,26 @@ def import_code(module: str) -> Any:
         raise ValueError(INSTALL.format(str(error).splitlines()[0])) from None
 
 
+def check_transformers() -> None:
+    """Refuse a version of transformers with which LanguageBind's classes fail, some of them only in computing.
+
+    Raises:
+        ValueError: the version is later than `LATEST`.
+    """
+    version = import_library("transformers").__version__
+    if tuple(map(int, version.split(".")[:2])) > LATEST:
+        raise ValueError(
+            f"encoder languagebind: transformers is {version}, and LanguageBind's code fails with it; use an environment "
+            "with transformers<4.54"
+        )
+
+
 def load(name: str, settings: EncoderSettings) -> LanguageBindEncoder:
     """Load a LanguageBind model; see the module's docstring.
 
     Raises:
-        ValueError: the package cannot be imported, the model cannot be loaded or has another type, or the settings
-            have a number of frames that a video model does not take.
+        ValueError: the package cannot be imported or does not work with this version of transformers, the model cannot
+            be loaded or has another type, or the settings have a number of frames that a video model does not take.
     """
     name = name or DEFAULT
     config, _ = loading(name, lambda: import_library("transformers").PretrainedConfig.get_config_dict(name))
@@ -175,6 +192,7 @@ def load(name: str, settings: EncoderSettings) -> LanguageBindEncoder:
     if kind == "audio" and importlib.util.find_spec("torchaudio") is None:
         raise ValueError(INSTALL.format("torchaudio"))
     code = import_code(f"{kind}.modeling_{kind}")
+    check_transformers()
     model = loading(name, lambda: getattr(code, f"LanguageBind{kind.title()}").from_pretrained(name))
     vision = model.config.vision_config
     if settings.frames not in (None, vision.num_frames):
