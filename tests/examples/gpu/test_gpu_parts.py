@@ -22,7 +22,7 @@ for folder, name in (("efficiency", "catalogue"), ("efficiency", "timing"), ("ef
 load_example("efficiency", "precision")
 gpu, parts = load_example("gpu", "gpu"), load_example("gpu", "parts")
 agreement, search, updates = (load_example("gpu", name) for name in ("agreement", "search", "updates"))
-quality, paper = load_example("gpu", "quality"), load_example("gpu", "paper")
+quality, paper, marked = (load_example("gpu", name) for name in ("quality", "paper", "marked_tests"))
 fairseq_calls = load_example("recipes", "fairseq_calls")
 ROOT = Path(__file__).resolve().parents[3]
 CPU = {"DEVICE": "cpu", "SMALL": "1"}
@@ -191,6 +191,30 @@ def test_a_copy_without_git_names_its_commit(tmp_path, monkeypatch):
     assert parts.provenance.commit() is None
     monkeypatch.setenv("PROJECT_COMMIT", "abc")
     assert parts.provenance.commit() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("device", "code", "last", "complete"),
+    [
+        ("cuda", 0, "8 passed, 9 deselected in 3.1s", True),
+        ("cuda", 0, "8 skipped, 9 deselected in 3.1s", False),
+        ("cuda", 1, "1 failed, 7 passed in 3.1s", False),
+        ("cpu", 0, "8 skipped, 9 deselected in 3.1s", True),
+    ],
+)
+def test_the_marked_tests_count_where_they_ran(device, code, last, complete, tmp_path, monkeypatch):
+    ended = subprocess.CompletedProcess([], code, stdout=f"....\n{last}\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(marked.subprocess, "run", lambda *_, **__: ended)
+        patched.setattr(parts.provenance, "commit", lambda: "commit")
+        with pytest.raises(SystemExit) as exit_:
+            marked.main(["--out", str(tmp_path), "--device", device])
+    assert exit_.value.code == code
+    found = read_json(tmp_path / "tests.json")
+    assert found["complete"] is complete
+    assert " ".join(
+        f"{count} {word}" for word, count in found["metrics"][0].items() if word != "deselected"
+    ) in last.replace(",", "")
 
 
 def test_agreement_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
