@@ -1,7 +1,7 @@
 """Images, sounds and videos as encoders and captioners take them: RGB pictures, mono samples, frames.
 
 Pillow reads images and animations, soundfile (else PyAV) sounds, PyAV videos; all of them come with the extra `[media]`
-and are imported when first needed. Whatever is wrong with a file becomes a `ValueError` that names it.
+and are imported when first needed. Whatever is wrong with a file becomes a `MediaError` that names it.
 """
 
 from __future__ import annotations
@@ -21,42 +21,44 @@ ANIMATIONS = (".gif", ".webp", ".apng", ".png")
 """Suffixes of files whose frames Pillow reads."""
 
 
+class MediaError(ValueError):
+    """A media file is missing, damaged or has not what is asked for; the message names it and the remedy."""
+
+
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a `ValueError` that names the file.
+    """Turn whatever goes wrong inside into a `MediaError` that names the file.
 
     Args:
         path: the file.
         kind: image, audio or video, for the message.
     """
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no such {kind} file; check the item's media path, which is relative to its list")
+        raise MediaError(f"{path}: no such {kind} file; check the item's media path, which is relative to its list")
     try:
         yield
     except ImportError as error:
-        raise ValueError(
+        raise MediaError(
             f"{path}: reading {kind} files needs {error.name}; pip install 'cart-fairseq[media]'"
         ) from None
-    except ValueError as error:
-        if str(error).startswith(f"{path}: "):
-            raise
-        raise damaged(path, kind, error) from None
-    # Decoders of damaged files raise whatever they stumble on: OSError, SyntaxError, struct.error, RuntimeError …
+    except MediaError:
+        raise
+    # Decoders of damaged files raise whatever they stumble on: OSError, ValueError, SyntaxError, struct.error …
     except Exception as error:
         raise damaged(path, kind, error) from None
 
 
-def damaged(path: str | Path, kind: str, error: Exception) -> ValueError:
+def damaged(path: str | Path, kind: str, error: Exception) -> MediaError:
     """The error for a file that its library cannot read."""
     found = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(f"{path}: not a readable {kind} file ({found}); replace the file or leave the item out")
+    return MediaError(f"{path}: not a readable {kind} file ({found}); replace the file or leave the item out")
 
 
 def load_image(path: str | Path) -> Image:
     """Read an image upright (as its EXIF orientation says), as `to_rgb` gives it; of an animation the first frame.
 
     Raises:
-        ValueError: the file is missing, damaged or no image.
+        MediaError: the file is missing, damaged or no image.
     """
     with reading(path, "image"):
         from PIL import Image, ImageOps
@@ -93,7 +95,7 @@ def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
         (samples,) float32, the mean of the channels, full scale 1.
 
     Raises:
-        ValueError: the file is missing, damaged, has no sound or values that are no numbers.
+        MediaError: the file is missing, damaged, has no sound or values that are no numbers.
     """
     with reading(path, "audio"):
         import soundfile
@@ -104,10 +106,10 @@ def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
         except soundfile.LibsndfileError:
             channels, found_rate = decode_audio(path)
         if not len(channels):
-            raise ValueError(f"{path}: the sound is empty; replace the file or leave the item out")
+            raise MediaError(f"{path}: the sound is empty; replace the file or leave the item out")
         mono = channels.mean(axis=1)
         if not np.isfinite(mono).all():
-            raise ValueError(f"{path}: samples that are NaN or infinite; write the file again or leave the item out")
+            raise MediaError(f"{path}: samples that are NaN or infinite; write the file again or leave the item out")
         samples = mono if found_rate == rate else soxr.resample(mono, found_rate, rate)
         return np.ascontiguousarray(samples, dtype=np.float32)
 
@@ -118,7 +120,7 @@ def decode_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
 
     with av.open(str(path)) as container:
         if not container.streams.audio:
-            raise ValueError(f"{path}: has no audio track; give a file with sound or leave the item out")
+            raise MediaError(f"{path}: has no audio track; give a file with sound or leave the item out")
         rate = container.streams.audio[0].rate
         to_float = av.AudioResampler(format="fltp", rate=rate)
         parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in to_float.resample(frame)]
@@ -139,7 +141,7 @@ def load_frames(path: str | Path, count: int) -> list[Image]:
         `count` RGB images, in order of time.
 
     Raises:
-        ValueError: the file is missing, damaged or has no pictures.
+        MediaError: the file is missing, damaged or has no pictures.
     """
     return load_frames_at(path, ((np.arange(count) + 0.5) / count).tolist())
 
@@ -179,7 +181,7 @@ def video_frames(path: str | Path, positions: NDArray[np.float64], seconds: bool
                 break
             last = frame
     if last is None:
-        raise ValueError(f"{path}: no frame could be decoded; replace the file or leave the item out")
+        raise MediaError(f"{path}: no frame could be decoded; replace the file or leave the item out")
     return shown + [last.to_image() for _ in times[len(shown) :]]
 
 
@@ -187,7 +189,7 @@ def video_seconds(path: str | Path) -> float:
     """Length of a video in seconds, from its first frame to the end of its last.
 
     Raises:
-        ValueError: as `load_frames`.
+        MediaError: as `load_frames`.
     """
     with reading(path, "video"):
         if Path(path).suffix.lower() in ANIMATIONS:
@@ -206,13 +208,13 @@ def frame_times(path: str | Path) -> tuple[NDArray[np.float64], float]:
 
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise ValueError(f"{path}: has no video track; give a video or leave the item out")
+            raise MediaError(f"{path}: has no video track; give a video or leave the item out")
         stream = container.streams.video[0]
         stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
         known = np.sort(np.array([stamp for stamp in stamps if stamp is not None], dtype=np.int64))
         starts = known.astype(np.float64) * float(stream.time_base or 0)
     if not len(starts):
-        raise ValueError(f"{path}: has no frames with times; convert it with ffmpeg or leave the item out")
+        raise MediaError(f"{path}: has no frames with times; convert it with ffmpeg or leave the item out")
     length = float(np.median(np.diff(starts))) if len(starts) > 1 else 0.0
     return starts, float(starts[-1]) + length
 

@@ -10,7 +10,15 @@ import soundfile
 from media_samples import write_media
 from PIL import Image
 
-from preprocess.data.media import load_audio, load_frames, load_frames_at, load_image, video_seconds
+from preprocess.data.media import (
+    MediaError,
+    load_audio,
+    load_frames,
+    load_frames_at,
+    load_image,
+    reading,
+    video_seconds,
+)
 
 STEP = 12
 """Grey levels between one frame and the next."""
@@ -160,3 +168,13 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             load(tmp_path / name)  # type: ignore[operator]
         assert str(caught.value).startswith(f"{tmp_path / name}: ")
+
+
+def test_an_error_of_a_decoder_has_the_remedy_whatever_its_words(tmp_path):
+    path = tmp_path / "a.png"
+    path.touch()
+    with (
+        pytest.raises(MediaError, match=r"not a readable image file .*broken\); replace the file"),
+        reading(path, "image"),
+    ):
+        raise ValueError(f"{path}: broken")
