@@ -24,11 +24,13 @@ class DenseItems:
         texts: whether the second part may be used; False if index captions are excluded.
 
     Attributes:
+        folder: the data-bin's folder.
         width: D, the width of an item's features.
         text_dim: T, the width of a caption's features; 0 if the data-bin has none.
     """
 
     def __init__(self, directory: Path, texts: bool):
+        self.folder = directory
         self.embeddings = np.load(directory / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
         path = directory / CAPTIONS
         self.captions = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None

@@ -15,8 +15,9 @@ from cart_fairseq.network.model import CART
 from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
 from cart_fairseq.search.dense_scores import dense_scores
 from cart_fairseq.search.item_vectors import mean_weight
-from cart_fairseq.search.lookahead import LookAhead
+from cart_fairseq.search.lookahead import EXACT_ITEMS, LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
+from cart_fairseq.search.stored_statistics import STORED
 from cart_fairseq.settings import DEFAULT_SCORING, check_search
 
 SearchSpaces = Callable[[str], SearchSpace]
@@ -52,6 +53,7 @@ class IdentifierGenerator(nn.Module):
         bias: (N,) float32, added to the dense score at weight 1 of each item, by item row; None for no bias.
 
     Attributes:
+        exact_items: the largest number of candidates for which the look-ahead computes every dense score.
         decoder_rows: the number of decoder rows that each of the J steps of the last search computed.
 
     Raises:
@@ -88,6 +90,7 @@ class IdentifierGenerator(nn.Module):
         self.level_discount = level_discount
         self.lookahead = lookahead
         self.bias = bias
+        self.exact_items = EXACT_ITEMS
         self.symbols_to_strip_from_output = {start}
         self.decoder_rows: list[int] = []
 
@@ -133,7 +136,9 @@ class IdentifierGenerator(nn.Module):
             step_scores = step_scores.view(batch, nodes.size(1), -1)
             total = (scores.unsqueeze(2) + step_scores * discount**step).flatten(1)
             beams = min(self.beam_size, total.size(1), trie.num_nodes(step + 1), allowed.largest)
-            wanted = total if ahead is None else total + ahead.below(step + 1, child.view(batch, -1))
+            wanted = total
+            if ahead is not None:
+                wanted = total + ahead.below(step + 1, child.view(batch, -1), exists.view(batch, -1))
             guide, chosen = wanted.topk(beams, dim=1)
             scores = total.gather(1, chosen)
             parent = chosen // step_scores.size(2)
@@ -153,7 +158,9 @@ class IdentifierGenerator(nn.Module):
         """Return what guides the beam beside identifier scores, or None if nothing does."""
         if self.dense is None or not self.lookahead or mean_weight(self.members, self.dense_weight) == 0:
             return None
-        return LookAhead(self._encoded(decoding), self.dense, trie, allowed, self.dense_weight, self.bias)
+        members = self._encoded(decoding)
+        options = (self.dense_weight, self.bias, self.dense.folder / STORED, self.exact_items)
+        return LookAhead(members, self.dense, trie, allowed, *options)
 
     def _encoded(self, decoding: list[Decoding]) -> list[tuple[CART, dict[str, list[Tensor]]]]:
         return [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]

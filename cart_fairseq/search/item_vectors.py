@@ -1,8 +1,8 @@
 """Vectors of queries and items whose inner product is the dense score, for one dense head or those of an ensemble."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 BLOCK = 8192
 
 Stamp = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class QueryVectors(NamedTuple):
@@ -59,25 +60,44 @@ def item_vectors(models: Sequence[Any], items: DenseItems, rows: Tensor) -> Tens
     return torch.cat(blocks)
 
 
-_kept: "WeakKeyDictionary[Any, WeakKeyDictionary[Any, tuple[Stamp, Tensor]]]" = WeakKeyDictionary()
-"""For each model's dense head and each owner of :func:`kept_vectors`, the vectors and what they were computed from."""
+_kept: "WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[str, tuple[Stamp, Any]]]]" = WeakKeyDictionary()
+"""For the first model's dense head, each owner and name: a value of :func:`kept`, and what it was computed from."""
+
+
+def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, compute: Callable[[], T]) -> T:
+    """Return what was computed before, or compute it; until the weights of an item tower or the bias change.
+
+    Args:
+        models: the models with dense heads.
+        owner: what the value belongs to, such as a candidate set; the value is freed with it.
+        name: of the value among those of the owner.
+        bias: what the value depends on beside the models; None for nothing.
+        compute: returns the value.
+    """
+    by_name = _kept.setdefault(models[0].dense, WeakKeyDictionary()).setdefault(owner, {})
+    # the bias itself is a part, so that no other tensor can get its id while the value is kept
+    stamp = (*(_stamp(model.dense) for model in models), _Same(bias))
+    if name not in by_name or by_name[name][0] != stamp:
+        by_name[name] = (stamp, compute())
+    return by_name[name][1]  # type: ignore[no-any-return]
 
 
 def kept_vectors(models: Sequence[Any], items: DenseItems, rows: Tensor, owner: Any) -> Tensor:
-    """Like :func:`item_vectors`, but computed once for each owner, until the weights of a head change.
+    """Like :func:`item_vectors`, but computed once for each owner of the rows, see :func:`kept`."""
+    return kept(models, owner, "vectors", None, lambda: item_vectors(models, items, rows))
 
-    Args:
-        models, items, rows: see :func:`item_vectors`.
-        owner: the object that the rows belong to, such as a candidate set; the vectors are freed with it.
-    """
-    parts = []
-    for model in models:
-        by_owner = _kept.setdefault(model.dense, WeakKeyDictionary())
-        stamp = (*_stamp(model.dense), len(rows), rows.device)
-        if owner not in by_owner or by_owner[owner][0] != stamp:
-            by_owner[owner] = (stamp, item_vectors([model], items, rows))
-        parts.append(by_owner[owner][1])
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+class _Same:
+    """Equal if it holds the same tensor, unchanged."""
+
+    def __init__(self, tensor: Tensor | None):
+        self.tensor = tensor
+        self.version = None if tensor is None else tensor._version
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.tensor is other.tensor and self.version == other.version
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _stamp(head: Any) -> Stamp:
@@ -87,4 +107,4 @@ def _stamp(head: Any) -> Stamp:
     ``train``, which :attr:`DenseHead.trained` counts.
     """
     weights = [*head.item_tower.parameters(), head.share_logit]
-    return (head.trained, *((id(weight), weight._version, weight.dtype) for weight in weights))
+    return (ref(head), head.trained, *((id(weight), weight._version, weight.dtype) for weight in weights))

@@ -3,9 +3,15 @@
 The score of a prefix p for a query is its identifier score plus weight x log sum exp(d_i) over the candidates i whose
 identifiers begin with p, where d_i is the dense score of item i at weight 1 (cosine x scale). A leaf has one item, so
 its score is the hybrid score itself, and nothing is reranked. The paper has no look-ahead.
+
+Masses are exact for at most ``EXACT_ITEMS`` candidates. Above, they are estimated from statistics of the whole
+catalogue (:mod:`cart_fairseq.search.prefix_statistics`), so that the cost of a search does not grow with it; scores of
+leaves are exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +20,12 @@ from torch import Tensor
 from cart_fairseq.catalogue.candidates import BatchCandidates
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import kept_vectors, query_vectors
+from cart_fairseq.search.item_vectors import item_vectors, kept_vectors, query_vectors
+from cart_fairseq.search.prefix_statistics import PrefixStatistics
+from cart_fairseq.search.stored_statistics import statistics_of
 
-KEPT_ITEMS = 1 << 16
-"""Largest catalogue whose item vectors are all computed at once, in memory."""
+EXACT_ITEMS = 1 << 16
+"""Largest number of candidates whose scores are all computed for each query."""
 
 
 class LookAhead:
@@ -30,6 +38,8 @@ class LookAhead:
         allowed: the candidates of each query.
         weight: the weight of the dense score, above 0; None for the mean of the models' own.
         bias: (N,) float32, added to each item's dense score, by item row; None for no bias.
+        stored: the folder with stored statistics, used for more than ``exact_items`` candidates; None for none.
+        exact_items: the largest number of candidates whose masses are exact.
     """
 
     def __init__(
@@ -40,15 +50,23 @@ class LookAhead:
         allowed: BatchCandidates,
         weight: float | None = None,
         bias: Tensor | None = None,
+        stored: Path | None = None,
+        exact_items: int = EXACT_ITEMS,
     ):
         queries = query_vectors(members, weight)
         models = [model for model, _ in members]
         self.weight = queries.weight
-        self.parts: list[tuple[Tensor, PrefixMass]] = []
+        self.parts: list[tuple[Tensor, PrefixMass | EstimatedMass]] = []
         for chosen, places in allowed.groups:
             leaves = None if chosen is None else chosen.leaves.to(places.device)
+            if len(trie if leaves is None else leaves) > exact_items:
+                statistics = statistics_of(models, items, trie, bias, stored)
+                vectors_of = partial(item_vectors, models, items)
+                asked = queries.vectors[places]
+                self.parts.append((places, EstimatedMass(trie, leaves, statistics, asked, vectors_of, bias)))
+                continue
             rows = (trie.rows if leaves is None else trie.rows[leaves]).long()
-            if leaves is None or len(trie) <= KEPT_ITEMS:
+            if leaves is None or len(trie) <= EXACT_ITEMS:
                 whole = kept_vectors(models, items, trie.rows.long(), trie)
                 vectors = whole if leaves is None else whole[leaves]
             else:
@@ -58,16 +76,22 @@ class LookAhead:
                 scores += bias.to(scores)[rows].unsqueeze(1)
             self.parts.append((places, PrefixMass(trie, leaves, scores)))
 
-    def below(self, depth: int, nodes: Tensor) -> Tensor:
-        """Weighted log mass below each query's nodes of ``depth`` (from 1 on): (B, M) int64 -> (B, M) float32.
+    def below(self, depth: int, nodes: Tensor, exists: Tensor) -> Tensor:
+        """Weighted log mass below each query's nodes of a depth.
 
-        It is -inf for a node without candidates.
+        Args:
+            depth: of the nodes, at least 1.
+            nodes: (B, M) int64.
+            exists: (B, M) bool, whether a node leads to a candidate of the query.
+
+        Returns:
+            (B, M) float32; without meaning where ``exists`` is False.
         """
         if len(self.parts) == 1:
-            return self.parts[0][1].below(depth, nodes) * self.weight
+            return self.parts[0][1].below(depth, nodes, exists) * self.weight
         found = torch.empty(nodes.shape, device=nodes.device)
         for places, mass in self.parts:
-            found[places] = mass.below(depth, nodes[places])
+            found[places] = mass.below(depth, nodes[places], exists[places])
         return found * self.weight
 
 
@@ -96,14 +120,66 @@ class PrefixMass:
                 self.nodes[depth], counts = parents.unique_consecutive(return_counts=True)
             self.mass[depth] = segment_logsumexp(self.mass[depth + 1], counts)
 
-    def below(self, depth: int, nodes: Tensor) -> Tensor:
-        """Log mass below each query's nodes of ``depth``, at least 1: (B, M) int64 -> (B, M) float32."""
+    def below(self, depth: int, nodes: Tensor, exists: Tensor) -> Tensor:
+        """Log mass below each query's nodes, see :meth:`LookAhead.below`."""
         known, mass = self.nodes[depth], self.mass[depth]
         query = torch.arange(len(nodes), device=nodes.device).unsqueeze(1)
-        if known is None:
-            return mass[nodes, query]
-        place = torch.searchsorted(known, nodes).clamp_(max=len(known) - 1)
-        return mass[place, query].masked_fill(known[place] != nodes, float("-inf"))
+        if known is not None:
+            nodes = torch.searchsorted(known, nodes).clamp_(max=len(known) - 1)
+        return mass[nodes, query].masked_fill_(~exists, float("-inf"))
+
+
+class EstimatedMass:
+    """The log mass of each prefix, estimated from statistics of the whole catalogue; exact for leaves.
+
+    Restricted candidates are assumed to be spread evenly: their share of the items below a prefix is their share of its
+    mass.
+
+    Args:
+        trie: the catalogue's trie.
+        leaves: (n,) int64, the candidates' leaves, ascending; None for all.
+        statistics: of the catalogue.
+        queries: (B, D) float32, see :func:`~cart_fairseq.search.item_vectors.query_vectors`.
+        vectors_of: maps item rows (n,) to vectors (n, D) float32.
+        bias: (N,) float32 by item row; None for no bias.
+    """
+
+    def __init__(
+        self,
+        trie: IdentifierTrie,
+        leaves: Tensor | None,
+        statistics: PrefixStatistics,
+        queries: Tensor,
+        vectors_of: Callable[[Tensor], Tensor],
+        bias: Tensor | None,
+    ):
+        self.trie = trie
+        self.leaves = leaves
+        self.statistics = statistics
+        self.queries = queries
+        self.projected = queries @ statistics.basis
+        self.vectors_of = vectors_of
+        self.bias = bias
+
+    def below(self, depth: int, nodes: Tensor, exists: Tensor) -> Tensor:
+        """Log mass below each query's nodes, see :meth:`LookAhead.below`."""
+        query = exists.nonzero()[:, 0]
+        found = torch.full(nodes.shape, float("-inf"), device=nodes.device)
+        found[exists] = self._pairs(depth, nodes[exists], query)
+        return found
+
+    def _pairs(self, depth: int, nodes: Tensor, query: Tensor) -> Tensor:
+        """Log mass of nodes (n,) for queries (n,), both int64: (n,) float32."""
+        if depth == self.trie.length:
+            rows, place = self.trie.rows[nodes].long().unique(return_inverse=True)
+            scores = (self.vectors_of(rows)[place] * self.queries[query]).sum(1)
+            return scores if self.bias is None else scores + self.bias.to(scores)[rows[place]]
+        mass = self.statistics.log_mass(self.trie, depth, nodes, self.projected[query])
+        if self.leaves is None:
+            return mass
+        begin, end = self.trie.leaves(depth, nodes)
+        first, last = torch.searchsorted(self.leaves, torch.stack([begin, end]))
+        return mass + ((last - first) / (end - begin)).log()
 
 
 def segment_logsumexp(values: Tensor, counts: Tensor) -> Tensor:
