@@ -11,7 +11,7 @@ import numpy as np
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from preprocess.data.fields import MEASURED
 from preprocess.data.roles import Caption, assign, candidate_rows, hold_out, resolve
-from preprocess.data_bin.named_items import naming_captions
+from preprocess.data_bin.identifier_captions import identifier_captions
 from preprocess.data_bin.settings import DataBinSettings
 
 
@@ -57,15 +57,15 @@ def sort_captions(
         source: that file, for messages.
 
     Raises:
-        ValueError: a caption contradicts itself or its item, there is no caption to train on, or an item is named by a
-            caption that is not trained on.
+        ValueError: a caption contradicts itself or its item, there is no caption to train on, or an identifier
+            consists of words of a caption that is not trained on.
     """
     everyone = {item_id: row for row, item_id in enumerate(bundle.item_ids)} | bundle.row_of
     resolved = resolve(rows, everyone, bundle.splits, str(source))
     gone = set(bundle.removed.tolist())
     remaining = [caption for caption in resolved if caption.item_row not in gone]
     subsets = assign(remaining, settings.index_captions)
-    needed = naming_captions(bundle, subsets["train"], source)
+    needed = identifier_captions(bundle, subsets["train"], source)
     held_out = False
     if not subsets["valid"]:
         size, seed = settings.valid_size, settings.seed

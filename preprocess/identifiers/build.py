@@ -66,7 +66,7 @@ class Source:
         path: where the embeddings lie.
         embeddings: (N, D) float16 or float32.
         items: the N items.
-        captions: of each item the caption that names it; None where none is asked for.
+        captions: of each item the caption that its identifier comes from; None for schemes that read none.
         checksums: SHA-256 of the embeddings' values and of the other files.
     """
 
@@ -96,8 +96,8 @@ def build_identifiers(
         items: `items.jsonl`, whose line i describes embedding row i.
         output: folder of the bundle.
         settings: see `IdentifierSettings`.
-        captions: `captions.jsonl`, for the scheme `semantic` only. An item is named by words of its first `index` caption,
-            without one of its first `train` caption, never of a caption that measures.
+        captions: `captions.jsonl`, for the scheme `semantic` only. An identifier consists of words of the item's first
+            `index` caption, or else of its first `train` caption, never of a caption that measures.
 
     Raises:
         ValueError: an input is damaged or does not match the other; `output` holds something else, or another run is

@@ -141,13 +141,13 @@ ITEMS = [
 ]
 
 
-def test_an_item_is_named_by_its_first_index_caption_else_its_first_train_caption_never_by_a_query(tmp_path):
+def test_words_come_from_the_first_index_caption_else_the_first_train_caption_never_from_a_query(tmp_path):
     write_rows(tmp_path / "captions.jsonl", CAPTIONS)
     found = item_captions(tmp_path / "captions.jsonl", ITEMS, seed=1)
     assert found == ["then index", "a train", "an index", "no split here"]
 
 
-def test_a_caption_that_binarize_holds_out_names_no_item(tmp_path):
+def test_words_do_not_come_from_captions_that_binarize_holds_out(tmp_path):
     rows = [{"item_id": f"item {i}", "text": f"{word} of {i}"} for i in range(40) for word in ("one", "two")]
     write_rows(tmp_path / "captions.jsonl", rows)
     items = [{"item_id": f"item {i}", "split": "train"} for i in range(40)]

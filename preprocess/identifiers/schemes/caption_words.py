@@ -1,4 +1,4 @@
-"""Words of captions as values of identifiers, and which caption an identifier is written from."""
+"""Words of captions as values of identifiers, and which caption an identifier comes from."""
 
 import re
 import unicodedata
@@ -74,10 +74,10 @@ def from_tensor(tensor: NDArray[np.uint8]) -> list[str]:
 
 
 def item_captions(path: str | Path, items: Sequence[dict[str, Any]], seed: int) -> list[str]:
-    """The caption that each item is named by: its first `index` caption, else its first `train` caption.
+    """The caption that each item's identifier comes from: its first `index` caption, else its first `train` caption.
 
-    Captions that measure never name an item: neither those of the role `query` nor, where there are no valid queries,
-    those that `binarize` holds out with the same seed.
+    Captions that measure are not used: neither those of the role `query` nor, where there are no valid queries, those that
+    `binarize` holds out with the same seed.
 
     Args:
         path: captions.jsonl.
@@ -111,5 +111,5 @@ def item_captions(path: str | Path, items: Sequence[dict[str, Any]], seed: int) 
 
 
 def by_rank(captions: Iterable[Caption]) -> list[Caption]:
-    """Captions in the order in which they name an item: `index` before `train`, otherwise as in the file."""
+    """Captions in the order in which they are chosen: `index` before `train`, otherwise as in the file."""
     return sorted(captions, key=lambda caption: caption.role != "index")

@@ -32,7 +32,7 @@ def test_rivals_are_trained_and_measured(tmp_path, scheme):
     assert rivals["command"].endswith(f"bash examples/baselines/rivals.sh DATA OUT {' '.join(TINY)}")
 
 
-def test_a_catalogue_named_by_captions_is_searched_shown_and_made_smaller(tmp_path):
+def test_semantic_identifiers_are_searched_shown_removed_and_compacted(tmp_path):
     data, out = write_data(tmp_path / "data"), tmp_path / "out"
     with training_here():
         call(

@@ -1,4 +1,4 @@
-"""Data-bins of identifiers that are words of captions: no query measures that its item is named by."""
+"""Data-bins of identifiers that are words of captions: these captions are trained on and never measure."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from preprocess.data.roles import resolve
 from preprocess.data_bin.build import binarize
-from preprocess.data_bin.named_items import naming_captions
+from preprocess.data_bin.identifier_captions import identifier_captions
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.schemes.caption_words import caption_codes, from_tensor
@@ -67,8 +67,8 @@ def read(folder: Path, subset: str) -> list[dict]:
     return pq.read_table(folder / "data-bin" / f"queries.{subset}.parquet").to_pylist()
 
 
-def named_by(bundle: IdentifierBundle, rows: list[dict]) -> list[bool]:
-    """Whether each caption has the words that its item is named by."""
+def with_identifier_words(bundle: IdentifierBundle, rows: list[dict]) -> list[bool]:
+    """Whether each caption has the words of its item's identifier."""
     codes = np.asarray(bundle.values[:, : len(bundle.semantic_positions)])
     words = from_tensor(bundle.codec_tensors()["semantic.words"])
     found = caption_codes([row["text"] for row in rows], words, codes.shape[1])
@@ -76,15 +76,15 @@ def named_by(bundle: IdentifierBundle, rows: list[dict]) -> list[bool]:
 
 
 @pytest.mark.parametrize("settings", [DataBinSettings(), DataBinSettings(seed=5), DataBinSettings(valid_size=ITEMS)])
-def test_captions_that_name_an_item_are_not_held_out(training, settings):
+def test_captions_with_the_words_of_an_identifier_are_not_held_out(training, settings):
     bundle = IdentifierBundle.load(build(training))
     made = binarize(bundle.directory, training / "captions.jsonl", training / "data-bin", settings)
     assert made.valid_held_out
     held = read(training, "valid")
     assert len(held) == (settings.valid_size or 6)
-    assert not any(named_by(bundle, held))
+    assert not any(with_identifier_words(bundle, held))
     train = read(training, "train")
-    named = {row["item_row"] for row, same in zip(train, named_by(bundle, train), strict=True) if same}
+    named = {row["item_row"] for row, same in zip(train, with_identifier_words(bundle, train), strict=True) if same}
     assert named == set(range(ITEMS))
 
 
@@ -99,13 +99,13 @@ def test_a_join_holds_out_the_same_captions(training):
     assert made.counts["valid"]["queries"] == 6
 
 
-def test_items_of_a_measured_split_are_named_by_index_captions_which_must_be_trained_on(measured):
+def test_identifiers_of_a_measured_split_come_from_index_captions_which_must_be_trained_on(measured):
     bundle = IdentifierBundle.load(build(measured))
     binarize(bundle.directory, measured / "captions.jsonl", measured / "data-bin")
-    assert not any(named_by(bundle, read(measured, "test")))
+    assert not any(with_identifier_words(bundle, read(measured, "test")))
     index = [row for row in read(measured, "train") if row["item_row"] >= 30]
     assert len(index) == 10
-    assert all(named_by(bundle, index))
+    assert all(with_identifier_words(bundle, index))
     for policy in ("exclude", "borrowed"):
         with pytest.raises(ValueError, match=r"captions\.jsonl: item 'i30' has no training caption .*10 of 40 items"):
             binarize(
@@ -121,7 +121,7 @@ def test_other_captions_than_those_of_the_identifiers_are_refused_unless_the_ite
     directory = build(measured)
     rows = [json.loads(line) for line in (measured / "captions.jsonl").read_text().splitlines()]
     write(measured / "captions.jsonl", rows[1:])
-    message = "item 'i0' has no training caption with the words that .*identifiers names it by .1 of 40 items have none.; give"
+    message = "item 'i0' has no training caption with the words of its identifier in .*identifiers .1 of 40 items have none.; give"
     with pytest.raises(ValueError, match=message):
         binarize(directory, measured / "captions.jsonl", measured / "data-bin")
     remove(directory, ["i0"])
@@ -135,6 +135,6 @@ def test_of_two_captions_with_the_words_of_the_identifier_one_may_be_held_out(tr
     path = write(training / "captions.jsonl", rows)
     bundle = IdentifierBundle.load(build(training))
     train = resolve(rows, bundle.row_of, bundle.splits, str(path))
-    needed = naming_captions(bundle, train, path)
+    needed = identifier_captions(bundle, train, path)
     assert len(needed) == ITEMS - 1
     assert not needed & {1, 2}
