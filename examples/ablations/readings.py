@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import shlex
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -156,7 +155,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     rows = [row(heads), "|" + " --- |" * len(heads)]
     for name, reading in READINGS.items():
         if measured := [one["metrics"]["test" if "test" in one["metrics"] else "valid"] for one in found[name]]:
-            cells = [cell([one[metric] for one in measured]) for metric in METRIC_LABELS]
+            cells = [report.mean_and_deviation([one[metric] for one in measured]) for metric in METRIC_LABELS]
             size = found[name][0]["parameters"] / 1e6
             rows.append(row([reading.says, *cells, f"{size:.1f}", f"{len(measured)}"]))
     rows += [row([says, reason, *[""] * (len(heads) - 2)]) for says, reason in NOT_BUILT.items()]
@@ -166,9 +165,3 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 def row(cells: Sequence[str]) -> str:
     """Return a row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
-
-
-def cell(values: Sequence[float]) -> str:
-    """Return the mean and, of several values, the standard deviation."""
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -232,15 +231,9 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
         if not found[line.name]:
             continue
         cells = [
-            cell([one[which][metric] for one in found[line.name]])
+            report.mean_and_deviation([one[which][metric] for one in found[line.name]])
             for which in ("alone", "together")
             for metric in ("recall_at_1", "recall_at_10")
         ]
         rows.append(f"| {line.says} | {' | '.join(cells)} | {len(found[line.name])} |")
     return "\n".join(rows)
-
-
-def cell(values: Sequence[float]) -> str:
-    """Return the mean and, for several values, the standard deviation."""
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}"

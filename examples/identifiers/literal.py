@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,16 +147,16 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     for name, runs in found.items():
         if runs:
             each = [one["identifiers"] for one in runs]
-            cells = [cell([one["perplexity"].get(level, 0) for one in each]) for level in ("k", "v1", "v2")]
-            cells += [cell([one[figure] for one in each]) for figure in ("distinct_percent", "sharing_percent")]
-            cells += [cell([one["reconstruction_error"] for one in each], 3)]
+            cells = [
+                report.mean_and_deviation([one["perplexity"].get(level, 0) for one in each])
+                for level in ("k", "v1", "v2")
+            ]
+            cells += [
+                report.mean_and_deviation([one[figure] for one in each])
+                for figure in ("distinct_percent", "sharing_percent")
+            ]
+            cells += [report.mean_and_deviation([one["reconstruction_error"] for one in each], 3)]
             measured = [one["metrics"]["test" if "test" in one["metrics"] else "valid"] for one in runs]
-            cells += [cell([one[metric] for one in measured]) for metric in names]
+            cells += [report.mean_and_deviation([one[metric] for one in measured]) for metric in names]
             rows.append(f"| {VARIANTS[name].says} | {' | '.join(cells)} | {len(runs)} |")
     return "\n".join(rows)
-
-
-def cell(values: Sequence[float], digits: int = 1) -> str:
-    """Return the mean and, of several values, the standard deviation."""
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{spread}"

@@ -4,6 +4,7 @@
 """
 
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,13 @@ def write(out: Path, checkpoint: Path, paper: Sequence[float] = ()) -> None:
     print(table(found, read_json(out / "data-bin" / "manifest.json"), paper))
     shown = next((subset for subset in reversed(MEASURED) if subset in found["split"]), "train")
     print("\n" + examples(out, checkpoint, shown))
+
+
+def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
+    """A table's cell: the mean and, of several values, their standard deviation.
+
+    >>> mean_and_deviation([1.0]), mean_and_deviation([1.0, 2.0, 3.0])
+    ('1.0', '2.0 ± 1.0')
+    """
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"

@@ -92,7 +92,7 @@ def test_a_stopped_comparison_goes_on_and_ends_with_the_record_and_its_table(tmp
 
     shown = printed[printed.index("| reading |") :].splitlines()
     recall = [run["metrics"]["test"]["recall_at_1"] for run in found["default"]]
-    assert shown[2].startswith(f"| default | {readings.cell(recall)} |")
+    assert shown[2].startswith(f"| default | {readings.report.mean_and_deviation(recall)} |")
     assert shown[2].endswith("| 3 |")
     assert shown[3].startswith("| no feed-forward after the fusion (3.4.2) |")
     assert shown[4].startswith("| decoder weights of each step (Eq. 6) | not built: ")

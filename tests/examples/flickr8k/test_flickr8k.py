@@ -114,7 +114,7 @@ def test_the_table_has_what_is_there(data, tmp_path, capsys):
 
 
 def test_ablations_name_their_runs_and_average_seeds(tmp_path):
-    runs = carried.runs()
+    runs = carried.variants()
     assert len({run.name for run in runs}) == len(runs)
     assert [run.seed for run in runs if run.line.name == "full"] == [1, 2, 3]
     assert runs[0].name == "full-1"
@@ -126,9 +126,9 @@ def test_ablations_name_their_runs_and_average_seeds(tmp_path):
     assert changed["dropout-0.1"].train == ("--dropout", "0.1")
     assert changed["beam-10"].search == ("--beam", "10")
     assert [line.captions for line in changed.values() if line.captions] == ["exclude", "borrowed"]
-    assert {run.line.name for run in carried.runs(["rdrop", "beam-10"])} == {"rdrop", "beam-10"}
+    assert {run.line.name for run in carried.variants(["rdrop", "beam-10"])} == {"rdrop", "beam-10"}
     with pytest.raises(ValueError, match=r"no line 'rdrop-7'; there are full, "):
-        carried.runs(["rdrop-7"])
+        carried.variants(["rdrop-7"])
     record: dict[str, Any] = {
         "commit": "abc",
         "minutes": 1.5,

@@ -66,7 +66,7 @@ def test_a_stopped_comparison_goes_on_and_ends_with_the_record_and_its_table(tmp
         assert run["identifiers"]["perplexity"] == {level["name"]: level["perplexity"] for level in report["levels"]}
         assert run["metrics"]["test"] == read_json(out / name / "results" / "split" / "metrics.test.json")
     recall = [run["metrics"]["test"]["recall_at_1"] for run in found["literal"]]
-    assert f"| {literal.cell(recall)} |" in next(
+    assert f"| {literal.report.mean_and_deviation(recall)} |" in next(
         line for line in printed.splitlines() if "as in the paper" in line and "|" in line
     )
 
