@@ -26,7 +26,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["cart_fairseq", "cart_fairseq.*", "preprocess", "preprocess.*"]),
     install_requires=[
-        "torch>=2.6",
+        "torch>=2.6,<2.14",  # the newest that the tests have run with
         f"ve-fairseq==0.12.3; {BINARY}",
         f"fairseq-fixed==0.12.3.1; {SOURCE}",
         "numpy>=1.26",
