@@ -1,17 +1,62 @@
-"""Atomic writing, and reading with errors that name file and row, for all steps."""
+"""Atomic writing, names and locks of our files, and reading with errors that name file and row, for all steps."""
 
 import atexit
 import contextlib
+import errno
+import fcntl
 import gc
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+SCRATCH_LOCK = ".lock"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a name is that of a file right in a folder, as ours are: no path, nothing hidden, ASCII only.
+
+    >>> is_plain_name("queries.train.parquet"), is_plain_name("../.profile"), is_plain_name("a/b"), is_plain_name("..")
+    (True, False, False, False)
+    """
+    return isinstance(name, str) and PLAIN_NAME.fullmatch(name) is not None
+
+
+def refuse_paths(record: Path, names: Iterable[Any]) -> None:
+    """Refuse a record that lists files by other names than plain ones.
+
+    Raises:
+        ValueError: a name is a path, or not of ours.
+    """
+    for name in names:
+        if not is_plain_name(name):
+            raise ValueError(f"{record}: lists the file {name!r}, which is none of ours; make it again")
+
+
+def inside(folder: str | os.PathLike[str], name: str, start: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the path of a file that lies in a folder or below it; None for every other.
+
+    Whatever shows the `media` of items asks here, so that a foreign list of items shows no file from elsewhere.
+
+    Args:
+        folder: the folder; a link to one is followed.
+        name: a path relative to `start`. Absolute paths, steps that lead out of the folder (`..`) and links that do are
+            refused.
+        start: a folder; None: `folder`.
+    """
+    if not name or os.path.isabs(name) or "\0" in name:
+        return None
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(start or folder, name))
+    return Path(path) if path.startswith(os.path.join(root, "")) else None
 
 
 @contextlib.contextmanager
@@ -24,11 +69,10 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    new = scratch / target.name
-    if directory:
-        new.mkdir()
-    try:
+    with _scratch(target) as scratch:
+        new = scratch / target.name
+        if directory:
+            new.mkdir()
         yield new
         if directory and target.exists():
             target.rename(scratch / "old")
@@ -39,8 +83,66 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
                 raise
         else:
             os.replace(new, target)
+
+
+@contextlib.contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """Make a folder ``.NAME.xxxxxxxx.tmp`` beside a file and remove it; it is locked as long as this process lives."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            try:
+                stack.enter_context(locked_file(scratch / SCRATCH_LOCK))
+                taken = not (scratch / SCRATCH_LOCK).exists()
+            except (FileNotFoundError, BlockingIOError):
+                taken = True
+            if not taken:
+                yield scratch
+                return
+        # another process has cleaned up in the moment before the folder was locked
+
+
+def remove_scratch(folder: Path, name: str | None = None) -> None:
+    """Remove the folders that `replacing` left where its process was killed; those of living processes stay.
+
+    Args:
+        folder: where to look.
+        name: of the file or folder that was to be replaced; None: of any.
+    """
+    of = r".+" if name is None else re.escape(name)
+    pattern = re.compile(rf"\.{of}\.[a-z0-9_]{{8}}\.tmp")  # tempfile's letters have no dot, so no other name fits
+    for child in folder.iterdir() if folder.is_dir() else ():
+        if pattern.fullmatch(child.name) and child.is_dir() and not child.is_symlink():
+            with contextlib.suppress(OSError, ValueError), locked_file(child / SCRATCH_LOCK):
+                shutil.rmtree(child, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked_file(path: str | os.PathLike[str]) -> Iterator[int]:
+    """Open a file of our own for locking, made if need be, and lock it; nothing is written to it, no link followed.
+
+    Raises:
+        BlockingIOError: another process has it locked.
+        ValueError: the name is that of something else.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(f"{path}: is no plain file, although a lock of ours has this name; remove it") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError(f"{path}: is no plain file, although a lock of ours has this name; remove it")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise  # others are those of a file system without locks
+        yield file
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(file)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

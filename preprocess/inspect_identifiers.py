@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         help="what the bundle was built from, a join's folder too; without it no neighbours and no t-SNE",
     )
     add("--media", type=Path, help="folder that the items' media paths are relative to; without it no pictures")
+    add("--media-within", type=Path, help="show only files in this folder, links followed (the folder --media)")
     add("--captions", type=Path, help="captions.jsonl; the first caption of an item is shown with it")
     for flag, text in (
         ("--sample", "items in the t-SNE plot, and whose neighbours are searched"),

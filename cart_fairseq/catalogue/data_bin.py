@@ -7,7 +7,7 @@ state, replaces the bundle's manifest, and moves the files up. Until the third s
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
 from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.files import is_plain_name
 
 REMEDY = "make it again with python -m preprocess.binarize"
 TRIE = "trie.safetensors"
@@ -72,6 +73,7 @@ class DataBin:
         self.manifest = read_json(self.directory / "manifest.json")
         with reading(self.directory / "manifest.json", REMEDY):
             check_sizes(self.directory, self.manifest, REMEDY)
+            check_counts(self.manifest)
             fingerprint = self.manifest["fingerprint"]
         if self.bundle.fingerprint != fingerprint:
             raise CatalogueError(f"{root}: its identifiers differ from those it was binarised with; {REMEDY}")
@@ -104,7 +106,7 @@ class DataBin:
             ValueError: the data-bin has no such subset. A damaged table is a CatalogueError.
         """
         path = self.directory / queries_file(subset)
-        if not path.is_file():
+        if "/" in subset or not path.is_file():
             known = ", ".join(self.subsets) or "none"
             raise ValueError(
                 f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
@@ -121,7 +123,7 @@ class DataBin:
         if name == "all" and not len(self.bundle.removed):
             return None
         path = self.directory / f"candidates.{name}.npy"
-        if not path.is_file():
+        if "/" in name or not path.is_file():
             named = (p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy"))
             known = ", ".join(sorted({"all", *named}))
             raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
@@ -179,6 +181,15 @@ class DataBin:
                 None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
             )
         return SearchSpace(self.trie, self._candidate_sets[name])
+
+
+def check_counts(manifest: Any) -> None:
+    """Raise ValueError where a manifest names subsets by what can be no part of a file's name, or counts no queries."""
+    for subset, count in manifest.get("counts", {}).items():
+        if not is_plain_name(subset):
+            raise ValueError(f"counts names the subset {subset!r}")
+        if any(type(number) is not int or number < 0 for number in count.values()):
+            raise ValueError(f"counts of {subset} are {count!r}")
 
 
 def queries_file(subset: str) -> str:

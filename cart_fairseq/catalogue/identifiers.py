@@ -25,6 +25,7 @@ from cart_fairseq.catalogue.trie_build import build_levels
 from cart_fairseq.files import replacing, sha256, write_json
 
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
+MOST_POSITIONS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,17 @@ def write_bundle(
     return IdentifierBundle.load(directory)
 
 
+def _check_ranges(positions: Sequence[Position], manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError for numbers that no bundle of ours has, before memory is taken for them."""
+    if not 1 <= len(positions) <= MOST_POSITIONS:
+        raise ValueError(f"{len(positions)} positions")
+    for position in positions:
+        if not isinstance(position.name, str) or type(position.size) is not int or not 1 <= position.size < 1 << 31:
+            raise ValueError(f"position {position.name!r} of size {position.size!r}")
+    if type(manifest.get("revision", 0)) is not int or not 0 <= manifest.get("revision", 0) < 10**12:
+        raise ValueError(f"revision {manifest['revision']!r}")
+
+
 class IdentifierBundle:
     """An identifier bundle on disk, opened by :meth:`load`.
 
@@ -120,7 +132,8 @@ class IdentifierBundle:
             self.positions = tuple(Position(p["name"], p["size"]) for p in manifest["positions"])
             self.parts = segments.parts_of(manifest)
             complete = sum(part.items for part in self.parts) == manifest["items"]
-        except (KeyError, TypeError) as error:
+            _check_ranges(self.positions, manifest)
+        except (KeyError, TypeError, ValueError) as error:
             raise CatalogueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
         if not complete:
             raise CatalogueError(f"{directory}/manifest.json: its segments lack items; {segments.REMEDY}")

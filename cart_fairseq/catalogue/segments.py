@@ -8,6 +8,7 @@ Files that the manifest does not name were left by an interrupted update.
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
-from cart_fairseq.files import sha256
+from cart_fairseq.files import is_plain_name, sha256
 from cart_fairseq.progress import track
 
 SCHEMA_VERSION = 1
 IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
 SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
 BLOCK_ROWS = 1 << 17
+FOLDER = re.compile(r"segments/\d{6,12}/")
 REMEDY = "build it again with python -m preprocess.build_identifiers"
 
 
@@ -58,7 +60,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> None:
-    """Compare the size of every file with its manifest entry.
+    """Check the names of a manifest's files, and compare the size of every file with its entry.
 
     Args:
         directory: the folder of the files.
@@ -66,8 +68,16 @@ def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> No
         remedy: the last part of the error message.
 
     Raises:
-        CatalogueError: a file is missing or has another size; the message names it.
+        CatalogueError: a name is not of a file in this folder, or a file is missing or has another size; the message
+            names it.
     """
+    for name in manifest["files"]:
+        folder = FOLDER.match(name)
+        if not is_plain_name(name[folder.end() :] if folder else name):
+            raise CatalogueError(
+                f"{directory}/manifest.json: lists the file {name!r}, which is none of ours; do not use what a stranger "
+                f"changed, or {remedy}"
+            )
     for name, entry in manifest["files"].items():
         path = directory / name
         if not path.is_file():
@@ -77,8 +87,18 @@ def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> No
 
 
 def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
-    """Return the parts that a manifest names; a bundle that was never updated has one, its own folder."""
-    return [Part(*part) for part in manifest.get("segments", [("", manifest["items"])])]
+    """Return the parts that a manifest names; a bundle that was never updated has one, its own folder.
+
+    Raises:
+        ValueError: a part's folder is none of ours, or its number of rows is none.
+    """
+    parts = [Part(*part) for part in manifest.get("segments", [("", manifest["items"])])]
+    for part in parts:
+        if not (part.folder == "" or FOLDER.fullmatch(part.folder)):
+            raise ValueError(f"segments lists the folder {part.folder!r}")
+        if type(part.items) is not int or part.items < 0:
+            raise ValueError(f"segments lists {part.items!r} items")
+    return parts
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -152,10 +172,15 @@ def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     """
     if not manifest.get("removed"):
         return np.empty(0, dtype=np.int64)
+    if not is_plain_name(manifest["removed"]):
+        raise CatalogueError(
+            f"{directory}/manifest.json: removed is {manifest['removed']!r}, none of its files; {REMEDY}"
+        )
     path = directory / manifest["removed"]
     with reading(path, REMEDY):
         rows = np.load(path, allow_pickle=False)
-    if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1) <= 0).any():
+    numbers = rows.dtype == np.int64 and rows.ndim == 1
+    if not numbers or (np.diff(rows, prepend=-1, append=manifest["items"]) <= 0).any():
         raise CatalogueError(
             f"{path}: {rows.dtype} of shape {rows.shape}, expected ascending int64 row numbers; {REMEDY}"
         )

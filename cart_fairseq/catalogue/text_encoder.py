@@ -17,12 +17,14 @@ from typing import Any
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
 from cart_fairseq.catalogue.dictionary import SPECIALS, UNK
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.segments import check_sizes
 
 FOLDER = "text-encoder"
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 ESCAPED = re.compile(r"<token_\d+>")
 BLOCK = 8192
+MOST_TOKENS = 1 << 31
 
 
 def missing(library: str) -> ValueError:
@@ -65,6 +67,9 @@ class TextEncoder:
         directory = data.bundle.directory.parent / FOLDER  # an update of the items does not move it
         check_sizes(directory, entry, REMEDY)
         tokens = {name: entry[name] for name in ("start", "end", "pad", "unk", "max_tokens")}
+        for name, value in tokens.items():
+            if type(value) is not int or not 0 <= value < MOST_TOKENS:
+                raise CatalogueError(f"{data.directory}/manifest.json: {name} of text_encoder is {value!r}; {REMEDY}")
         return cls(directory, **tokens, digest=digest(entry["files"]))
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from cart_fairseq.files import read_json, read_jsonl, replacing, run_script
+from cart_fairseq.files import inside, read_json, read_jsonl, replacing, run_script
 from preprocess.inspection.html import data_uri, document, medium, tiles
 
 METRICS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr_at_10": "MRR@10"}
@@ -120,6 +120,20 @@ def article(shown: Shown, best: int, uris: dict[str, str], descriptions: dict[st
     return "\n".join([*parts, "</article>"])
 
 
+def media_file(data: Path, item: dict[str, Any]) -> Path:
+    """Return the path of an item's media, which must lie in the folder of its list.
+
+    Raises:
+        ValueError: it does not.
+    """
+    path = inside(data, str(item["media"]))
+    if path is None:
+        raise ValueError(
+            f"{data}/items.jsonl: media of item {item['item_id']!r} is {item['media']!r}, outside of {data}; put it there"
+        )
+    return path
+
+
 @dataclass(frozen=True)
 class Section:
     """A section of the page: its name in the plural, its HTML, and its metrics in percent."""
@@ -150,7 +164,7 @@ def section(data: Path, out: Path, subset: str, queries: int, best: int, seed: i
             raise ValueError(f"{data}/items.jsonl: item {name!r} is not there or has no media; another OUT?")
     kinds = {NAMES.get(item.get("modality", ""), "item") for item in items.values()}
     kind = kinds.pop() if len(kinds) == 1 else "item"
-    uris = {name: data_uri(data / items[name]["media"]) for name in needed}
+    uris = {name: data_uri(media_file(data, items[name])) for name in needed}
     described = {name: descriptions.get(name, name) for name in needed}
     figures = {label: f"{metrics[key]:.1f} %" for key, label in METRICS.items() if key in metrics}
     articles = "\n".join(article(shown, best, uris, described) for shown in chosen)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cart_fairseq.files import read_json, sha256, write_json, write_jsonl
+from cart_fairseq.files import read_json, refuse_paths, sha256, write_json, write_jsonl
 from preprocess.annotations.entries import Entry, Published
 from preprocess.annotations.media import MediaFolder
 from preprocess.data.fields import SPLITS
@@ -28,6 +28,7 @@ def read_made(folder: Path) -> Made:
     found = read_json(folder / RECORD)
     if not isinstance(found, dict) or not {"made_from", "files"} <= found.keys():
         raise ValueError(f"{folder / RECORD}: not a record of preprocess.annotations; remove {folder}")
+    refuse_paths(folder / RECORD, found["files"])
     return Made(found["made_from"], {folder / name: digest for name, digest in found["files"].items()})
 
 

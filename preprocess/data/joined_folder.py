@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load_file
 
-from cart_fairseq.files import digest, read_json, sha256, write_json
+from cart_fairseq.files import digest, read_json, refuse_paths, sha256, write_json
 from preprocess.data.output import Kind, Made, damaged
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
@@ -45,6 +45,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder / RECORD}: version {record.get('version', 1)}, this is version {VERSION}; make the join again"
         )
+    refuse_paths(folder / RECORD, record["files"])
     return record
 
 

@@ -13,14 +13,12 @@ Each step has a `Kind`, which says how its output is recognised and read, and go
 A step that keeps nothing of an interrupted run has `with output.locked():` in place of `working`.
 """
 
-import fcntl
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,7 +174,7 @@ class Output:
             key: a checksum of all inputs and settings that the files in the folder depend on.
 
         Raises:
-            ValueError: another run has the folder.
+            ValueError: another run has the folder, or it is not of a run of this step.
         """
         with self._lock():
             key_path = self.work / KEY
@@ -186,7 +184,7 @@ class Output:
                 empty(self.work)
                 write_json(key_path, key)
             yield self.work
-            self._remove_scratch()
+            files.remove_scratch(self.path.parent, self.path.name)
             self._remove_work()
 
     @contextmanager
@@ -194,13 +192,13 @@ class Output:
         """A lock against a second run, for a step that keeps nothing of an interrupted run.
 
         Raises:
-            ValueError: another run has the lock.
+            ValueError: another run has the lock, or the working folder is not of a run of this step.
         """
         with self._lock():
             try:
                 yield
             finally:
-                self._remove_scratch()
+                files.remove_scratch(self.path.parent, self.path.name)
                 self._remove_work()
 
     def replacing(self) -> AbstractContextManager[Path]:
@@ -209,51 +207,60 @@ class Output:
 
     def remove_leftovers(self) -> None:
         """Remove the working folder and the scratch folders of runs that were killed."""
-        if self.work.is_dir():
+        if self.work.is_dir() and not self._foreign_work():
             with self._lock():
                 self._remove_work()
-        self._remove_scratch()
+        files.remove_scratch(self.path.parent, self.path.name)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """The working folder, made if need be, under a lock."""
         while True:
-            self.work.mkdir(parents=True, exist_ok=True)
-            try:
-                lock = os.open(self.work / LOCK, os.O_RDWR | os.O_CREAT)
-            except FileNotFoundError:  # another run has ended and removed the folder
-                continue
-            try:
-                if self._claim(lock):
+            foreign = self._foreign_work()
+            if foreign:
+                raise ValueError(
+                    f"{self.work}: {foreign}, so it is no working folder of this command, which needs this name; move it "
+                    "away or choose another --output"
+                )
+            with ExitStack() as stack:
+                try:
+                    self.work.mkdir(parents=True, exist_ok=True)
+                    lock = stack.enter_context(files.locked_file(self.work / LOCK))
+                    whole = os.path.samestat(os.fstat(lock), os.stat(self.work / LOCK))
+                except FileNotFoundError:  # another run has ended and removed the folder
+                    continue
+                except BlockingIOError:
+                    raise ValueError(
+                        f"{self.work}: another run is building {self.path}; wait for it or stop it"
+                    ) from None
+                if whole:
                     yield
                     return
-            finally:
-                os.close(lock)
 
-    def _claim(self, lock: int) -> bool:
-        """Lock an open file; False if it was removed in the meantime with its folder, so that it keeps nobody out."""
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{self.work}: another run is building {self.path}; wait for it or stop it") from None
-        try:
-            return os.path.samestat(os.fstat(lock), os.stat(self.work / LOCK))
-        except FileNotFoundError:
-            return False
+    def _foreign_work(self) -> str | None:
+        """Why the working folder is not of a run of this step; None if it is, is empty, or is not there."""
+        if self.work.is_symlink():
+            return "is a link"
+        if not self.work.exists():
+            return None
+        if not self.work.is_dir():
+            return "is a file"
+        lock = self.work / LOCK
+        if any(self.work.iterdir()) and not (lock.is_file() and not lock.is_symlink() and lock.stat().st_size == 0):
+            return f"holds files but no {LOCK!r}"
+        for folder, names, others in os.walk(self.work):
+            for name in (*names, *others):
+                if os.path.islink(os.path.join(folder, name)):
+                    return f"holds the link {name!r}"
+        return None
 
     def _remove_work(self) -> None:
         """Remove the working folder, whole at once, so that no later run goes on from half of it."""
+        prefix, parent = f".{self.path.name}.", self.path.parent
         with tempfile.TemporaryDirectory(
-            prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent, ignore_cleanup_errors=True
+            prefix=prefix, suffix=".tmp", dir=parent, ignore_cleanup_errors=True
         ) as scratch:
             self.work.rename(Path(scratch, "work"))
-
-    def _remove_scratch(self) -> None:
-        """Remove the folders of `files.replacing` that a killed run left; those of an output of a longer name stay."""
-        scratch = re.compile(rf"\.{re.escape(self.path.name)}\.[a-z0-9_]{{8}}\.tmp")
-        for child in self.path.parent.iterdir() if self.path.parent.is_dir() else ():
-            if scratch.fullmatch(child.name):
-                shutil.rmtree(child, ignore_errors=True)
 
 
 def damaged(checksums: Mapping[Path, str]) -> Path | None:

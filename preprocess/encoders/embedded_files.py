@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import read_json, sha256, write_json
+from cart_fairseq.files import read_json, refuse_paths, sha256, write_json
 from preprocess.data.embeddings import blocks
 from preprocess.data.output import Kind, Made
 
@@ -37,6 +37,7 @@ def read_record(record: Path) -> dict[str, Any]:
         raise ValueError(
             f"{record}: not a record of preprocess.extract_embeddings; remove the output and make it again"
         )
+    refuse_paths(record, found["files"])
     return found
 
 

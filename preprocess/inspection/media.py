@@ -4,6 +4,7 @@ import html
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.files import inside
 from preprocess.inspection.html import MEDIA_TYPES, data_uri, medium
 
 
@@ -11,16 +12,19 @@ class MediaShelf:
     """Hands out the media of items as HTML; what would exceed the bounds, or is not there, comes as words.
 
     Attributes:
-        embedded, missing, left_out: how many media are part of the page, were not found, and were too large for it.
+        embedded, missing, left_out: how many media are part of the page, were not found, and were left out: too large for
+            it, of a kind that browsers do not show, or outside of the folder.
 
     Args:
         folder: what the items' `media` are relative to, or None: then nothing is shown.
         file_bytes: a larger file is left out.
         total_bytes: no more bytes of files than this in all; the page has 4/3 of it, because it holds them as text.
+        within: only files in this folder are shown; None: `folder`.
     """
 
-    def __init__(self, folder: Path | None, file_bytes: int, total_bytes: int):
+    def __init__(self, folder: Path | None, file_bytes: int, total_bytes: int, within: Path | None = None):
         self.folder = folder
+        self.within = folder if within is None else within
         self.file_bytes = file_bytes
         self.room = total_bytes
         self.embedded = self.missing = self.left_out = 0
@@ -32,11 +36,16 @@ class MediaShelf:
         if self.folder is None or not isinstance(media, str):
             return ""
         if media not in self._shown:
-            self._shown[media] = self._read(self.folder / media, description)
+            self._shown[media] = self._read(media, description)
         return self._shown[media]
 
-    def _read(self, path: Path, description: str) -> str:
-        name = html.escape(path.name)
+    def _read(self, media: str, description: str) -> str:
+        assert self.folder is not None
+        assert self.within is not None
+        name, path = html.escape(Path(media).name), inside(self.within, media, self.folder)
+        if path is None:
+            self.left_out += 1
+            return f'<p class="note">{name}: outside of the media folder</p>'
         if path.suffix.lower() not in MEDIA_TYPES:
             self.left_out += 1
             return f'<p class="note">{name}: browsers do not show this kind</p>'

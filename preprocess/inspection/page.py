@@ -64,7 +64,10 @@ def inspect_identifiers(
     media = Path(settings.media) if settings.media is not None else None
     if media is not None and not media.is_dir():
         raise ValueError(f"{media}: no such folder; --media is the folder of items.jsonl")
-    shelf = MediaShelf(media, settings.file_mib << 20, settings.total_mib << 20)
+    within = Path(settings.media_within) if settings.media_within is not None else None
+    if within is not None and not within.is_dir():
+        raise ValueError(f"{within}: no such folder; --media-within is a folder that holds the media")
+    shelf = MediaShelf(media, settings.file_mib << 20, settings.total_mib << 20, within)
     report = Report(IdentifierBundle.load(bundle), shelf, settings)
     text = document(report.title, sections.STYLE, "\n".join(report.sections()))
     with replacing(output) as new:

@@ -15,6 +15,8 @@ class InspectionSettings(Settings):
         embeddings: the embeddings, or the folder of a join, that the bundle was built from. None: no neighbours and no
             t-SNE.
         media: the folder that the items' media paths are relative to. None: no pictures and players.
+        media_within: only files in this folder are shown. None: those in `media`. For items whose paths lead out of their
+            folder, as `preprocess.annotations` writes them (`../images/1.jpg`), or through a link.
         captions: `captions.jsonl`; an item is shown with its first caption.
         sample: number of items in the t-SNE plot, and of items whose neighbours are searched.
         neighbours: number of nearest neighbours of an item.
@@ -30,6 +32,7 @@ class InspectionSettings(Settings):
 
     embeddings: str | Path | None = None
     media: str | Path | None = None
+    media_within: str | Path | None = None
     captions: str | Path | None = None
     sample: int = 2000
     neighbours: int = 10

@@ -4,8 +4,8 @@ New files are written beside the old ones. `manifest.json`, which names the file
 rename (:mod:`cart_fairseq.catalogue.segments`). `finish_bundle` removes what is left over.
 """
 
-import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +18,14 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import replacing, write_json
+from cart_fairseq.files import locked_file, remove_scratch, replacing, write_json
 from cart_fairseq.progress import Progress
 from preprocess.identifiers.report import measure
 
-MANIFEST, REPORT, LOCK = "manifest.json", "report.json", "update.lock"
+MANIFEST, REPORT, LOCK, JOURNAL = "manifest.json", "report.json", "update.lock", "update.json"
+WRITTEN = re.compile(r"segments|identifiers|update\.(lock|json)|next\..*")
+"""Names in a bundle or data-bin in which, or through which, an update writes."""
+REMOVED = re.compile(r"removed\.\d{6,12}\.npy")
 PART_FILES = (segments.IDENTIFIERS, segments.ITEMS, REPORT)
 BLOCK_ROWS = 1 << 17
 
@@ -32,14 +35,28 @@ def locked(directory: Path) -> Iterator[None]:
     """Keep other processes from updating a bundle at the same time.
 
     Raises:
-        ValueError: one is doing so.
+        ValueError: one is doing so, or a place where an update writes is a link.
     """
-    with open(directory / LOCK, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{directory}: another process is updating it; wait for that one and try again") from None
-        yield
+    refuse_links(directory)
+    try:
+        with locked_file(directory / LOCK):
+            yield
+    except BlockingIOError:
+        raise ValueError(f"{directory}: another process is updating it; wait for that one and try again") from None
+
+
+def refuse_links(directory: Path) -> None:
+    """Refuse to update a bundle or data-bin in which a link leads elsewhere, where an update would write or remove.
+
+    Raises:
+        ValueError: a name of ours is a link; the message names it.
+    """
+    inner = directory / "segments"
+    for path in [*directory.iterdir(), *(inner.iterdir() if inner.is_dir() else ())]:
+        if path.is_symlink() and (path.parent == inner or WRITTEN.fullmatch(path.name)):
+            raise ValueError(
+                f"{path}: is a link, and an update would write through it; put what it leads to in its place"
+            )
 
 
 def next_manifest(bundle: IdentifierBundle) -> dict[str, Any]:
@@ -157,17 +174,11 @@ def finish_bundle(directory: Path) -> None:
         manifest["segments"] = [list(part) for part in parts]
         write_json(directory / MANIFEST, manifest)
     named = {directory / part.folder for part in parts}
-    for folder_path in (directory / "segments").glob("[!.]*"):
-        if folder_path not in named:
-            shutil.rmtree(folder_path)
-    for path in directory.glob("removed.*.npy"):
-        if path.name != manifest.get("removed"):
+    for path in [*directory.iterdir(), *directory.glob("segments/*")]:
+        name = path.relative_to(directory).as_posix()
+        if segments.FOLDER.fullmatch(f"{name}/") and path not in named:
+            shutil.rmtree(path)
+        elif REMOVED.fullmatch(name) and name != manifest.get("removed"):
             path.unlink()
     remove_scratch(directory)
     remove_scratch(directory / "segments")
-
-
-def remove_scratch(directory: Path) -> None:
-    """Remove what `replacing` leaves where it is killed."""
-    for scratch in directory.glob(".*.tmp"):
-        shutil.rmtree(scratch)

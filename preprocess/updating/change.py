@@ -18,10 +18,8 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import read_manifest
 from cart_fairseq.files import read_json, write_json
 from preprocess.data.embeddings import Embeddings
-from preprocess.updating.bundle import MANIFEST, finish_bundle, locked
+from preprocess.updating.bundle import JOURNAL, MANIFEST, finish_bundle, locked, refuse_links
 from preprocess.updating.data_bin import finish_data_bin, write_pending
-
-JOURNAL = "update.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,8 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
     """
     identifiers = target.identifiers
     read_manifest(identifiers)
+    if target.data_bin:
+        refuse_links(target.data_bin)
     with locked(identifiers):
         target.finish()
         bundle = IdentifierBundle.load(identifiers)

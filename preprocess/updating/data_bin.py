@@ -5,6 +5,7 @@ the manifest. All of them are written into one folder (:mod:`cart_fairseq.catalo
 from the moment when the bundle's new manifest is in place; `finish_data_bin` moves its files up.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ import pyarrow.compute as pc
 from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie, pending_folder
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import file_entry
-from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.files import is_plain_name, read_json, remove_scratch, replacing, write_json
 from preprocess.data.embeddings import Embeddings
 from preprocess.data.fields import MEASURED
 from preprocess.data.roles import candidate_rows
 from preprocess.data_bin.dense import update_dense
 from preprocess.data_bin.subsets import files_of, keep_rows
-from preprocess.updating.bundle import MANIFEST, link_over, remove_scratch
+from preprocess.updating.bundle import MANIFEST, link_over
+
+PENDING = re.compile(r"next\.[0-9a-f]{16}|\.next\.[0-9a-f]{16}\.tmp")
+"""Names of the folder of an update, before and after its files were moved up."""
 
 
 def write_pending(
@@ -101,12 +105,13 @@ def finish_data_bin(root: Path) -> None:
     if data.directory != root:
         before = read_json(root / MANIFEST)["files"]
         for name in before.keys() - data.manifest["files"].keys():
-            if "/" not in name:
+            if is_plain_name(name):
                 (root / name).unlink(missing_ok=True)
         for path in sorted(data.directory.iterdir()):
-            if not path.is_symlink():
+            if path.is_file() and not path.is_symlink():
                 link_over(path, root / path.name)
         data.directory.rename(root / f".{data.directory.name}.tmp")
-    for folder in root.glob("next.*"):
-        shutil.rmtree(folder)
+    for folder in root.iterdir():
+        if PENDING.fullmatch(folder.name):
+            shutil.rmtree(folder)
     remove_scratch(root)
