@@ -26,6 +26,7 @@ from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
+from cart_fairseq.search.stored_statistics import store_statistics
 from cart_fairseq.settings import BEAM, RERANKED_BEAM, TuningSettings
 
 CRITERION = METRIC_NAMES[-1]
@@ -169,6 +170,8 @@ def _rows(head: str, figures: Figures) -> list[dict[str, float]]:
 def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuning:
     """Choose level discount and dense weight by MRR@10 on the valid queries, and store them in the checkpoint.
 
+    For a large catalogue the statistics that look-ahead needs are written into the data-bin.
+
     Args:
         path: the checkpoint.
         data: the data-bin on which it was trained.
@@ -196,4 +199,5 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         weight = kept[WEIGHT_STATE] = best_weight(weights)
     if settings.keep:
         keep(path, kept)
+        store_statistics(retriever.models, retriever.data)
     return Tuning(discount, weight, beam, settings.candidates, discounts, weights, kept)

@@ -15,9 +15,9 @@ from cart_fairseq.network.model import CART
 from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
 from cart_fairseq.search.dense_scores import dense_scores
 from cart_fairseq.search.item_vectors import mean_weight
-from cart_fairseq.search.lookahead import EXACT_ITEMS, LookAhead
+from cart_fairseq.search.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
-from cart_fairseq.search.stored_statistics import STORED
+from cart_fairseq.search.stored_statistics import EXACT_ITEMS, STORED
 from cart_fairseq.settings import DEFAULT_SCORING, check_search
 
 SearchSpaces = Callable[[str], SearchSpace]

@@ -22,10 +22,7 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.item_vectors import item_vectors, kept_vectors, query_vectors
 from cart_fairseq.search.prefix_statistics import PrefixStatistics
-from cart_fairseq.search.stored_statistics import statistics_of
-
-EXACT_ITEMS = 1 << 16
-"""Largest number of candidates whose scores are all computed for each query."""
+from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_of
 
 
 class LookAhead:

@@ -160,7 +160,8 @@ def compute_statistics(trie: IdentifierTrie, vectors: Vectors, bias: Tensor | No
     for at in range(0, len(rows), BLOCK):
         leaves[at : at + BLOCK] = vectors(rows[at : at + BLOCK]) @ basis
     own = torch.empty(0) if bias is None else bias.to(rows.device)[rows].float()
-    points = Points(leaves, own if len(own) else torch.zeros(len(rows), device=rows.device), None)
+    zeros = torch.zeros(len(rows), device=rows.device)
+    points = Points(leaves, own if len(own) else zeros, zeros)
     owners = torch.arange(len(rows), device=rows.device)  # the node of each point
     depths = []
     for depth in range(trie.length - 1, 0, -1):
@@ -177,17 +178,16 @@ class Points(NamedTuple):
     Attributes:
         means: (n, P) float16.
         weights: (n,) float32, log weights.
-        spreads: (n,) float32; None for 0.
+        spreads: (n,) float32.
     """
 
     means: Tensor
     weights: Tensor
-    spreads: Tensor | None
+    spreads: Tensor
 
     def at(self, places: Tensor) -> "Points":
         """Return some of the points, in single precision."""
-        spreads = torch.zeros(len(places), device=places.device) if self.spreads is None else self.spreads[places]
-        return Points(self.means[places].float(), self.weights[places], spreads)
+        return Points(self.means[places].float(), self.weights[places], self.spreads[places])
 
 
 def _basis(sample: Tensor) -> Tensor:
@@ -223,13 +223,13 @@ def _level(points: Points, owners: Tensor, many: Tensor) -> tuple[Clusters, Poin
     means, weights, spreads = (torch.cat(column) for column in zip(*parts, strict=True)) if parts else empty
     clusters = Clusters(nodes, means.half(), weights, spreads)
     outside = (~many[owners]).nonzero().squeeze(1)
-    kept, used = points.at(outside), weights.flatten() > float("-inf")
+    used = weights.flatten() > float("-inf")
     owners = torch.cat([owners[outside], nodes.repeat_interleave(CLUSTERS)[used]])
     order = owners.argsort(stable=True)
     merged = Points(
-        torch.cat([kept.means.half(), clusters.means.view(-1, width)[used]])[order],
-        torch.cat([kept.weights, weights.flatten()[used]])[order],
-        torch.cat([kept.spreads, spreads.flatten()[used]])[order],  # type: ignore[list-item]
+        torch.cat([points.means[outside], clusters.means.view(-1, width)[used]])[order],
+        torch.cat([points.weights[outside], weights.flatten()[used]])[order],
+        torch.cat([points.spreads[outside], spreads.flatten()[used]])[order],
     )
     return clusters, merged, owners[order]
 
@@ -246,7 +246,6 @@ def _cluster(points: Points, group: Tensor, groups: int) -> tuple[Tensor, Tensor
         Means (groups, CLUSTERS, P), log weights (groups, CLUSTERS) and spreads (groups, CLUSTERS), float32.
     """
     means, weights, spreads = points
-    assert spreads is not None
     width = means.size(1)
     largest = weights.new_full((groups,), float("-inf")).scatter_reduce_(0, group, weights, "amax")
     share = (weights - largest[group]).exp()

@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.item_vectors import item_vectors, kept
 from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
 
+EXACT_ITEMS = 1 << 16
+"""Largest number of candidates whose scores are all computed for each query; above, masses are estimated."""
 STORED = "search"
 """The folder in a data-bin, whose folders are named by the first digits of :func:`statistics_key`."""
 
@@ -46,13 +49,29 @@ def statistics_of(
 
 
 def store_statistics(
-    models: Sequence[Any], items: DenseItems, trie: IdentifierTrie, bias: Tensor | None, stored: Path
-) -> Path:
-    """Compute the statistics of a catalogue and write them; return their folder. Arguments as above."""
-    key = statistics_key(models, items, trie, bias)
-    folder = stored / key[:16]
+    models: Sequence[Any], data: DataBin, bias: Tensor | None = None, exact_items: int = EXACT_ITEMS
+) -> Path | None:
+    """Compute the statistics of a catalogue that is too large for exact masses, and write them into its data-bin.
+
+    Args:
+        models: the models.
+        data: their data-bin.
+        bias: see :func:`statistics_of`.
+        exact_items: the largest number of items whose masses are exact.
+
+    Returns:
+        The folder of the statistics; None if none are needed: the catalogue is small, or a model has no dense head.
+
+    Raises:
+        OSError: the data-bin cannot be written to.
+    """
+    items = data.dense_items
+    if items is None or len(data.trie) <= exact_items or any(model.dense is None for model in models):
+        return None
+    key = statistics_key(models, items, data.trie, bias)
+    folder = items.folder / STORED / key[:16]
     if not folder.is_dir():
-        compute_statistics(trie, partial(item_vectors, models, items), bias).save(folder, key)
+        compute_statistics(data.trie, partial(item_vectors, models, items), bias).save(folder, key)
     return folder
 
 

@@ -16,7 +16,7 @@ from defaults import SEED, Machine, index_repeats, train_flags, user_options
 from schedules import RECIPES
 
 from cart_fairseq.files import read_json, sha256, write_json
-from cart_fairseq.settings import BEAM, RERANKED_BEAM
+from cart_fairseq.settings import BEAM
 
 MEASURED = ("valid", "test")
 # may change between two calls for one OUT: how long, on what machine, and how it reports
@@ -167,7 +167,7 @@ def plan_measuring(out: Path, machine: Machine) -> Measuring:
         subsets=subsets,
         candidate_sets=["split", "all"] if differ else ["split"],
         device_flags=["--cpu"] if machine.name == "cpu" or "--cpu" in plan["call"] else [],
-        beam=RERANKED_BEAM if joined else BEAM,
+        beam=BEAM,
         tuned=joined and "valid" in subsets,
     )
 

@@ -257,7 +257,7 @@ def evaluate(out: Path, paper: Sequence[float] = ()) -> None:
     planned = plan_measuring(out, this_machine([]))
     with locked(out):
         if planned.tuned and not (out / "tuned.json").is_file():
-            flags = ["--data", out / "data-bin", "--path", planned.checkpoint, "--beam", planned.beam]
+            flags = ["--data", out / "data-bin", "--path", planned.checkpoint]
             call(tune.main, *flags, "--json", out / "tuned.json")
         for subset in planned.subsets:
             for candidates in planned.candidate_sets:

@@ -1,10 +1,13 @@
 """Estimated masses: exact where a prefix has few distinct items, near elsewhere; leaves, files and cost."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from test_lookahead import hybrid_model
-from test_search_properties import LargestTensor, offsets_of, queries, whole
+from test_search_properties import LargestTensor, model_for, offsets_of, queries, whole
 
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
@@ -99,7 +102,11 @@ def test_a_wide_beam_ranks_as_with_exact_masses(tmp_path, scoring, members):
 def test_statistics_are_stored_and_opened(tmp_path, monkeypatch):
     trie, items = catalogue(90), dense_items(tmp_path, 90)
     model, net_input = hybrid_model(SIZES, 0), queries(4, 0)
-    folder = store_statistics([model], items, trie, None, tmp_path / STORED)
+    data: Any = SimpleNamespace(dense_items=items, trie=trie)
+    assert store_statistics([model], data) is None
+    assert store_statistics([model_for(SIZES, 0)], data, exact_items=89) is None  # it has no dense head
+    folder = store_statistics([model], data, exact_items=89)
+    assert folder is not None
     key = statistics_key([model], items, trie, None)
     assert folder == tmp_path / STORED / key[:16]
     computed = compute_statistics(trie, lambda rows: model.dense.item(items.features(rows.numpy())).detach())
@@ -118,7 +125,9 @@ def test_statistics_of_something_else_or_damaged_are_refused(tmp_path):
     keys = {statistics_key([model], items, trie, bias) for model in models for bias in (None, torch.zeros(90))}
     keys |= {statistics_key(models, items, trie, None), statistics_key(models[:1], items, catalogue(90, 1), None)}
     assert len(keys) == 6
-    folder = store_statistics(models[:1], items, trie, None, tmp_path / STORED)
+    data: Any = SimpleNamespace(dense_items=items, trie=trie)
+    folder = store_statistics(models[:1], data, exact_items=0)
+    assert folder is not None
     with pytest.raises(ValueError, match="of another version, model or catalogue; remove the folder"):
         PrefixStatistics.open(folder, "0")
     (folder / "leaves.npy").write_bytes(b"x")
