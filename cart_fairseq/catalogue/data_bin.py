@@ -138,7 +138,10 @@ class DataBin:
             CatalogueError: the saved trie is damaged or belongs to other identifiers.
         """
         if TRIE in self.manifest["files"]:
-            return IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
+            trie = IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
+            if list(trie.sizes) != [position.size for position in self.bundle.positions]:
+                raise CatalogueError(f"{self.directory / TRIE}: its positions are not those of the bundle; {REMEDY}")
+            return trie
         return build_trie(self.bundle)
 
     @cached_property

@@ -8,6 +8,7 @@ is memory-mapped.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,6 +124,7 @@ class IdentifierTrie:
                         f"{path}: belongs to other identifiers (fingerprint {facts['fingerprint'][:12]}, expected "
                         f"{fingerprint[:12]}); {remedy}"
                     )
+                _check_facts(facts)
                 depths = range(len(facts["sizes"]))
                 values = [file.get_tensor(f"values.{depth}") for depth in depths]
                 first_child = [file.get_tensor(f"first_child.{depth}") for depth in depths]
@@ -131,7 +133,9 @@ class IdentifierTrie:
                 )
         except FileNotFoundError:
             raise CatalogueError(f"{path}: no such file; {remedy}") from None
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except CatalogueError:
+            raise
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CatalogueError(f"{path}: truncated or damaged ({error}); {remedy}") from None
         for depth in depths:
             first = trie.first_child[depth]
@@ -208,3 +212,15 @@ class IdentifierTrie:
             node = low.clamp(max=len(self.values[depth]) - 1)
             known &= (low < end) & (self.values[depth][node] == wanted)
         return torch.where(known, node, -1)
+
+
+def _check_facts(facts: dict[str, Any]) -> None:
+    """Raise ValueError for numbers that no trie has; a search takes memory by the width."""
+    lists = [facts[name] for name in ("sizes", "offsets", "width")]
+    if not all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists) or not lists[0]:
+        raise ValueError("sizes, offsets and width are not of the same positions")
+    for size, offset, width in zip(*lists, strict=True):
+        if not all(type(each) is int for each in (size, offset, width)) or not (
+            1 <= width <= size < 1 << 31 and 0 <= offset < 1 << 40
+        ):
+            raise ValueError(f"a position of size {size!r}, offset {offset!r} and width {width!r}")

@@ -104,8 +104,8 @@ class CartRetrievalTask(FairseqTask):
             raise FileNotFoundError(
                 f"{self.data.directory}: no subset {split!r}; binarise query captions of this split"
             )
-        queries = data_utils.load_indexed_dataset(f"{prefix}.query", self.query_dict)
-        identifiers = data_utils.load_indexed_dataset(f"{prefix}.id", self.id_dict)
+        queries = data_utils.load_indexed_dataset(f"{prefix}.query", self.query_dict, "mmap")
+        identifiers = data_utils.load_indexed_dataset(f"{prefix}.id", self.id_dict, "mmap")
         measured = str(self.cfg.candidates) == "split" and split != "train"
         training: dict[str, Any] = self._training_examples() if split == "train" else {}
         self.datasets[split] = QueryIdentifierDataset(

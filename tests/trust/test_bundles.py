@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import write_jsonl
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
@@ -224,6 +226,23 @@ def test_names_in_the_records_of_other_steps_are_plain(tmp_path: Path):
         embedded_files.read_record(tmp_path / "record.json")
     with pytest.raises(ValueError, match=r"annotations\.json: .*\.profile"):
         annotated.read_made(tmp_path)
+
+
+FACTS = [{"width": [10**12] * 4}, {"width": "1"}, {"sizes": []}, {"sizes": [2**40] * 4}, {"offsets": [-1] * 4}]
+
+
+@pytest.mark.parametrize("wrong", [*FACTS, {"sizes": [1000] * 4}], ids=str)
+def test_numbers_of_a_trie_are_checked_before_memory_is_taken(place: Path, wrong: dict):
+    path = place / "a" / "b" / "data-bin" / "trie.safetensors"
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["trie"]) | wrong
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, no mapping
+    save_file(tensors, path, metadata={"trie": json.dumps(facts)})
+    manifest = read_json(path.parent / "manifest.json")
+    manifest["files"][path.name] = entry(path)
+    write_json(path.parent / "manifest.json", manifest)
+    with pytest.raises(CatalogueError, match=r"trie\.safetensors: "):
+        _ = DataBin(path.parent).trie
 
 
 def test_plain_names_are_those_that_our_steps_write():
