@@ -21,6 +21,7 @@ from cart_fairseq.catalogue.candidates import BatchCandidates
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.item_vectors import item_vectors, kept_vectors, query_vectors
+from cart_fairseq.search.prefix_mass import PrefixMass
 from cart_fairseq.search.prefix_statistics import PrefixStatistics
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_of
 
@@ -92,40 +93,6 @@ class LookAhead:
         return found * self.weight
 
 
-class PrefixMass:
-    """The log mass of each prefix: log sum exp of the scores of the items below it.
-
-    It is summed from the leaves upwards, each node relative to its own largest child, so that a prefix of tiny mass
-    keeps its full precision.
-
-    Args:
-        trie: the catalogue's trie.
-        leaves: (n,) int64, the leaves of the items, ascending and distinct; None for all.
-        scores: (n, B) float32, the score of each of these items for each query.
-    """
-
-    def __init__(self, trie: IdentifierTrie, leaves: Tensor | None, scores: Tensor):
-        self.nodes: dict[int, Tensor | None] = {trie.length: leaves}
-        self.mass = {trie.length: scores}
-        for depth in range(trie.length - 1, 0, -1):
-            first, below = trie.first_child[depth], self.nodes[depth + 1]
-            if below is None:
-                counts: Tensor = first.diff()
-                self.nodes[depth] = None
-            else:
-                parents = torch.searchsorted(first, below.to(first.dtype), right=True) - 1
-                self.nodes[depth], counts = parents.unique_consecutive(return_counts=True)
-            self.mass[depth] = segment_logsumexp(self.mass[depth + 1], counts)
-
-    def below(self, depth: int, nodes: Tensor, exists: Tensor) -> Tensor:
-        """Log mass below each query's nodes, see :meth:`LookAhead.below`."""
-        known, mass = self.nodes[depth], self.mass[depth]
-        query = torch.arange(len(nodes), device=nodes.device).unsqueeze(1)
-        if known is not None:
-            nodes = torch.searchsorted(known, nodes).clamp_(max=len(known) - 1)
-        return mass[nodes, query].masked_fill_(~exists, float("-inf"))
-
-
 class EstimatedMass:
     """The log mass of each prefix, estimated from statistics of the whole catalogue; exact for leaves.
 
@@ -171,31 +138,9 @@ class EstimatedMass:
             rows, place = self.trie.rows[nodes].long().unique(return_inverse=True)
             scores = (self.vectors_of(rows)[place] * self.queries[query]).sum(1)
             return scores if self.bias is None else scores + self.bias.to(scores)[rows[place]]
-        mass = self.statistics.log_mass(self.trie, depth, nodes, self.projected[query])
+        mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
         if self.leaves is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)
         first, last = torch.searchsorted(self.leaves, torch.stack([begin, end]))
         return mass + ((last - first) / (end - begin)).log()
-
-
-def segment_logsumexp(values: Tensor, counts: Tensor) -> Tensor:
-    """Log sum exp of consecutive rows.
-
-    Args:
-        values: (n, B) floats.
-        counts: (m,) integers of at least 1, the number of rows of each segment; their sum is n.
-
-    Returns:
-        (m, B), of the same dtype.
-
-    >>> segment_logsumexp(torch.tensor([[0.0], [0.0], [5.0]]), torch.tensor([2, 1])).flatten()
-    tensor([0.6931, 5.0000])
-    """
-    if len(counts) == len(values):
-        return values
-    segment = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts)
-    largest = values.new_full((len(counts), values.size(1)), float("-inf"))
-    largest.scatter_reduce_(0, segment.unsqueeze(1).expand_as(values), values, "amax")
-    sums = torch.zeros_like(largest).index_add_(0, segment, (values - largest[segment]).exp_())
-    return sums.log_().add_(largest)

@@ -17,7 +17,7 @@ from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.precision import convert
 from cart_fairseq.search import item_vectors
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.lookahead import PrefixMass
+from cart_fairseq.search.prefix_mass import PrefixMass
 from cart_fairseq.settings import SCORINGS
 
 WIDTH = 6

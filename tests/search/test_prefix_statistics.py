@@ -12,10 +12,11 @@ from test_search_properties import LargestTensor, model_for, offsets_of, queries
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search import stored_statistics
+from cart_fairseq.search import prefix_statistics, stored_statistics
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.lookahead import PrefixMass
-from cart_fairseq.search.prefix_statistics import CLUSTERS, PrefixStatistics, compute_statistics
+from cart_fairseq.search.prefix_clusters import CLUSTERS
+from cart_fairseq.search.prefix_mass import PrefixMass
+from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
 from cart_fairseq.search.stored_statistics import STORED, statistics_key, store_statistics
 from cart_fairseq.settings import SCORINGS
 
@@ -41,14 +42,16 @@ def masses(trie, vectors, asked, bias=None):
     for depth in range(1, trie.length):
         nodes = torch.arange(trie.num_nodes(depth)).repeat(len(asked), 1)
         pairs = torch.arange(len(asked)).repeat_interleave(nodes.size(1))
-        found = statistics.log_mass(trie, depth, nodes.flatten(), (asked @ statistics.basis)[pairs])
+        found = statistics.log_mass(trie, depth, nodes.flatten(), pairs, asked @ statistics.basis)
         yield exact.below(depth, nodes, torch.ones_like(nodes, dtype=torch.bool)), found.view_as(nodes)
 
 
+@pytest.mark.parametrize("whole_depths", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("width", [6, 150])
-def test_masses_of_few_distinct_vectors_are_exact(width, biased):
+def test_masses_of_few_distinct_vectors_are_exact(width, biased, whole_depths, monkeypatch):
     """Whatever the number of items: k-means finds them, and their spread is 0."""
+    monkeypatch.setattr(prefix_statistics, "WHOLE", 1 << 16 if whole_depths else 0)
     torch.manual_seed(0)
     trie = catalogue(400)
     # the last symbol decides the vector, so that each prefix has at most three
@@ -136,7 +139,9 @@ def test_statistics_of_something_else_or_damaged_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("restricted", [False, True])
-def test_a_search_makes_no_tensor_that_grows_with_the_catalogue(tmp_path, restricted):
+def test_a_search_makes_no_tensor_that_grows_with_the_catalogue(tmp_path, monkeypatch, restricted):
+    """A depth of few prefixes is compared with each query as a whole, up to ``WHOLE`` sub-clusters."""
+    monkeypatch.setattr(prefix_statistics, "WHOLE", 16 * CLUSTERS)
     sizes = [16, 16, 16, 16]
     net_input, largest = queries(4, 0), []
     for items in (16**3, 16**4):
