@@ -1,6 +1,8 @@
 """cart_fairseq.tune: what each discount and each weight of the dense score reaches, and a checkpoint that keeps the best."""
 
+import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from commands import run, train_flags
 from conftest import ITEMS, make_captions, setup_task
 
 from cart_fairseq import tune, tuning
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.files import run_script
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.prefix_statistics import PrefixStatistics
+from cart_fairseq.search.stored_statistics import STORED, statistics_key
 from preprocess.data_bin.build import binarize
 
 
@@ -109,6 +114,23 @@ def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoin
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before.keys() - {"dense.weight", "level_discount"})
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+def test_statistics_of_a_large_catalogue_are_kept_in_its_data_bin(world, checkpoint, tmp_path, monkeypatch):
+    data = tmp_path / "data-bin"
+    shutil.copytree(world / "data-bin", data)
+    call = [f"--data={data}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"]
+    tune.main(call)
+    assert not (data / STORED).exists()  # masses in so small a catalogue are exact
+    monkeypatch.setattr(tuning, "store_statistics", functools.partial(tuning.store_statistics, exact_items=0))
+    tune.main([*call, "--dry-run"])
+    assert not (data / STORED).exists()
+    tune.main(call)
+    opened = DataBin(data)
+    models = CartRetriever.from_pretrained(checkpoint, data=data).models
+    key = statistics_key(models, opened.dense_items, opened.trie, None)
+    assert [folder.name for folder in (data / STORED).iterdir()] == [key[:16]]
+    PrefixStatistics.open(data / STORED / key[:16], key)
 
 
 def test_a_model_without_dense_head_has_a_discount_alone(world, tmp_path, capsys):
