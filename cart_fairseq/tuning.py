@@ -8,6 +8,7 @@ best items at every weight.
 
 import dataclasses
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,5 +200,9 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         weight = kept[WEIGHT_STATE] = best_weight(weights)
     if settings.keep:
         keep(path, kept)
-        store_statistics(retriever.models, retriever.data)
+        try:
+            store_statistics(retriever.models, retriever.data)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}; each search computes the statistics of prefixes itself"
+            print(f"warning: {reason}", file=sys.stderr)
     return Tuning(discount, weight, beam, settings.candidates, discounts, weights, kept)

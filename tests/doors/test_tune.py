@@ -128,9 +128,20 @@ def test_statistics_of_a_large_catalogue_are_kept_in_its_data_bin(world, checkpo
     tune.main(call)
     opened = DataBin(data)
     models = CartRetriever.from_pretrained(checkpoint, data=data).models
+    assert opened.dense_items is not None
     key = statistics_key(models, opened.dense_items, opened.trie, None)
     assert [folder.name for folder in (data / STORED).iterdir()] == [key[:16]]
     PrefixStatistics.open(data / STORED / key[:16], key)
+
+
+def test_a_data_bin_that_cannot_be_written_to_is_tuned_all_the_same(world, checkpoint, monkeypatch, capsys):
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied", "data-bin/search")
+
+    monkeypatch.setattr(tuning, "store_statistics", refuse)
+    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"])
+    assert kept(checkpoint, world / "data-bin") == (0.5, 2.0)
+    assert "warning: data-bin/search: Permission denied; each search" in capsys.readouterr().err
 
 
 def test_a_model_without_dense_head_has_a_discount_alone(world, tmp_path, capsys):
