@@ -61,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
         help="the dense score only ranks the items found and does not guide the beam, with --path",
     )
     made.add_argument(
+        "--prior-share",
+        type=float,
+        metavar="S",
+        help="share of the items' priors that is subtracted from the dense score, with --path; 0: no priors (default: "
+        "the model's own)",
+    )
+    made.add_argument(
         "--candidates",
         metavar="all|split|NAME",
         help="items that compete: the whole catalogue, those of the queries' split, or a named candidate set (default: "
@@ -88,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.dense_weight,
         args.level_discount,
         not args.no_lookahead,
+        args.prior_share,
     )
     from cart_fairseq.evaluation import evaluate
     from cart_fairseq.measuring.results import metric_table

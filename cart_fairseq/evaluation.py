@@ -199,6 +199,7 @@ def _search(
         dense_weight=settings.dense_weight,
         level_discount=settings.level_discount,
         lookahead=settings.lookahead,
+        prior_share=settings.prior_share,
     )
     competing = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
     found = retriever.search([query.text for query in queries], k=DEPTH, candidates=competing)

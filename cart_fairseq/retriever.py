@@ -12,6 +12,7 @@ from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.checks import check_count, is_encodable
+from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
@@ -54,6 +55,7 @@ class CartRetriever:
         dense_weight: weight of the dense score in ranking (default: the models' own).
         level_discount: weight of each symbol's score relative to the previous symbol's (default: the models' own).
         lookahead: whether the dense score guides the beam, or only ranks the items found.
+        prior_share: share of the items' priors that is subtracted from the dense score (default: the models' own).
 
     Raises:
         ValueError: there is no model, or an option is out of range.
@@ -68,14 +70,16 @@ class CartRetriever:
         dense_weight: float | None = None,
         level_discount: float | None = None,
         lookahead: bool = True,
+        prior_share: float | None = None,
     ):
-        check_search(beam, scoring, "float32", dense_weight, level_discount)
+        check_search(beam, scoring, "float32", dense_weight, level_discount, prior_share=prior_share)
         if not models:
             raise ValueError(f"models is {models!r}; give at least one model")
         self.data = data
         self.dense_weight = dense_weight
         self.level_discount = own_discount(models) if level_discount is None else level_discount
         self.lookahead = lookahead
+        self.prior_share = prior_share
         reranked = not lookahead and dense_weight != 0 and all(model.dense is not None for model in models)
         self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring
@@ -95,6 +99,7 @@ class CartRetriever:
         dense_weight: float | None = None,
         level_discount: float | None = None,
         lookahead: bool = True,
+        prior_share: float | None = None,
     ) -> "CartRetriever":
         """Load a checkpoint, or an ensemble (paths joined by colons).
 
@@ -112,18 +117,20 @@ class CartRetriever:
                 models' own).
             lookahead: True: the dense score guides the beam; False: identifier scores alone guide it, and only the
                 items found are ranked with the dense score.
+            prior_share: share of the items' priors that is subtracted from the dense score; 0: no priors (default: the
+                models' own, which ``cart_fairseq.tune`` sets).
 
         Raises:
             ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers; an
                 option is out of range; or there is no such device.
         """
-        check_search(beam, scoring, precision, dense_weight, level_discount)
+        check_search(beam, scoring, precision, dense_weight, level_discount, prior_share=prior_share)
         target = _device(device)
         from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
         models, opened = load_models(path, data)
         models = [convert(model.to(target).eval(), precision) for model in models]
-        return cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead)
+        return cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead, prior_share)
 
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates once for several searches.
@@ -182,6 +189,7 @@ class CartRetriever:
             dense_weight=self.dense_weight,
             level_discount=self.level_discount,
             lookahead=self.lookahead,
+            bias=None if self.dense_weight == 0 else prior_bias(self.models, self.data, self.prior_share),
         )
         symbols = [self.codec.symbols(text) for text in texts]
         results: list[list[Hit]] = [[] for _ in texts]

@@ -21,6 +21,7 @@ def check_search(
     dense_weight: Any = None,
     level_discount: Any = None,
     temperature: Any = 1.0,
+    prior_share: Any = None,
 ) -> None:
     """Check options of a search; None stands for a default.
 
@@ -41,6 +42,8 @@ def check_search(
         raise ValueError(f"--dense-weight is {dense_weight!r}; it must be a number of at least 0")
     if level_discount is not None and not (is_number(level_discount) and 0 < level_discount <= 1):
         raise ValueError(f"--level-discount is {level_discount!r}; it must be above 0 and at most 1")
+    if prior_share is not None and not (is_number(prior_share) and 0 <= prior_share <= 1):
+        raise ValueError(f"--prior-share is {prior_share!r}; it must be in [0, 1]")
     if not (is_number(temperature) and temperature > 0):
         raise ValueError(f"--temperature is {temperature!r}; it must be a number above 0")
 
@@ -55,6 +58,7 @@ class TuningSettings(Settings):
         scoring: one of :data:`SCORINGS`.
         discounts: level discounts to compare, each in (0, 1].
         weights: weights of the dense score to compare, each at least 0.
+        shares: shares of the items' priors to compare, each in [0, 1].
         keep: write the best values into the checkpoint.
 
     Raises:
@@ -66,6 +70,7 @@ class TuningSettings(Settings):
     scoring: str = DEFAULT_SCORING
     discounts: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
     weights: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)  # fmt: skip
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     keep: bool = True
 
     def __post_init__(self) -> None:
@@ -75,6 +80,8 @@ class TuningSettings(Settings):
         check_search(self.beam, self.scoring)
         if not self.weights or min(self.weights) < 0:
             raise ValueError(f"--weights {' '.join(map(str, self.weights))}: each must be at least 0")
+        if not self.shares or not all(0 <= share <= 1 for share in self.shares):
+            raise ValueError(f"--shares {' '.join(map(str, self.shares))}: each must be in [0, 1]")
         if not self.discounts or not all(0 < discount <= 1 for discount in self.discounts):
             raise ValueError(f"--discounts {' '.join(map(str, self.discounts))}: each must be above 0 and at most 1")
 
@@ -87,7 +94,7 @@ class EvaluationSettings(Settings):
         subset: the measured subset of the data-bin or of the queries' file (default: from the generation file's name).
         candidates: ``all``, ``split`` or the name of a candidate set (default: the candidate set of the queries' split,
             or the whole catalogue for a generation file with an item outside that set).
-        beam, precision, scoring, dense_weight, level_discount, lookahead: options of the search with a checkpoint, see
+        beam, precision, scoring, dense_weight, level_discount, lookahead, prior_share: options of the search with a checkpoint, see
             :meth:`cart_fairseq.retriever.CartRetriever.from_pretrained`.
 
     Raises:
@@ -102,10 +109,18 @@ class EvaluationSettings(Settings):
     dense_weight: float | None = None
     level_discount: float | None = None
     lookahead: bool = True
+    prior_share: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("subset", "candidates"):
             if getattr(self, name) == "":
                 raise ValueError(f"--{name} is ''; give a name, or leave it out")
-        check_search(self.beam, self.scoring, self.precision, self.dense_weight, self.level_discount)
+        check_search(
+            self.beam,
+            self.scoring,
+            self.precision,
+            self.dense_weight,
+            self.level_discount,
+            prior_share=self.prior_share,
+        )

@@ -17,7 +17,8 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cart_fairseq.tune",
-        description="Choose level discount and dense weight on the valid queries, and store them in the checkpoint.",
+        description="Choose level discount, dense weight and share of priors on the valid queries, and store them in the "
+        "checkpoint.",
     )
     add, default = made.add_argument, TuningSettings()
     add("--data", type=Path, required=True, metavar="DIR", help="the data-bin")
@@ -39,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     add("--discounts", type=float, nargs="+", default=default.discounts, metavar="G", help=discounts)
     weights = "weights of the dense score to compare (default: 17 from 0, no dense score, to 30)"
     add("--weights", type=float, nargs="+", default=default.weights, metavar="W", help=weights)
+    shares = "shares of the items' priors to compare (default: five from 0, no priors, to 1)"
+    add("--shares", type=float, nargs="+", default=default.shares, metavar="S", help=shares)
     add("--dry-run", action="store_true", help="print the tables and do not change the checkpoint")
     add("--json", type=Path, metavar="FILE", help="write settings and metrics to this file")
     return made
@@ -52,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     settings = TuningSettings(
-        args.candidates, args.beam, args.scoring, tuple(args.discounts), tuple(args.weights), keep=not args.dry_run
+        args.candidates,
+        args.beam,
+        args.scoring,
+        tuple(args.discounts),
+        tuple(args.weights),
+        tuple(args.shares),
+        keep=not args.dry_run,
     )
     from cart_fairseq.tuning import tune
 

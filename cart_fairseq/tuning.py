@@ -1,9 +1,9 @@
 """Chooses the ranking weights on the valid queries.
 
 First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the
-weight of the dense score. One search is enough for all discounts, because they change only the order of the items found.
-The weights share one search, too: it is guided by a weight in their middle, and its beam is so wide that it holds the
-best items at every weight.
+weight of the dense score and the share of the items' priors together. One search is enough for all discounts, because
+they change only the order of the items found. The weights and shares have one search, too: it is guided by values in
+their middle, and its beam is so wide that it holds the best items at all of them.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.checks import checks_settings
+from cart_fairseq.item_priors import prior_bias, priors_of, store_priors
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
@@ -31,7 +32,7 @@ from cart_fairseq.search.stored_statistics import store_statistics
 from cart_fairseq.settings import BEAM, RERANKED_BEAM, TuningSettings
 
 CRITERION = METRIC_NAMES[-1]
-DISCOUNT_STATE, WEIGHT_STATE = "level_discount", "dense.weight"
+DISCOUNT_STATE, WEIGHT_STATE, SHARE_STATE = "level_discount", "dense.weight", "dense.prior_share"
 Figures = dict[float, dict[str, float]]
 
 
@@ -40,19 +41,23 @@ class Tuning:
     """The result of :func:`tune`.
 
     Attributes:
-        discount, weight: the best level discount and dense weight; the weight is 0 without a dense head.
+        discount, weight, share: the best level discount, dense weight and share of priors; weight and share are 0
+            without a dense head.
         beam: beam width of the search with the dense head, or of the only one.
         candidates: ``split`` or ``all``.
-        discounts, weights: metrics in percent for each setting that was compared.
+        discounts, weights, shares: metrics in percent for each setting that was compared: the weights with the best
+            share, the shares with the best weight.
         kept: the chosen values by their names in the checkpoint's state dict.
     """
 
     discount: float
     weight: float
+    share: float
     beam: int
     candidates: str
     discounts: Figures
     weights: Figures
+    shares: Figures
     kept: dict[str, float]
 
     def tables(self) -> str:
@@ -60,6 +65,7 @@ class Tuning:
         parts = [_table("discount", self.discounts, self.discount)]
         if WEIGHT_STATE in self.kept:
             parts.append(_table("weight", self.weights, self.weight))
+            parts.append(_table("share", self.shares, self.share))
         return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -67,10 +73,12 @@ class Tuning:
         return {
             "best": self.weight,
             "discount": self.discount,
+            "share": self.share,
             "beam": self.beam,
             "candidates": self.candidates,
             "weights": _rows("weight", self.weights),
             "discounts": _rows("discount", self.discounts),
+            "shares": _rows("share", self.shares),
         }
 
 
@@ -81,23 +89,31 @@ class Found(NamedTuple):
         rows: (Q, K) int64 item rows.
         targets: (Q,) int64, the row of each query's right item.
         token_scores: (Q, K, J) float32, each symbol's natural-log probability.
-        dense: (Q, K) float32, the dense score at weight 1; 0 without a dense head.
+        dense: (Q, K) float32, the dense score at weight 1, without priors; 0 without a dense head.
+        priors: (Q, K) float32, the prior of each item; 0 without a dense head.
     """
 
     rows: Tensor
     targets: Tensor
     token_scores: Tensor
     dense: Tensor
+    priors: Tensor
 
-    def figures(self, discount: float, weight: float = 0.0) -> dict[str, float]:
+    def figures(self, discount: float, weight: float = 0.0, share: float = 0.0) -> dict[str, float]:
         """Metrics in percent, with the items ranked by these settings."""
-        scores = discounted(self.token_scores, discount) + weight * self.dense
+        scores = discounted(self.token_scores, discount) + weight * (self.dense - share * self.priors)
         order = scores.argsort(dim=1, descending=True, stable=True)
         return metrics_from_counts(metric_counts(ranks_of(self.rows.gather(1, order), self.targets)))
 
 
 def search_subset(
-    retriever: CartRetriever, subset: str, candidates: str, beam: int, discount: float = 1.0, weight: float = 0.0
+    retriever: CartRetriever,
+    subset: str,
+    candidates: str,
+    beam: int,
+    discount: float = 1.0,
+    weight: float = 0.0,
+    share: float = 0.0,
 ) -> Found:
     """Search for the queries of a subset.
 
@@ -106,7 +122,7 @@ def search_subset(
         subset: the subset of the queries.
         candidates: name of the candidate set.
         beam: beam width.
-        discount, weight: level discount and weight of the dense score that guide the search.
+        discount, weight, share: level discount, weight of the dense score and share of priors that guide the search.
 
     Raises:
         ValueError: the data-bin has no such subset.
@@ -115,8 +131,10 @@ def search_subset(
     queries = data.queries(subset, ("text", "item_row"))
     wanted = queries["item_row"].to_numpy().astype(np.int64)
     symbols = [codec.symbols(text) for text in queries["text"].to_pylist()]
+    bias = prior_bias(retriever.models, data, share) if weight else None
+    priors = torch.zeros(len(data.bundle)) if bias is None else priors_of(retriever.models, data).cpu()
     generator = make_generator(
-        retriever.models, data, beam, scoring=retriever.scoring, dense_weight=weight, level_discount=discount
+        retriever.models, data, beam, scoring=retriever.scoring, dense_weight=weight, level_discount=discount, bias=bias
     )
     space = data.search_space(candidates)
     parts = []
@@ -124,15 +142,16 @@ def search_subset(
         for numbers, net_input in batches(symbols, PAD, retriever.device):
             found = generator.search(net_input, *space).cpu()
             found.refuse_nothing(numbers.tolist())
-            dense = torch.zeros_like(found.scores)
+            dense, prior = torch.zeros_like(found.scores), priors[found.rows]
             if weight:
                 alone = discounted(found.token_scores, discount)
-                dense = torch.where(found.scores.isfinite(), (found.scores - alone) / weight, 0.0)
+                dense = torch.where(found.scores.isfinite(), (found.scores - alone) / weight + share * prior, 0.0)
             plain = found.token_scores.sum(2).argsort(dim=1, descending=True, stable=True)
             deep = plain.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
             targets = torch.from_numpy(wanted[numbers.numpy()])
             scores = found.token_scores.gather(1, deep)
-            parts.append(Found(found.rows.gather(1, plain), targets, scores, dense.gather(1, plain)))
+            rows, dense, prior = (each.gather(1, plain) for each in (found.rows, dense, prior))
+            parts.append(Found(rows, targets, scores, dense, prior))
             progress.update(len(numbers))
     return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -142,9 +161,9 @@ def best_discount(figures: Mapping[float, Mapping[str, float]]) -> float:
     return max(sorted(figures, reverse=True), key=lambda discount: figures[discount][CRITERION])
 
 
-def best_weight(figures: Mapping[float, Mapping[str, float]]) -> float:
-    """Return the weight with the best MRR@10; of equally good ones the smallest."""
-    return max(sorted(figures), key=lambda weight: figures[weight][CRITERION])
+def best_pair(figures: Mapping[tuple[float, float], Mapping[str, float]]) -> tuple[float, float]:
+    """Return the weight and share with the best MRR@10; of equally good ones the smallest."""
+    return max(sorted(figures), key=lambda pair: figures[pair][CRITERION])
 
 
 def keep(path: Path, values: Mapping[str, float]) -> None:
@@ -169,9 +188,9 @@ def _rows(head: str, figures: Figures) -> list[dict[str, float]]:
 
 @checks_settings
 def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuning:
-    """Choose level discount and dense weight by MRR@10 on the valid queries, and store them in the checkpoint.
+    """Choose discount, dense weight and share of priors by MRR@10 on the valid queries, and store them in the checkpoint.
 
-    For a large catalogue the statistics that look-ahead needs are written into the data-bin.
+    The items' priors, and for a large catalogue the statistics that look-ahead needs, are written into the data-bin.
 
     Args:
         path: the checkpoint.
@@ -190,19 +209,27 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
     discounts = {discount: found.figures(discount) for discount in settings.discounts}
     discount = best_discount(discounts)
     kept = {DISCOUNT_STATE: discount}
-    weights, weight = {0.0: discounts[discount]}, 0.0
+    weights, weight, shares, share = {0.0: discounts[discount]}, 0.0, {0.0: discounts[discount]}, 0.0
     if all(model.dense is not None for model in retriever.models):
         beam = settings.beam or RERANKED_BEAM
         above = [each for each in settings.weights if each > 0]
         if above:
-            found = search_subset(retriever, "valid", competing, beam, discount, statistics.median(above))
-        weights = {each: found.figures(discount, each) if each else discounts[discount] for each in settings.weights}
-        weight = kept[WEIGHT_STATE] = best_weight(weights)
+            guides = statistics.median(above), statistics.median(settings.shares)
+            found = search_subset(retriever, "valid", competing, beam, discount, *guides)
+        # without a dense score priors have no effect
+        pairs = [(w, s) for w in settings.weights for s in settings.shares if w or s == min(settings.shares)]
+        figures = {pair: found.figures(discount, *pair) if pair[0] else discounts[discount] for pair in pairs}
+        weight, share = best_pair(figures)
+        weights = {w: figures[w, share if w else min(settings.shares)] for w in settings.weights}
+        shares = {s: figures[weight, s] for s in settings.shares if (weight, s) in figures}
+        kept |= {WEIGHT_STATE: weight, SHARE_STATE: share}
     if settings.keep:
         keep(path, kept)
         try:
-            store_statistics(retriever.models, retriever.data)
+            if share:
+                store_priors(retriever.models, retriever.data)
+            store_statistics(retriever.models, retriever.data, prior_bias(retriever.models, retriever.data, share))
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}; each search computes the statistics of prefixes itself"
+            reason = f"{error.filename}: {error.strerror}; each search computes priors and statistics of prefixes itself"
             print(f"warning: {reason}", file=sys.stderr)
-    return Tuning(discount, weight, beam, settings.candidates, discounts, weights, kept)
+    return Tuning(discount, weight, share, beam, settings.candidates, discounts, weights, shares, kept)

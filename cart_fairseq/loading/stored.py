@@ -57,9 +57,11 @@ def check_ranking(weights: Mapping[str, Tensor]) -> None:
     """Check the ranking weights that a model of ``cart`` stores.
 
     Raises:
-        ValueError: the level discount is not in (0, 1], or the weight of the dense score is negative.
+        ValueError: the level discount is not in (0, 1], the weight of the dense score is negative, or the share of
+            priors is not in [0, 1].
     """
-    for name, least, most in (("level_discount", 0.0, 1.0), ("dense.weight", 0.0, float("inf"))):
+    ranges = (("level_discount", 0.0, 1.0), ("dense.weight", 0.0, float("inf")), ("dense.prior_share", 0.0, 1.0))
+    for name, least, most in ranges:
         found = weights.get(name)
         if found is None:
             continue

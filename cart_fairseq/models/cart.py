@@ -70,7 +70,9 @@ class CARTModel(CART, BaseFairseqModel):
             raise ValueError(
                 "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
             )
-        state_dict.setdefault("level_discount", self.level_discount)  # earlier checkpoints lack it
+        state_dict.setdefault("level_discount", self.level_discount)  # earlier checkpoints lack both
+        if self.dense is not None:
+            state_dict.setdefault("dense.prior_share", self.dense.prior_share)
         own_keys = self.state_dict().keys()
         for key in [key for key in state_dict if key.endswith(".key.bias") and key not in own_keys]:
             del state_dict[key]  # checkpoints of 0.1 have key biases, which have no effect

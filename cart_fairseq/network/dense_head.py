@@ -60,10 +60,12 @@ class DenseHead(nn.Module):
 
     Attributes:
         width: width of the unit vectors: T + D, or 2 D if T is 0.
+        prior_share: share of an item's prior that is subtracted from its dense score; 0 unless tuned.
         trained: how often the head was put into training mode; vectors computed before may be out of date.
     """
 
     weight: Tensor
+    prior_share: Tensor
 
     def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float, weight: float = 1.0, text_dim: int = 0):
         super().__init__()
@@ -72,6 +74,7 @@ class DenseHead(nn.Module):
         self.width = straight + dim
         self.trained = 0
         self.register_buffer("weight", torch.tensor(weight))
+        self.register_buffer("prior_share", torch.tensor(0.0))
         self.query_tower = Tower(query_dim, straight, dim, dropout)
         self.item_tower = Tower(item_dim, straight, dim, dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import EOS
 from cart_fairseq.network.model import CART
@@ -18,6 +20,7 @@ def make_generator(
     dense_weight: float | None = None,
     level_discount: float | None = None,
     lookahead: bool = True,
+    bias: Tensor | None = None,
 ) -> IdentifierGenerator:
     """Make a generator; it uses the dense heads if every model has one and ``dense_weight`` is not 0.
 
@@ -27,6 +30,7 @@ def make_generator(
         beam, temperature, scoring: see :class:`~cart_fairseq.search.generator.IdentifierGenerator`.
         dense_weight, level_discount: None for the models' own.
         lookahead: whether the dense heads guide the beam, or only rank the items found.
+        bias: (N,) float32, added to the dense score at weight 1 of each item, by item row; None for no bias.
 
     Raises:
         ValueError: a value is out of range.
@@ -34,5 +38,5 @@ def make_generator(
     hybrid = dense_weight != 0 and all(model.dense is not None for model in models)
     items = data.dense_items if hybrid else None
     return IdentifierGenerator(
-        models, data.search_space, EOS, beam, temperature, scoring, items, dense_weight, level_discount, lookahead
+        models, data.search_space, EOS, beam, temperature, scoring, items, dense_weight, level_discount, lookahead, bias
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError, reading
+from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.network.precision import convert
@@ -202,17 +203,21 @@ class CartRetrievalTask(FairseqTask):
         scoring: str | None = None,
         dense_weight: float | None = None,
         level_discount: float | None = None,
+        prior_share: float | None = None,
     ) -> IdentifierGenerator:
         """Make a search with one model or an ensemble; an argument that is None takes the task's option."""
+        dense_weight = self.cfg.dense_weight if dense_weight is None else dense_weight
+        share = self.cfg.prior_share if prior_share is None else prior_share
         return make_generator(
             models,
             self.data,
             beam,
             temperature,
             scoring or str(self.cfg.beam_scoring),
-            self.cfg.dense_weight if dense_weight is None else dense_weight,
+            dense_weight,
             self.cfg.level_discount if level_discount is None else level_discount,
             not self.cfg.no_lookahead,
+            None if dense_weight == 0 else prior_bias(models, self.data, share),
         )
 
     def build_bpe(self, args: Any) -> QueryCodec:

@@ -30,6 +30,7 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
         "data": str(data),
         "dense_weight": None,
         "level_discount": None,
+        "prior_share": None,
         "no_lookahead": False,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }

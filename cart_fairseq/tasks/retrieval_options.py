@@ -52,6 +52,13 @@ class CartRetrievalConfig(FairseqDataclass):
             "the model's own, which is 1 unless set by cart_fairseq.tune)"
         },
     )
+    prior_share: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "share of the items' priors that is subtracted from the dense score; 0: no priors (default: the "
+            "model's own, which is 0 unless set by cart_fairseq.tune)"
+        },
+    )
     no_lookahead: bool = field(
         default=False,
         metadata={"help": "the dense score only ranks the items found and does not guide the beam (default: False)"},
@@ -77,4 +84,4 @@ def check_options(cfg: Any) -> None:
     if cfg.eval_beam < 10:
         raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
     check_count("--index-repeats", cfg.index_repeats)
-    check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount)
+    check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount, prior_share=cfg.prior_share)

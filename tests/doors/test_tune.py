@@ -78,7 +78,7 @@ def test_training_keeps_the_weight_it_was_given_and_searches_use_it(world, check
 def test_figures_are_those_of_searches_with_each_setting(world, checkpoint, tmp_path):
     data = world / "data-bin"
     found = tmp_path / "tuned.json"
-    flags = ["--discounts", "1", "0.3", "0.01", "--weights", "0", "0.5", "9"]
+    flags = ["--discounts", "1", "0.3", "0.01", "--weights", "0", "0.5", "9", "--shares", "0", "0.5", "1"]
     tune.main([f"--data={data}", f"--path={checkpoint}", "--beam=7", f"--json={found}", *flags])
     tuned = json.loads(found.read_text())
     assert tuned["discount"] == max(tuned["discounts"], key=lambda row: row["mrr_at_10"])["discount"]
@@ -87,19 +87,23 @@ def test_figures_are_those_of_searches_with_each_setting(world, checkpoint, tmp_
     for row in tuned["discounts"]:
         reached = first_places(checkpoint, data, dense_weight=0, level_discount=row["discount"])
         assert row["recall_at_1"] == pytest.approx(reached)
-    for row in tuned["weights"]:  # with the discount that is kept
+    for row in tuned["weights"]:  # with the discount and the share that are kept
         assert row["recall_at_1"] == pytest.approx(first_places(checkpoint, data, dense_weight=row["weight"]))
+    for row in tuned["shares"]:
+        assert row["recall_at_1"] == pytest.approx(first_places(checkpoint, data, prior_share=row["share"]))
+    assert [row["share"] for row in tuned["shares"]] == [0, 0.5, 1]
+    assert tuned["share"] == max(tuned["shares"], key=lambda row: row["mrr_at_10"])["share"]
     for rows in (tuned["weights"], tuned["discounts"]):
         assert len({row["mrr_at_10"] for row in rows}) > 1
 
 
 def test_of_equal_settings_that_which_changes_least_is_taken():
     figures = {setting: dict.fromkeys(METRIC_NAMES, value) for setting, value in ((0.9, 5.0), (0.6, 5.0), (0.1, 4.0))}
-    assert tuning.best_weight(figures) == 0.6
+    pairs = {(weight, share): row for weight, row in figures.items() for share in (0.5, 0.0)}
+    assert tuning.best_pair(pairs) == (0.6, 0.0)
     assert tuning.best_discount(figures) == 0.9
-    found = tuning.Tuning(0.9, 0.6, 30, "split", figures, figures, {tuning.WEIGHT_STATE: 0.6})
-    assert "*     0.6" in found.tables()
-    assert "*     0.9" in found.tables()
+    found = tuning.Tuning(0.9, 0.6, 0.1, 30, "split", figures, figures, figures, {tuning.WEIGHT_STATE: 0.6})
+    assert all(f"*     {best}" in found.tables() for best in (0.9, 0.6, 0.1))
 
 
 def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoint):
@@ -107,12 +111,13 @@ def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoin
     bytes_before = checkpoint.read_bytes()
     tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--dry-run"])
     assert checkpoint.read_bytes() == bytes_before
-    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"])
+    given = ["--weights", "2", "--discounts", "0.5", "--shares", "0.25"]
+    tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", *given])
     after = torch.load(checkpoint)["model"]
-    assert float(after["dense.weight"]) == 2.0
-    assert float(after["level_discount"]) == 0.5
+    tuned = {"dense.weight": 2.0, "level_discount": 0.5, "dense.prior_share": 0.25}
+    assert {name: float(after[name]) for name in tuned} == tuned
     assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before.keys() - {"dense.weight", "level_discount"})
+    assert all(torch.equal(before[name], after[name]) for name in before.keys() - tuned.keys())
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
 
 
@@ -164,6 +169,8 @@ def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
             tune.main(["--data=x", "--path=y", "--discounts", "0.5", given])
     with pytest.raises(ValueError, match="--beam is 0"):
         tune.main(["--data=x", "--path=y", "--beam=0"])
+    with pytest.raises(ValueError, match=r"--shares 2\.0: each must be in \[0, 1\]"):
+        tune.main(["--data=x", "--path=y", "--shares", "2"])
     with pytest.raises(ValueError, match=r"--weights -1\.0: each must be at least 0"):
         tune.main(["--data=x", "--path=y", "--weights", "-1"])
 
@@ -212,8 +219,11 @@ def test_later_symbols_count_less_where_they_are_told_to(world, checkpoint):
         setup_task(data, level_discount=1.5)
 
 
-def test_checkpoints_of_before_have_no_discount(world, checkpoint):
+def test_checkpoints_of_before_have_neither_discount_nor_priors(world, checkpoint):
     state = torch.load(checkpoint)
-    del state["model"]["level_discount"]
+    del state["model"]["level_discount"], state["model"]["dense.prior_share"]
     torch.save(state, checkpoint)
     assert kept(checkpoint, world / "data-bin")[0] == 1.0
+    head = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin").models[0].dense
+    assert head is not None
+    assert float(head.prior_share) == 0.0

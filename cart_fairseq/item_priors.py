@@ -1,0 +1,151 @@
+"""The priors of a data-bin's items for a model, stored in the data-bin or computed; see :mod:`cart_fairseq.search.priors`."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.files import replacing
+from cart_fairseq.progress import Progress
+from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.search.batching import batches
+from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
+from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
+from cart_fairseq.search.stored_statistics import STORED, statistics_key
+
+BANK, PRIORS = "queries", "priors"
+OF_QUERIES = ("encoder.", "dense.query_tower.", "dense.log_scale", "dense.share_logit")
+"""Beginnings of the names of weights that queries' vectors depend on."""
+
+
+def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None) -> Tensor | None:
+    """Return what priors add to the dense score of each item at weight 1: minus share x prior.
+
+    The same tensor is returned until the models change.
+
+    Args:
+        models: the models of a search.
+        data: their data-bin.
+        share: the share of the prior, at least 0; None for the mean of the models' own.
+
+    Returns:
+        (N,) float32 by item row, on the device of the models; None if the share is 0 or a model has no dense head.
+
+    Raises:
+        ValueError: stored priors are damaged, or the data-bin has no training queries to compute them from.
+    """
+    if data.dense_items is None or any(model.dense is None for model in models):
+        return None
+    if share is None:
+        share = sum(float(model.dense.prior_share) for model in models) / len(models)
+    if share == 0:
+        return None
+    return kept(models, data.trie, f"bias {share:.9g}", None, lambda: -share * priors_of(models, data))
+
+
+def priors_of(models: Sequence[Any], data: DataBin) -> Tensor:
+    """Open the stored priors of all items, or compute them: (N,) float32 by item row, 0 for removed items."""
+    return kept(models, data.trie, PRIORS, None, lambda: _open_or_compute(models, data))
+
+
+def store_priors(models: Sequence[Any], data: DataBin) -> None:
+    """Write priors, and the stored queries that they are computed from, into the data-bin.
+
+    Raises:
+        OSError: the data-bin cannot be written to.
+    """
+    bank_folder, priors_folder = _folders(models, data)
+    if not bank_folder.is_dir():
+        vectors, item_ids = _compute_bank(models, data)
+        _save(bank_folder, {"vectors": vectors.numpy(), "item_ids": np.array(item_ids)})
+    if not priors_folder.is_dir():
+        _save(priors_folder, {PRIORS: priors_of(models, data).cpu().numpy()})
+
+
+def _folders(models: Sequence[Any], data: DataBin) -> tuple[Path, Path]:
+    """The folders of stored queries and priors; their names depend on what the arrays are computed from."""
+    weights = io.BytesIO()
+    for model in models:
+        state = {name: value for name, value in model.state_dict().items() if name.startswith(OF_QUERIES)}
+        torch.save(state, weights)
+    digest = hashlib.sha256(weights.getbuffer())
+    digest.update(data.fingerprint[16:])  # the query vocabulary
+    bank = digest.hexdigest()
+    assert data.dense_items is not None
+    catalogue = statistics_key(models, data.dense_items, data.trie, None)
+    both = hashlib.sha256((bank + catalogue).encode()).hexdigest()
+    folder = data.dense_items.folder / STORED
+    return folder / f"{BANK}.{bank[:16]}", folder / f"{PRIORS}.{both[:16]}"
+
+
+def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
+    device = next(models[0].parameters()).device
+    bank_folder, priors_folder = _folders(models, data)
+    if priors_folder.is_dir():
+        return torch.from_numpy(_open(priors_folder, PRIORS)).to(device)
+    if bank_folder.is_dir():
+        vectors, item_ids = torch.from_numpy(_open(bank_folder, "vectors")), _open(bank_folder, "item_ids").tolist()
+    else:
+        vectors, item_ids = _compute_bank(models, data)
+    bank = QueryBank(vectors.to(device), _rows(data, item_ids).to(device))
+    rows = data.trie.rows.long().to(device)
+    priors = torch.zeros(len(data.bundle), device=device)
+    assert data.dense_items is not None
+    priors[rows] = item_priors(bank, partial(item_vectors, models, data.dense_items), rows)
+    return priors
+
+
+@torch.no_grad()
+def _compute_bank(models: Sequence[Any], data: DataBin) -> tuple[Tensor, list[str]]:
+    """Compute the vectors (Q, D) of training captions, on the CPU, and the id of the item that each describes."""
+    table = data.queries("train", ("text", "role", "item_row"))
+    table, codec = table.take(bank_captions(table["role"].to_numpy())), QueryCodec(data)
+    symbols = [codec.symbols(text) for text in table["text"].to_pylist()]
+    device = next(models[0].parameters()).device
+    parts, order = [], []
+    with Progress(len(symbols), "queries of the priors", "queries") as progress:
+        for numbers, net_input in batches(symbols, PAD, device):
+            members = [(model, model.encoder(**net_input)) for model in models]
+            parts.append(query_vectors(members, 1.0).vectors.cpu())
+            order += numbers.tolist()
+            progress.update(len(numbers))
+    return torch.cat(parts), data.bundle.id_column.take(table["item_row"].take(order)).to_pylist()
+
+
+def _rows(data: DataBin, item_ids: Sequence[str]) -> Tensor:
+    """Rows of items, (n,) int64; -1 for items that are not in the catalogue any more."""
+    wanted = pa.array(item_ids, pa.string())
+    known = wanted.unique()
+    place = pc.index_in(data.bundle.id_column, value_set=known)
+    there = np.setdiff1d(np.flatnonzero(place.is_valid().to_numpy()), data.bundle.removed)
+    row_of = np.full(len(known), -1)
+    row_of[place.take(there).to_numpy()] = there
+    return torch.from_numpy(row_of[pc.index_in(wanted, value_set=known).to_numpy()])
+
+
+def _save(folder: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with replacing(folder, directory=True) as new:
+        for name, array in arrays.items():
+            np.save(new / f"{name}.npy", array, allow_pickle=False)
+
+
+def _open(folder: Path, name: str) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = np.load(folder / f"{name}.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{folder}/{name}.npy: missing or damaged ({error}); remove the folder; python -m cart_fairseq.tune makes "
+            "it again"
+        ) from None
+    return found

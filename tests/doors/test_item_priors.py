@@ -1,0 +1,130 @@
+"""The priors of a data-bin's items: equal to a slow computation, stored or not, after updates, and in every search."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from changing import build, embed, make_codec
+from commands import run, train_flags
+from conftest import ITEMS, make_captions
+
+from cart_fairseq import item_priors
+from cart_fairseq.item_priors import prior_bias, priors_of, store_priors
+from cart_fairseq.retriever import CartRetriever
+from preprocess.api import compact, remove
+from preprocess.data_bin.build import binarize
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data-bin with embeddings, and the checkpoint of a model with a dense head."""
+    root = tmp_path_factory.mktemp("priors")
+    build(root / "identifiers", make_codec(), unique_size=32)
+    np.save(root / "embeddings.npy", embed(ITEMS, 0))
+    captions = make_captions(root / "captions.jsonl")
+    binarize(root / "identifiers", captions, root / "data-bin", embeddings=root / "embeddings.npy")
+    run(*train_flags(root / "data-bin", root / "save", "--max-epoch", 3, "--dense-dim", 8, "--dense-weight", 0.5))
+    return root
+
+
+@pytest.fixture
+def opened(world, tmp_path):
+    """A retriever on a copy of the data-bin."""
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin")
+    return CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=tmp_path / "data-bin")
+
+
+def slow_priors(retriever):
+    """Priors in double precision, from the training captions one by one."""
+    (model,), data = retriever.models, retriever.data
+    table = data.queries("train").to_pylist()
+    known = [row for row in table if row["role"] == "train"]
+    items = model.dense.item(data.dense_items.features(np.arange(len(data.bundle)))).double()
+    scores = []
+    for row in known:
+        symbols = retriever.codec.symbols(row["text"]).unsqueeze(0)
+        query = model.dense.query(model.encoder(symbols, torch.tensor([symbols.size(1)])))[0].double()
+        scores.append(items @ query * float(model.dense.scale()))
+    found = []
+    for item in range(len(items)):
+        others = torch.stack([s[item] for s, row in zip(scores, known, strict=True) if row["item_row"] != item])
+        found.append(float(others.logsumexp(0) - np.log(len(others))))
+    return found
+
+
+@torch.no_grad()
+def test_priors_equal_a_slow_computation(opened):
+    assert priors_of(opened.models, opened.data).tolist() == pytest.approx(slow_priors(opened), abs=1e-4)
+
+
+def test_the_share_scales_the_bias_and_none_is_needed_without(opened):
+    priors = priors_of(opened.models, opened.data)
+    half = prior_bias(opened.models, opened.data, 0.5)
+    assert half is not None
+    assert torch.equal(half, -0.5 * priors)
+    assert prior_bias(opened.models, opened.data, 0.5) is half
+    assert prior_bias(opened.models, opened.data, 0.0) is None
+    assert prior_bias(opened.models, opened.data) is None  # the model's own share
+    opened.models[0].dense.prior_share.fill_(0.25)
+    own = prior_bias(opened.models, opened.data)
+    assert own is not None
+    assert torch.equal(own, -0.25 * priors)
+
+
+def test_stored_priors_are_opened_and_equal(opened, world, monkeypatch):
+    expected = priors_of(opened.models, opened.data)
+    store_priors(opened.models, opened.data)
+    folder = opened.data.directory / "search"
+    assert sorted(path.name.split(".")[0] for path in folder.iterdir()) == ["priors", "queries"]
+    monkeypatch.setattr(item_priors, "_compute_bank", lambda *_: pytest.fail("the stored queries are not used"))
+    again = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=opened.data.directory)
+    assert torch.equal(priors_of(again.models, again.data), expected)
+    # after updates the same queries give the priors of what is there
+    remove(opened.data.directory, [again.data.bundle.item_id(3)])
+    others = torch.arange(len(expected)) != 3
+    for step in (None, compact):
+        if step is not None:
+            step(opened.data.directory)
+        updated = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=opened.data.directory)
+        found = priors_of(updated.models, updated.data)
+        if step is None:
+            assert found[3] == 0
+            found = found[others]
+        torch.testing.assert_close(found, expected[others])
+
+
+def test_damaged_priors_are_named(opened, world):
+    store_priors(opened.models, opened.data)
+    (folder,) = (opened.data.directory / "search").glob("priors.*")
+    (folder / "priors.npy").write_bytes(b"x")
+    again = CartRetriever.from_pretrained(
+        world / "save" / "checkpoint_best.pt", data=opened.data.directory, prior_share=0.5
+    )
+    with pytest.raises(ValueError, match=r"priors\.npy: missing or damaged .*cart_fairseq\.tune makes it again"):
+        again.search(["red cat"])
+
+
+@pytest.mark.parametrize("lookahead", [True, False])
+def test_a_search_subtracts_the_share_of_the_prior_from_the_dense_score(opened, lookahead):
+    everything = ITEMS
+    plain, biased = (
+        CartRetriever(opened.models, opened.data, everything, prior_share=share, lookahead=lookahead, dense_weight=2.0)
+        for share in (0.0, 0.75)
+    )
+    before = {hit.item_id: hit.score for hit in plain.search(["red cat"], k=everything)[0]}
+    after = {hit.item_id: hit.score for hit in biased.search(["red cat"], k=everything)[0]}
+    priors = priors_of(opened.models, opened.data)
+    rows = {opened.data.bundle.item_id(row): row for row in range(len(opened.data.bundle))}
+    assert before.keys() == after.keys()
+    for item, score in before.items():
+        assert after[item] == pytest.approx(score - 2.0 * 0.75 * float(priors[rows[item]]), abs=1e-3)
+    without = CartRetriever(opened.models, opened.data, everything, prior_share=0.75, dense_weight=0)
+    alone = CartRetriever(opened.models, opened.data, everything, dense_weight=0)
+    assert without.search(["red cat"]) == alone.search(["red cat"])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), "1"])
+def test_a_share_out_of_range_is_refused(opened, share):
+    with pytest.raises(ValueError, match=r"--prior-share is .*; it must be in \[0, 1\]"):
+        CartRetriever(opened.models, opened.data, prior_share=share)
