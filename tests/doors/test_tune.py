@@ -123,8 +123,8 @@ def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoin
 
 def test_statistics_of_a_large_catalogue_are_kept_in_its_data_bin(world, checkpoint, tmp_path, monkeypatch):
     data = tmp_path / "data-bin"
-    shutil.copytree(world / "data-bin", data)
-    call = [f"--data={data}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"]
+    shutil.copytree(world / "data-bin", data, ignore=shutil.ignore_patterns(STORED))
+    call = [f"--data={data}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5", "--shares", "0"]
     tune.main(call)
     assert not (data / STORED).exists()  # masses in so small a catalogue are exact
     monkeypatch.setattr(tuning, "store_statistics", functools.partial(tuning.store_statistics, exact_items=0))
