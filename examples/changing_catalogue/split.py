@@ -14,6 +14,7 @@
 """
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import replacing, run_script, write_json, write_jsonl
+from cart_fairseq.files import read_json, run_script, write_json, write_jsonl
+from preprocess.data.arguments import not_negative
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
+from preprocess.data.output import Kind, Made, Output
 from preprocess.data.roles import Caption, resolve
+
+KIND = Kind(
+    "split of a data set",
+    read=lambda path: Made(read_json(path / "split.json")),
+    record=lambda path: path / "split.json",
+    names=("old", "new", "all", "fine-tune", "queries.old.jsonl", "queries.new.jsonl", "split.json"),
+    argument="OUT",
+)
 
 
 def hold_out(captions: Sequence[Caption], count: int, draw: np.random.Generator) -> list[Caption]:
@@ -137,14 +148,19 @@ def write(output: Path, source: Source, parts: Parts, settings: dict[str, Any]) 
 
     Args:
         settings: content of ``split.json``.
+
+    Raises:
+        ValueError: the folder holds something else.
     """
+    target = Output(output, KIND)
+    target.refuse_foreign()
     # all old items are trained on, and all new items are measured
     items = [
         {**item, "split": "test" if new else "train"} for item, new in zip(source.items, parts.is_new, strict=True)
     ]
     members = {"old": ~parts.is_new, "new": parts.is_new, "all": np.ones_like(parts.is_new)}
     learned = {"old": parts.known, "new": parts.index, "all": [*parts.known, *parts.index]}
-    with replacing(output, directory=True) as folder:
+    with target.replacing() as folder:
         for name, chosen in members.items():
             (folder / name).mkdir()
             rows = np.flatnonzero(chosen)
@@ -161,6 +177,21 @@ def write(output: Path, source: Source, parts: Parts, settings: dict[str, Any]) 
         write_json(folder / "split.json", settings)
 
 
+def share(text: str) -> float:
+    """A finite number of at least 0.
+
+    >>> share("0.5")
+    0.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
@@ -172,9 +203,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--new-split", choices=("valid", "test"), default="valid", help="split of the new items (valid)"
     )
-    result.add_argument("--old-queries", type=int, default=1000, help="number of queries for old items (1000)")
-    result.add_argument("--replay", type=float, default=5, help="old captions to replay for each new caption (5)")
-    result.add_argument("--seed", type=int, default=1, help="seed of all draws (1)")
+    result.add_argument("--old-queries", type=not_negative, default=1000, help="number of queries for old items (1000)")
+    result.add_argument("--replay", type=share, default=5, help="old captions to replay for each new caption (5)")
+    result.add_argument("--seed", type=not_negative, default=1, help="seed of all draws (1)")
     return result
 
 
@@ -186,6 +217,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command of the module's docstring."""
     args = parser().parse_args(argv)
+    Output(args.out, KIND).refuse_foreign()
     source = open_source(args.data)
     parts = divide(source, args.new_split, args.old_queries, args.replay, args.seed)
     write(args.out, source, parts, settings_of(args))

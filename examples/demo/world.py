@@ -3,7 +3,7 @@
     python examples/demo/world.py KIND OUT [--items N] [--seed 1]
 
 KIND is pictures, sounds or clips. The script writes `media/`, `embeddings.npy` (principal components of simple
-features), `items.jsonl` and `captions.jsonl` to OUT, in the formats of any data set. Items have no split: all are
+features), `items.jsonl` and `captions.jsonl` to OUT, in the formats of any data set, and `world.json`, the arguments. Items have no split: all are
 candidates of every query, and all are trained on. The phrasings of the queries are held out (`words.py`).
 """
 
@@ -23,8 +23,10 @@ import sounds
 from sklearn.decomposition import PCA
 from words import Phrasing, captions
 
-from cart_fairseq.files import replacing, run_script, write_jsonl
+from cart_fairseq.files import read_json, run_script, write_json, write_jsonl
 from cart_fairseq.progress import track
+from preprocess.data.output import Kind as OutputKind
+from preprocess.data.output import Made, Output
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,14 @@ KINDS = {
     ),
 }
 
+WORLD = OutputKind(
+    "data set of this script",
+    read=lambda path: Made(read_json(path / "world.json")),
+    record=lambda path: path / "world.json",
+    names=("media", "embeddings.npy", "items.jsonl", "captions.jsonl", "world.json"),
+    argument="OUT",
+)
+
 
 def embed(features: np.ndarray, components: int = 192, seed: int = 0) -> np.ndarray:
     """Compute principal components of features, (N, F) float32.
@@ -113,8 +123,10 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
     """Write media, embeddings, items and captions into a folder, atomically.
 
     Raises:
-        ValueError: there are not so many distinct items.
+        ValueError: there are not so many distinct items, or the folder holds something else.
     """
+    target = Output(output, WORLD)
+    target.refuse_foreign()
     kind = KINDS[name]
     generator = np.random.default_rng((seed, 1))
     scenes = kind.draw(items, seed)
@@ -122,7 +134,7 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
     rows, features = [], []
     measured = generator.permutation(items)
     valid, test = set(measured[: kind.queries[0]].tolist()), set(measured[-kind.queries[1] :].tolist())
-    with replacing(output, directory=True) as new:
+    with target.replacing() as new:
         (new / "media").mkdir()
         for row, (item, scene) in enumerate(zip(names, track(scenes, name, "items"), strict=True)):
             features.append(kind.save(scene, new / "media" / f"{item}{kind.suffix}", generator))
@@ -138,6 +150,7 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
         media = [{"item_id": n, "modality": kind.modality, "media": f"media/{n}{kind.suffix}"} for n in names]
         write_jsonl(new / "items.jsonl", media)
         write_jsonl(new / "captions.jsonl", rows)
+        write_json(new / "world.json", {"kind": name, "items": items, "seed": seed})
     counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "valid", "test")}
     print(
         f"{items:,} {name} in {output}, {counts['train']:,} training captions, "
@@ -149,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the data set."""
     parser = argparse.ArgumentParser(description="Generate the demo's pictures, sounds or clips, with descriptions.")
     parser.add_argument("kind", choices=list(KINDS), help="kind of media")
-    parser.add_argument("output", help="folder to write; an existing one is replaced")
+    parser.add_argument("output", help="folder to write; one that this script wrote is replaced")
     default = ", ".join(f"{kind.items} {name}" for name, kind in KINDS.items())
     parser.add_argument("--items", type=int, help=f"number of items (default: {default})")
     parser.add_argument("--seed", type=int, default=1, help="seed of the data set (default: 1)")

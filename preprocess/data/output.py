@@ -68,6 +68,7 @@ class Kind:
         folder: whether it is a folder, not a file.
         marks: fields that the record must have, for a record whose name other outputs share.
         names: the only file names that such a folder holds; empty if there may be others.
+        argument: what messages call the argument that names the output.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Kind:
     folder: bool = True
     marks: Mapping[str, Any] = field(default_factory=dict)
     names: Sequence[str] = ()
+    argument: str = "--output"
 
 
 class Output:
@@ -112,20 +114,23 @@ class Output:
         if not self.kind.folder:
             if not self.path.is_file() or not self._is_of_kind():
                 raise ValueError(
-                    f"{self.path}: exists and was not made by this command; remove it or choose another --output"
+                    f"{self.path}: exists and was not made by this command; remove it or choose another "
+                    f"{self.kind.argument}"
                 )
             return
         if not self.path.is_dir():
-            raise ValueError(f"{self.path}: is a file; --output is a folder, choose another")
+            raise ValueError(f"{self.path}: is a file; {self.kind.argument} is a folder, choose another")
         if self.kind.names:
             foreign = sorted(child.name for child in self.path.iterdir() if child.name not in self.kind.names)
             if foreign:
                 raise ValueError(
-                    f"{self.path}: holds {foreign[0]!r}, which is not of this command; choose another --output"
+                    f"{self.path}: holds {foreign[0]!r}, which is not of this command; choose another "
+                    f"{self.kind.argument}"
                 )
         if not self._is_of_kind():
             raise ValueError(
-                f"{self.path}: holds files that are no {self.kind.name}; choose an empty or new folder for --output"
+                f"{self.path}: holds files that are no {self.kind.name}; choose an empty or new folder for "
+                f"{self.kind.argument}"
             )
 
     def _is_of_kind(self) -> bool:

@@ -92,7 +92,7 @@ def test_same_seed_same_world(data, tmp_path, kind):
     world.make_world(kind, tmp_path / "again", ITEMS[kind], 3)
     world.make_world(kind, tmp_path / "other", ITEMS[kind], 4)
     names = sorted(path.relative_to(data[kind]) for path in data[kind].rglob("*") if path.is_file())
-    assert len(names) == ITEMS[kind] + 3
+    assert len(names) == ITEMS[kind] + 4
     for name in names:
         assert (data[kind] / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     assert (data[kind] / "captions.jsonl").read_bytes() != (tmp_path / "other" / "captions.jsonl").read_bytes()
@@ -191,3 +191,11 @@ def test_a_kind_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ValueError, match="KINDS names 'smells'; use some of clips, pictures, sounds"):
         call("demo/run", tmp_path / "out", KINDS="sounds smells")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "media").mkdir()
+    (tmp_path / "items.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"holds files that are no data set of this script; .* for OUT$"):
+        world.make_world("pictures", tmp_path, 5, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.jsonl", "media"]

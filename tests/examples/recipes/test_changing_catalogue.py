@@ -144,3 +144,21 @@ def test_the_whole_recipe_and_again(tmp_path):
     assert lines[1].startswith("| | old items: 5 queries, 40 candidates | new items: 20 queries, 40 candidates")
     assert lines == again[again.index("==== figures") :].splitlines()
     assert len(np.load(out / "fine-tune" / "identifiers" / "identifiers.npy")) == 30
+
+
+def test_a_folder_of_something_else_is_not_replaced(data, tmp_path):
+    before = sorted(data.iterdir())
+    with pytest.raises(ValueError, match=r"which is not of this command; choose another OUT$"):
+        split.main([str(data), str(data)])
+    assert sorted(data.iterdir()) == before
+    out = tmp_path / "out"
+    for seed in ("1", "2"):
+        split.main([str(data), str(out), "--seed", seed])
+    assert read_json(out / "split.json")["seed"] == 2
+
+
+@pytest.mark.parametrize("flags", ["--seed -1", "--old-queries -5", "--replay -3", "--replay nan", "--replay inf"])
+def test_numbers_of_the_split_are_checked_first(data, tmp_path, flags):
+    with pytest.raises(ValueError, match=rf"^SPLIT_FLAGS: argument {flags.split()[0]}: "):
+        call("changing_catalogue/run", data, tmp_path / "out", SPLIT_FLAGS=flags.replace(" ", "="))
+    assert not (tmp_path / "out").exists()
