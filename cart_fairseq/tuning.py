@@ -230,6 +230,8 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
                 store_priors(retriever.models, retriever.data)
             store_statistics(retriever.models, retriever.data, prior_bias(retriever.models, retriever.data, share))
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}; each search computes priors and statistics of prefixes itself"
+            reason = (
+                f"{error.filename}: {error.strerror}; each search computes priors and statistics of prefixes itself"
+            )
             print(f"warning: {reason}", file=sys.stderr)
     return Tuning(discount, weight, share, beam, settings.candidates, discounts, weights, shares, kept)

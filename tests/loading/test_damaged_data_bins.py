@@ -54,7 +54,7 @@ def test_a_damaged_data_bin_is_not_the_fault_of_the_checkpoint(tmp_path: Path, k
 
 def test_two_data_bins_are_not_the_fault_of_the_checkpoint(tmp_path: Path):
     data = OLD / "dense" / "data-bin"
-    with pytest.raises(CatalogueError, match="^found 2 data-bins in ") as caught:
+    with pytest.raises(CatalogueError, match=r"^found 2 data-bins in ") as caught:
         CartRetriever.from_pretrained(OLD / "dense.pt", data=f"{data}:{data}")
     assert "dense.pt" not in str(caught.value)
 

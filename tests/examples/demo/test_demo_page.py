@@ -1,8 +1,8 @@
 """The demo's page (examples/demo/page.py): what is shown, what is played, and what is said when something is missing."""
 
 import json
-import shutil
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
