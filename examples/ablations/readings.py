@@ -1,8 +1,6 @@
 """Readings of the paper's text other than the defaults: ``readings.sh``, its runs and the table of results."""
 
 import dataclasses
-import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from cart_fairseq.settings import BEAM
 WIDTH = ("--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "512")
 MODEL = (*WIDTH, "--max-update", "1000", "--consistency-weight", "0", "--dense-dim", "0", "--distillation-weight", "0")
 FIRST = "default-1"  # the run whose data-bin the others use
-VARIABLES = ("JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS")
 PARTS = ("joined", "identifiers", "data-bin")
 
 
@@ -65,7 +62,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Train and measure the readings named in READINGS, or all, and print the table of all finished runs.
 
     Raises:
-        ValueError: there is no reading of that name, or flags are wrong.
+        ValueError: there is no reading of that name, flags are wrong, or a finished run had others.
     """
     chosen = words("READINGS") or [*READINGS]
     for name in chosen:
@@ -80,7 +77,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
             settings,
         )
         for name, seed in runs(chosen)
-        if not (out / f"{name}-{seed}.json").is_file()
+        if not report.is_recorded(out / f"{name}-{seed}.json", command(name, flags))
     }
     for each in planned.values():
         check_run(*each)
@@ -139,9 +136,7 @@ def record(name: str, folder: Path, seed: int, flags: Sequence[str]) -> dict[str
 
 def command(name: str, flags: Sequence[str]) -> str:
     """Return what to type for one reading, with the variables of other steps that are set."""
-    given = {"READINGS": name} | {each: os.environ[each] for each in VARIABLES if os.environ.get(each)}
-    variables = [f"{each}={shlex.quote(value)}" for each, value in given.items()]
-    return " ".join([*variables, shlex.join(["bash", "examples/ablations/readings.sh", "DATA", "OUT", *flags])])
+    return report.said("examples/ablations/readings.sh", flags, {"READINGS": name})
 
 
 def parameters(checkpoint: Path) -> int:

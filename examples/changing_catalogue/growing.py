@@ -9,12 +9,12 @@ import split
 from calls import call, quietly, refusing
 from catalogue_table import MEASURED, table
 from folders import copy_parts
-from plan import checkpoint_of
+from plan import begun, checkpoint_of
 from settings import Settings, from_environment, words
 from steps import Run, check_run, train_and_evaluate
 
 from cart_fairseq import evaluate as evaluating
-from cart_fairseq.files import read_json, replacing
+from cart_fairseq.files import read_json, replacing, sha256, write_json
 from preprocess import update_identifiers
 
 FINE_TUNE_FLAGS = "--max-epoch 3 --lr 2e-4"
@@ -57,6 +57,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     print("\n==== short fine-tuning with replay")
     if not (fine_tuning.out / "identifiers").is_dir():
         copy_parts(updated, ("identifiers",), fine_tuning.out)
+    note_beginning(fine_tuning.out, checkpoint_of(old.out / "checkpoints"))
     begin = ["--finetune-from-model", str(checkpoint_of(old.out / "checkpoints"))]
     train_and_evaluate(*fine_tuning._replace(flags=[*flags, *begin, *fine_tune_flags]))
 
@@ -86,13 +87,40 @@ def add_new_items(old: Path, parts: Path, updated: Path) -> None:
         call(update_identifiers.main, "add", "--data-bin", new, *reference, *files)
 
 
+def note_beginning(fine_tuned: Path, checkpoint: Path) -> None:
+    """Remember the model that fine-tuning begins with in ``FINE_TUNED/from.json``.
+
+    Raises:
+        ValueError: it began with another one.
+    """
+    path, now = fine_tuned / "from.json", sha256(checkpoint)
+    if begun(fine_tuned) and path.is_file() and read_json(path) != now:
+        raise ValueError(
+            f"{fine_tuned}: was fine-tuned from another model than {checkpoint}; remove it to fine-tune again"
+        )
+    write_json(path, now)
+
+
+def forget_others(results: Path, state: str, checkpoint: Path) -> None:
+    """Remove a state's figures if they are of another model, and remember the model in ``RESULTS/models.json``."""
+    path, now = results / "models.json", sha256(checkpoint)
+    models = read_json(path) if path.is_file() else {}
+    if models.get(state) != now:
+        for measured in MEASURED:
+            (results / f"{state}.{measured}.json").unlink(missing_ok=True)
+        results.mkdir(exist_ok=True)
+        write_json(path, {**models, state: now})
+
+
 def measure(out: Path, state: str, data_bin: Path, trained: Path) -> None:
     """Measure a model: queries of old items on all items, queries of new items on all items and on the new items."""
+    checkpoint = checkpoint_of(trained / "checkpoints")
+    forget_others(out / "results", state, checkpoint)
     for measured in MEASURED:
         queries, candidates = measured.split(".")
         path = out / "results" / f"{state}.{measured}.json"
         if path.is_file() or (state == "before" and queries == "new"):
             continue
         flags = ["--queries", out / "data" / f"queries.{queries}.jsonl", "--data", data_bin]
-        flags += ["--path", checkpoint_of(trained / "checkpoints"), "--candidates", candidates, "--json", path]
+        flags += ["--path", checkpoint, "--candidates", candidates, "--json", path]
         quietly(evaluating.main, *flags)

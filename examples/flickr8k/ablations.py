@@ -147,7 +147,11 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
             settings_of(each.line, data, out, settings),
         )
         for each in variants(words("ABLATIONS"))
-        if not (out / f"{each.name}.json").is_file()
+    }
+    planned = {
+        each: training
+        for each, training in planned.items()
+        if not is_recorded(out / f"{each.name}.json", training.flags)
     }
     for training in planned.values():
         check_run(*training)
@@ -165,6 +169,23 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     found = collect(out)
     write_json(out / "ablations.json", found)
     print("\n" + table(found))
+
+
+def is_recorded(path: Path, flags: Sequence[str]) -> bool:
+    """Return whether a run is finished.
+
+    Raises:
+        ValueError: it was trained with other flags.
+    """
+    if not path.is_file():
+        return False
+    before = read_json(path)["train_flags"]
+    if before[-len(flags) :] != [*flags]:
+        raise ValueError(
+            f"{path}: was trained with {shlex.join(before)}, which does not end with {shlex.join(flags)}; choose another "
+            "OUT, or remove this file"
+        )
+    return True
 
 
 def settings_of(line: Line, data: Path, out: Path, settings: Settings) -> Settings:

@@ -1,7 +1,6 @@
 """Compares identifiers as the paper makes them with the default ones: ``literal.sh``, its runs and the table of results."""
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Build, train and measure the variants named in VARIANTS, and print the table of all finished runs.
 
     Raises:
-        ValueError: there is no variant of that name, or flags are wrong.
+        ValueError: there is no variant of that name, flags are wrong, or a finished run had others.
     """
     chosen = words("VARIANTS") or FIRST
     for name in chosen:
@@ -71,7 +70,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
         )
         for seed in range(1, SEEDS + 1)
         for name in chosen
-        if not (out / f"{name}-{seed}.json").is_file()
+        if not report.is_recorded(out / f"{name}-{seed}.json", command(flags))
     }
     for each in planned.values():
         check_run(*each)
@@ -100,7 +99,7 @@ def record(data: Path, folder: Path, seed: int, flags: Sequence[str]) -> dict[st
     bundle = IdentifierBundle.load(folder / "identifiers")
     codec, plan = bundle.codec_settings, read_json(folder / "checkpoints" / "plan.json")
     return {
-        "command": shlex.join(["bash", "examples/identifiers/literal.sh", "DATA", "OUT", *flags]),
+        "command": command(flags),
         "commit": commit(),
         "machine": machine(),
         "seed": seed,
@@ -113,6 +112,11 @@ def record(data: Path, folder: Path, seed: int, flags: Sequence[str]) -> dict[st
         "identifiers": {**figures(bundle), "labels_of_scikit_learn": equals_scikit_learn(data, bundle)},
         "metrics": report.collect(folder)["split"],
     }
+
+
+def command(flags: Sequence[str]) -> str:
+    """Return what to type for a run, with the variables of other steps that are set."""
+    return report.said("examples/identifiers/literal.sh", flags, {})
 
 
 def figures(bundle: IdentifierBundle) -> dict[str, Any]:

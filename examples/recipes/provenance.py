@@ -18,8 +18,10 @@ def commit() -> str | None:
     Outside a checkout it is what the variable PROJECT_COMMIT says, or None.
     """
     asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    # GIT_DIR and the like, as in a hook, name another repository
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(asked, capture_output=True, text=True, check=True, env=surroundings).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("PROJECT_COMMIT") or None
 

@@ -3,9 +3,11 @@
 ``run.json`` says where a figure comes from: commit, machine, settings, seed, metrics.
 """
 
+import os
 import re
+import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from plan import MEASURED
 from provenance import commit, machine
+from schedules import RECIPES
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -20,6 +23,7 @@ from cart_fairseq.files import read_json, write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
 
 SHOWN_QUERIES, SHOWN_ITEMS, SEED = 5, 3, 1
+VARIABLES = ("JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS", "TEXT_ENCODER", "INDEX_CAPTIONS")
 
 
 def collect(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -97,7 +101,8 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
     manifest, plan = read_json(out / "data-bin" / "manifest.json"), read_json(out / "checkpoints" / "plan.json")
     joined = out / "joined" / "join.json"
     bundle = IdentifierBundle.load(out / "identifiers").codec_settings
-    settings = read_json(joined)["settings"] if joined.is_file() else None
+    # a join of a recipe that was given up before training may lie there, too
+    settings = read_json(joined)["settings"] if RECIPES[plan["sized_for"]].joined and joined.is_file() else None
     return {
         "commit": commit(),
         "machine": machine(),
@@ -112,6 +117,32 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
         "tuned": read_json(tuned) if tuned.is_file() else None,
         "metrics": found,
     }
+
+
+def said(script: str, flags: Sequence[str], chosen: Mapping[str, str]) -> str:
+    """What to type for a run of a script, with the variables of other steps that are set.
+
+    Args:
+        script: its path in the project.
+        flags: of ``fairseq-train``.
+        chosen: variables of the script itself.
+    """
+    given = {**chosen, **{name: os.environ[name] for name in VARIABLES if os.environ.get(name)}}
+    variables = [f"{name}={shlex.quote(value)}" for name, value in given.items()]
+    return " ".join([*variables, shlex.join(["bash", script, "DATA", "OUT", *flags])])
+
+
+def is_recorded(path: Path, command: str) -> bool:
+    """Whether a run is finished, and its record is there.
+
+    Raises:
+        ValueError: its record is that of another command.
+    """
+    if not path.is_file():
+        return False
+    if (before := read_json(path)["command"]) != command:
+        raise ValueError(f"{path}: was made by {before!r}, not by {command!r}; choose another OUT, or remove this file")
+    return True
 
 
 def name_of(model: str | None) -> str | None:

@@ -85,8 +85,7 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
         FairseqFailed: training ended with an error.
     """
     check_run(data, out, user, settings)
-    machine = this_machine(user)
-    sized_for = settings.recipe or machine.name
+    machine, sized_for = this_machine(user), recipe_of(out, user, settings)
     calls = calls_before_training(data, out, sized_for, settings, len(read_items(data / "items.jsonl")))
     with locked(out):
         if begun(out):
@@ -135,10 +134,15 @@ def check_run(data: Path, out: Path, user: Sequence[str], settings: Settings, wh
             not take the name of `out`.
     """
     check_folder(out)
-    sized_for = settings.recipe or this_machine(user).name
+    sized_for = recipe_of(out, user, settings)
     settings.check_for(sized_for)
     check(calls_before_training(data, out, sized_for, settings, ANY_NUMBER))
     check_train_flags(out, user, settings, where)
+
+
+def recipe_of(out: Path, user: Sequence[str], settings: Settings) -> str:
+    """The recipe: RECIPE, else that of the model that is there, else the machine's. ``--cpu`` may come and go."""
+    return settings.recipe or (begun(out) or {}).get("sized_for") or this_machine(user).name
 
 
 def check_train_flags(out: Path, user: Sequence[str], settings: Settings, where: str = TRAIN_FLAGS) -> None:
@@ -160,7 +164,7 @@ def check_train_flags(out: Path, user: Sequence[str], settings: Settings, where:
         raise ValueError(f"{where}: {error}") from None
     user_options(user, where)
     if user and (before is None or before["call"] != list(user)):
-        planned = train_flags(ANY_DATA_BIN, settings.recipe or machine.name, machine, user)
+        planned = train_flags(ANY_DATA_BIN, recipe_of(out, user, settings), machine, user)
         fairseq_calls.check_train_flags(user, planned, where)
 
 

@@ -102,3 +102,13 @@ def test_a_stopped_comparison_goes_on_and_ends_with_the_record_and_its_table(tmp
 def test_an_unknown_reading_is_refused(tmp_path):
     with pytest.raises(ValueError, match="READINGS: no reading 'paper'; there are default, separate, "):
         call("ablations/readings", write_data(tmp_path / "data"), tmp_path / "out", READINGS="paper")
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_flags(tmp_path):
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
+    out.mkdir()
+    (out / "no-ffn-1.json").write_text('{"command": "READINGS=no-ffn bash examples/ablations/readings.sh DATA OUT"}')
+    for flags, variables in ((TINY, {}), ([], {"BINARIZE_FLAGS": "--valid-size 0"})):
+        with pytest.raises(ValueError, match=r"no-ffn-1.json: was made by 'READINGS=no-ffn bash .*', not by "):
+            call("ablations/readings", data, out, *flags, READINGS="no-ffn", **variables)
+    assert readings.report.is_recorded(out / "no-ffn-1.json", readings.command("no-ffn", []))

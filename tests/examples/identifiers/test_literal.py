@@ -55,7 +55,7 @@ def test_a_stopped_comparison_goes_on_and_ends_with_the_record_and_its_table(tmp
         "ours": [1],
     }
     first, ours = found["literal"][0], found["ours"][0]
-    assert first["command"].startswith("bash examples/identifiers/literal.sh DATA OUT --arch cart_tiny")
+    assert "' bash examples/identifiers/literal.sh DATA OUT --arch cart_tiny" in first["command"]
     assert first.keys() >= {"settings", "seed", "commit", "machine", "inputs_sha256", "minutes"}
     assert str(tmp_path) not in (out / "literal.json").read_text()
     assert first["identifiers"]["labels_of_scikit_learn"]
@@ -74,3 +74,14 @@ def test_a_stopped_comparison_goes_on_and_ends_with_the_record_and_its_table(tmp
 def test_an_unknown_variant_is_refused(tmp_path):
     with pytest.raises(ValueError, match="VARIANTS: no variant 'paper'; there are literal, ours, "):
         call("identifiers/literal", write_data(tmp_path / "data"), tmp_path / "out", VARIANTS="paper")
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_flags(tmp_path):
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
+    out.mkdir()
+    for seed in (1, 2, 3):
+        (out / f"ours-{seed}.json").write_text('{"command": "bash examples/identifiers/literal.sh DATA OUT"}')
+    for flags, variables in ((TINY, {}), ([], {"IDENTIFIER_FLAGS": IDENTIFIERS}), (["--nonsense"], {})):
+        with pytest.raises(ValueError, match=r"ours-1.json: was made by 'bash .* OUT', not by .*; choose another OUT"):
+            call("identifiers/literal", data, out, *flags, VARIANTS="ours", **variables)
+    assert literal.report.is_recorded(out / "ours-1.json", literal.command([]))

@@ -162,3 +162,34 @@ def test_numbers_of_the_split_are_checked_first(data, tmp_path, flags):
     with pytest.raises(ValueError, match=rf"^SPLIT_FLAGS: argument {flags.split()[0]}: "):
         call("changing_catalogue/run", data, tmp_path / "out", SPLIT_FLAGS=flags.replace(" ", "="))
     assert not (tmp_path / "out").exists()
+
+
+def test_figures_of_another_model_are_forgotten(tmp_path):
+    checkpoint, results = tmp_path / "checkpoint_last.pt", tmp_path / "results"
+    checkpoint.write_bytes(b"first")
+    growing.forget_others(results, "added", checkpoint)
+    mine, other = results / "added.old.all.json", results / "retrained.old.all.json"
+    for path in (mine, other):
+        path.write_text("{}")
+    growing.forget_others(results, "added", checkpoint)
+    assert mine.is_file()
+    checkpoint.write_bytes(b"second")
+    growing.forget_others(results, "added", checkpoint)
+    assert not mine.exists()
+    assert other.is_file()
+
+
+def test_fine_tuning_of_an_earlier_model_is_refused(tmp_path):
+    checkpoint, folder = tmp_path / "checkpoint_last.pt", tmp_path / "fine-tune" / "checkpoints"
+    folder.mkdir(parents=True)
+    checkpoint.write_bytes(b"first")
+    growing.note_beginning(folder.parent, checkpoint)
+    (folder / "plan.json").write_text("{}")
+    (folder / "checkpoint_last.pt").write_bytes(b"")
+    (folder / "plan.json").write_text('{"flags": []}')
+    growing.note_beginning(folder.parent, checkpoint)
+    checkpoint.write_bytes(b"second")
+    with pytest.raises(
+        ValueError, match=r"fine-tune: was fine-tuned from another model than .*; remove it to fine-tune"
+    ):
+        growing.note_beginning(folder.parent, checkpoint)
