@@ -24,6 +24,7 @@ from provenance import commit, machine
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.files import run_script, write_json
+from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.progress import track
@@ -58,6 +59,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--searches", nargs="+", choices=NAMES, default=list(NAMES), help="kinds of search (all)")
     parser.add_argument("--queries", type=int, metavar="N", help="number of queries (all)")
     parser.add_argument("--dense-weight", type=float, help="weight of the dense score (the model's own)")
+    parser.add_argument(
+        "--prior-share", type=float, help="share of priors, of the dense head alone too (the model's own)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the queries (0)")
     parser.add_argument("--batch", type=int, default=100, help="queries per batch (100)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -67,7 +71,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table and write the record."""
     args = parse(argv)
-    retriever = CartRetriever.from_pretrained(args.checkpoint, args.data)
+    retriever = CartRetriever.from_pretrained(
+        args.checkpoint, args.data, dense_weight=args.dense_weight, prior_share=args.prior_share
+    )
     heads = [model.dense for model in retriever.models if model.dense is not None]
     if len(heads) < len(retriever.models):
         raise ValueError(f"{args.checkpoint}: a model has no dense head; give one trained with --dense-dim")
@@ -78,20 +84,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         each
         for candidates in args.candidates
         for each in [
-            *searches(retriever, args.beams, args.searches, candidates, args.dense_weight),
+            *searches(retriever, args.beams, args.searches, candidates),
             alone(retriever, candidates),
         ]
     ]
     results = measure(retriever, systems, [texts[i] for i in order], torch.from_numpy(wanted[order]), args.batch)
     weights = [float(head.weight) for head in heads]
+    shares = [float(head.prior_share) for head in heads]
     settings = {
         "dense_weight": sum(weights) / len(weights) if args.dense_weight is None else args.dense_weight,
+        "prior_share": sum(shares) / len(shares) if args.prior_share is None else args.prior_share,
         "level_discount": retriever.level_discount,
         "subset": args.subset,
         "queries": len(order),
         "batch": args.batch,
     }
-    print(f"{len(order)} {args.subset} queries, weight {settings['dense_weight']:g}")
+    print(
+        f"{len(order)} {args.subset} queries, weight {settings['dense_weight']:g}, "
+        f"share of priors {settings['prior_share']:g}"
+    )
     print(
         f"{'candidates':<10} {'search':<12} {'beam':>4} " + " ".join(f"{n:>12}" for n in METRIC_NAMES) + "  rows  q/s"
     )
@@ -106,16 +117,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(args.json, {**facts, "results": results})
 
 
-def searches(
-    retriever: CartRetriever, beams: Sequence[int], names: Sequence[str], candidates: str, weight: float | None
-) -> list[System]:
+def searches(retriever: CartRetriever, beams: Sequence[int], names: Sequence[str], candidates: str) -> list[System]:
     """The constrained searches of a model at each beam width; names are some of `NAMES`."""
     space = retriever.data.search_space(candidates)
+    bias = prior_bias(retriever.models, retriever.data, retriever.prior_share)
     made = []
     for beam in beams:
         for name in names:
             generator = make_generator(
-                retriever.models, retriever.data, beam, dense_weight=weight, lookahead=name != "reranked"
+                retriever.models,
+                retriever.data,
+                beam,
+                dense_weight=retriever.dense_weight,
+                lookahead=name != "reranked",
+                bias=bias,
             )
             if name == "estimated":
                 generator.exact_items = 0
@@ -129,17 +144,20 @@ def searches(
 
 
 def alone(retriever: CartRetriever, candidates: str) -> System:
-    """The dense head without identifiers: the score of every candidate."""
+    """The dense head without identifiers: the score of every candidate, with the same priors."""
     models, data = retriever.models, retriever.data
     items = data.dense_items
     assert items is not None
     rows = candidate_rows(data, candidates).to(retriever.device)
     owner = data.search_space(candidates).candidates or data.trie
+    bias = prior_bias(models, data, retriever.prior_share)
 
     def search(net_input: dict[str, Tensor]) -> tuple[Tensor, int]:
         with torch.no_grad():
             members = [(model, model.encoder(net_input["src_tokens"], net_input["src_lengths"])) for model in models]
             scores = query_vectors(members, 1.0).vectors @ kept_vectors(models, items, rows, owner).T
+            if bias is not None:
+                scores += bias[rows]
         return rows[scores.topk(min(DEPTH, len(rows)), dim=1).indices], 0
 
     return System("dense alone", None, candidates, search)

@@ -31,7 +31,9 @@ def dense_task(tmp_path_factory):
 def model(dense_task, monkeypatch):
     made = make_model(dense_task, dense_dim=8)
     monkeypatch.setattr(
-        script.CartRetriever, "from_pretrained", lambda path, data: CartRetriever([made], dense_task.data)
+        script.CartRetriever,
+        "from_pretrained",
+        lambda path, data, **given: CartRetriever([made], dense_task.data, **given),
     )
     return made
 
