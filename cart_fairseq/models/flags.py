@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from fairseq import utils
 from fairseq.models.transformer import TransformerConfig
 
 from cart_fairseq.network.activations import ACTIVATIONS
@@ -38,6 +37,17 @@ DEFAULTS: dict[str, Any] = {
 FOLLOWING = ("embed_dim", "ffn_embed_dim")
 
 
+def truth_value(text: str) -> bool:
+    """A truth value, as a flag's text.
+
+    >>> truth_value("True"), truth_value("0")
+    (True, False)
+    """
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text.lower() in ("true", "1")
+
+
 def add_flags(parser: Any) -> None:
     """Add the architecture's flags to fairseq's parser; :func:`set_defaults` sets the defaults afterwards."""
     _add_sizes(parser)
@@ -49,7 +59,7 @@ def add_flags(parser: Any) -> None:
 
 def _add_sizes(parser: Any) -> None:
     """Add sizes and dropout of encoder and decoder."""
-    boolean: dict[str, Any] = {"type": utils.eval_bool, "nargs": "?", "const": True, "metavar": "BOOL"}
+    boolean: dict[str, Any] = {"type": truth_value, "nargs": "?", "const": True, "metavar": "BOOL"}
     for side, width, inner in (("encoder", "512", "2048"), ("decoder", "the encoder's", "the encoder's")):
         parser.add_argument(f"--{side}-layers", type=int, metavar="N", help=f"{side} layers (default: 3)")
         parser.add_argument(f"--{side}-embed-dim", type=int, metavar="N", help=f"{side} width (default: {width})")
@@ -189,7 +199,7 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
     """Make the network configuration from a complete set of flags.
 
     Raises:
-        ValueError: a number of layers is below 1, a choice is unknown or would have no effect, or a flag is set that
+        ValueError: a size is below 1, a dropout is no probability, a choice is unknown or would have no effect, or a flag is set that
             only fairseq's own transformers have.
     """
     for name, default in foreign_flags():
@@ -199,10 +209,7 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
                 f"--{name.replace('_', '-')} is {value}; only fairseq's own transformers have this flag, not the "
                 "architecture cart: leave it out"
             )
-    for stack in STACKS:
-        layers = getattr(args, f"{stack}_layers")
-        if layers < 1:
-            raise ValueError(f"--{stack}-layers is {layers}; at least 1 is needed")
+    _check_numbers(args)
     choices = {
         "activation_fn": ACTIVATIONS,
         "fusion": FUSIONS,
@@ -223,6 +230,23 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
     }
     options: dict[str, Any] = {name: getattr(args, name) for name in OPTIONS}
     return NetworkConfig(**stacks, **options)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuse sizes and dropouts that no network has.
+
+    Raises:
+        ValueError: such a flag is given.
+    """
+    for stack in STACKS:
+        for name in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"):
+            value = getattr(args, f"{stack}_{name}")
+            if value < 1:
+                raise ValueError(f"--{stack}-{name.replace('_', '-')} is {value}; at least 1 is needed")
+    for name in ("dropout", "attention_dropout", "activation_dropout", "dense_dropout"):
+        value = getattr(args, name, None)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be from 0 to 1")
 
 
 def _check_effects(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calls import step
+from fairseq_calls import check_folder
 from preparing import embedding
 from reference import tfidf
 from settings import from_environment
@@ -31,7 +32,12 @@ SEED = 1
 
 
 def prepare(package: Path, out: Path) -> None:
-    """Draw the icons, write captions and embed the pictures: ``out/data``."""
+    """Draw the icons, write captions and embed the pictures: ``out/data``.
+
+    Raises:
+        ValueError: flags are wrong, the package is another one, or fairseq does not take the name of `out`.
+    """
+    check_folder(out)
     settings = from_environment()
     encoder = settings.encoder or "plain"
     described = out / "icons"
@@ -89,15 +95,20 @@ def draw_package(package: Path, output: Path) -> None:
     if record.is_file() and read_json(record) == made_from:
         print(f"{output}: up to date with this package, nothing to do")
         return
+    captions = [caption for name, of_icon in tags.items() for caption in captions_of(name, of_icon)]
+    queries = {split: sum(caption.get("split") == split for caption in captions) for split in MEASURED}
+    for split, count in queries.items():
+        if not count:
+            raise ValueError(
+                f"{package / 'tags.json'}: has no {split} query, as no icon has tags enough; give the whole package"
+            )
     with replacing(output, directory=True) as new:
         (new / "pictures").mkdir()
         for name, file in track(list(files.items()), "drawing", "icons"):
             (new / "pictures" / f"{name}.png").write_bytes(draw(resvg, file))
         write_jsonl(new / "items.jsonl", [item(name) for name in tags])
-        captions = [caption for name, of_icon in tags.items() for caption in captions_of(name, of_icon)]
         write_jsonl(new / "captions.jsonl", captions)
         write_json(new / "made_from.json", made_from)
-    queries = {split: sum(caption.get("split") == split for caption in captions) for split in MEASURED}
     trained = len(captions) - sum(queries.values())
     print(f"{output}: {len(tags)} icons, {trained} captions to train on, queries: {queries}")
 

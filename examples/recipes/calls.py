@@ -121,6 +121,8 @@ def refusing(where: str, command: str) -> Iterator[None]:
             raise ValueError(f"{where}: has a flag that only prints, such as --help; leave it out") from None
         message = said.getvalue().split(": error: ", 1)[-1].strip()
         raise ValueError(f"{where}: {shortened(message)}; {command} --help lists the flags") from None
+    except (NameError, SyntaxError) as error:  # fairseq evaluates some values as Python
+        raise ValueError(f"{where}: a value cannot be read ({error}); {command} --help lists the flags") from None
     except (ValueError, OSError) as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import gc
 import logging
+import math
 import os
 import re
 import signal
@@ -62,6 +63,7 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     """
     from cart_fairseq.tasks import plugin  # noqa: F401, I001 (before fairseq, which would have much to say)
     from cart_fairseq.models import cart
+    from cart_fairseq.models.flags import network_config
     from cart_fairseq.tasks.retrieval_options import check_options
     from fairseq import options
     from fairseq.models import ARCH_MODEL_REGISTRY
@@ -77,10 +79,39 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     if not issubclass(ARCH_MODEL_REGISTRY[found.arch], cart.CARTModel):
         raise ValueError(f"{where}: --arch {found.arch} is none of this project; use cart or cart_tiny")
     with refusing(f"{where} do not go with the recipe's own", "fairseq-train"):
-        parsed([*planned, *user])
+        whole = parsed([*planned, *user])
+    with refusing(where, "fairseq-train"):
+        network_config(whole)
+        check_values(whole)
     for name in UNSAVED:
         if getattr(found, name):
             raise ValueError(f"{where}: with --{name.replace('_', '-')} a run could not go on; leave it out")
+
+
+def check_values(found: argparse.Namespace) -> None:
+    """Refuse values that fairseq-train takes and fails with after the data are made.
+
+    Raises:
+        ValueError: there is such a value.
+    """
+    for stack in ("encoder", "decoder"):
+        width, heads = getattr(found, f"{stack}_embed_dim"), getattr(found, f"{stack}_attention_heads")
+        if width % heads:
+            raise ValueError(
+                f"--{stack}-attention-heads is {heads}, which does not divide --{stack}-embed-dim, {width}"
+            )
+    for name, default, part in (("coarse_gating", "sigmoid", "coarse"), ("fine_scaling", "none", "fine")):
+        value = getattr(found, name)
+        if value != default and part not in found.fusion:
+            shown = name.replace("_", "-")
+            raise ValueError(f"--{shown} is {value}, which has no effect with --fusion {found.fusion}; leave it out")
+    if not all(math.isfinite(rate) and rate >= 0 for rate in found.lr):
+        raise ValueError(f"--lr is {found.lr}; it must not be below 0")
+    if not 0 <= found.seed < 2**32:
+        raise ValueError(f"--seed is {found.seed}; it must be a whole number from 0 to 4294967295")
+    begin = found.finetune_from_model
+    if begin and not Path(begin).is_file():
+        raise ValueError(f"--finetune-from-model is {begin}; there is no such file")
 
 
 def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:

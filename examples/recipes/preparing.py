@@ -5,6 +5,7 @@ from pathlib import Path
 
 from calls import Call, check, fixed, make
 from data_sets import DataSet
+from fairseq_calls import check_folder
 from folders import link
 from settings import Settings
 
@@ -19,8 +20,9 @@ def prepare(data_set: DataSet, raw: Path, out: Path, settings: Settings) -> None
     """Annotations, embeddings and generated captions of a data set: ``out/data``.
 
     Raises:
-        ValueError: flags of a command are wrong, or its input is.
+        ValueError: flags of a command are wrong, or its input is, or fairseq does not take the name of `out`.
     """
+    check_folder(out)
     encoder, captioner = settings.encoder or "imagebind", settings.captioner or data_set.captioner
     described, embedded, data = out / "annotations", out / "embeddings", out / "data"
     flags = ["--items", embedded / "items.jsonl", "--captions", embedded / "captions.jsonl", "--captioner", captioner]

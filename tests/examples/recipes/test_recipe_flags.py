@@ -75,6 +75,20 @@ def test_a_variable_is_parsed_by_its_command_before_the_first_step(data, tmp_pat
         (["--no-save"], "with --no-save a run could not go on; leave it out"),
         (["--no-last-checkpoints"], "with --no-last-checkpoints a run could not go on"),
         (["--lr-scheduler", "fixed"], "do not go with the recipe's own: unrecognized arguments: .*--lr-period-updates"),
+        (["--decoder-learned-pos", "maybe"], "argument --decoder-learned-pos: 'maybe' is neither True nor False"),
+        (["--update-freq", "maybe"], ".*maybe"),
+        (["--fusion", "coarse", "--fusion-bias", "single"], "--fusion-bias is single, which has no effect"),
+        (["--fusion", "none", "--coarse-gating", "self"], "--coarse-gating is self, which has no effect"),
+        (["--encoder-layers", "0"], "--encoder-layers is 0; at least 1 is needed"),
+        (["--encoder-attention-heads", "7"], "--encoder-attention-heads is 7, which does not divide"),
+        (
+            ["--encoder-states", "raw", "--encoder-normalize-before", "False"],
+            "--encoder-states is raw, but a post-norm",
+        ),
+        (["--dropout", "2"], "--dropout is 2.0; it must be from 0 to 1"),
+        (["--lr", "-1"], r"--lr is \[-1.0\]; it must not be below 0"),
+        (["--seed", "-1"], "--seed is -1; it must be"),
+        (["--finetune-from-model", "/nonexist"], "--finetune-from-model is /nonexist; there is no such file"),
         (["--fp16", "--bf16"], "Cannot combine --fp16 and --tpu"),
     ],
 )
@@ -128,6 +142,34 @@ def test_preparation_parses_all_its_variables_first(tmp_path, variable, flags, s
     with pytest.raises(ValueError, match=f"^{variable}: {said}"):
         call("flickr30k/prepare", tmp_path / "raw", tmp_path / "out", **{variable: flags})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("recipe", "source"), [("flickr30k/prepare", "raw"), ("icons/prepare", "raw")])
+def test_preparation_refuses_a_folder_that_fairseq_does_not_take(tmp_path, recipe, source):
+    (tmp_path / source).mkdir()
+    with pytest.raises(ValueError, match="has ':' in its path"):
+        call(recipe, tmp_path / source, tmp_path / "o:ut")
+    assert not (tmp_path / "o:ut").exists()
+
+
+def test_the_recipe_of_a_begun_model_stays_when_the_machine_changes(tmp_path, monkeypatch):
+    steps, settings = load_example("recipes", "steps"), load_example("recipes", "settings")
+    monkeypatch.setattr(steps, "this_machine", lambda user: defaults.Machine("cpu" if "--cpu" in user else "cuda", 1))
+    nothing = settings.from_environment({})
+    assert steps.recipe_of(tmp_path, ["--cpu"], nothing) == "cpu"
+    assert steps.recipe_of(tmp_path, [], nothing) == "cuda"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "plan.json").write_text('{"sized_for": "cpu"}')
+    (tmp_path / "checkpoints" / "checkpoint_last.pt").write_bytes(b"")
+    assert steps.recipe_of(tmp_path, [], nothing) == "cpu"
+    assert steps.recipe_of(tmp_path, [], settings.from_environment({"RECIPE": "joined"})) == "joined"
+
+
+def test_the_commit_is_that_of_the_project_within_another_repository_s_hook(tmp_path, monkeypatch):
+    provenance = load_example("recipes", "provenance")
+    expected = provenance.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert provenance.commit() == expected
 
 
 def test_a_subset_or_scheme_that_does_not_exist_is_refused_first(data, tmp_path):
