@@ -90,9 +90,14 @@ class Output:
     Attributes:
         work: `OUTPUT.partial/`, the working folder.
         record: the file that says what the output was made from.
+
+    Raises:
+        ValueError: the path has no name, such as ``/``.
     """
 
     def __init__(self, path: str | Path, kind: Kind):
+        if Path(path).name in ("", ".."):
+            raise ValueError(f"{kind.argument} is {str(path)!r}, which names no folder or file; give a name of its own")
         # a link is followed: renaming would put the new output in its place
         self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
         self.kind = kind

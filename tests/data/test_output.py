@@ -160,3 +160,9 @@ def test_only_its_own_leftovers_are_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], "out", "out.b.partial"])
     Output(tmp_path / "o[u]t", PARCEL).remove_leftovers()
     assert not (tmp_path / names[3]).exists()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", ".."])
+def test_a_path_without_a_name_is_refused(path):
+    with pytest.raises(ValueError, match=r"^--output is '.*', which names no folder or file; give a name of its own$"):
+        Output(path, PARCEL)
