@@ -36,7 +36,7 @@ def check_search(
     if beam is not None:
         check_count("--beam", beam)
     for name, value, choices in (("scoring", scoring, SCORINGS), ("precision", precision, PRECISIONS)):
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
     if dense_weight is not None and not (is_number(dense_weight) and dense_weight >= 0):
         raise ValueError(f"--dense-weight is {dense_weight!r}; it must be a number of at least 0")

@@ -26,6 +26,7 @@ OPTIONS = [
     ("level_discount", 1.5),
     ("scoring", "best"),
     ("scoring", None),
+    ("scoring", np.array(["masked", "best"])),
     ("precision", "fp8"),
     ("device", "gpu"),
     ("device", "cuda:99"),

@@ -25,3 +25,14 @@ def test_metrics_json_is_empty_where_nothing_is_measured(tmp_path):
     assert report.collect(tmp_path) == {"split": {}, "all": {}}
     write_json(tmp_path / "results/split/metrics.test.json", {"recall_at_1": 1.0})
     assert report.collect(tmp_path)["split"] == {"test": {"recall_at_1": 1.0}}
+
+
+def test_a_join_that_another_recipe_left_is_not_recorded(tmp_path, monkeypatch):
+    bundle = type("Bundle", (), {"codec_settings": {"scheme": "rqvae"}})
+    monkeypatch.setattr(report.IdentifierBundle, "load", lambda folder: bundle)
+    write_json(tmp_path / "data-bin" / "manifest.json", {"index_captions": "include"})
+    write_json(tmp_path / "joined" / "join.json", {"settings": {"text_features": "lsa"}})
+    for recipe, joined in (("cpu", None), ("joined", {"text_features": "lsa"})):
+        plan = {"sized_for": recipe, "seed": 1, "train_flags": []}
+        write_json(tmp_path / "checkpoints" / "plan.json", plan)
+        assert report.record(tmp_path, tmp_path / "tuned.json", {})["joined"] == joined
