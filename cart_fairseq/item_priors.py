@@ -22,7 +22,7 @@ from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
 from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
-from cart_fairseq.search.stored_statistics import STORED, statistics_key
+from cart_fairseq.search.stored_statistics import STORED, folder_to_write, statistics_key
 
 BANK, PRIORS = "queries", "priors"
 OF_QUERIES = ("encoder.", "dense.query_tower.", "dense.log_scale", "dense.share_logit")
@@ -66,6 +66,8 @@ def store_priors(models: Sequence[Any], data: DataBin) -> None:
         OSError: the data-bin cannot be written to.
     """
     bank_folder, priors_folder = _folders(models, data)
+    assert data.dense_items is not None
+    folder_to_write(data.dense_items)
     if not bank_folder.is_dir():
         vectors, item_ids = _compute_bank(models, data)
         _save(bank_folder, {"vectors": vectors.numpy(), "item_ids": np.array(item_ids)})

@@ -1,5 +1,6 @@
 """Prefix statistics in the data-bin: one folder for each state of item towers, catalogue and biases."""
 
+import errno
 import hashlib
 import io
 from collections.abc import Sequence
@@ -69,9 +70,21 @@ def store_statistics(
     if items is None or len(data.trie) <= exact_items or any(model.dense is None for model in models):
         return None
     key = statistics_key(models, items, data.trie, bias)
-    folder = items.folder / STORED / key[:16]
+    folder = folder_to_write(items) / key[:16]
     if not folder.is_dir():
         compute_statistics(data.trie, partial(item_vectors, models, items), bias).save(folder, key)
+    return folder
+
+
+def folder_to_write(items: DenseItems) -> Path:
+    """Return the folder in the data-bin for what depends on a checkpoint.
+
+    Raises:
+        OSError: it is a link, which could lead out of a foreign data-bin.
+    """
+    folder = items.folder / STORED
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a link, and nothing is written through it", str(folder))
     return folder
 
 

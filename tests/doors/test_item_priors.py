@@ -12,6 +12,7 @@ from conftest import ITEMS, make_captions
 from cart_fairseq import item_priors
 from cart_fairseq.item_priors import prior_bias, priors_of, store_priors
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.stored_statistics import store_statistics
 from preprocess.api import compact, remove
 from preprocess.data_bin.build import binarize
 
@@ -128,3 +129,13 @@ def test_a_search_subtracts_the_share_of_the_prior_from_the_dense_score(opened, 
 def test_a_share_out_of_range_is_refused(opened, share):
     with pytest.raises(ValueError, match=r"--prior-share is .*; it must be in \[0, 1\]"):
         CartRetriever(opened.models, opened.data, prior_share=share)
+
+
+def test_nothing_is_written_through_a_link(opened, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (opened.data.directory / "search").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a link, and nothing is written through it"):
+        store_priors(opened.models, opened.data)
+    with pytest.raises(OSError, match="is a link, and nothing is written through it"):
+        store_statistics(opened.models, opened.data, exact_items=0)
+    assert not [*(tmp_path / "elsewhere").iterdir()]
