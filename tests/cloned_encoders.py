@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import transformers
 
 from cart_fairseq.libraries import hide_broken_torchaudio
 
@@ -153,7 +152,8 @@ def clone(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(root / name / f"{module}.py", text)
     if name == "languagebind":
         stand_in_for_torchaudio(root, monkeypatch)
-        monkeypatch.setattr(transformers, "__version__", "4.53.3")  # which the stand-in does not need
+        # which the stand-in does not need; other tests import the library anew, so that it is looked up here
+        monkeypatch.setattr(importlib.import_module("transformers"), "__version__", "4.53.3")
     forget(monkeypatch, name, *{part for file in files for part in modules_of(f"{name}/{file}")})
     monkeypatch.syspath_prepend(str(root))
 

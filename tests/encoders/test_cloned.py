@@ -122,7 +122,7 @@ def test_what_languagebind_cannot_load_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("version", ["4.54.0", "4.57.3", "5.24.0"])
 def test_a_version_of_transformers_that_fails_in_computing_is_refused(version, tmp_path, monkeypatch):
     clone("languagebind", tmp_path / "clone", monkeypatch)
-    monkeypatch.setattr(transformers, "__version__", version)
+    monkeypatch.setattr(importlib.import_module("transformers"), "__version__", version)
     folder = save_languagebind("image", tmp_path / "model")
     with pytest.raises(ValueError, match=rf"transformers is {version}, and .* fails with it; .*transformers<4\.54$"):
         load_encoder(f"languagebind:{folder}")

@@ -31,9 +31,8 @@ def parsed(*flags: str) -> IdentifierSettings:
 def test_faithful_stands_for_its_switches():
     faithful = fit_settings(parsed("--faithful"), 300_000)
     assert faithful == fit_settings(parsed(*SPELLED, "--train-sample", "300000"), 300_000)
-    assert {name: PAPER[name] for name in ("train_sample", *OURS)} == {
-        name: parsed("--faithful").chosen(name) for name in ("train_sample", *OURS)
-    }
+    for name in OURS.keys() - {"caption_words", "caption_vocabulary"}:  # those are of GRACE's identifiers
+        assert parsed("--faithful").chosen(name) == PAPER[name]
     training = dataclasses.asdict(faithful.training)
     assert {**training, **dataclasses.asdict(faithful)}.items() >= {
         name: PAPER[name] for name in PAPER if name not in ("train_sample", "collisions", "allow_collapse")

@@ -218,7 +218,7 @@ def test_links_are_made_anew_where_they_point_elsewhere(tmp_path):
     for place in ("link", "file"):
         path = tmp_path / place
         path.symlink_to("old") if place == "link" else path.write_text("x")
-        steps.link(Path("new"), path)
+        load_example("recipes", "folders").link(Path("new"), path)
         assert path.readlink() == Path("new")
 
 
