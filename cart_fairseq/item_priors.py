@@ -1,28 +1,27 @@
 """The priors of a data-bin's items for a model, stored in the data-bin or computed; see :mod:`cart_fairseq.search.priors`."""
 
-import hashlib
-import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
 from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
-from cart_fairseq.search.stored_statistics import STORED, folder_to_write, statistics_key
+from cart_fairseq.search.stored_arrays import REMEDY, STORED, digest_of, folder_to_write, open_array, save_arrays
+from cart_fairseq.search.stored_statistics import statistics_key
 
 BANK, PRIORS = "queries", "priors"
 OF_QUERIES = ("encoder.", "dense.query_tower.", "dense.log_scale", "dense.share_logit")
@@ -69,38 +68,42 @@ def store_priors(models: Sequence[Any], data: DataBin) -> None:
     assert data.dense_items is not None
     folder_to_write(data.dense_items)
     if not bank_folder.is_dir():
-        vectors, item_ids = _compute_bank(models, data)
-        _save(bank_folder, {"vectors": vectors.numpy(), "item_ids": np.array(item_ids)})
+        bank = _bank_of(models, data)
+        with replacing(bank_folder, directory=True) as new:
+            save_arrays(new, {"vectors": bank.vectors.numpy(), "item_ids": np.array(bank.item_ids)})
     if not priors_folder.is_dir():
-        _save(priors_folder, {PRIORS: priors_of(models, data).cpu().numpy()})
+        with replacing(priors_folder, directory=True) as new:
+            save_arrays(new, {PRIORS: priors_of(models, data).cpu().numpy()})
 
 
 def _folders(models: Sequence[Any], data: DataBin) -> tuple[Path, Path]:
     """The folders of stored queries and priors; their names depend on what the arrays are computed from."""
-    weights = io.BytesIO()
-    for model in models:
-        state = {name: value for name, value in model.state_dict().items() if name.startswith(OF_QUERIES)}
-        torch.save(state, weights)
-    digest = hashlib.sha256(weights.getbuffer())
-    digest.update(data.fingerprint[16:])  # the query vocabulary
-    bank = digest.hexdigest()
+    return kept(models, data.trie, "folders", None, lambda: _named_folders(models, data))
+
+
+def _named_folders(models: Sequence[Any], data: DataBin) -> tuple[Path, Path]:
     assert data.dense_items is not None
-    catalogue = statistics_key(models, data.dense_items, data.trie, None)
-    both = hashlib.sha256((bank + catalogue).encode()).hexdigest()
+    bank = digest_of(models, OF_QUERIES, data.fingerprint[16:].hex())  # of the query vocabulary
+    priors = digest_of([], (), bank, statistics_key(models, data.dense_items, data.trie, None))
     folder = data.dense_items.folder / STORED
-    return folder / f"{BANK}.{bank[:16]}", folder / f"{PRIORS}.{both[:16]}"
+    return folder / f"{BANK}.{bank[:16]}", folder / f"{PRIORS}.{priors[:16]}"
 
 
 def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
+    """Open stored priors, or compute them; see :func:`priors_of`.
+
+    Raises:
+        CatalogueError: stored priors are damaged.
+    """
     device = next(models[0].parameters()).device
-    bank_folder, priors_folder = _folders(models, data)
-    if priors_folder.is_dir():
-        return torch.from_numpy(_open(priors_folder, PRIORS)).to(device)
-    if bank_folder.is_dir():
-        vectors, item_ids = torch.from_numpy(_open(bank_folder, "vectors")), _open(bank_folder, "item_ids").tolist()
-    else:
-        vectors, item_ids = _compute_bank(models, data)
-    bank = QueryBank(vectors.to(device), _rows(data, item_ids).to(device))
+    _, folder = _folders(models, data)
+    if folder.is_dir():
+        found = open_array(folder, PRIORS, np.float32, [len(data.bundle)])
+        if not np.isfinite(found).all():
+            raise CatalogueError(f"{folder}/{PRIORS}.npy: holds NaN or infinite values; {REMEDY}")
+        return torch.from_numpy(found).to(device)
+    stored = _bank_of(models, data)
+    bank = QueryBank(stored.vectors.to(device), _rows(data, stored.item_ids).to(device))
     rows = data.trie.rows.long().to(device)
     priors = torch.zeros(len(data.bundle), device=device)
     assert data.dense_items is not None
@@ -108,9 +111,29 @@ def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
     return priors
 
 
+class _Bank(NamedTuple):
+    """Stored queries, on the CPU: vectors (Q, D) float32, and the id of the item that each describes."""
+
+    vectors: Tensor
+    item_ids: list[str]
+
+
+def _bank_of(models: Sequence[Any], data: DataBin) -> _Bank:
+    """Open the stored queries, or compute them; they are kept in memory until the models change."""
+    return kept(models, data.trie, BANK, None, lambda: _open_bank(models, data) or _compute_bank(models, data))
+
+
+def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
+    folder, _ = _folders(models, data)
+    if not folder.is_dir():
+        return None
+    vectors = open_array(folder, "vectors", np.float32, [None, None])
+    return _Bank(torch.from_numpy(vectors), open_array(folder, "item_ids", np.str_, [len(vectors)]).tolist())
+
+
 @torch.no_grad()
-def _compute_bank(models: Sequence[Any], data: DataBin) -> tuple[Tensor, list[str]]:
-    """Compute the vectors (Q, D) of training captions, on the CPU, and the id of the item that each describes."""
+def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
+    """Compute the vectors of training captions."""
     table = data.queries("train", ("text", "role", "item_row"))
     table, codec = table.take(bank_captions(table["role"].to_numpy())), QueryCodec(data)
     symbols = [codec.symbols(text) for text in table["text"].to_pylist()]
@@ -122,7 +145,7 @@ def _compute_bank(models: Sequence[Any], data: DataBin) -> tuple[Tensor, list[st
             parts.append(query_vectors(members, 1.0).vectors.cpu())
             order += numbers.tolist()
             progress.update(len(numbers))
-    return torch.cat(parts), data.bundle.id_column.take(table["item_row"].take(order)).to_pylist()
+    return _Bank(torch.cat(parts), data.bundle.id_column.take(table["item_row"].take(order)).to_pylist())
 
 
 def _rows(data: DataBin, item_ids: Sequence[str]) -> Tensor:
@@ -134,20 +157,3 @@ def _rows(data: DataBin, item_ids: Sequence[str]) -> Tensor:
     row_of = np.full(len(known), -1)
     row_of[place.take(there).to_numpy()] = there
     return torch.from_numpy(row_of[pc.index_in(wanted, value_set=known).to_numpy()])
-
-
-def _save(folder: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with replacing(folder, directory=True) as new:
-        for name, array in arrays.items():
-            np.save(new / f"{name}.npy", array, allow_pickle=False)
-
-
-def _open(folder: Path, name: str) -> NDArray[Any]:
-    try:
-        found: NDArray[Any] = np.load(folder / f"{name}.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{folder}/{name}.npy: missing or damaged ({error}); remove the folder; python -m cart_fairseq.tune makes "
-            "it again"
-        ) from None
-    return found

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from commands import run, train_flags
 from conftest import ITEMS, make_captions, write_jsonl
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
@@ -61,3 +62,13 @@ def new_items(folder: Path, count: int = 7, seed: int = 5, first: int = 0) -> tu
     rows = [{"item_id": f"new {first + i}", "n": i, "split": splits[i % 4]} for i in range(count)]
     write_jsonl(folder / "items.jsonl", [{k: v for k, v in row.items() if v is not None} for row in rows])
     return folder / "embeddings.npy", folder / "items.jsonl"
+
+
+def dense_world(root: Path) -> Path:
+    """Make a data-bin with embeddings in a folder, and the checkpoint of a model with a dense head."""
+    build(root / "identifiers", make_codec(), unique_size=32)
+    np.save(root / "embeddings.npy", embed(ITEMS, 0))
+    captions = make_captions(root / "captions.jsonl")
+    binarize(root / "identifiers", captions, root / "data-bin", embeddings=root / "embeddings.npy")
+    run(*train_flags(root / "data-bin", root / "save", "--max-epoch", 3, "--dense-dim", 8, "--dense-weight", 0.5))
+    return root

@@ -151,10 +151,11 @@ class DataBin:
         Raises:
             CatalogueError: a file of features is damaged.
         """
-        if EMBEDDINGS not in self.manifest["files"]:
+        entry = self.manifest["files"].get(EMBEDDINGS)
+        if entry is None:
             return None
         with reading(self.directory / EMBEDDINGS, REMEDY):
-            return DenseItems(self.directory, self.manifest["index_captions"] == "include")
+            return DenseItems(self.directory, self.manifest["index_captions"] == "include", entry["sha256"])
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
         """Make a candidate set of item rows.

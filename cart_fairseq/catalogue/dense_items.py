@@ -22,6 +22,7 @@ class DenseItems:
     Args:
         directory: the data-bin's folder.
         texts: whether the second part may be used; False if index captions are excluded.
+        checksum: the SHA-256 of the file of embeddings, from the data-bin's manifest.
 
     Attributes:
         folder: the data-bin's folder.
@@ -29,8 +30,9 @@ class DenseItems:
         text_dim: T, the width of a caption's features; 0 if the data-bin has none.
     """
 
-    def __init__(self, directory: Path, texts: bool):
+    def __init__(self, directory: Path, texts: bool, checksum: str):
         self.folder = directory
+        self.checksum = checksum
         self.embeddings = np.load(directory / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
         path = directory / CAPTIONS
         self.captions = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None

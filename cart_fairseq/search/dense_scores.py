@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.dense_items import DenseItems
-from cart_fairseq.search.item_vectors import mean_weight
+from cart_fairseq.search.item_vectors import item_vectors, query_vectors
 
 
 def dense_scores(
@@ -28,15 +28,10 @@ def dense_scores(
     Returns:
         (B, K) float32.
     """
+    queries = query_vectors(members, weight)
     unique, place = rows.unique(return_inverse=True)
-    features = items.features(unique.cpu().numpy()).to(rows.device)
-    total = torch.zeros(rows.shape, device=rows.device)
-    for model, encoder_out in members:
-        vectors = model.dense.item(features)
-        queries = model.dense.query(encoder_out)
-        factor = model.dense.scale() * (model.dense.weight if weight is None else weight)
-        total += torch.einsum("bkd,bd->bk", vectors[place], queries).float() * factor.float()
-    total = total / len(members)
+    vectors = item_vectors([model for model, _ in members], items, unique)
+    total = torch.einsum("bkd,bd->bk", vectors[place], queries.vectors)
     if bias is not None:
-        total += bias.to(total)[rows] * mean_weight([model for model, _ in members], weight)
-    return total
+        total += bias.to(total)[rows]
+    return total * queries.weight

@@ -17,7 +17,8 @@ from cart_fairseq.search.dense_scores import dense_scores
 from cart_fairseq.search.item_vectors import mean_weight
 from cart_fairseq.search.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
-from cart_fairseq.search.stored_statistics import EXACT_ITEMS, STORED
+from cart_fairseq.search.stored_arrays import STORED
+from cart_fairseq.search.stored_statistics import EXACT_ITEMS
 from cart_fairseq.settings import DEFAULT_SCORING, check_search
 
 SearchSpaces = Callable[[str], SearchSpace]
@@ -156,11 +157,15 @@ class IdentifierGenerator(nn.Module):
 
     def _look_ahead(self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates) -> LookAhead | None:
         """Return what guides the beam beside identifier scores, or None if nothing does."""
-        if self.dense is None or not self.lookahead or mean_weight(self.members, self.dense_weight) == 0:
+        if self.dense is None or not self.lookahead or not self._weighs_dense():
             return None
         members = self._encoded(decoding)
         options = (self.dense_weight, self.bias, self.dense.folder / STORED, self.exact_items)
         return LookAhead(members, self.dense, trie, allowed, *options)
+
+    def _weighs_dense(self) -> bool:
+        """Whether the dense score has a weight above 0."""
+        return mean_weight(self.members, self.dense_weight) > 0
 
     def _encoded(self, decoding: list[Decoding]) -> list[tuple[CART, dict[str, list[Tensor]]]]:
         return [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
@@ -168,7 +173,7 @@ class IdentifierGenerator(nn.Module):
     def _rerank(self, found: SearchResult, decoding: list[Decoding]) -> SearchResult:
         """Sort the items by the sum of the discounted identifier score and the weighted dense score."""
         scores = discounted(found.token_scores, self.level_discount)
-        if self.dense is not None:
+        if self.dense is not None and self._weighs_dense():
             members = self._encoded(decoding)
             scores = scores + dense_scores(members, self.dense, found.rows, self.dense_weight, self.bias)
         scores, order = scores.sort(dim=1, descending=True, stable=True)

@@ -52,10 +52,10 @@ def query_vectors(members: Sequence[tuple[Any, dict[str, list[Tensor]]]], weight
 
 
 def item_vectors(models: Sequence[Any], items: DenseItems, rows: Tensor) -> Tensor:
-    """Compute the vectors of items: (n,) int64 item rows -> (n, D) float32, on the device of ``rows``."""
+    """Compute the vectors of items: (n,) int64 item rows -> (n, D) float32, on the device of the models."""
     blocks = []
     for block in rows.split(BLOCK):
-        features = items.features(block.cpu().numpy()).to(rows.device)
+        features = items.features(block.cpu().numpy())
         blocks.append(torch.cat([model.dense.item(features).float() for model in models], dim=1))
     return torch.cat(blocks)
 
@@ -65,7 +65,7 @@ _kept: "WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[str, tuple[Stamp, Any
 
 
 def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, compute: Callable[[], T]) -> T:
-    """Return what was computed before, or compute it; until the weights of an item tower or the bias change.
+    """Return what was computed before, or compute it; until weights of a model, their device or the bias change.
 
     Args:
         models: the models with dense heads.
@@ -76,7 +76,7 @@ def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, comp
     """
     by_name = _kept.setdefault(models[0].dense, WeakKeyDictionary()).setdefault(owner, {})
     # the bias itself is a part, so that no other tensor can get its id while the value is kept
-    stamp = (*(_stamp(model.dense) for model in models), _Same(bias))
+    stamp = (*(_stamp(model) for model in models), _Same(bias))
     if name not in by_name or by_name[name][0] != stamp:
         by_name[name] = (stamp, compute())
     return by_name[name][1]  # type: ignore[no-any-return]
@@ -100,11 +100,11 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _stamp(head: Any) -> Stamp:
-    """Return values that change when the item tower's weights do.
+def _stamp(model: Any) -> Stamp:
+    """Return values that change when a model's weights or their device do.
 
     An optimiser may write through ``.data``, which leaves a tensor's version as it is; it does so between two calls of
     ``train``, which :attr:`DenseHead.trained` counts.
     """
-    weights = [*head.item_tower.parameters(), head.share_logit]
-    return (ref(head), head.trained, *((id(weight), weight._version, weight.dtype) for weight in weights))
+    weights = ((id(weight), weight._version, weight.dtype, weight.device) for weight in model.parameters())
+    return (ref(model.dense), model.dense.trained, *weights)

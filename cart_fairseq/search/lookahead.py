@@ -22,7 +22,7 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.item_vectors import item_vectors, kept_vectors, query_vectors
 from cart_fairseq.search.prefix_mass import PrefixMass
-from cart_fairseq.search.prefix_statistics import PrefixStatistics
+from cart_fairseq.search.prefix_statistics import PAIRS, PrefixStatistics
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_of
 
 
@@ -57,7 +57,8 @@ class LookAhead:
         self.parts: list[tuple[Tensor, PrefixMass | EstimatedMass]] = []
         for chosen, places in allowed.groups:
             leaves = None if chosen is None else chosen.leaves.to(places.device)
-            if len(trie if leaves is None else leaves) > exact_items:
+            # with one position every step is the last: there is no prefix to estimate, and all items are scored
+            if len(trie if leaves is None else leaves) > exact_items and trie.length > 1:
                 statistics = statistics_of(models, items, trie, bias, stored)
                 vectors_of = partial(item_vectors, models, items)
                 asked = queries.vectors[places]
@@ -135,12 +136,17 @@ class EstimatedMass:
     def _pairs(self, depth: int, nodes: Tensor, query: Tensor) -> Tensor:
         """Log mass of nodes (n,) for queries (n,), both int64: (n,) float32."""
         if depth == self.trie.length:
-            rows, place = self.trie.rows[nodes].long().unique(return_inverse=True)
-            scores = (self.vectors_of(rows)[place] * self.queries[query]).sum(1)
-            return scores if self.bias is None else scores + self.bias.to(scores)[rows[place]]
+            parts = zip(nodes.split(PAIRS), query.split(PAIRS), strict=True)
+            return torch.cat([self._leaves(*part) for part in parts])
         mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
         if self.leaves is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)
         first, last = torch.searchsorted(self.leaves, torch.stack([begin, end]))
         return mass + ((last - first) / (end - begin)).log()
+
+    def _leaves(self, nodes: Tensor, query: Tensor) -> Tensor:
+        """Scores of leaves (n,) for queries (n,), both int64: (n,) float32."""
+        rows, place = self.trie.rows[nodes].long().unique(return_inverse=True)
+        scores = (self.vectors_of(rows)[place] * self.queries[query]).sum(1)
+        return scores if self.bias is None else scores + self.bias.to(scores)[rows[place]]

@@ -80,8 +80,10 @@ def cluster_depth(points: Points, owners: Tensor, many: Tensor) -> tuple[Cluster
         parts.append(_cluster(points.at(chosen), number[start : start + len(chosen)] - begin, stop - begin))
         begin = stop
     width = points.means.size(1)
-    empty = (torch.empty(0, CLUSTERS, width), torch.empty(0, CLUSTERS), torch.empty(0, CLUSTERS))
-    means, weights, spreads = (torch.cat(column) for column in zip(*parts, strict=True)) if parts else empty
+    if not parts:
+        none = points.weights.new_empty(0, CLUSTERS)
+        parts = [(none.new_empty(0, CLUSTERS, width), none, none)]
+    means, weights, spreads = (torch.cat(column) for column in zip(*parts, strict=True))
     clusters = Clusters(nodes, means.half(), weights, spreads)
     outside = (~many[owners]).nonzero().squeeze(1)
     used = weights.flatten() > float("-inf")

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.files import replacing, write_json
 from cart_fairseq.search.prefix_clusters import CLUSTERS, Clusters, Points, cluster_depth
 from cart_fairseq.search.prefix_mass import segment_logsumexp
+from cart_fairseq.search.stored_arrays import REMEDY, open_array, save_arrays
 
 AXES = 128
 SAMPLE = 16384
@@ -98,31 +100,36 @@ class PrefixStatistics(NamedTuple):
             key: identifies what the statistics were computed from; :meth:`open` compares it.
         """
         with replacing(folder, directory=True) as new:
-            for name, tensor in self._named().items():
-                np.save(new / f"{name}.npy", tensor.cpu().numpy(), allow_pickle=False)
+            save_arrays(new, {name: tensor.cpu().numpy() for name, tensor in self._named().items()})
             write_json(new / "statistics.json", {"format": FORMAT, "key": key, "depths": len(self.depths)})
 
     @classmethod
-    def open(cls, folder: Path, key: str) -> "PrefixStatistics":
-        """Open saved statistics; the arrays are memory-mapped.
+    def open(cls, folder: Path, key: str, trie: IdentifierTrie) -> "PrefixStatistics":
+        """Open saved statistics of a catalogue; the arrays are memory-mapped.
 
         Raises:
-            ValueError: a file is missing or damaged, or belongs to another key.
+            CatalogueError: a file is missing or damaged, or belongs to another key or catalogue.
         """
-        remedy = "remove the folder; python -m cart_fairseq.tune makes it again"
         facts = read_json(folder / "statistics.json")
-        if facts.get("format") != FORMAT or facts.get("key") != key:
-            raise ValueError(f"{folder}: these statistics are of another version, model or catalogue; {remedy}")
+        if facts != {"format": FORMAT, "key": key, "depths": trie.length - 1}:
+            raise CatalogueError(f"{folder}: these statistics are of another version, model or catalogue; {REMEDY}")
 
-        def array(name: str) -> Tensor:
-            try:
-                # mode c: torch wants writable memory; what is written there stays in memory
-                return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{folder}/{name}.npy: missing or damaged ({error}); {remedy}") from None
+        def array(name: str, dtype: type, *shape: int | None) -> Tensor:
+            return torch.from_numpy(open_array(folder, name, dtype, shape, mapped=True))
 
-        depths = [Clusters(*(array(f"{part}.{d}") for part in Clusters._fields)) for d in range(1, facts["depths"] + 1)]
-        return cls(array("basis"), array("leaves"), array("bias"), tuple(depths))
+        basis = array("basis", np.float32, None, None)
+        items, axes = len(trie), basis.size(1)
+        depths = []
+        for depth in range(1, trie.length):
+            nodes = array(f"nodes.{depth}", np.int64, None)
+            count = len(nodes)
+            means = array(f"means.{depth}", np.float16, count, CLUSTERS, axes)
+            of_clusters = (array(f"{name}.{depth}", np.float32, count, CLUSTERS) for name in ("weights", "spreads"))
+            depths.append(Clusters(nodes, means, *of_clusters))
+        bias = array("bias", np.float32, None)
+        if len(bias) not in (0, items):
+            raise CatalogueError(f"{folder}/bias.npy: holds {len(bias)} values for {items} items; {REMEDY}")
+        return cls(basis, array("leaves", np.float16, items, axes), bias, tuple(depths))
 
     def _named(self) -> dict[str, Tensor]:
         named = {"basis": self.basis, "leaves": self.leaves, "bias": self.bias}

@@ -1,14 +1,10 @@
 """Prefix statistics in the data-bin: one folder for each state of item towers, catalogue and biases."""
 
-import errno
-import hashlib
-import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
@@ -16,11 +12,12 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.item_vectors import item_vectors, kept
 from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
+from cart_fairseq.search.stored_arrays import digest_of, folder_to_write
 
 EXACT_ITEMS = 1 << 16
 """Largest number of candidates whose scores are all computed for each query; above, masses are estimated."""
-STORED = "search"
-"""The folder in a data-bin, whose folders are named by the first digits of :func:`statistics_key`."""
+OF_ITEMS = ("dense.item_tower.", "dense.share_logit")
+"""Beginnings of the names of weights that items' vectors depend on."""
 
 
 def statistics_of(
@@ -43,7 +40,7 @@ def statistics_of(
         if stored is not None and stored.is_dir():
             key = statistics_key(models, items, trie, bias)
             if (stored / key[:16]).is_dir():
-                return PrefixStatistics.open(stored / key[:16], key).to(trie.rows.device)
+                return PrefixStatistics.open(stored / key[:16], key, trie).to(trie.rows.device)
         return compute_statistics(trie, partial(item_vectors, models, items), bias)
 
     return kept(models, trie, "statistics", bias, opened)
@@ -76,27 +73,8 @@ def store_statistics(
     return folder
 
 
-def folder_to_write(items: DenseItems) -> Path:
-    """Return the folder in the data-bin for what depends on a checkpoint.
-
-    Raises:
-        OSError: it is a link, which could lead out of a foreign data-bin.
-    """
-    folder = items.folder / STORED
-    if folder.is_symlink():
-        raise OSError(errno.ELOOP, "is a link, and nothing is written through it", str(folder))
-    return folder
-
-
 def statistics_key(models: Sequence[Any], items: DenseItems, trie: IdentifierTrie, bias: Tensor | None) -> str:
     """Hexadecimal SHA-256 of what statistics depend on: item towers, identifiers, features of items, bias."""
-    weights = io.BytesIO()
-    torch.save([(model.dense.item_tower.state_dict(), model.dense.share_logit.data) for model in models], weights)
-    digest = hashlib.sha256(weights.getbuffer())
-    for tensor in (trie.rows, *trie.values, *trie.first_child, torch.empty(0) if bias is None else bias):
-        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    step = max(1, len(items.embeddings) // 1024)
-    digest.update(items.embeddings[::step].tobytes())
-    digest.update(str((items.embeddings.shape, items.texts)).encode())
-    return digest.hexdigest()
+    biases = [] if bias is None else [bias]
+    features = f"{items.checksum} {items.texts}"
+    return digest_of(models, OF_ITEMS, trie.rows, *trie.values, *trie.first_child, *biases, features)

@@ -5,28 +5,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from changing import build, embed, make_codec
-from commands import run, train_flags
-from conftest import ITEMS, make_captions
+from changing import dense_world
+from conftest import ITEMS
 
 from cart_fairseq import item_priors
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.item_priors import prior_bias, priors_of, store_priors
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.stored_statistics import store_statistics
 from preprocess.api import compact, remove
-from preprocess.data_bin.build import binarize
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A data-bin with embeddings, and the checkpoint of a model with a dense head."""
-    root = tmp_path_factory.mktemp("priors")
-    build(root / "identifiers", make_codec(), unique_size=32)
-    np.save(root / "embeddings.npy", embed(ITEMS, 0))
-    captions = make_captions(root / "captions.jsonl")
-    binarize(root / "identifiers", captions, root / "data-bin", embeddings=root / "embeddings.npy")
-    run(*train_flags(root / "data-bin", root / "save", "--max-epoch", 3, "--dense-dim", 8, "--dense-weight", 0.5))
-    return root
+    return dense_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -95,10 +87,37 @@ def test_stored_priors_are_opened_and_equal(opened, world, monkeypatch):
         torch.testing.assert_close(found, expected[others])
 
 
-def test_damaged_priors_are_named(opened, world):
+@torch.no_grad()
+def test_priors_are_computed_anew_when_queries_have_other_vectors(opened):
+    before = priors_of(opened.models, opened.data)
+    opened.models[0].dense.query_tower.straight.weight.mul_(2)  # the item tower is as it was
+    after = priors_of(opened.models, opened.data)
+    assert not torch.equal(after, before)
+    assert after.tolist() == pytest.approx(slow_priors(opened), abs=1e-4)
+    assert prior_bias(opened.models, opened.data, 0.5) is prior_bias(opened.models, opened.data, 0.5)
+
+
+def test_queries_are_encoded_once_for_priors_and_their_store(opened, monkeypatch):
+    priors_of(opened.models, opened.data)
+    monkeypatch.setattr(item_priors, "_compute_bank", lambda *_: pytest.fail("the queries are encoded again"))
+    store_priors(opened.models, opened.data)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3, np.float32), np.full(ITEMS, np.nan, np.float32), np.zeros(ITEMS)])
+def test_priors_of_something_else_are_refused(opened, world, wrong):
     store_priors(opened.models, opened.data)
     (folder,) = (opened.data.directory / "search").glob("priors.*")
-    (folder / "priors.npy").write_bytes(b"x")
+    np.save(folder / "priors.npy", wrong)
+    again = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=opened.data.directory)
+    with pytest.raises(CatalogueError, match=r"priors\.npy: holds .*; remove the folder"):
+        priors_of(again.models, again.data)
+
+
+@pytest.mark.parametrize("content", [b"x", b""])
+def test_damaged_priors_are_named(opened, world, content):
+    store_priors(opened.models, opened.data)
+    (folder,) = (opened.data.directory / "search").glob("priors.*")
+    (folder / "priors.npy").write_bytes(content)
     again = CartRetriever.from_pretrained(
         world / "save" / "checkpoint_best.pt", data=opened.data.directory, prior_share=0.5
     )

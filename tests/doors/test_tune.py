@@ -4,12 +4,11 @@ import functools
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from changing import build, embed, make_codec
+from changing import dense_world
 from commands import run, train_flags
-from conftest import ITEMS, make_captions, setup_task
+from conftest import setup_task
 
 from cart_fairseq import tune, tuning
 from cart_fairseq.catalogue.data_bin import DataBin
@@ -18,20 +17,13 @@ from cart_fairseq.files import run_script
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.prefix_statistics import PrefixStatistics
-from cart_fairseq.search.stored_statistics import STORED, statistics_key
-from preprocess.data_bin.build import binarize
+from cart_fairseq.search.stored_arrays import STORED
+from cart_fairseq.search.stored_statistics import statistics_key
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A data-bin with embeddings, and the checkpoint of a model with a dense head."""
-    root = tmp_path_factory.mktemp("tune")
-    build(root / "identifiers", make_codec(), unique_size=32)
-    np.save(root / "embeddings.npy", embed(ITEMS, 0))
-    captions = make_captions(root / "captions.jsonl")
-    binarize(root / "identifiers", captions, root / "data-bin", embeddings=root / "embeddings.npy")
-    run(*train_flags(root / "data-bin", root / "save", "--max-epoch", 3, "--dense-dim", 8, "--dense-weight", 0.5))
-    return root
+    return dense_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -136,7 +128,7 @@ def test_statistics_of_a_large_catalogue_are_kept_in_its_data_bin(world, checkpo
     assert opened.dense_items is not None
     key = statistics_key(models, opened.dense_items, opened.trie, None)
     assert [folder.name for folder in (data / STORED).iterdir()] == [key[:16]]
-    PrefixStatistics.open(data / STORED / key[:16], key)
+    PrefixStatistics.open(data / STORED / key[:16], key, opened.trie)
 
 
 def test_a_data_bin_that_cannot_be_written_to_is_tuned_all_the_same(world, checkpoint, monkeypatch, capsys):

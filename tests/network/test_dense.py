@@ -89,10 +89,12 @@ def test_what_rows_hold_beside_both_parts_stays(dense_bin):
     two = np.load(dense_bin / EMBEDDINGS)
     np.save(dense_bin / EMBEDDINGS, np.concatenate([two, kept], axis=1))
     rows, companions = np.array([3, 4]), np.array([2, -1])
-    found = DenseItems(dense_bin, texts=True).training_features(rows, companions)
+    found = DenseItems(dense_bin, texts=True, checksum="").training_features(rows, companions)
     np.testing.assert_array_equal(found[:, WIDTH:], kept[rows])
     np.save(dense_bin / EMBEDDINGS, two)
-    assert torch.equal(found[:, :WIDTH], DenseItems(dense_bin, texts=True).training_features(rows, companions))
+    assert torch.equal(
+        found[:, :WIDTH], DenseItems(dense_bin, texts=True, checksum="").training_features(rows, companions)
+    )
 
 
 @pytest.mark.parametrize("joined", ["exclude"], indirect=True)
@@ -101,7 +103,7 @@ def test_excluded_index_captions_are_not_looked_at(tmp_path, joined):
     captions = make_captions(tmp_path / "captions.jsonl")
     settings = DataBinSettings(index_captions="exclude")
     binarize(tmp_path / "identifiers", captions, tmp_path / "data-bin", settings, embeddings=joined)
-    items = DenseItems(tmp_path / "data-bin", texts=False)
+    items = DenseItems(tmp_path / "data-bin", texts=False, checksum="")
     assert not setup_task(tmp_path / "data-bin").data.dense_items.texts
     found = items.features(np.arange(ITEMS))
     assert torch.equal(found[:, : WIDTH // 2], found[:, WIDTH // 2 :])

@@ -28,7 +28,7 @@ def items(tmp_path_factory) -> DenseItems:
     """Features of 24 items, the most that `catalogues` draws."""
     folder = tmp_path_factory.mktemp("items")
     np.save(folder / EMBEDDINGS, np.random.default_rng(0).normal(size=(24, WIDTH)).astype(np.float32))
-    return DenseItems(folder, texts=True)
+    return DenseItems(folder, texts=True, checksum="of these")
 
 
 def hybrid_model(sizes, seed, scale=16.0, weight=1.0):

@@ -11,13 +11,15 @@ from test_search_properties import LargestTensor, model_for, offsets_of, queries
 
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search import prefix_statistics, stored_statistics
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.prefix_clusters import CLUSTERS
 from cart_fairseq.search.prefix_mass import PrefixMass
 from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
-from cart_fairseq.search.stored_statistics import STORED, statistics_key, store_statistics
+from cart_fairseq.search.stored_arrays import STORED
+from cart_fairseq.search.stored_statistics import statistics_key, store_statistics
 from cart_fairseq.settings import SCORINGS
 
 SIZES = [3, 5, 40]
@@ -31,7 +33,7 @@ def catalogue(items: int, seed: int = 0) -> IdentifierTrie:
 
 def dense_items(folder, items: int) -> DenseItems:
     np.save(folder / EMBEDDINGS, np.random.default_rng(0).normal(size=(items, 6)).astype(np.float32))
-    return DenseItems(folder, texts=True)
+    return DenseItems(folder, texts=True, checksum="of these")
 
 
 def masses(trie, vectors, asked, bias=None):
@@ -113,7 +115,7 @@ def test_statistics_are_stored_and_opened(tmp_path, monkeypatch):
     key = statistics_key([model], items, trie, None)
     assert folder == tmp_path / STORED / key[:16]
     computed = compute_statistics(trie, lambda rows: model.dense.item(items.features(rows.numpy())).detach())
-    opened = PrefixStatistics.open(folder, key)
+    opened = PrefixStatistics.open(folder, key, trie)
     for name, tensor in computed._named().items():
         torch.testing.assert_close(opened._named()[name], tensor, atol=0, rtol=0)
     expected = estimating([hybrid_model(SIZES, 0)], trie, 5, dense_items(tmp_path, 90)).search(net_input, trie)
@@ -132,10 +134,42 @@ def test_statistics_of_something_else_or_damaged_are_refused(tmp_path):
     folder = store_statistics(models[:1], data, exact_items=0)
     assert folder is not None
     with pytest.raises(ValueError, match="of another version, model or catalogue; remove the folder"):
-        PrefixStatistics.open(folder, "0")
+        PrefixStatistics.open(folder, "0", trie)
     (folder / "leaves.npy").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"leaves\.npy: missing or damaged"):
-        PrefixStatistics.open(folder, statistics_key(models[:1], items, trie, None))
+        PrefixStatistics.open(folder, statistics_key(models[:1], items, trie, None), trie)
+
+
+@pytest.mark.parametrize("facts", ["[]", "{}", '{"format": "prefix statistics 1"}'])
+def test_facts_of_something_else_are_refused(tmp_path, facts):
+    items, trie, model = dense_items(tmp_path, 90), catalogue(90), hybrid_model(SIZES, 0)
+    key = statistics_key([model], items, trie, None)
+    compute_statistics(trie, lambda rows: model.dense.item(items.features(rows.numpy()))).save(tmp_path / "of", key)
+    PrefixStatistics.open(tmp_path / "of", key, trie)
+    two = IdentifierTrie.build(np.stack([np.arange(90) % 9, np.arange(90)], 1), [9, 90], [4, 13])
+    with pytest.raises(CatalogueError, match="of another version, model or catalogue"):
+        PrefixStatistics.open(tmp_path / "of", key, two)
+    (tmp_path / "of" / "statistics.json").write_text(facts)
+    with pytest.raises(CatalogueError, match="of another version, model or catalogue"):
+        PrefixStatistics.open(tmp_path / "of", key, trie)
+
+
+def test_the_key_is_of_all_embeddings(tmp_path):
+    items, trie, models = dense_items(tmp_path, 90), catalogue(90), [hybrid_model(SIZES, 0)]
+    before = statistics_key(models, items, trie, None)
+    items.checksum = "of others"
+    assert statistics_key(models, items, trie, None) != before
+
+
+def test_all_items_are_scored_where_identifiers_have_one_symbol(tmp_path):
+    """There is no prefix whose mass would be estimated."""
+    items, model = dense_items(tmp_path, 90), hybrid_model([90], 0)
+    trie = IdentifierTrie.build(np.arange(90)[:, None], [90], offsets_of([90]))
+    net_input = queries(4, 0)
+    exact = IdentifierGenerator([model], whole(trie), 2, 5, dense=items).search(net_input, trie)
+    found = estimating([model], trie, 5, items).search(net_input, trie)
+    assert torch.equal(found.rows, exact.rows)
+    assert torch.equal(found.scores, exact.scores)
 
 
 @pytest.mark.parametrize("restricted", [False, True])

@@ -208,9 +208,9 @@ def test_stored_paths_and_names_of_code_are_left_out():
     names = {"_name": "sentencepiece", "sentencepiece_model": "/etc/passwd"}
 
     def change(state: State) -> None:
-        state["cfg"] |= {"bpe": dict(names), "tokenizer": dict(names), "common": {"user_dir": "/tmp/evil"}}
+        state["cfg"] |= {"bpe": dict(names), "tokenizer": dict(names), "common": {"user_dir": "/nowhere/evil"}}
         state["cfg"]["generation"]["replace_unk"] = "/etc/passwd"
-        state["cfg"]["model"].user_dir = state["cfg"]["model"].quantization_config_path = "/tmp/evil"
+        state["cfg"]["model"].user_dir = state["cfg"]["model"].quantization_config_path = "/nowhere/evil"
         state["task_state"] = {"data": "evil"}
 
     found = load_checked(str(changed(change)))

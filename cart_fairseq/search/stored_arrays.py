@@ -1,0 +1,92 @@
+"""Arrays in a data-bin that depend on a model's weights: folders named by a digest of what they were computed from."""
+
+import errno
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cart_fairseq.catalogue.dense_items import DenseItems
+from cart_fairseq.catalogue.errors import UNREADABLE, CatalogueError
+
+STORED = "search"
+"""The folder in a data-bin."""
+REMEDY = "remove the folder; python -m cart_fairseq.tune makes it again"
+
+
+def folder_to_write(items: DenseItems) -> Path:
+    """Return the folder of a data-bin.
+
+    Raises:
+        OSError: it is a link, which could lead out of a foreign data-bin.
+    """
+    folder = items.folder / STORED
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a link, and nothing is written through it", str(folder))
+    return folder
+
+
+def digest_of(models: Sequence[Any], names: tuple[str, ...], *parts: Tensor | str) -> str:
+    """Hexadecimal SHA-256 of weights and of other values, the same on every device.
+
+    Args:
+        models: the models.
+        names: beginnings of the names of the weights that count.
+        parts: tensors and texts.
+    """
+    digest = hashlib.sha256()
+    for model in models:
+        for name, value in model.state_dict().items():
+            if name.startswith(names):
+                digest.update(name.encode())
+                _update(digest, value)
+    for part in parts:
+        _update(digest, part)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, value: Any) -> None:
+    if isinstance(value, Tensor) and not value.is_quantized:
+        digest.update(f"{value.dtype} {(*value.shape,)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, str):
+        digest.update(value.encode())
+    else:  # of layers in int8, which are on CPUs alone
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        digest.update(buffer.getbuffer())
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as ``NAME.npy`` into a folder."""
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def open_array(folder: Path, name: str, dtype: Any, shape: Sequence[int | None], mapped: bool = False) -> NDArray[Any]:
+    """Open an array that :func:`save_arrays` wrote.
+
+    Args:
+        folder, name: where it is.
+        dtype: its type.
+        shape: its shape; None for a size that may be any.
+        mapped: memory-map it; what is written to it stays in memory.
+
+    Raises:
+        CatalogueError: the file is missing or damaged, or holds something else.
+    """
+    path = folder / f"{name}.npy"
+    try:
+        found: NDArray[Any] = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+    except UNREADABLE as error:
+        raise CatalogueError(f"{path}: missing or damaged ({error}); {REMEDY}") from None
+    same = len(found.shape) == len(shape) and all(n in (None, size) for n, size in zip(shape, found.shape, strict=True))
+    if not same or not np.issubdtype(found.dtype, dtype):
+        raise CatalogueError(f"{path}: holds {found.dtype} of shape {found.shape}; {REMEDY}")
+    return found
