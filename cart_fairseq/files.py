@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+OLD = "old"
+"""Name of what is replaced, as long as it lies in the scratch folder."""
 SCRATCH_LOCK = ".lock"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 
@@ -75,11 +77,11 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
             new.mkdir()
         yield new
         if directory and target.exists():
-            target.rename(scratch / "old")
+            target.rename(scratch / OLD)
             try:
                 new.rename(target)
             except OSError:
-                (scratch / "old").rename(target)
+                (scratch / OLD).rename(target)
                 raise
         else:
             os.replace(new, target)
@@ -106,15 +108,21 @@ def _scratch(target: Path) -> Iterator[Path]:
 def remove_scratch(folder: Path, name: str | None = None) -> None:
     """Remove the folders that `replacing` left where its process was killed; those of living processes stay.
 
+    If it was killed between its two renames, the folder that was to be replaced is put back first.
+
     Args:
         folder: where to look.
         name: of the file or folder that was to be replaced; None: of any.
     """
     of = r".+" if name is None else re.escape(name)
-    pattern = re.compile(rf"\.{of}\.[a-z0-9_]{{8}}\.tmp")  # tempfile's letters have no dot, so no other name fits
+    pattern = re.compile(rf"\.({of})\.[a-z0-9_]{{8}}\.tmp")  # tempfile's letters have no dot, so no other name fits
     for child in folder.iterdir() if folder.is_dir() else ():
-        if pattern.fullmatch(child.name) and child.is_dir() and not child.is_symlink():
+        found = pattern.fullmatch(child.name)
+        if found and child.is_dir() and not child.is_symlink():
             with contextlib.suppress(OSError, ValueError), locked_file(child / SCRATCH_LOCK):
+                target = folder / found[1]
+                if (child / OLD).exists() and not os.path.lexists(target):
+                    (child / OLD).rename(target)
                 shutil.rmtree(child, ignore_errors=True)
 
 

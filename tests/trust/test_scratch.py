@@ -83,3 +83,28 @@ def test_replacing_leaves_nothing_after_an_error(tmp_path: Path):
     with pytest.raises(KeyError), replacing(tmp_path / "out"):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED_BETWEEN = """
+import os, sys
+from pathlib import Path
+from cart_fairseq.files import replacing
+rename = Path.rename
+def killed(self, target):
+    rename(self, target)
+    os._exit(9)
+Path.rename = killed
+with replacing(Path(sys.argv[1]), directory=True) as new:
+    (new / "made").write_text("new")
+"""
+
+
+def test_a_folder_survives_a_kill_between_the_two_renames_of_its_replacement(tmp_path: Path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "made").write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED_BETWEEN, str(target)], check=False)
+    assert not target.exists()
+    remove_scratch(tmp_path, "out")
+    assert (target / "made").read_text() == "old"
+    assert scratch(tmp_path) == []
