@@ -141,7 +141,8 @@ def hold_out(
 
     Args:
         size: how many; None means 5 % of the training captions, at least 1 and at most 1,000.
-        needed: row numbers of captions that stay.
+        needed: row numbers of captions that stay even if they are drawn. No others are drawn in their place, so that
+            all that are held out are held out without ``needed``, too, as by ``join_captions``.
 
     Returns:
         The captions that remain and the ones held out, both in file order.
@@ -165,9 +166,8 @@ def hold_out(
     for i in sorted((eligible[j] for j in shuffled), key=preference):
         if len(chosen) == size:
             break
-        if train[i].number not in needed:
-            chosen.setdefault(train[i].item_row, i)
-    held = set(chosen.values())
+        chosen.setdefault(train[i].item_row, i)
+    held = {i for i in chosen.values() if train[i].number not in needed}
     return [c for i, c in enumerate(train) if i not in held], [c for i, c in enumerate(train) if i in held]
 
 

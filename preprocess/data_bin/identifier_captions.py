@@ -17,7 +17,7 @@ SEMANTIC = "semantic"
 
 
 def identifier_captions(bundle: IdentifierBundle, train: Sequence[Caption], source: Path) -> set[int]:
-    """Row numbers of the captions that must stay in training: no other caption of the item has its identifier's words.
+    """Row numbers of the captions that must stay in training: those with the words of their item's identifier.
 
     Args:
         train: the captions that are trained on, before any is held out.
@@ -36,13 +36,14 @@ def identifier_captions(bundle: IdentifierBundle, train: Sequence[Caption], sour
     found = caption_codes([caption.text for caption in train], words, codes.shape[1])
     owners = np.array([caption.item_row for caption in train], dtype=np.int64)
     same = np.flatnonzero((found == codes[owners]).all(axis=1))
-    count = np.bincount(owners[same], minlength=len(bundle))
-    count[bundle.removed] = 1
-    without = np.flatnonzero(count == 0)
+    named = np.zeros(len(bundle), dtype=bool)
+    named[owners[same]] = True
+    named[bundle.removed] = True
+    without = np.flatnonzero(~named)
     if len(without):
         raise ValueError(
             f"{source}: item {bundle.item_id(int(without[0]))!r} has no training caption with the words of its identifier in "
             f"{bundle.directory} ({len(without)} of {len(bundle)} items have none); give the captions that the identifiers "
             "were built from and --index-captions include, or build identifiers with another --scheme"
         )
-    return {train[place].number for place in same.tolist() if count[owners[place]] == 1}
+    return {train[place].number for place in same.tolist()}
