@@ -41,6 +41,7 @@ class BatchCandidates:
         device: the device of the search.
 
     Attributes:
+        batch: B.
         whole: whether every query may find every item.
         largest: the number of items in the largest set.
         groups: the distinct sets, each with the places (b,) int64 of the queries that it belongs to.
@@ -61,6 +62,7 @@ class BatchCandidates:
         if len(sets) != batch:
             raise ValueError(f"{len(sets)} candidate sets for {batch} queries; give one each, or one for all")
         self.trie = trie
+        self.batch = batch
         distinct = {id(each): each for each in sets if each is not None}
         self.whole = not distinct
         members: dict[int, list[int]] = {}

@@ -25,7 +25,6 @@ from cart_fairseq.catalogue.trie_build import build_levels
 from cart_fairseq.files import replacing, sha256, write_json
 
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
-MOST_POSITIONS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +101,6 @@ def write_bundle(
     return IdentifierBundle.load(directory)
 
 
-def _check_ranges(positions: Sequence[Position], manifest: Mapping[str, Any]) -> None:
-    """Raise ValueError for numbers that no bundle of ours has, before memory is taken for them."""
-    if not 1 <= len(positions) <= MOST_POSITIONS:
-        raise ValueError(f"{len(positions)} positions")
-    for position in positions:
-        if not isinstance(position.name, str) or type(position.size) is not int or not 1 <= position.size < 1 << 31:
-            raise ValueError(f"position {position.name!r} of size {position.size!r}")
-    if type(manifest.get("revision", 0)) is not int or not 0 <= manifest.get("revision", 0) < 10**12:
-        raise ValueError(f"revision {manifest['revision']!r}")
-
-
 class IdentifierBundle:
     """An identifier bundle on disk, opened by :meth:`load`.
 
@@ -120,6 +108,7 @@ class IdentifierBundle:
         directory: the bundle's folder.
         parts: the folders that hold its rows (:mod:`cart_fairseq.catalogue.segments`).
         positions: the J positions with their names and sizes.
+        ages: the updates that added the rows, in row order.
         removed: (R,) int64, ascending rows of removed items. They are not in the catalogue, but their identifiers stay
             reserved.
         manifest: the parsed ``manifest.json``.
@@ -132,7 +121,8 @@ class IdentifierBundle:
             self.positions = tuple(Position(p["name"], p["size"]) for p in manifest["positions"])
             self.parts = segments.parts_of(manifest)
             complete = sum(part.items for part in self.parts) == manifest["items"]
-            _check_ranges(self.positions, manifest)
+            self.ages = segments.ages_of(manifest) if complete else []
+            segments.check_ranges([(p.name, p.size) for p in self.positions], manifest)
         except (KeyError, TypeError, ValueError) as error:
             raise CatalogueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
         if not complete:
@@ -208,6 +198,10 @@ class IdentifierBundle:
     def revision(self) -> int:
         """The number of updates since the bundle was built."""
         return int(self.manifest.get("revision", 0))
+
+    def items_at(self, revision: int) -> int:
+        """Return the number of rows that a revision had; rows from there on came later."""
+        return sum(age.items for age in self.ages if age.revision <= revision)
 
     @cached_property
     def state(self) -> str:

@@ -27,6 +27,19 @@ SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record",
 BLOCK_ROWS = 1 << 17
 FOLDER = re.compile(r"segments/\d{6,12}/")
 REMEDY = "build it again with python -m preprocess.build_identifiers"
+MOST_POSITIONS = 64
+
+
+class Age(NamedTuple):
+    """Consecutive rows of a bundle that came with the same revision.
+
+    Attributes:
+        revision: the update that added the rows; 0 for those that the bundle was built with.
+        items: the number of rows.
+    """
+
+    revision: int
+    items: int
 
 
 class Part(NamedTuple):
@@ -99,6 +112,41 @@ def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
         if type(part.items) is not int or part.items < 0:
             raise ValueError(f"segments lists {part.items!r} items")
     return parts
+
+
+def check_ranges(positions: Sequence[tuple[Any, Any]], manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError for numbers that no bundle of ours has, before memory is taken for them.
+
+    Args:
+        positions: name and size of each position.
+        manifest: of the bundle.
+    """
+    if not 1 <= len(positions) <= MOST_POSITIONS:
+        raise ValueError(f"{len(positions)} positions")
+    for name, size in positions:
+        if not isinstance(name, str) or type(size) is not int or not 1 <= size < 1 << 31:
+            raise ValueError(f"position {name!r} of size {size!r}")
+    if type(manifest.get("revision", 0)) is not int or not 0 <= manifest.get("revision", 0) < 10**12:
+        raise ValueError(f"revision {manifest['revision']!r}")
+
+
+def ages_of(manifest: Mapping[str, Any]) -> list[Age]:
+    """Return the ages of a bundle's rows, in row order, oldest first.
+
+    A manifest of an earlier version has no ``ages``. Then they follow from the names of its parts, and rows that were
+    added and merged before count as built.
+
+    Raises:
+        ValueError: the ages are not of these rows.
+    """
+    parts = parts_of(manifest)
+    named = [(int(part.folder.split("/")[1]) if part.folder else 0, part.items) for part in parts]
+    ages = [Age(*age) for age in manifest.get("ages", named)]
+    whole = all(type(number) is int and number >= 0 for age in ages for number in age)
+    revisions = [age.revision for age in ages]
+    if not whole or revisions != sorted(revisions) or sum(age.items for age in ages) != manifest["items"]:
+        raise ValueError(f"ages is {manifest.get('ages')!r}")
+    return ages
 
 
 def file_entry(path: Path) -> dict[str, Any]:

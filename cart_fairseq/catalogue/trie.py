@@ -198,6 +198,15 @@ class IdentifierTrie:
             begin, end = first[begin].long(), first[end].long()
         return begin, end
 
+    def symbols(self, leaves: Tensor) -> Tensor:
+        """Identifiers of leaves in symbols of the target dictionary: (n,) int64 -> (n, J) int64."""
+        found, nodes = [], leaves
+        for depth in range(self.length - 1, -1, -1):
+            found.append(self.values[depth][nodes].long() + self.offsets[depth])
+            first = self.first_child[depth]
+            nodes = torch.searchsorted(first, nodes.to(first.dtype), right=True) - 1
+        return torch.stack(found[::-1], dim=1)
+
     def find(self, values: Tensor) -> Tensor:
         """Find the leaf of each identifier: (n, J) integers -> (n,) int64, -1 for one that the catalogue lacks."""
         node = torch.zeros(len(values), dtype=torch.int64, device=values.device)

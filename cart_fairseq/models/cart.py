@@ -70,7 +70,9 @@ class CARTModel(CART, BaseFairseqModel):
             raise ValueError(
                 "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
             )
-        state_dict.setdefault("level_discount", self.level_discount)  # earlier checkpoints lack both
+        # earlier checkpoints lack these; for them every item that was added to the catalogue is younger
+        state_dict.setdefault("level_discount", self.level_discount)
+        state_dict.setdefault("revision_digits", torch.zeros_like(self.revision_digits))
         if self.dense is not None:
             state_dict.setdefault("dense.prior_share", self.dense.prior_share)
         own_keys = self.state_dict().keys()

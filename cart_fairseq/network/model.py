@@ -16,6 +16,9 @@ from cart_fairseq.network.encoder import CARTEncoder
 from cart_fairseq.network.fusion import Fusion
 from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
 
+REVISION_DIGITS = 5
+"""Digits of a revision number to the base 256."""
+
 
 class CART(nn.Module):
     """Encoder, decoder and optional dense head.
@@ -29,6 +32,7 @@ class CART(nn.Module):
 
     data_fingerprint: Tensor
     level_discount: Tensor
+    revision_digits: Tensor
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class CART(nn.Module):
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         # gamma of the search's ranking; cart_fairseq.tune sets it
         self.register_buffer("level_discount", torch.tensor(1.0))
+        self.register_buffer("revision_digits", torch.zeros(REVISION_DIGITS))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))
         for module in self.modules():
@@ -52,6 +57,16 @@ class CART(nn.Module):
                 module.reset_gates()
         if dense is not None:
             dense.reset_straight()
+
+    @property
+    def revision(self) -> int:
+        """The revision of the identifier bundle whose items the model was trained on; 0 before any training."""
+        return int(sum(int(digit) << 8 * place for place, digit in enumerate(self.revision_digits.tolist())))
+
+    @revision.setter
+    def revision(self, value: int) -> None:
+        digits = [value >> 8 * place & 255 for place in range(REVISION_DIGITS)]
+        self.revision_digits.copy_(torch.tensor(digits))
 
     def forward(
         self,

@@ -19,6 +19,7 @@ from cart_fairseq.search.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
 from cart_fairseq.search.stored_arrays import STORED
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS
+from cart_fairseq.search.younger import Ages, merged, rank_by_dense
 from cart_fairseq.settings import DEFAULT_SCORING, check_search
 
 SearchSpaces = Callable[[str], SearchSpace]
@@ -52,6 +53,7 @@ class IdentifierGenerator(nn.Module):
         lookahead: whether the dense score guides the beam; if False, identifier scores alone guide it, and only the
             items found are ranked with the dense score.
         bias: (N,) float32, added to the dense score at weight 1 of each item, by item row; None for no bias.
+        ages: which items came after training; None if none did.
 
     Attributes:
         exact_items: the largest number of candidates for which the look-ahead computes every dense score.
@@ -74,6 +76,7 @@ class IdentifierGenerator(nn.Module):
         level_discount: float | None = None,
         lookahead: bool = True,
         bias: Tensor | None = None,
+        ages: Ages | None = None,
     ):
         super().__init__()
         if level_discount is None:
@@ -91,6 +94,7 @@ class IdentifierGenerator(nn.Module):
         self.level_discount = level_discount
         self.lookahead = lookahead
         self.bias = bias
+        self.ages = ages
         self.exact_items = EXACT_ITEMS
         self.symbols_to_strip_from_output = {start}
         self.decoder_rows: list[int] = []
@@ -104,9 +108,6 @@ class IdentifierGenerator(nn.Module):
     ) -> SearchResult:
         """Find the best identifiers for a batch of queries.
 
-        The method has more than 60 lines because the state of the beam (nodes, scores, tokens) changes together at each
-        step.
-
         Args:
             net_input: ``src_tokens`` (B, T) int64 and ``src_lengths`` (B,).
             trie: the catalogue's trie.
@@ -116,9 +117,29 @@ class IdentifierGenerator(nn.Module):
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
         trie = trie.to(device)
-        allowed = BatchCandidates(trie, candidates, batch, device)
         decoding = [Decoding(model, src_tokens, net_input["src_lengths"]) for model in self.members]
+        divided = None
+        if self.ages is not None and self.dense is not None and self._weighs_dense():
+            divided = self.ages.divide(trie, candidates, batch, device)
+        if divided is None:
+            return self._search(decoding, trie, BatchCandidates(trie, candidates, batch, device), device)
+        older = self._search(decoding, trie, BatchCandidates(trie, divided.older, batch, device), device)
+        allowed = BatchCandidates(trie, divided.younger, batch, device)
         ahead = self._look_ahead(decoding, trie, allowed)
+        younger = rank_by_dense(ahead, trie, min(self.beam_size, allowed.largest)).only(divided.has_younger)
+        return merged(older.only(divided.has_older), younger, self.level_discount, self.beam_size)
+
+    def _search(
+        self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates, device: torch.device
+    ) -> SearchResult:
+        """Search with the decoders.
+
+        The method has more than 60 lines because the state of the beam (nodes, scores, tokens) changes together at each
+        step.
+        """
+        batch = allowed.batch
+        guided = self.dense is not None and self.lookahead and self._weighs_dense()
+        ahead = self._look_ahead(decoding, trie, allowed) if guided else None
         discount = 1.0 if ahead is None else self.level_discount  # without look-ahead it applies to the items found
         self.decoder_rows = []
         # beams of one query are consecutive rows; each query starts with one
@@ -155,10 +176,9 @@ class IdentifierGenerator(nn.Module):
         ranked = ahead is not None or (self.dense is None and self.level_discount == 1)
         return found if ranked else self._rerank(found, decoding)
 
-    def _look_ahead(self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates) -> LookAhead | None:
-        """Return what guides the beam beside identifier scores, or None if nothing does."""
-        if self.dense is None or not self.lookahead or not self._weighs_dense():
-            return None
+    def _look_ahead(self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates) -> LookAhead:
+        """Return the dense scores of the candidates."""
+        assert self.dense is not None
         members = self._encoded(decoding)
         options = (self.dense_weight, self.bias, self.dense.folder / STORED, self.exact_items)
         return LookAhead(members, self.dense, trie, allowed, *options)
@@ -176,11 +196,7 @@ class IdentifierGenerator(nn.Module):
         if self.dense is not None and self._weighs_dense():
             members = self._encoded(decoding)
             scores = scores + dense_scores(members, self.dense, found.rows, self.dense_weight, self.bias)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        deep = order.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
-        return SearchResult(
-            found.rows.gather(1, order), scores, found.tokens.gather(1, deep), found.token_scores.gather(1, deep)
-        )
+        return found._replace(scores=scores).best(scores.size(1))
 
     def _undecided(self, step: int, nodes: Tensor, scores: Tensor, allowed: BatchCandidates) -> Tensor | None:
         """Mask (B, K) of the beams with more than one candidate left, or None if the decoder must compute all beams."""

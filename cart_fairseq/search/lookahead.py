@@ -93,6 +93,26 @@ class LookAhead:
             found[places] = mass.below(depth, nodes[places], exists[places])
         return found * self.weight
 
+    def best(self, most: int) -> tuple[Tensor, Tensor]:
+        """Rank candidates by the dense score alone.
+
+        Above ``exact_items`` candidates the best are found by a beam search over the trie, guided by the masses.
+
+        Args:
+            most: K, the number of candidates to find.
+
+        Returns:
+            Leaves (B, K) int64 and weighted dense scores (B, K) float32, best first; -inf marks an unused entry.
+        """
+        queries = sum(len(places) for places, _ in self.parts)
+        device = self.parts[0][0].device
+        leaves = torch.zeros(queries, most, dtype=torch.int64, device=device)
+        scores = torch.full((queries, most), float("-inf"), device=device)
+        for places, mass in self.parts:
+            found, values = mass.best(most)
+            leaves[places, : found.size(1)], scores[places, : found.size(1)] = found, values
+        return leaves, scores * self.weight
+
 
 class EstimatedMass:
     """The log mass of each prefix, estimated from statistics of the whole catalogue; exact for leaves.
@@ -132,6 +152,21 @@ class EstimatedMass:
         found = torch.full(nodes.shape, float("-inf"), device=nodes.device)
         found[exists] = self._pairs(depth, nodes[exists], query)
         return found
+
+    def best(self, most: int) -> tuple[Tensor, Tensor]:
+        """Leaves (B, K) int64 and dense scores (B, K) of the K <= most best candidates, see :meth:`LookAhead.best`."""
+        queries = len(self.queries)
+        nodes = torch.zeros(queries, 1, dtype=torch.int64, device=self.queries.device)
+        mass = torch.zeros_like(nodes, dtype=torch.float32)
+        for depth in range(1, self.trie.length + 1):
+            child, _, exists = self.trie.children(depth - 1, nodes.flatten())
+            child, exists = child.view(queries, -1), exists.view(queries, -1)
+            exists &= mass.isfinite().repeat_interleave(child.size(1) // nodes.size(1), 1)
+            mass = self.below(depth, child, exists)
+            beams = min(most, child.size(1), self.trie.num_nodes(depth))
+            mass, chosen = mass.topk(beams, dim=1)
+            nodes = child.gather(1, chosen)
+        return nodes, mass
 
     def _pairs(self, depth: int, nodes: Tensor, query: Tensor) -> Tensor:
         """Log mass of nodes (n,) for queries (n,), both int64: (n,) float32."""

@@ -19,6 +19,7 @@ class PrefixMass:
     """
 
     def __init__(self, trie: IdentifierTrie, leaves: Tensor | None, scores: Tensor):
+        self.trie_length = trie.length
         self.nodes: dict[int, Tensor | None] = {trie.length: leaves}
         self.mass = {trie.length: scores}
         for depth in range(trie.length - 1, 0, -1):
@@ -38,6 +39,12 @@ class PrefixMass:
         if known is not None:
             nodes = torch.searchsorted(known, nodes).clamp_(max=len(known) - 1)
         return mass[nodes, query].masked_fill_(~exists, float("-inf"))
+
+    def best(self, most: int) -> tuple[Tensor, Tensor]:
+        """Leaves (B, K) int64 and scores (B, K) of the K <= most best items."""
+        leaves = self.nodes[self.trie_length]
+        scores, found = self.mass[self.trie_length].topk(min(most, len(self.mass[self.trie_length])), dim=0)
+        return (found if leaves is None else leaves[found]).T, scores.T
 
 
 def segment_logsumexp(values: Tensor, counts: Tensor) -> Tensor:

@@ -40,6 +40,19 @@ class SearchResult(NamedTuple):
                 "precision; search with precision float32, or train again"
             )
 
+    def best(self, most: int) -> "SearchResult":
+        """Sort each query's items by their scores, and keep the ``most`` best."""
+        scores, order = self.scores.sort(dim=1, descending=True, stable=True)
+        scores, order = scores[:, :most], order[:, :most]
+        deep = order.unsqueeze(2).expand(-1, -1, self.tokens.size(2))
+        return SearchResult(
+            self.rows.gather(1, order), scores, self.tokens.gather(1, deep), self.token_scores.gather(1, deep)
+        )
+
+    def only(self, queries: Tensor) -> "SearchResult":
+        """Mark all entries of the queries that are False in (B,) bool as unused."""
+        return self._replace(scores=self.scores.masked_fill(~queries.unsqueeze(1), float("-inf")))
+
     def cpu(self) -> "SearchResult":
         """Copy the result to the CPU in one transfer."""
         whole = torch.cat([self.rows.unsqueeze(2), self.tokens], 2)

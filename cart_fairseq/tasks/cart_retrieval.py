@@ -121,6 +121,11 @@ class CartRetrievalTask(FairseqTask):
             **training,
         )
 
+    def begin_epoch(self, epoch: int, model: Any) -> None:
+        """Note in the model which items it is trained on: those of the data-bin when it was binarised."""
+        super().begin_epoch(epoch, model)
+        model.revision = int(self.data.manifest.get("revision", 0))
+
     def _training_examples(self) -> dict[str, Any]:
         """Arguments of the training data set: repeated examples (``pairs``), the dense head's data (``dense``)."""
         examples: dict[str, Any] = {}

@@ -189,6 +189,7 @@ def write_manifest(
         "index_captions": settings.index_captions,
         "fingerprint": source.bundle.fingerprint,
         "identifiers": source.bundle.state,
+        "revision": source.bundle.revision,
         "seed": settings.seed,
         "counts": contents.counts,
         "valid_held_out": contents.held_out,

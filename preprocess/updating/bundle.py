@@ -66,6 +66,7 @@ def next_manifest(bundle: IdentifierBundle) -> dict[str, Any]:
         "revision": bundle.revision + 1,
         "fingerprint": bundle.fingerprint,
         "segments": [list(part) for part in bundle.parts],
+        "ages": [list(age) for age in bundle.ages],
         "files": dict(bundle.manifest["files"]),
     }
 
@@ -94,6 +95,7 @@ def add_segment(
         segments.write_part(new, values, items)
         write_json(new / REPORT, dict(report))
     manifest["segments"].append([folder, len(values)])
+    manifest["ages"].append([manifest["revision"], len(values)])
     manifest["items"] += len(values)
     for name in PART_FILES:
         manifest["files"][folder + name] = segments.file_entry(bundle.directory / folder / name)
@@ -128,10 +130,17 @@ def merge_segments(bundle: IdentifierBundle) -> dict[str, Any]:
     gone = [part.folder + name for part in bundle.parts for name in PART_FILES]
     for name in (*gone, manifest.pop("removed", None)):
         manifest["files"].pop(name, None)
-    manifest |= {"segments": [[folder, len(kept)]], "items": len(kept)}
+    manifest |= {"segments": [[folder, len(kept)]], "items": len(kept), "ages": ages_without(bundle)}
     for name in PART_FILES:
         manifest["files"][folder + name] = segments.file_entry(bundle.directory / folder / name)
     return manifest
+
+
+def ages_without(bundle: IdentifierBundle) -> list[list[int]]:
+    """The ages of the items that are left, as a manifest has them."""
+    ends = np.cumsum([age.items for age in bundle.ages])
+    left = np.diff(np.searchsorted(bundle.kept, ends), prepend=0)
+    return [[age.revision, items] for age, items in zip(bundle.ages, left.tolist(), strict=True) if items]
 
 
 def copy_items(bundle: IdentifierBundle, path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Items that came after training compete on equal terms.
+
+The identifier scores of such items are low, because the model has never written their identifiers. In a search with a
+dense score they are therefore ranked apart, by their dense scores, and each gets as the scores of its symbols the
+expected ones: the mean over the older items found, weighted by the probability of each. The paper has no such step.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.search.lookahead import LookAhead
+from cart_fairseq.search.result import SearchResult, discounted
+
+Sets = CandidateSet | Sequence[CandidateSet | None] | None
+
+
+class Divided(NamedTuple):
+    """The candidates of B queries, divided into older and younger items.
+
+    Attributes:
+        older: the older candidates of each query, None for the whole catalogue; where there are none, all candidates.
+        younger: likewise the younger candidates.
+        has_older, has_younger: (B,) bool, whether a query has such candidates.
+    """
+
+    older: list[CandidateSet | None]
+    younger: list[CandidateSet | None]
+    has_older: Tensor
+    has_younger: Tensor
+
+
+class Ages:
+    """Divides candidate sets by the age of their items; remembers the divisions of sets in use.
+
+    Args:
+        known_items: the number of item rows that the models were trained on; rows from there on are younger.
+    """
+
+    def __init__(self, known_items: int):
+        self.known_items = known_items
+        self._divided: WeakKeyDictionary[Any, tuple[CandidateSet | None, CandidateSet | None, bool, bool]] = (
+            WeakKeyDictionary()
+        )
+
+    def divide(self, trie: IdentifierTrie, sets: Sets, batch: int, device: torch.device) -> Divided | None:
+        """Divide the candidates of a batch of queries; None if no candidate is younger."""
+        if sets is None or isinstance(sets, CandidateSet):
+            sets = [sets] * batch
+        parts = [self._parts(trie, each) for each in sets]
+        older, younger, has_older, has_younger = zip(*parts, strict=True)
+        if not any(has_younger):
+            return None
+        masks = (torch.tensor(each, device=device) for each in (has_older, has_younger))
+        return Divided([*older], [*younger], *masks)
+
+    def _parts(
+        self, trie: IdentifierTrie, each: CandidateSet | None
+    ) -> tuple[CandidateSet | None, CandidateSet | None, bool, bool]:
+        owner = trie if each is None else each
+        if owner not in self._divided:
+            leaves = torch.arange(len(trie), device=trie.rows.device) if each is None else each.leaves
+            younger = trie.rows[leaves.to(trie.rows.device)] >= self.known_items
+            some, every = bool(younger.any()), bool(younger.all())
+            halves = (each, each)
+            if some and not every:
+                halves = (CandidateSet(leaves[~younger]), CandidateSet(leaves[younger]))
+            self._divided[owner] = (*halves, not every, some)
+        return self._divided[owner]
+
+
+_ages: "WeakKeyDictionary[IdentifierTrie, dict[int, Ages]]" = WeakKeyDictionary()
+
+
+def ages_of(trie: IdentifierTrie, known_items: int) -> Ages:
+    """The same :class:`Ages` for each search of a catalogue, so that candidate sets are divided once."""
+    return _ages.setdefault(trie, {}).setdefault(known_items, Ages(known_items))
+
+
+def rank_by_dense(ahead: LookAhead, trie: IdentifierTrie, most: int) -> SearchResult:
+    """Rank candidates by their dense scores; the scores of their symbols are 0.
+
+    Args:
+        ahead: of the candidates.
+        trie: the catalogue's trie.
+        most: the number of candidates to find for each query.
+    """
+    leaves, scores = ahead.best(most)
+    symbols = trie.symbols(leaves.flatten()).view(*leaves.shape, -1)
+    return SearchResult(trie.rows[leaves].long(), scores, symbols, torch.zeros(symbols.shape, device=scores.device))
+
+
+def merged(older: SearchResult, younger: SearchResult, discount: float, most: int) -> SearchResult:
+    """Merge older items, ranked by both scores, with younger ones, ranked by the dense score.
+
+    Args:
+        older: of B queries; all entries of a query without older candidates are unused.
+        younger: of the same queries, likewise.
+        discount: gamma, see :func:`~cart_fairseq.search.result.discounted`.
+        most: the number of items to keep.
+    """
+    there = older.scores.isfinite()
+    share = older.scores.masked_fill(~there, float("-inf")).softmax(1).nan_to_num(0.0)
+    expected = (older.token_scores.masked_fill(~there.unsqueeze(2), 0.0) * share.unsqueeze(2)).sum(1, keepdim=True)
+    token_scores = younger.token_scores + expected
+    scores = younger.scores + discounted(token_scores, discount)
+    together = SearchResult(
+        torch.cat([older.rows, younger.rows], 1),
+        torch.cat([older.scores, scores], 1),
+        torch.cat([older.tokens, younger.tokens], 1),
+        torch.cat([older.token_scores, token_scores], 1),
+    )
+    return together.best(most)
