@@ -8,7 +8,8 @@ python -m cart_fairseq.evaluate out.txt --queries new.jsonl --data data-bin   # 
 import argparse
 from collections.abc import Sequence
 
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.processes import run_script
 from cart_fairseq.settings import PRECISIONS, SCORINGS, EvaluationSettings
 
 

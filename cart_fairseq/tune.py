@@ -9,7 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.processes import run_script
 from cart_fairseq.settings import CANDIDATES, SCORINGS, TuningSettings
 
 

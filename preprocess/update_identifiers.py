@@ -10,11 +10,13 @@ leaves the old state or the new one, and the same command finishes it.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.files import run_script
+from cart_fairseq.processes import run_script
 from preprocess.data.arguments import settings_from
+from preprocess.updating.item_ids import IDS, IDS_FROM, mark_ids, read_ids
 from preprocess.updating.settings import AddSettings
 
 COMMANDS = {
@@ -46,21 +48,23 @@ def parser() -> argparse.ArgumentParser:
             reference = "embeddings of old items, to compare the new ones with (the figures of report.json)"
             command.add_argument("--reference", type=Path, help=reference)
         if name == "remove":
-            ids = "item ids, or one file with an id a line (.jsonl: an object with item_id)"
-            command.add_argument("--item-ids", nargs="+", required=True, metavar="ID", help=ids)
+            named = command.add_mutually_exclusive_group(required=True)
+            ids = "item ids, whatever they begin with; ids spelled like a flag come last, after --"
+            named.add_argument(IDS, nargs="*", action="extend", metavar="ID", help=ids)
+            listed = "a file with an id a line (.jsonl: an object with item_id)"
+            named.add_argument(IDS_FROM, type=Path, metavar="FILE", help=listed)
     return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
-    args = parser().parse_args(argv)
+    args = parser().parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
     from preprocess.updating import steps
-    from preprocess.updating.item_ids import read_ids
 
     if args.command == "add":
         updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args))
     elif args.command == "remove":
-        updated = steps.remove(args.target, read_ids(args.item_ids))
+        updated = steps.remove(args.target, read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids)
     else:
         updated = steps.compact(args.target)
     print(updated.summary)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from safetensors import SafetensorError
 
-from cart_fairseq import files
+from cart_fairseq import reading as readers
 
 UNREADABLE = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, pa.ArrowException, SafetensorError)
 
@@ -37,12 +37,12 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file of a bundle or data-bin, as :func:`cart_fairseq.files.read_json` does.
+    """Parse a JSON file of a bundle or data-bin, as :func:`cart_fairseq.reading.read_json` does.
 
     Raises:
         CatalogueError: the file is missing, not UTF-8 or not JSON; the message names it.
     """
     try:
-        return files.read_json(path)
+        return readers.read_json(path)
     except (ValueError, OSError) as error:
         raise CatalogueError(str(error)) from None

@@ -30,9 +30,10 @@ from published import DATASETS
 from systems import line, measured_run, remembered, run_folders
 
 from cart_fairseq.checks import check_count
-from cart_fairseq.files import replacing, run_script, sha256, write_json, write_jsonl
+from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
+from cart_fairseq.processes import run_script
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.media import load_image
 from preprocess.encoders.embedded_files import relocated

@@ -25,7 +25,8 @@ from provenance import provenance
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
-from cart_fairseq.files import run_script, sha256, write_json
+from cart_fairseq.files import sha256, write_json
+from cart_fairseq.processes import run_script
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import update_identifiers
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec

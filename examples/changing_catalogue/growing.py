@@ -14,7 +14,8 @@ from settings import Settings, from_environment, words
 from steps import Run, check_run, train_and_evaluate
 
 from cart_fairseq import evaluate as evaluating
-from cart_fairseq.files import read_json, replacing, sha256, write_json
+from cart_fairseq.files import replacing, sha256, write_json
+from cart_fairseq.reading import read_json
 from preprocess import update_identifiers
 
 FINE_TUNE_FLAGS = "--max-epoch 3 --lr 2e-4"

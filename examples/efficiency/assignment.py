@@ -27,7 +27,8 @@ import torch
 from provenance import provenance
 
 from cart_fairseq.catalogue.unique_token import unique_tokens
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.processes import run_script
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import open_embeddings
 from preprocess.identifiers.clustering import CHUNK_ROWS

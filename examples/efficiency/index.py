@@ -25,7 +25,8 @@ import torch
 from provenance import provenance
 
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.processes import run_script
 from cart_fairseq.progress import track
 
 SIZE = 128

@@ -18,9 +18,10 @@ import torch
 from provenance import provenance
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.results import Ranking, measure, subset_queries
+from cart_fairseq.processes import run_script
 from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.settings import PRECISIONS, SCORINGS

@@ -28,9 +28,10 @@ from timing import Contender, interleaved
 from torch import Tensor
 
 from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.models.flags import DEFAULTS
+from cart_fairseq.processes import run_script
 from cart_fairseq.training.allocator import keep_freed_memory
 
 CONSISTENCY_WEIGHT = 0.15

@@ -23,10 +23,11 @@ from provenance import commit, machine
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
 from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
+from cart_fairseq.processes import run_script
 from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from provenance import provenance
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import run_script, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.processes import run_script
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.identifiers.codec import TransformedCodec, load_codec
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from defaults import SEED, Machine, index_repeats, train_flags, user_options
 from schedules import RECIPES
 
-from cart_fairseq.files import read_json, sha256, write_json
+from cart_fairseq.files import sha256, write_json
+from cart_fairseq.reading import read_json
 from cart_fairseq.settings import BEAM
 
 MEASURED = ("valid", "test")

@@ -19,8 +19,9 @@ from schedules import RECIPES
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import read_json, write_json
+from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
+from cart_fairseq.reading import read_json
 
 SHOWN_QUERIES, SHOWN_ITEMS, SEED = 5, 3, 1
 VARIABLES = ("JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS", "TEXT_ENCODER", "INDEX_CAPTIONS")

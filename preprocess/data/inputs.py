@@ -14,8 +14,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from cart_fairseq.files import read_jsonl
 from cart_fairseq.progress import Progress
+from cart_fairseq.reading import read_jsonl
 from preprocess.data.embeddings import Embeddings
 from preprocess.data.fields import MODALITIES, ROLES, SPLITS
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cart_fairseq import files
-from cart_fairseq.files import read_json, sha256, write_json
+from cart_fairseq.files import sha256, write_json
+from cart_fairseq.reading import read_json
 
 LOCK, KEY = "lock", "key.json"
 _KEEP: ContextVar[bool] = ContextVar("keep", default=False)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.files import replacing, write_json
+from cart_fairseq.reading import read_json
 
 
 class RowStore:

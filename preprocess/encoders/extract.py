@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import digest, read_jsonl, sha256, write_jsonl
+from cart_fairseq.files import digest, sha256, write_jsonl
 from cart_fairseq.progress import Progress, track
+from cart_fairseq.reading import read_jsonl
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.output import Output

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.catalogue.identifiers import Position
-from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.files import replacing, write_json
 from cart_fairseq.progress import Progress
+from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.clustering import sample_rows
 from preprocess.identifiers.codec import TransformedCodec, restore_codec

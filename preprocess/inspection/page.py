@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import read_jsonl, replacing
+from cart_fairseq.files import replacing
+from cart_fairseq.reading import read_jsonl
 from preprocess.data.embeddings import Embeddings, RowSubset, open_embeddings
 from preprocess.data.joined_folder import identifier_rows
 from preprocess.identifiers.prefix_groups import PrefixGroups

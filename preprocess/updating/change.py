@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import read_manifest
-from cart_fairseq.files import read_json, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings
 from preprocess.updating.bundle import JOURNAL, MANIFEST, finish_bundle, locked, refuse_links
 from preprocess.updating.data_bin import finish_data_bin, write_pending

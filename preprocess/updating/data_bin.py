@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie, pending_folder
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import file_entry
-from cart_fairseq.files import is_plain_name, read_json, remove_scratch, replacing, write_json
+from cart_fairseq.files import is_plain_name, remove_scratch, replacing, write_json
+from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings
 from preprocess.data.fields import MEASURED
 from preprocess.data.roles import candidate_rows

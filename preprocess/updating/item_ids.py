@@ -1,20 +1,41 @@
-"""Item ids as the command line of `update_identifiers remove` gives them."""
+"""Item ids as the command line of `update_identifiers remove` gives them: ids are never read as names of files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.files import read_jsonl
+from cart_fairseq.reading import read_jsonl, read_text
+
+IDS, IDS_FROM = "--item-ids", "--item-ids-from"
+FLAGS = (IDS, IDS_FROM, "--identifiers", "--data-bin", "--help", "-h")
 
 
-def read_ids(given: Sequence[str]) -> list[str]:
-    """Item ids themselves, or those of one file: an id a line, or (`.jsonl`) an object with `item_id` a line.
+def mark_ids(argv: Sequence[str]) -> list[str]:
+    """Write every id after ``--item-ids`` as ``--item-ids=ID``, which argparse takes whatever the id begins with.
+
+    An id ends the list only if it is spelled like a flag of the command. After ``--`` every argument is an id.
+
+    >>> mark_ids(["remove", "--item-ids", "a.jpg", "-b.jpg", "--data-bin", "d", "--", "--help"])
+    ['remove', '--item-ids', '--item-ids=a.jpg', '--item-ids=-b.jpg', '--data-bin', 'd', '--item-ids=--help']
+    """
+    marked: list[str] = []
+    listing = False
+    for place, argument in enumerate(argv):
+        if argument == "--" and "remove" in argv[:1]:
+            return [*marked, *(f"{IDS}={each}" for each in argv[place + 1 :])]
+        if argument.split("=", 1)[0] in FLAGS:
+            listing = argument == IDS
+            marked.append(argument)
+        else:
+            marked.append(f"{IDS}={argument}" if listing else argument)
+    return marked
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read a list of item ids: an id a line, or (`.jsonl`) an object with `item_id` a line.
 
     Raises:
         ValueError: the file holds none, or a row without one.
     """
-    path = Path(given[0])
-    if len(given) > 1 or not path.is_file():
-        return list(given)
     if path.suffix == ".jsonl":
         rows = read_jsonl(path)
         for number, row in enumerate(rows, start=1):
@@ -22,10 +43,7 @@ def read_ids(given: Sequence[str]) -> list[str]:
                 raise ValueError(f"{path}, row {number}: item_id is {row.get('item_id')!r}; it must be a string")
         found = [row["item_id"] for row in rows]
     else:
-        try:
-            found = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: invalid UTF-8 at byte {error.start}; save as UTF-8") from None
+        found = [line for line in read_text(path).splitlines() if line]
     if not found:
         raise ValueError(f"{path}: no item ids; write one a line")
     return found

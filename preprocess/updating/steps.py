@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.checks import checks_settings
+from cart_fairseq.checks import checks_settings, is_encodable
 from cart_fairseq.files import digest
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of
@@ -60,9 +60,17 @@ def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:
         item_ids: ids of the items to take out.
 
     Raises:
-        ValueError: an item is not in the catalogue, none would be left, or another process is updating the target.
+        ValueError: an item is not in the catalogue, none is given, none would be left, or another process is updating
+            the target.
     """
+    if isinstance(item_ids, str):
+        raise ValueError(f"item_ids is {item_ids!r}; give a list of item ids")
     ids = list(item_ids)
+    if not ids:
+        raise ValueError("item_ids is empty; name the items to remove")
+    for number, each in enumerate(ids):
+        if not isinstance(each, str) or not is_encodable(each):
+            raise ValueError(f"item id {number} is {each!r}; give a text in valid Unicode")
     key = digest(["remove", ids])
     return apply_change(Target.at(Path(target)), key, lambda bundle: remove_items(bundle, ids))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.files import read_jsonl, replacing, sha256, write_json, write_jsonl
+from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
+from cart_fairseq.reading import read_jsonl
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

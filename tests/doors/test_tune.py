@@ -13,8 +13,8 @@ from conftest import setup_task
 from cart_fairseq import tune, tuning
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
-from cart_fairseq.files import run_script
 from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.processes import run_script
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.prefix_statistics import PrefixStatistics
 from cart_fairseq.search.stored_arrays import STORED

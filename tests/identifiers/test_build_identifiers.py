@@ -14,7 +14,7 @@ import torch
 from building import CODES, ITEMS, WIDTH, build, command_line, points, training_here, write_catalogue
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position
-from cart_fairseq.files import run_script
+from cart_fairseq.processes import run_script
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import build_identifiers
 from preprocess.data.arguments import settings_from

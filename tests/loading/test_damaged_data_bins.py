@@ -7,7 +7,8 @@ import pytest
 
 from cart_fairseq import CartRetriever
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.files import read_json, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.reading import read_json
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 

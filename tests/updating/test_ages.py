@@ -12,7 +12,8 @@ from commands import run, train_flags
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import read_json, write_json
+from cart_fairseq.files import write_json
+from cart_fairseq.reading import read_json
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data_bin.build import binarize
 from preprocess.updating.steps import add, compact, remove

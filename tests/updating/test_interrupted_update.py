@@ -14,7 +14,8 @@ from conftest import ITEMS
 from processes import forked
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import run_script, sha256
+from cart_fairseq.files import sha256
+from cart_fairseq.processes import run_script
 from preprocess.updating.bundle import locked
 from preprocess.updating.steps import add, compact, remove
 

@@ -192,13 +192,13 @@ def test_ids_come_from_the_command_line_or_a_file(tmp_path):
     (tmp_path / "ids.txt").write_text("item 1\nitem 2\n")
     (tmp_path / "ids.jsonl").write_text('{"item_id": "item 3", "n": 1}\n')
     (tmp_path / "empty").write_text("")
-    assert read_ids(["item 1", "item 2"]) == read_ids([str(tmp_path / "ids.txt")]) == ["item 1", "item 2"]
-    assert read_ids([str(tmp_path / "ids.jsonl")]) == ["item 3"]
+    assert read_ids(tmp_path / "ids.txt") == ["item 1", "item 2"]
+    assert read_ids(tmp_path / "ids.jsonl") == ["item 3"]
     with pytest.raises(ValueError, match="no item ids"):
-        read_ids([str(tmp_path / "empty")])
+        read_ids(tmp_path / "empty")
     (tmp_path / "bad.jsonl").write_text('{"id": "item 3"}\n')
     with pytest.raises(ValueError, match=r"bad\.jsonl, row 1: item_id is None"):
-        read_ids([str(tmp_path / "bad.jsonl")])
+        read_ids(tmp_path / "bad.jsonl")
 
 
 def test_the_command_runs_the_steps(bundle, tmp_path, capsys):

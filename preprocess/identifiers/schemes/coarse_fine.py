@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cart_fairseq.catalogue.identifiers import Position
-from cart_fairseq.files import read_json, replacing, write_json
+from cart_fairseq.files import replacing, write_json
+from cart_fairseq.reading import read_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.clustering import centre_finder, chunks, fit_centres, nearest_centres
