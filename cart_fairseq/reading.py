@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,45 @@ def unreadable(path: str | os.PathLike[str], error: OSError, remedy: str | None 
     return ValueError(f"{path}: cannot be read ({error.strerror or error}); {remedy or 'check the path'}")
 
 
+def unusable(path: str | os.PathLike[str], error: BaseException, remedy: str) -> ValueError:
+    """Return the error for a file of ours that a library could not read: damaged, missing, or not to be read by us.
+
+    Libraries do not always say which. safetensors calls a file missing that it may not open.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as refused:
+        return unreadable(path, refused, remedy)
+    return ValueError(f"{path}: damaged ({reason(error)}); {remedy}")
+
+
+def reason(error: BaseException, after: str = "") -> str:
+    """Return the first line of an error's message, or of what follows ``after`` in it, shortened; else its type.
+
+    >>> reason(KeyError("model")), reason(EOFError())
+    ("'model'", 'EOFError')
+    """
+    message = str(error)
+    lines = message[message.find(after) + len(after) :].strip().splitlines() or [type(error).__name__]
+    return textwrap.shorten(lines[0], 160)
+
+
+def read_begin(path: str | os.PathLike[str]) -> bytes:
+    """The first bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read(8)
+
+
 def refuse_packed(path: str | os.PathLike[str], begin: bytes) -> None:
-    """Refuse a file that is compressed, by its first bytes.
+    """Refuse a file that is compressed, by its first bytes. An archive of arrays (``.npz``) is a zip file.
 
     Raises:
         ValueError: it is; the message names the kind.
     """
     kind = next((name for magic, name in PACKED.items() if begin.startswith(magic)), None)
     if kind is not None:
-        raise ValueError(f"{path}: is compressed ({kind}), which is not read; unpack it and give the file inside")
+        raise ValueError(f"{path}: is a {kind} file, which is not read; unpack it and give the file inside")
 
 
 def read_bytes(path: str | os.PathLike[str], remedy: str | None = None) -> bytes:
@@ -145,7 +176,7 @@ def parse_row(line: str, where: str) -> dict[str, Any]:
     Raises:
         ValueError: the line is blank, not JSON or not an object.
     """
-    row = parse_json(line, where, "write one JSON object per line, without blank lines")
+    row = parse_json(line.removeprefix("\ufeff"), where, "write one JSON object per line, without blank lines")
     if not isinstance(row, dict):
         raise ValueError(f"{where}: found {type(row).__name__}, not an object; write one {{...}} per line")
     return row

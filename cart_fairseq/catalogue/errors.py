@@ -5,12 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from safetensors import SafetensorError
-
 from cart_fairseq import reading as readers
-
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, pa.ArrowException, SafetensorError)
 
 
 class CatalogueError(ValueError):
@@ -32,8 +27,8 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         yield
     except CatalogueError:
         raise
-    except UNREADABLE as error:
-        raise CatalogueError(f"{path}: damaged ({error}); {remedy}") from None
+    except Exception as error:  # libraries raise errors of many types for damaged files
+        raise CatalogueError(str(readers.unusable(path, error, remedy))) from None
 
 
 def read_json(path: Path) -> Any:

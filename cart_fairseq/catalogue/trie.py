@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cart_fairseq.catalogue.errors import CatalogueError
+from cart_fairseq.catalogue.errors import CatalogueError, reading
 from cart_fairseq.catalogue.trie_build import build_levels, index_dtype
 from cart_fairseq.files import replacing
 
@@ -114,35 +114,28 @@ class IdentifierTrie:
             CatalogueError: the file is missing, truncated, not a trie, or belongs to other identifiers.
         """
         remedy = "make it again with the step that wrote it"
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get("trie", "{}"))
-                if facts.get("format") != FORMAT:
-                    raise CatalogueError(f"{path}: its format is {facts.get('format')!r}, not {FORMAT!r}; {remedy}")
-                if facts["fingerprint"] != fingerprint:
-                    raise CatalogueError(
-                        f"{path}: belongs to other identifiers (fingerprint {facts['fingerprint'][:12]}, expected "
-                        f"{fingerprint[:12]}); {remedy}"
-                    )
-                _check_facts(facts)
-                depths = range(len(facts["sizes"]))
-                values = [file.get_tensor(f"values.{depth}") for depth in depths]
-                first_child = [file.get_tensor(f"first_child.{depth}") for depth in depths]
-                trie = cls(
-                    values, first_child, file.get_tensor("rows"), facts["sizes"], facts["offsets"], facts["width"]
+        with reading(Path(path), remedy), safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("trie", "{}"))
+            if facts.get("format") != FORMAT:
+                raise CatalogueError(f"{path}: its format is {facts.get('format')!r}, not {FORMAT!r}; {remedy}")
+            if facts["fingerprint"] != fingerprint:
+                raise CatalogueError(
+                    f"{path}: belongs to other identifiers (fingerprint {facts['fingerprint'][:12]}, expected "
+                    f"{fingerprint[:12]}); {remedy}"
                 )
-        except FileNotFoundError:
-            raise CatalogueError(f"{path}: no such file; {remedy}") from None
-        except CatalogueError:
-            raise
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CatalogueError(f"{path}: truncated or damaged ({error}); {remedy}") from None
-        for depth in depths:
-            first = trie.first_child[depth]
-            if len(first) != trie.num_nodes(depth) + 1 or int(first[-1]) != trie.num_nodes(depth + 1):
-                raise CatalogueError(f"{path}: levels {depth} and {depth + 1} do not fit together; {remedy}")
-        if len(trie.rows) != trie.num_nodes(trie.length):
-            raise CatalogueError(f"{path}: {len(trie.rows)} rows for {trie.num_nodes(trie.length)} leaves; {remedy}")
+            _check_facts(facts)
+            depths = range(len(facts["sizes"]))
+            values = [file.get_tensor(f"values.{depth}") for depth in depths]
+            first_child = [file.get_tensor(f"first_child.{depth}") for depth in depths]
+            trie = cls(values, first_child, file.get_tensor("rows"), facts["sizes"], facts["offsets"], facts["width"])
+            for depth in depths:
+                first = trie.first_child[depth]
+                if len(first) != trie.num_nodes(depth) + 1 or int(first[-1]) != trie.num_nodes(depth + 1):
+                    raise CatalogueError(f"{path}: levels {depth} and {depth + 1} do not fit together; {remedy}")
+            if len(trie.rows) != trie.num_nodes(trie.length):
+                raise CatalogueError(
+                    f"{path}: {len(trie.rows)} rows for {trie.num_nodes(trie.length)} leaves; {remedy}"
+                )
         return trie
 
     def __len__(self) -> int:

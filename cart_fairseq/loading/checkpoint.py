@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cart_fairseq.files import replacing
+from cart_fairseq.reading import reason, unreadable
 
 ZIP = b"PK\x03\x04"
 """The first bytes of a zip file, which torch's checkpoints are."""
@@ -48,8 +49,13 @@ def refuse_damaged(path: str | Path) -> None:
         raise ValueError(f"the path of the checkpoint is empty; {remedy}")
     if os.path.isdir(path):
         raise ValueError(f"{path}: is a folder; {remedy}")
-    if not os.path.exists(path):
-        raise ValueError(f"{path}: no such checkpoint; train one with fairseq-train --task cart_retrieval")
+    try:
+        with open(path, "rb"):
+            pass
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint; train one with fairseq-train --task cart_retrieval") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     try:
         found = read_checkpoint(path)
     except Exception as error:  # bytes that are no checkpoint raise errors of many types
@@ -70,9 +76,8 @@ def first_line(error: Exception, after: str = "") -> str:
     >>> first_line(KeyError("model"))
     "KeyError: 'model'"
     """
-    message = str(error)
-    lines = message[message.find(after) + len(after) :].strip().splitlines()
-    return textwrap.shorten(": ".join([type(error).__name__, *lines[:1]]), 160)
+    kind, said = type(error).__name__, reason(error, after)
+    return textwrap.shorten(kind if said == kind else f"{kind}: {said}", 160)
 
 
 def _reason(path: str | Path, error: Exception) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cart_fairseq.catalogue.dense_items import DenseItems
-from cart_fairseq.catalogue.errors import UNREADABLE, CatalogueError
+from cart_fairseq.catalogue.errors import CatalogueError
 
 STORED = "search"
 """The folder in a data-bin."""
@@ -84,7 +84,7 @@ def open_array(folder: Path, name: str, dtype: Any, shape: Sequence[int | None],
     path = folder / f"{name}.npy"
     try:
         found: NDArray[Any] = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
-    except UNREADABLE as error:
+    except Exception as error:  # numpy raises errors of many types for damaged files
         raise CatalogueError(f"{path}: missing or damaged ({error}); {REMEDY}") from None
     same = len(found.shape) == len(shape) and all(n in (None, size) for n, size in zip(shape, found.shape, strict=True))
     if not same or not np.issubdtype(found.dtype, dtype):

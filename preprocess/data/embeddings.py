@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.progress import Progress
+from cart_fairseq.reading import read_begin, refuse_packed, unreadable
 from preprocess.data.fields import EMBEDDING_COLUMN
 from preprocess.data.tables import SUFFIXES as TABLE_SUFFIXES
 from preprocess.data.tables import TableRows
@@ -149,14 +150,17 @@ def open_array(path: Path) -> np.ndarray:
             shape, fortran_order, dtype = read_header(file)
             start = file.tell()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError:
-        raise ValueError(f"{path}: not a .npy file, or its header is damaged; {remedy}") from None
+        raise unreadable(path, error) from None
+    except Exception as error:  # damaged headers are Python code that numpy parses, and raise errors of many types
+        refuse_packed(path, read_begin(path))
+        raise ValueError(
+            f"{path}: not a .npy file, or its header is damaged ({type(error).__name__}); {remedy}"
+        ) from None
     if dtype not in (np.dtype(np.float16), np.dtype(np.float32)):
         raise ValueError(f"{path}: dtype is {dtype}, must be float16 or float32; {remedy}")
     if len(shape) != 2:
         raise ValueError(f"{path}: shape is {shape}, must be (items, dimension); one row per line of items.jsonl")
-    if 0 in shape:
+    if min(shape) < 1:
         raise ValueError(f"{path}: shape is {shape}; there must be at least one item and one dimension")
     if fortran_order:
         raise ValueError(f"{path}: stored in Fortran order; write numpy.ascontiguousarray(embeddings) instead")

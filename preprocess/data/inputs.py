@@ -15,9 +15,18 @@ from typing import Any, overload
 import numpy as np
 
 from cart_fairseq.progress import Progress
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.reading import parse_row, read_jsonl, unreadable
 from preprocess.data.embeddings import Embeddings
 from preprocess.data.fields import MODALITIES, ROLES, SPLITS
+
+OTHER_FIELDS = {
+    "item_id": ("id", "itemid", "image_id", "video_id", "audio_id", "file_name", "filename"),
+    "text": ("caption", "sentence", "query", "description"),
+}
+"""Names of fields in other data sets."""
+OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train", "testing": "test"}
+"""Names of splits in other data sets. Capitals count: `Train` is another name of `train`."""
+OTHER_NAMES |= {name: name for name in (*SPLITS, *ROLES, *MODALITIES)}
 
 
 def read_items(path: str | Path) -> list[dict[str, Any]]:
@@ -43,7 +52,7 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
 
 def check_item(where: str, item: dict[str, Any]) -> str:
     """Refuse an item with a bad field; return its id."""
-    item_id = check_id(where, "item_id", item.get("item_id"))
+    item_id = check_item_id(where, item)
     check_choice(where, "split", item.get("split"), SPLITS)
     check_choice(where, "modality", item.get("modality"), MODALITIES)
     if item.get("media") is not None and not isinstance(item["media"], str):
@@ -71,7 +80,7 @@ class ItemsFile(Sequence[dict[str, Any]]):
             size = self.path.stat().st_size
             lines = open(self.path, "rb")  # noqa: SIM115, closed below
         except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+            raise unreadable(path, error) from None
         with lines, Progress(size, "checking items", "bytes") as progress:
             for number, line in enumerate(lines, start=1):
                 start += len(line)
@@ -96,13 +105,10 @@ class ItemsFile(Sequence[dict[str, Any]]):
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
-            row = json.loads(line.decode("utf-8"))
+            return parse_row(line.decode("utf-8"), str(self.path))
         except ValueError:
-            row = None
-        if not isinstance(row, dict):
             read_jsonl(self.path)  # says what is wrong, and where
-            raise ValueError(f"{self.path}: changed while it was read; run the command again")
-        return row
+            raise ValueError(f"{self.path}: changed while it was read; run the command again") from None
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -156,18 +162,36 @@ def read_captions(path: str | Path, items: Sequence[dict[str, Any]]) -> list[dic
     known = {item["item_id"] for item in items}
     for number, caption in enumerate(captions, start=1):
         where = f"{path}, row {number}"
-        item_id = check_id(where, "item_id", caption.get("item_id"))
+        item_id = check_item_id(where, caption)
         if item_id not in known:
             raise ValueError(f"{where}: item_id {item_id!r} is not among the items; add the item or drop the caption")
         text = caption.get("text")
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{where}: text is {text!r}; write a caption or drop the row")
+            raise ValueError(f"{where}: text is {text!r}; {hint(caption, 'text') or 'write a caption or drop the row'}")
         check_choice(where, "role", caption.get("role"), ROLES)
         check_choice(where, "split", caption.get("split"), SPLITS)
         if caption.get("caption_id") is not None:
             check_id(where, "caption_id", caption["caption_id"])
         check_encodable(where, caption)
     return captions
+
+
+def check_item_id(where: str, row: dict[str, Any]) -> str:
+    """Refuse a row without a good `item_id`; return it."""
+    other = hint(row, "item_id")
+    if other:
+        raise ValueError(f"{where}: item_id is missing; {other}")
+    return check_id(where, "item_id", row.get("item_id"))
+
+
+def hint(row: dict[str, Any], field: str) -> str | None:
+    """Advice where a row lacks a field but has one of the names that other data sets use for it.
+
+    >>> hint({"caption": "a dog"}, "text")
+    "rename its field 'caption' to 'text'"
+    """
+    other = next((name for name in OTHER_FIELDS[field] if isinstance(row.get(name), str)), None)
+    return f"rename its field {other!r} to {field!r}" if other and row.get(field) is None else None
 
 
 def check_id(where: str, field: str, value: Any) -> str:
@@ -187,7 +211,9 @@ def check_id(where: str, field: str, value: Any) -> str:
 def check_choice(where: str, field: str, value: Any, allowed: Sequence[str]) -> None:
     """Refuse a value that is neither missing nor one of the allowed ones."""
     if value is not None and value not in allowed:
-        raise ValueError(f"{where}: {field} is {value!r}, must be one of {', '.join(allowed)} or be left out")
+        meant = OTHER_NAMES.get(value.lower()) if isinstance(value, str) else None
+        advice = f"; write {meant!r}" if meant in allowed else ""
+        raise ValueError(f"{where}: {field} is {value!r}, must be one of {', '.join(allowed)} or be left out{advice}")
 
 
 def check_encodable(where: str, row: dict[str, Any]) -> None:

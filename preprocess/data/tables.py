@@ -10,9 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cart_fairseq.reading import reason, unreadable
+
 SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc")
 READ_ROWS = 4096
 BUFFER_BYTES = 1 << 20
+DAMAGE = (pa.ArrowException, OSError, UnicodeError, LookupError, TypeError, RuntimeError, OverflowError, MemoryError)
+"""What pyarrow raises for damaged files. No error of ours: those are plain ValueErrors."""
 
 
 class TableRows:
@@ -43,9 +47,9 @@ class TableRows:
             self._reader = self._open(streamed=magic != b"ARROW1")
             schema = self._reader.schema_arrow if self._parquet else self._reader.schema
             lengths = self._unit_lengths()
-        except FileNotFoundError as error:
-            raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-        except (pa.ArrowException, OSError) as error:
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            raise unreadable(path, error) from None
+        except DAMAGE as error:
             raise self._damaged(error) from None
         self.ends = np.cumsum(lengths)
         if len(lengths) == 0 or self.ends[-1] == 0:
@@ -87,8 +91,11 @@ class TableRows:
         return np.dtype(kind.value_type.to_pandas_dtype())
 
     def _width(self) -> int:
-        first = next(self._columns(int(np.argmax(self.ends > 0))))
-        width = pc.list_value_length(first)[0].as_py()
+        try:
+            first = next(self._columns(int(np.argmax(self.ends > 0))))
+            width = pc.list_value_length(first)[0].as_py()
+        except (*DAMAGE, StopIteration) as error:
+            raise self._damaged(error) from None
         if not width:
             raise ValueError(
                 f"{self.filename}, row 0: the embedding is {'empty' if width == 0 else 'null'}; extract it"
@@ -131,12 +138,12 @@ class TableRows:
                     )
                 yield values.to_numpy(zero_copy_only=False).reshape(-1, self.shape[1])
                 row += len(array)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> ValueError:
         return ValueError(
-            f"{self.filename}: not a Parquet or Arrow file, or damaged ({error}); copy or write the file again"
+            f"{self.filename}: not a Parquet or Arrow file, or damaged ({reason(error)}); copy or write the file again"
         )
 
     def _seek(self, row: int) -> None:
@@ -144,10 +151,16 @@ class TableRows:
         unit = int(np.searchsorted(self.ends, row, side="right"))
         if unit != self._unit or row < self._start or not len(self._block):
             self._unit, self._stream = unit, self._matrices(unit)
-            self._start, self._block = (int(self.ends[unit - 1]) if unit else 0), next(self._stream)
+            self._start, self._block = (int(self.ends[unit - 1]) if unit else 0), self._next()
         while row >= self._start + len(self._block):
             self._start += len(self._block)
-            self._block = next(self._stream)
+            self._block = self._next()
+
+    def _next(self) -> np.ndarray:
+        block = next(self._stream, None)
+        if block is None:
+            raise self._damaged(ValueError("it holds fewer rows than it says"))
+        return block
 
     def __len__(self) -> int:
         return self.shape[0]
