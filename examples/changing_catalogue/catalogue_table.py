@@ -11,13 +11,20 @@ STATES = {
     "fine-tuned": "(b) added, short fine-tuning",
     "retrained": "(c) made anew with all",
 }
+TOWERS = {
+    "tower-before": "dual tower of the old items, before",
+    "tower-added": "dual tower of the old items, with all",
+    "tower-retrained": "dual tower made anew with all",
+}
+"""Rows that only a run with a join has."""
 MEASURED = {"old.all": "old items", "new.all": "new items", "new.test": "new items, among themselves"}
 METRICS = {name: METRIC_LABELS[name] for name in ("recall_at_1", "recall_at_10", "mrr_at_10")}
 
 
 def table(results: Path) -> str:
     """Return the table in Markdown. The header of each column gives the number of queries and candidates."""
-    found = {(s, m): results / f"{s}.{m}.json" for s in STATES for m in MEASURED}
+    rows = STATES | {state: title for state, title in TOWERS.items() if any(results.glob(f"{state}.*.json"))}
+    found = {(s, m): results / f"{s}.{m}.json" for s in rows for m in MEASURED}
     metrics = {key: read_json(path) for key, path in found.items() if path.is_file()}
     heads = []
     for measured, name in MEASURED.items():
@@ -25,7 +32,7 @@ def table(results: Path) -> str:
         heads.append(f"{name}: {latest['queries']:,} queries, {latest['candidates']:,} candidates")
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     names = " / ".join(METRICS.values())
-    for state, title in STATES.items():
+    for state, title in rows.items():
         cells = []
         for measured in MEASURED:
             row = metrics.get((state, measured))

@@ -10,36 +10,45 @@ from calls import call, quietly, refusing
 from catalogue_table import MEASURED, table
 from folders import copy_parts
 from plan import begun, checkpoint_of
-from settings import Settings, from_environment, words
+from settings import from_environment, words
 from steps import Run, check_run, train_and_evaluate
+from towers import Tower
 
 from cart_fairseq import evaluate as evaluating
 from cart_fairseq.files import replacing, sha256, write_json
 from cart_fairseq.reading import read_json
-from preprocess import update_identifiers
+from preprocess import join_captions, update_identifiers
+from preprocess.data.inputs import read_items
 
 FINE_TUNE_FLAGS = "--max-epoch 3 --lr 2e-4"
+FINE_TUNE_JOINED_FLAGS = "--max-epoch 1 --lr 2e-4"
+REPLAY_ALL = ("--replay", "1000")
+"""A join computes the features of an item from its captions, so all of them are replayed."""
 
 
 def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     """Split the data, train on old items, add new items, fine-tune, train from scratch, and print all metrics.
 
     Raises:
-        ValueError: flags are wrong or have changed, or the recipe joins captions with embeddings.
+        ValueError: flags are wrong or have changed, or new items would have no captions.
     """
     settings = from_environment()
-    if settings.recipe == "joined":
-        raise ValueError("RECIPE is 'joined', but new items join by their embeddings alone; use another recipe")
-    split_flags, fine_tune_flags = words("SPLIT_FLAGS"), words("FINE_TUNE_FLAGS", FINE_TUNE_FLAGS)
+    joined = settings.recipe == "joined"
+    if settings.index_captions not in ("", "include"):
+        raise ValueError(
+            f"INDEX_CAPTIONS is {settings.index_captions!r}, but fine-tuning reads the new items' index captions; leave it "
+            "out"
+        )
+    split_flags = [*(REPLAY_ALL if joined else ()), *words("SPLIT_FLAGS")]
+    fine_tune_flags = words("FINE_TUNE_FLAGS", FINE_TUNE_JOINED_FLAGS if joined else FINE_TUNE_FLAGS)
     with refusing("SPLIT_FLAGS", split.parser().prog):
         wanted = split.settings_of(split.parser().parse_args([str(data), str(out), *split_flags]))
     parts, updated = out / "data", out / "updated"
     if (parts / "split.json").is_file() and read_json(parts / "split.json") != wanted:
         raise ValueError(f"{parts}: was divided with other SPLIT_FLAGS; choose another OUT")
     old = Run(parts / "old", out / "old", flags, settings)
-    fine_tuning = Run(
-        parts / "fine-tune", out / "fine-tune", [*flags, *fine_tune_flags], with_vocabulary_of(old.out, settings)
-    )
+    going_on = dataclasses.replace(settings, own_start=old.out)
+    fine_tuning = Run(parts / "fine-tune", out / "fine-tune", [*flags, *fine_tune_flags], going_on)
     anew = Run(parts / "all", out / "all", flags, settings)
     check_run(*old)
     check_run(*fine_tuning, where="FINE_TUNE_FLAGS")
@@ -53,7 +62,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
 
     print("\n==== the new items join")
     if not updated.is_dir():
-        add_new_items(old.out, parts, updated)
+        add_new_items(old.out, parts, updated, out / "joined-new" if joined else None)
 
     print("\n==== short fine-tuning with replay")
     if not (fine_tuning.out / "identifiers").is_dir():
@@ -70,22 +79,26 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     measure(out, "added", updated, old.out)
     measure(out, "fine-tuned", updated, fine_tuning.out)
     measure(out, "retrained", anew.out / "data-bin", anew.out)
+    if joined:
+        measure_towers(out)
     print(table(out / "results"))
 
 
-def with_vocabulary_of(trained: Path, settings: Settings) -> Settings:
-    """The settings of a run that goes on with a trained model: its vocabulary, or text encoder, and no valid set."""
-    own = ("--vocabulary-from", str(trained / "data-bin"), "--text-encoder", "", "--valid-size", "0")
-    return dataclasses.replace(settings, binarize_flags=(*settings.binarize_flags, *own))
+def add_new_items(old: Path, parts: Path, updated: Path, joined: Path | None) -> None:
+    """Copy the data-bin of the old items to `updated` and add the new items.
 
-
-def add_new_items(old: Path, parts: Path, updated: Path) -> None:
-    """Copy the data-bin of the old items to `updated` and add the new items."""
+    Args:
+        joined: the folder in which the new items are joined with their captions first; None: their embeddings join.
+    """
+    embeddings, reference = parts / "new" / "embeddings.npy", parts / "old" / "embeddings.npy"
+    if joined is not None:
+        known = ["--items", parts / "new" / "items.jsonl", "--captions", parts / "new" / "captions.jsonl"]
+        call(join_captions.main, "--like", old / "joined", "--embeddings", embeddings, *known, "--output", joined)
+        embeddings, reference = joined, old / "joined"
     with replacing(updated, directory=True) as new:
         shutil.copytree(old / "data-bin", new, dirs_exist_ok=True, symlinks=True)
-        files = ["--embeddings", parts / "new" / "embeddings.npy", "--items", parts / "new" / "items.jsonl"]
-        reference = ["--reference", parts / "old" / "embeddings.npy"]
-        call(update_identifiers.main, "add", "--data-bin", new, *reference, *files)
+        files = ["--embeddings", embeddings, "--items", parts / "new" / "items.jsonl", "--reference", reference]
+        call(update_identifiers.main, "add", "--data-bin", new, *files)
 
 
 def note_beginning(fine_tuned: Path, checkpoint: Path) -> None:
@@ -125,3 +138,23 @@ def measure(out: Path, state: str, data_bin: Path, trained: Path) -> None:
         flags = ["--queries", out / "data" / f"queries.{queries}.jsonl", "--data", data_bin]
         flags += ["--path", checkpoint, "--candidates", candidates, "--json", path]
         quietly(evaluating.main, *flags)
+
+
+def measure_towers(out: Path) -> None:
+    """Measure the dual towers of the joins: of the old items, of the same tower with new items, and made anew."""
+    data, results = out / "data", out / "results"
+    old, new = (
+        (out / "old" / "joined", data / "old" / "items.jsonl"),
+        (out / "joined-new", data / "new" / "items.jsonl"),
+    )
+    anew = (out / "all" / "joined", data / "all" / "items.jsonl")
+    towers = {"before": [old], "added": [old, new], "retrained": [anew]}
+    added = [str(item["item_id"]) for item in read_items(new[1])]
+    for state, joins in towers.items():
+        tower = Tower(joins[0][0], joins)
+        for measured in MEASURED:
+            queries, candidates = measured.split(".")
+            path = results / f"tower-{state}.{measured}.json"
+            if not path.is_file() and (state != "before" or queries == "old"):
+                chosen = None if candidates == "all" else added
+                write_json(path, tower.measure(data / f"queries.{queries}.jsonl", chosen))

@@ -9,6 +9,9 @@
 #
 #     SPLIT_FLAGS="--new-split valid --old-queries 1000 --replay 5"
 #     FINE_TUNE_FLAGS="--max-epoch 3 --lr 2e-4"      flags of the short training, after those of the long ones
+#
+# RECIPE=joined joins new items with their index captions, replays all captions for one epoch, and measures the dual tower of
+# each join beside the model.
 set -euo pipefail
 # shellcheck source=../environment.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"

@@ -7,7 +7,8 @@
 - ``old/``: the old items and their captions.
 - ``new/``: the new items and their index captions.
 - ``all/``: both, to train from scratch.
-- ``fine-tune/``: the old items, the index captions of the new items, and a sample of old captions for replay.
+- ``fine-tune/``: the old items and after them the new ones, with the index captions of the new items and a sample of
+  old captions for replay.
 - ``queries.old.jsonl``: one caption of each of some old items, which no training sees.
 - ``queries.new.jsonl``: the queries of the new items.
 - ``split.json``: the flags.
@@ -24,7 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import read_json, run_script, write_json, write_jsonl
+from cart_fairseq.files import write_json, write_jsonl
+from cart_fairseq.processes import run_script
+from cart_fairseq.reading import read_json
 from preprocess.data.arguments import not_negative
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
@@ -167,11 +170,12 @@ def write(output: Path, source: Source, parts: Parts, settings: dict[str, Any]) 
             np.save(folder / name / "embeddings.npy", np.asarray(source.embeddings[rows]))
             write_jsonl(folder / name / "items.jsonl", (items[row] for row in rows.tolist()))
             write_jsonl(folder / name / "captions.jsonl", source.rows(learned[name]))
-        # fine-tuning uses the identifiers of the old items with the new ones added
-        (folder / "fine-tune").mkdir()
-        for name in ("embeddings.npy", "items.jsonl"):
-            (folder / "fine-tune" / name).symlink_to(Path("..") / "old" / name)
-        write_jsonl(folder / "fine-tune" / "captions.jsonl", source.rows([*parts.index, *parts.replayed]))
+        # in the order of the bundle: the new items come after the old ones
+        tuned, rows = folder / "fine-tune", np.argsort(parts.is_new, kind="stable")
+        tuned.mkdir()
+        np.save(tuned / "embeddings.npy", np.asarray(source.embeddings[rows]))
+        write_jsonl(tuned / "items.jsonl", (items[row] for row in rows.tolist()))
+        write_jsonl(tuned / "captions.jsonl", source.rows([*parts.index, *parts.replayed]))
         write_jsonl(folder / "queries.old.jsonl", source.rows(parts.held, "query"))
         write_jsonl(folder / "queries.new.jsonl", source.rows(parts.asked))
         write_json(folder / "split.json", settings)

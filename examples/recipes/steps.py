@@ -181,15 +181,25 @@ def calls_before_training(
     inputs = Inputs(embeddings_of(data), data / "captions.jsonl")
     if RECIPES[sized_for].joined:
         calls, inputs = join(data, out, settings, RECIPES[sized_for].joined)
-    calls["1. identifiers"] = identifying(inputs, items, out, sized_for, settings, item_count)
+    if settings.own_start is None:
+        calls["1. identifiers"] = identifying(inputs, items, out, sized_for, settings, item_count)
     flags = ["--identifiers", out / "identifiers", "--captions", inputs.captions, "--output", out / "data-bin"]
     flags += inputs.binarize_flags
     set_here = fixed("identifiers", "captions", "output")
-    if inputs.binarize_flags:
+    user = settings.binarize_flags
+    if settings.own_start is not None:
+        user = (
+            *user,
+            "--vocabulary-from",
+            str(settings.own_start / "data-bin"),
+            "--text-encoder",
+            "",
+            "--valid-size",
+            "0",
+        )
+    elif inputs.binarize_flags:
         set_here |= fixed("embeddings", index_captions="set INDEX_CAPTIONS", text_encoder="set TEXT_ENCODER")
-    calls["2. vocabulary and data"] = Call(
-        binarize, DataBinSettings, flags, "BINARIZE_FLAGS", settings.binarize_flags, set_here
-    )
+    calls["2. vocabulary and data"] = Call(binarize, DataBinSettings, flags, "BINARIZE_FLAGS", user, set_here)
     return calls
 
 
@@ -226,15 +236,21 @@ def join(data: Path, out: Path, settings: Settings, width: int) -> tuple[dict[st
     encoder, index_captions = settings.text_encoder, settings.index_captions or "include"
     known = ["--items", data / "items.jsonl", "--captions", data / "captions.jsonl"]
     joined, captions = out / "joined", data / "captions.jsonl"
-    flags = ["--embeddings", embeddings_of(data), *known, "--output", joined, "--align", width]
-    flags += ["--text-features", encoder] if encoder else []
-    flags += [] if index_captions == "include" else ["--index-captions", "exclude", "--keep-embedding"]
+    flags = ["--embeddings", embeddings_of(data), *known, "--output", joined]
+    flags += [] if index_captions == "include" else ["--index-captions", "exclude"]
+    if settings.own_start is not None:
+        flags += ["--like", settings.own_start / "joined"]
+    else:
+        flags += ["--align", width]
+        flags += ["--text-features", encoder] if encoder else []
+        flags += [] if index_captions == "include" else ["--keep-embedding"]
     set_here = fixed(
         "embeddings", "items", "captions", "output", index_captions="set INDEX_CAPTIONS", like="leave it out"
     )
+    user = () if settings.own_start is not None else settings.join_flags  # fitted parts come with their flags
     calls = {
         f"0. captions joined with embeddings: {joined}": Call(
-            join_captions, JoinSettings, flags, "JOIN_FLAGS", settings.join_flags, set_here
+            join_captions, JoinSettings, flags, "JOIN_FLAGS", user, set_here
         )
     }
     if index_captions == "borrowed":

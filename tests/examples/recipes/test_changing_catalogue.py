@@ -1,17 +1,16 @@
 """examples/changing_catalogue: nobody learns what is measured, and the table holds what was measured."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import load_example, write_jsonl
 from media_samples import describe
 from recipe_calls import call, training_here, value_after
 
 from cart_fairseq.reading import read_json
-from preprocess import binarize
 from preprocess.data.inputs import read_captions, read_items
 
 split, table = load_example("changing_catalogue", "split"), load_example("changing_catalogue", "catalogue_table")
@@ -66,7 +65,10 @@ def test_no_training_sees_a_query(data, tmp_path):
     assert rehearsed[:3] == index
     assert len(set(rehearsed[3:])) == 6
     assert set(rehearsed[3:]) <= set(learned)
-    assert read_items(out / "fine-tune" / "items.jsonl") == read_items(out / "old" / "items.jsonl")
+    both = read_items(out / "old" / "items.jsonl") + read_items(out / "new" / "items.jsonl")
+    assert read_items(out / "fine-tune" / "items.jsonl") == both
+    rows = [np.load(out / name / "embeddings.npy") for name in ("old", "new", "fine-tune")]
+    assert np.array_equal(np.concatenate(rows[:2]), rows[2])
 
 
 def test_data_without_new_captions_is_refused(data, tmp_path):
@@ -75,20 +77,10 @@ def test_data_without_new_captions_is_refused(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_recipe_that_new_items_cannot_join_is_refused_first(data, tmp_path):
-    with pytest.raises(ValueError, match="RECIPE is 'joined', but new items join by their embeddings alone"):
-        call("changing_catalogue/run", data, tmp_path / "out", RECIPE="joined")
+def test_captions_that_fine_tuning_needs_are_not_left_out(data, tmp_path):
+    with pytest.raises(ValueError, match="INDEX_CAPTIONS is 'exclude', but fine-tuning reads the new items' index"):
+        call("changing_catalogue/run", data, tmp_path / "out", RECIPE="joined", INDEX_CAPTIONS="exclude")
     assert not (tmp_path / "out").exists()
-
-
-def test_the_vocabulary_of_a_text_encoder_stays_in_fine_tuning(data, tmp_path):
-    settings = dataclasses.replace(
-        growing.from_environment({}), binarize_flags=("--text-encoder", "some", "--seed", "2")
-    )
-    flags = growing.with_vocabulary_of(tmp_path / "old", settings).binarize_flags
-    parsed = binarize.parser().parse_args(["--identifiers", "i", "--captions", "c", "--output", "o", *flags])
-    assert (parsed.vocabulary_from, parsed.text_encoder) == (tmp_path / "old" / "data-bin", "")
-    assert (parsed.seed, parsed.valid_size) == (2, 0)
 
 
 def test_the_table_holds_what_was_measured(tmp_path):
@@ -105,8 +97,9 @@ def test_the_table_holds_what_was_measured(tmp_path):
     assert len(lines) == 8
 
 
-def test_the_whole_recipe_and_again(tmp_path):
-    """Forty items in two dimensions; what is found is of no interest."""
+@pytest.mark.parametrize("recipe", ["cpu", "joined"])
+def test_the_whole_recipe_and_again(tmp_path, recipe):
+    """Forty items in six dimensions; what is found is of no interest."""
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
     np.save(data / "embeddings.npy", np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32))
@@ -125,7 +118,10 @@ def test_the_whole_recipe_and_again(tmp_path):
         "SPLIT_FLAGS": "--old-queries 5",
         "FINE_TUNE_FLAGS": "--max-epoch 1",
         "BINARIZE_FLAGS": "--max-query-tokens 9",
+        "RECIPE": recipe,
     }
+    if recipe == "joined":
+        variables["JOIN_FLAGS"] = "--text-dim 4 --pca 3 --align 3"
     with training_here() as trainings:
         printed = call("changing_catalogue/run", data, out, *tiny, "--max-update", 2, **variables)
         assert [path.parent.name for path, _ in trainings.calls] == ["old", "fine-tune", "all"]
@@ -140,10 +136,16 @@ def test_the_whole_recipe_and_again(tmp_path):
     assert {name: found["inputs"]["max_query_tokens"] for name, found in made.items()} == dict.fromkeys(made, 9)
     dictionaries = {name: found["files"]["dict.query.txt"] for name, found in made.items()}
     assert dictionaries["fine-tune"] == dictionaries["old"]
-    lines = printed[printed.index("==== figures") :].splitlines()
-    assert lines[1].startswith("| | old items: 5 queries, 40 candidates | new items: 20 queries, 40 candidates")
-    assert lines == again[again.index("==== figures") :].splitlines()
+    lines, later = ([line for line in text.splitlines() if line.startswith("| ")] for text in (printed, again))
+    length = {"cpu": 6, "joined": 9}[recipe]
+    assert lines[-length].startswith("| | old items: 5 queries, 40 candidates | new items: 20 queries, 40 candidates")
+    assert lines[-length:] == later[-length:]
     assert len(np.load(out / "fine-tune" / "identifiers" / "identifiers.npy")) == 30
+    assert sum("dual tower" in line for line in lines) == 3 * (recipe == "joined")
+    found = {
+        name: torch.load(out / name / "checkpoints" / "checkpoint_last.pt")["model"] for name in ("old", "fine-tune")
+    }
+    assert [int(model["revision_digits"][0]) for model in found.values()] == [0, 1]
 
 
 def test_a_folder_of_something_else_is_not_replaced(data, tmp_path):
