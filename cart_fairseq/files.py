@@ -37,8 +37,10 @@ def refuse_paths(record: Path, names: Iterable[Any]) -> None:
     """Refuse a record that lists files by other names than plain ones.
 
     Raises:
-        ValueError: a name is a path, or not of ours.
+        ValueError: a name is a path, or not of ours, or there is no list.
     """
+    if not isinstance(names, Mapping):
+        raise ValueError(f"{record}: files is {names!r}, which lists no files; make it again")
     for name in names:
         if not is_plain_name(name):
             raise ValueError(f"{record}: lists the file {name!r}, which is none of ours; make it again")

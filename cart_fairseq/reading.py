@@ -3,6 +3,7 @@
 import json
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,24 @@ def read_json(path: str | os.PathLike[str], remedy: str = MADE_AGAIN) -> Any:
         ValueError: the file is missing, may not be read, is not UTF-8 or not JSON; the message names it.
     """
     return parse_json(read_text(path, remedy), str(path), remedy, "not valid JSON")
+
+
+TYPES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
+
+
+def check_fields(
+    path: str | os.PathLike[str], record: Mapping[str, Any], kinds: Mapping[str, type], remedy: str
+) -> None:
+    """Check the types of fields of a record that a step of ours wrote.
+
+    Raises:
+        ValueError: a field is missing or has another type; the message names file, field and value.
+    """
+    for name, kind in kinds.items():
+        value = record.get(name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            found = "missing" if name not in record else textwrap.shorten(repr(value), 60)
+            raise ValueError(f"{path}: damaged ({name} is {found}, not {TYPES[kind]}); {remedy}")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,10 @@ class CatalogueError(ValueError):
     """A file of a data-bin or identifier bundle is missing, damaged, or does not belong to the others."""
 
 
+class UnknownItem(ValueError):
+    """An item id is not in the catalogue."""
+
+
 @contextlib.contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
     """Name the file in the error of what cannot be read.

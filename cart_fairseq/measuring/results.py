@@ -1,5 +1,6 @@
 """Reads queries and rankings from files, checks them, and measures the rankings."""
 
+import codecs
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.checks import is_encodable
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.reading import read_jsonl, refuse_packed
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,11 @@ def read_generation(path: str | Path, data: DataBin, queries: Sequence[Query]) -
             finite or ascend; the message names the line or the first such query.
     """
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); generate it with --results-path") from None
+    refuse_packed(path, content)
+    lines = content.split(b"\n")
     found: dict[int, Ranking] = {}
     for number, line in enumerate(lines, start=1):
         if line.startswith(b"D-") and line[2:].split(b"\t")[0].isdigit():

@@ -6,11 +6,11 @@ a JSON array is the position in the array.
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.reading import parse_json, read_bytes
 from preprocess.annotations.entries import check_name
 
 
@@ -18,12 +18,9 @@ def read_text(path: Path) -> str:
     """Return the text of a file without its byte order mark. Line ends are not changed.
 
     Raises:
-        ValueError: the file cannot be read or is not UTF-8.
+        ValueError: the file cannot be read, is compressed or not UTF-8.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -83,12 +80,7 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: the file cannot be read, is not UTF-8 or not JSON.
     """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}, row {error.lineno}: not valid JSON ({error.msg} at column {error.colno}); download the file again"
-        ) from None
+    return parse_json(read_text(path), str(path), "download the file again", "not valid JSON", rows=True)
 
 
 def read_array(path: Path, value: Any, field: str) -> list[dict[str, Any]]:

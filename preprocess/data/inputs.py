@@ -212,8 +212,8 @@ def check_choice(where: str, field: str, value: Any, allowed: Sequence[str]) -> 
     """Refuse a value that is neither missing nor one of the allowed ones."""
     if value is not None and value not in allowed:
         meant = OTHER_NAMES.get(value.lower()) if isinstance(value, str) else None
-        advice = f"; write {meant!r}" if meant in allowed else ""
-        raise ValueError(f"{where}: {field} is {value!r}, must be one of {', '.join(allowed)} or be left out{advice}")
+        advice = f"write {meant!r}" if meant in allowed else "correct it"
+        raise ValueError(f"{where}: {field} is {value!r}, must be one of {', '.join(allowed)} or be left out; {advice}")
 
 
 def check_encodable(where: str, row: dict[str, Any]) -> None:

@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load_file
 
+from cart_fairseq.catalogue.errors import reading
 from cart_fairseq.files import digest, refuse_paths, sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.reading import check_fields, read_json
 from preprocess.data.output import Kind, Made, damaged
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
 ITEMS, CAPTIONS, ALIGNED = "embeddings.npy", "captions.npy", "aligned.npy"
 VERSION = 2
 """Of what the fitted parts are."""
+FIELDS = {"settings": dict, "dimension": int, "files": dict, "captions": int, "texts": str}
+REMEDY = "make the join again"
 
 
 def damage(folder: Path, record: dict[str, Any]) -> str | None:
@@ -46,6 +49,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder / RECORD}: version {record.get('version', 1)}, this is version {VERSION}; make the join again"
         )
+    check_fields(folder / RECORD, record, FIELDS, REMEDY)
     refuse_paths(folder / RECORD, record["files"])
     return record
 
@@ -72,7 +76,9 @@ def read_parts(folder: Path, record: dict[str, Any]) -> SavedParts:
     bad = damage(folder, {"files": needed})
     if bad or PARTS not in needed:
         raise ValueError(f"{folder / (bad or PARTS)}: missing, or not what {RECORD} says; make the join again")
-    return SavedParts(load_file(folder / PARTS), read_json(folder / VOCABULARY) if VOCABULARY in needed else [])
+    with reading(folder / PARTS, REMEDY):
+        tensors = load_file(folder / PARTS)
+    return SavedParts(tensors, read_json(folder / VOCABULARY) if VOCABULARY in needed else [])
 
 
 def identifier_rows(given: Path) -> Path:

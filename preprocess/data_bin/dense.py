@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from cart_fairseq.catalogue.data_bin import queries_file
+from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS
+from cart_fairseq.catalogue.errors import reading
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.roles import Caption
@@ -60,13 +61,14 @@ def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], ind
         raise ValueError(
             f"{source}: was joined with other captions; join it with these, or with those that these begin with"
         )
-    joined_index = record["settings"]["index_captions"]
+    joined_index = record["settings"].get("index_captions")
     needed = "include" if index_captions == "include" else "exclude"  # borrowed captions do not describe the item
     if joined_index != needed:
         raise ValueError(
             f"{source}: was joined with --index-captions {joined_index}; with {index_captions} here, {needed} is needed there"
         )
-    features = np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False)
+    with reading(source / joined_folder.CAPTIONS, joined_folder.REMEDY):
+        features = np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False)
     return DenseSource(embeddings, features, checksum)
 
 
@@ -128,7 +130,8 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
     """
     if not (source / EMBEDDINGS).is_file():
         return
-    old = np.load(source / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+    with reading(source / EMBEDDINGS, REMEDY):
+        old = np.load(source / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
     if added is not None and added.shape[1] != old.shape[1]:
         raise ValueError(
             f"the new embeddings are {added.shape[1]} wide, those of {source / EMBEDDINGS}, which a dense head reads, "
@@ -148,6 +151,10 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
                 out[places[block][there]] = rows[block][there]
         out.flush()
     if new_row is not None and (source / CAPTIONS).is_file():
-        kept = new_row[pq.read_table(source / queries_file("train"), columns=["item_row"])["item_row"].to_numpy()] >= 0
+        with reading(source / queries_file("train"), REMEDY):
+            rows = pq.read_table(source / queries_file("train"), columns=["item_row"])["item_row"].to_numpy()
+            kept = new_row[rows] >= 0
         if not kept.all():
-            np.save(target / CAPTIONS, np.load(source / CAPTIONS, mmap_mode="r", allow_pickle=False)[kept])
+            with reading(source / CAPTIONS, REMEDY):
+                features = np.load(source / CAPTIONS, mmap_mode="r", allow_pickle=False)[kept]
+            np.save(target / CAPTIONS, features)

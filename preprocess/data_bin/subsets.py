@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cart_fairseq.catalogue.data_bin import queries_file
+from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
+from cart_fairseq.catalogue.errors import reading
 from preprocess.data.roles import Caption
 from preprocess.data_bin.vocabulary import EOS, UNK, Vocabulary
 
@@ -88,8 +89,9 @@ def keep_rows(source: Path, target: Path, subset: str, new_row: np.ndarray) -> i
         How many examples are left; where none is, nothing is written.
     """
     path = source / queries_file(subset)
-    table = pq.read_table(path)
-    rows = new_row[table["item_row"].to_numpy()]
+    with reading(path, REMEDY):
+        table = pq.read_table(path)
+        rows = new_row[table["item_row"].to_numpy()]
     kept = np.flatnonzero(rows >= 0)
     if not len(kept):
         return 0

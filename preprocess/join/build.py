@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.catalogue.errors import reading
 from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
@@ -37,6 +38,8 @@ from preprocess.data.joined_folder import (
     CAPTIONS,
     JOIN,
     PARTS,
+    RECORD,
+    REMEDY,
     SavedParts,
     read_parts,
     read_record,
@@ -136,7 +139,9 @@ def join_captions(
     out.refuse_foreign()
     earlier = read_record(Path(like)) if like else None
     if earlier:
-        settings = settings.following(earlier["settings"])
+        settings.refuse_fitted()
+        with reading(Path(like or "") / RECORD, REMEDY):
+            settings = settings.following(earlier["settings"])
     else:
         settings = replace(settings, index_captions=settings.index_captions or "include")
     source = open_source(Path(embeddings), Path(items), Path(captions), settings)
@@ -145,7 +150,7 @@ def join_captions(
             f"{embeddings}: width {source.embeddings.shape[1]}, but {like} was made from {earlier['dimension']}; use "
             "embeddings of the same encoder"
         )
-    inputs = source.checksums | {"like": earlier["files"][PARTS] if earlier else None}
+    inputs = source.checksums | {"like": earlier["files"].get(PARTS) if earlier else None}
     made_from = {"settings": recorded(settings, earlier), "inputs_sha256": inputs}
     if out.is_current(made_from):
         return described(out, False)

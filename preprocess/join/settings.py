@@ -81,11 +81,8 @@ class JoinSettings(Settings):
         family = self.text_features.partition(":")[0]
         return self.text_features if family in FAMILIES else f"sentence-transformers:{self.text_features}"
 
-    def following(self, earlier: dict[str, Any]) -> "JoinSettings":
-        """These settings with everything that an earlier join fitted, as its record has it.
-
-        Args:
-            earlier: the `settings` of its record.
+    def refuse_fitted(self) -> None:
+        """Refuse settings that an earlier join has fitted.
 
         Raises:
             ValueError: one of them is given here.
@@ -94,6 +91,16 @@ class JoinSettings(Settings):
         given = [name for name in FITTED if getattr(self, name) != getattr(default, name)]
         if given:
             raise ValueError(f"{flag(given[0])}: is decided by the join of --like, leave it out")
+
+    def following(self, earlier: dict[str, Any]) -> "JoinSettings":
+        """These settings with everything that an earlier join fitted, as its record has it.
+
+        Args:
+            earlier: the `settings` of its record.
+
+        Raises:
+            KeyError, ValueError: one is missing there, or has a value that no join has.
+        """
         index_captions = self.index_captions or earlier["index_captions"]
         return replace(self, **{name: earlier[name] for name in FITTED}, index_captions=index_captions)
 

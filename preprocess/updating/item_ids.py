@@ -1,12 +1,15 @@
 """Item ids as the command line of `update_identifiers remove` gives them: ids are never read as names of files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from cart_fairseq.catalogue.errors import UnknownItem
 from cart_fairseq.reading import read_jsonl, read_text
 
 IDS, IDS_FROM = "--item-ids", "--item-ids-from"
-FLAGS = (IDS, IDS_FROM, "--identifiers", "--data-bin", "--help", "-h")
+FLAGS = (IDS, IDS_FROM, "--identifiers", "--data-bin", "--path", "--help", "-h")
+"""Of the command `remove`; what follows `--item-ids` and is none of them is an id."""
 
 
 def mark_ids(argv: Sequence[str]) -> list[str]:
@@ -28,6 +31,15 @@ def mark_ids(argv: Sequence[str]) -> list[str]:
         else:
             marked.append(f"{IDS}={argument}" if listing else argument)
     return marked
+
+
+@contextmanager
+def listed_in(path: Path | None) -> Iterator[None]:
+    """Name the list in the error for an id that the catalogue does not have; None: the ids are from no file."""
+    try:
+        yield
+    except UnknownItem as error:
+        raise UnknownItem(f"{path}: {error}" if path else str(error)) from None
 
 
 def read_ids(path: Path) -> list[str]:

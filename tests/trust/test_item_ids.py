@@ -1,5 +1,6 @@
 """Item ids on the command line are ids, whatever they begin with, however long they are, and whatever files are there."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import write_jsonl
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, write_bundle
 from cart_fairseq.processes import run_script
 from preprocess.update_identifiers import main
+from preprocess.updating.item_ids import FLAGS
 from preprocess.updating.steps import remove
 
 LONG = "long " * 60 + "id"
@@ -70,6 +72,7 @@ def test_flags_may_follow_the_ids(bundle: Path):
         (["--item-ids", LONG * 20], "is not in the catalogue"),
         (["--item-ids"], "item_ids is empty"),
         (["--item-ids", "\udcff"], r"item id 0 is '\udcff'"),
+        (["--item-ids-from", "ids.txt"], "ids.txt: item 'no item' is not in the catalogue"),
         (["--item-ids-from", "none.txt"], "none.txt: cannot be read"),
         (["--item-ids-from", "b"], "b: cannot be read (Is a directory)"),
         (["--item-ids", "last", "--item-ids-from", "none.txt"], "not allowed with argument"),
@@ -80,11 +83,19 @@ def test_flags_may_follow_the_ids(bundle: Path):
 def test_other_ids_are_refused_in_one_line(
     bundle: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture
 ):
+    Path("ids.txt").write_text("last\nno item\n", encoding="utf-8")
     with pytest.raises(SystemExit) as end:
         run_script(lambda: main(["remove", "--identifiers", str(bundle), *arguments]))
     assert end.value.code == 2
     assert said in capsys.readouterr().err
     assert not removed(bundle)
+
+
+def test_ids_end_at_every_flag_of_the_command(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        main(["remove", "--help"])
+    listed = re.findall(r"^  (?:(-\w), )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert {flag for pair in listed for flag in pair if flag} == {*FLAGS}
 
 
 @pytest.mark.parametrize("item_ids", ["last", [], [None], ["last", 3]], ids=str)
