@@ -21,6 +21,7 @@ from cart_fairseq.reading import read_jsonl as read_jsonl
 OLD = "old"
 """Name of what is replaced, as long as it lies in the scratch folder."""
 SCRATCH_LOCK = ".lock"
+PRIVATE = 0o600
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 
 
@@ -79,6 +80,7 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
         if directory:
             new.mkdir()
         yield new
+        _follow_umask(new, scratch / SCRATCH_LOCK)
         if directory and target.exists():
             target.rename(scratch / OLD)
             try:
@@ -88,6 +90,22 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
                 raise
         else:
             os.replace(new, target)
+
+
+def _follow_umask(new: Path, like: Path) -> None:
+    """Give files that a library made readable for their owner alone, as safetensors does, the mode of other new files.
+
+    Args:
+        new: a file, or a folder of files. Hard links to older files stay as they are.
+        like: a file that was made with the mode that follows the umask.
+    """
+    mode = stat.S_IMODE(like.stat().st_mode)
+    inner = (os.path.join(folder, name) for folder, _, names in os.walk(new) for name in names)
+    for path in inner if new.is_dir() else [new]:
+        found = os.lstat(path)
+        if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == PRIVATE and found.st_nlink == 1:
+            with contextlib.suppress(OSError):  # of file systems without modes
+                os.chmod(path, mode)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.checks import is_encodable
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.reading import read_jsonl, refuse_packed
+from cart_fairseq.reading import read_jsonl, refuse_packed, unreadable
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def read_generation(path: str | Path, data: DataBin, queries: Sequence[Query]) -
     """
     try:
         content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); generate it with --results-path") from None
     refuse_packed(path, content)
