@@ -11,7 +11,8 @@ STATES = {
     "fine-tuned": "(b) added, short fine-tuning",
     "retrained": "(c) made anew with all",
 }
-TOWERS = {
+JOINED = {
+    "no-priors": "(a) without priors",
     "tower-before": "dual tower of the old items, before",
     "tower-added": "dual tower of the old items, with all",
     "tower-retrained": "dual tower made anew with all",
@@ -23,7 +24,7 @@ METRICS = {name: METRIC_LABELS[name] for name in ("recall_at_1", "recall_at_10",
 
 def table(results: Path) -> str:
     """Return the table in Markdown. The header of each column gives the number of queries and candidates."""
-    rows = STATES | {state: title for state, title in TOWERS.items() if any(results.glob(f"{state}.*.json"))}
+    rows = STATES | {state: title for state, title in JOINED.items() if any(results.glob(f"{state}.*.json"))}
     found = {(s, m): results / f"{s}.{m}.json" for s in rows for m in MEASURED}
     metrics = {key: read_json(path) for key, path in found.items() if path.is_file()}
     heads = []

@@ -80,6 +80,7 @@ def run(data: Path, out: Path, flags: Sequence[str]) -> None:
     measure(out, "fine-tuned", updated, fine_tuning.out)
     measure(out, "retrained", anew.out / "data-bin", anew.out)
     if joined:
+        measure(out, "no-priors", updated, old.out, "--prior-share", "0")
         measure_towers(out)
     print(table(out / "results"))
 
@@ -126,8 +127,15 @@ def forget_others(results: Path, state: str, checkpoint: Path) -> None:
         write_json(path, {**models, state: now})
 
 
-def measure(out: Path, state: str, data_bin: Path, trained: Path) -> None:
-    """Measure a model: queries of old items on all items, queries of new items on all items and on the new items."""
+def measure(out: Path, state: str, data_bin: Path, trained: Path, *options: str) -> None:
+    """Measure a model: queries of old items on all items, queries of new items on all items and on the new items.
+
+    Args:
+        out, state: the figures are written to ``OUT/results/STATE.*.json``.
+        data_bin: the catalogue.
+        trained: the run that trained the model.
+        options: further flags of the search.
+    """
     checkpoint = checkpoint_of(trained / "checkpoints")
     forget_others(out / "results", state, checkpoint)
     for measured in MEASURED:
@@ -136,7 +144,7 @@ def measure(out: Path, state: str, data_bin: Path, trained: Path) -> None:
         if path.is_file() or (state == "before" and queries == "new"):
             continue
         flags = ["--queries", out / "data" / f"queries.{queries}.jsonl", "--data", data_bin]
-        flags += ["--path", checkpoint, "--candidates", candidates, "--json", path]
+        flags += ["--path", checkpoint, "--candidates", candidates, "--json", path, *options]
         quietly(evaluating.main, *flags)
 
 

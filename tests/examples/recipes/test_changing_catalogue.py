@@ -137,7 +137,7 @@ def test_the_whole_recipe_and_again(tmp_path, recipe):
     dictionaries = {name: found["files"]["dict.query.txt"] for name, found in made.items()}
     assert dictionaries["fine-tune"] == dictionaries["old"]
     lines, later = ([line for line in text.splitlines() if line.startswith("| ")] for text in (printed, again))
-    length = {"cpu": 6, "joined": 9}[recipe]
+    length = {"cpu": 6, "joined": 10}[recipe]
     assert lines[-length].startswith("| | old items: 5 queries, 40 candidates | new items: 20 queries, 40 candidates")
     assert lines[-length:] == later[-length:]
     assert len(np.load(out / "fine-tune" / "identifiers" / "identifiers.npy")) == 30
