@@ -20,7 +20,7 @@ from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
 from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
-from cart_fairseq.search.stored_arrays import REMEDY, STORED, digest_of, folder_to_write, open_array, save_arrays
+from cart_fairseq.search.stored_arrays import REMEDY, digest_of, folder_to_write, open_array, save_arrays, stored_folder
 from cart_fairseq.search.stored_statistics import statistics_key
 
 BANK, PRIORS = "queries", "priors"
@@ -47,10 +47,15 @@ def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None)
     if data.dense_items is None or any(model.dense is None for model in models):
         return None
     if share is None:
-        share = sum(float(model.dense.prior_share) for model in models) / len(models)
+        share = mean_share(models)
     if share == 0:
         return None
     return kept(models, data.trie, f"bias {share:.9g}", None, lambda: -share * priors_of(models, data))
+
+
+def mean_share(models: Sequence[Any]) -> float:
+    """The share of priors of models with dense heads: the mean of their own."""
+    return sum(float(model.dense.prior_share) for model in models) / len(models)
 
 
 def priors_of(models: Sequence[Any], data: DataBin) -> Tensor:
@@ -64,9 +69,8 @@ def store_priors(models: Sequence[Any], data: DataBin) -> None:
     Raises:
         OSError: the data-bin cannot be written to.
     """
-    bank_folder, priors_folder = _folders(models, data)
     assert data.dense_items is not None
-    folder_to_write(data.dense_items)
+    bank_folder, priors_folder = (folder_to_write(data.dense_items) / name for name in _names(models, data))
     if not bank_folder.is_dir():
         bank = _bank_of(models, data)
         with replacing(bank_folder, directory=True) as new:
@@ -76,17 +80,24 @@ def store_priors(models: Sequence[Any], data: DataBin) -> None:
             save_arrays(new, {PRIORS: priors_of(models, data).cpu().numpy()})
 
 
-def _folders(models: Sequence[Any], data: DataBin) -> tuple[Path, Path]:
-    """The folders of stored queries and priors; their names depend on what the arrays are computed from."""
-    return kept(models, data.trie, "folders", None, lambda: _named_folders(models, data))
+def _names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
+    """The names of the folders of stored queries and priors, which depend on what the arrays are computed from."""
+    return kept(models, data.trie, "names", None, lambda: _compute_names(models, data))
 
 
-def _named_folders(models: Sequence[Any], data: DataBin) -> tuple[Path, Path]:
+def _compute_names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
     assert data.dense_items is not None
     bank = digest_of(models, OF_QUERIES, data.fingerprint[16:].hex())  # of the query vocabulary
     priors = digest_of([], (), bank, statistics_key(models, data.dense_items, data.trie, None))
-    folder = data.dense_items.folder / STORED
-    return folder / f"{BANK}.{bank[:16]}", folder / f"{PRIORS}.{priors[:16]}"
+    return f"{BANK}.{bank[:16]}", f"{PRIORS}.{priors[:16]}"
+
+
+def _stored(models: Sequence[Any], data: DataBin, place: int) -> Path | None:
+    """The folder of stored queries (0) or priors (1), if they are stored."""
+    assert data.dense_items is not None
+    stored = stored_folder(data.dense_items)
+    folder = None if stored is None else stored / _names(models, data)[place]
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
@@ -96,8 +107,8 @@ def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
         CatalogueError: stored priors are damaged.
     """
     device = next(models[0].parameters()).device
-    _, folder = _folders(models, data)
-    if folder.is_dir():
+    folder = _stored(models, data, 1)
+    if folder is not None:
         found = open_array(folder, PRIORS, np.float32, [len(data.bundle)])
         if not np.isfinite(found).all():
             raise CatalogueError(f"{folder}/{PRIORS}.npy: holds NaN or infinite values; {REMEDY}")
@@ -124,8 +135,8 @@ def _bank_of(models: Sequence[Any], data: DataBin) -> _Bank:
 
 
 def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
-    folder, _ = _folders(models, data)
-    if not folder.is_dir():
+    folder = _stored(models, data, 0)
+    if folder is None:
         return None
     vectors = open_array(folder, "vectors", np.float32, [None, None])
     return _Bank(torch.from_numpy(vectors), open_array(folder, "item_ids", np.str_, [len(vectors)]).tolist())

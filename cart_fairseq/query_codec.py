@@ -28,6 +28,11 @@ class Pieces:
         return self._processor.decode([*words])
 
 
+def _pieces(data: DataBin) -> Pieces:
+    with data.files.reading("sentencepiece.model") as path:
+        return Pieces(path)
+
+
 class QueryCodec:
     """Encodes queries and decodes hypotheses, for fairseq's commands and for Python.
 
@@ -41,8 +46,9 @@ class QueryCodec:
     def __init__(self, data: DataBin):
         self.data = data
         encoder = TextEncoder.of(data)
-        self._pieces = Pieces(data.directory / "sentencepiece.model") if encoder is None else TokenSymbols.load(encoder)
-        self._words = read_words(data.directory / "dict.query.txt")
+        self._pieces = _pieces(data) if encoder is None else TokenSymbols.load(encoder)
+        with data.files.reading("dict.query.txt") as path:
+            self._words = read_words(path)
         self._max_symbols = int(data.manifest["inputs"]["max_query_tokens"])
         symbols = data.bundle.positions
         self.value_of = [{p.symbol(value): value for value in range(p.size)} for p in symbols]

@@ -4,6 +4,7 @@ An update has three steps. It writes the files that depend on the bundle into a 
 state, replaces the bundle's manifest, and moves the files up. Until the third step ends, that folder is read.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +15,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
-from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
+from cart_fairseq.catalogue.held_files import Stamp, identity, open_settled
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
+from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import is_plain_name
 
 REMEDY = "make it again with python -m preprocess.binarize"
 TRIE = "trie.safetensors"
+TEXT_ENCODER = "text-encoder"
+CANDIDATES = "candidates.{}.npy"
+"""File name of a candidate set: (C,) int64 item rows, ascending. Users may add sets of their own."""
+PENDING = "next."
 QUERIES = "queries.{}.parquet"
 """File name of a subset's query table: ``query_id``, ``item_row``, ``text``, ``role``; row i is fairseq's example i."""
+
+FIELDS = {
+    "files": dict,
+    "counts": dict,
+    "inputs": dict,
+    "index_captions": str,
+    "valid_held_out": bool,
+    "fingerprint": str,
+}
+"""Fields of a manifest that are read, and their types."""
+INDEX_CAPTIONS = ("include", "exclude", "borrowed")
 
 
 class SearchSpace(NamedTuple):
@@ -41,25 +59,42 @@ class SearchSpace(NamedTuple):
 
 
 class DataBin:
-    """An opened data-bin.
+    """An opened data-bin: what it was when it was opened, whatever happens to the folder later.
 
     Args:
         directory: the data-bin's folder.
 
     Attributes:
         bundle: the identifier bundle.
-        directory: the folder that holds the current files; see the module's docstring.
+        directory: the folder that held the current files; see the module's docstring.
+        files: the files of `directory`, held open.
+        encoder_files: the files of a text encoder, held open; None if there is none.
         manifest: the parsed ``manifest.json``.
 
     Raises:
-        CatalogueError: a file is missing, truncated, of another schema, or made for another identifier bundle.
+        CatalogueError: a file is missing, truncated, of another schema, or made for another identifier bundle; or the
+            data-bin was updated again and again while it was opened.
     """
 
     def __init__(self, directory: str | Path):
-        root = Path(directory)
-        if not (root / "manifest.json").is_file():
+        self.root = Path(directory)
+        open_settled(self.root, self._stamp, self._open)
+        self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
+
+    def _stamp(self) -> Stamp:
+        """Return what changes with every change of the data-bin, and when an update has moved its files up."""
+        try:
+            names = tuple(sorted(name for name in os.listdir(self.root) if name.startswith(PENDING)))
+        except OSError:
+            names = ()
+        manifest = identity(self.root / MANIFEST)
+        return (identity(self.root), manifest, *segments.stamp(self.root / "identifiers"), names)
+
+    def _open(self) -> None:
+        root = self.root
+        if not (root / MANIFEST).is_file():
             raise CatalogueError(f"{root}: no manifest.json, so this is not a data-bin; {REMEDY}")
-        manifest = read_json(root / "manifest.json")
+        manifest = read_json(root / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
             raise CatalogueError(f"{root}/manifest.json: it does not describe a data-bin; {REMEDY}")
         if manifest.get("schema_version") != SCHEMA_VERSION:
@@ -70,16 +105,19 @@ class DataBin:
         self.bundle = IdentifierBundle.load(root / "identifiers")
         pending = pending_folder(root, self.bundle.state)
         self.directory = pending if pending.is_dir() else root
-        self.manifest = read_json(self.directory / "manifest.json")
-        with reading(self.directory / "manifest.json", REMEDY):
-            check_sizes(self.directory, self.manifest, REMEDY)
+        self.manifest = read_json(self.directory / MANIFEST)
+        with reading(self.directory / MANIFEST, REMEDY):
+            own_sets = (path.name for path in self.directory.glob(CANDIDATES.format("*")))
+            self.files = segments.hold_files(self.directory, self.manifest, REMEDY, own_sets)
             check_counts(self.manifest)
             fingerprint = self.manifest["fingerprint"]
+            encoder = self.manifest.get("text_encoder")
+            # an update of the items does not move it
+            self.encoder_files = encoder and segments.hold_files(root / TEXT_ENCODER, encoder, REMEDY)
         if self.bundle.fingerprint != fingerprint:
             raise CatalogueError(f"{root}: its identifiers differ from those it was binarised with; {REMEDY}")
         if self.bundle.state != self.manifest.get("identifiers", self.bundle.state):
             raise CatalogueError(f"{root}: its identifiers were updated without the data-bin; {REMEDY}")
-        self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -92,8 +130,8 @@ class DataBin:
     def subsets(self) -> list[str]:
         """The names of the subsets that have queries, sorted."""
         before, after = QUERIES.split("{}")
-        names = [path.name for path in self.directory.iterdir()]
-        return sorted(n[len(before) : -len(after)] for n in names if n.startswith(before) and n.endswith(after))
+        names = self.files.names
+        return [n[len(before) : -len(after)] for n in names if n.startswith(before) and n.endswith(after)]
 
     def queries(self, subset: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read the queries of a subset, in the order of fairseq's examples.
@@ -105,13 +143,13 @@ class DataBin:
         Raises:
             ValueError: the data-bin has no such subset. A damaged table is a CatalogueError.
         """
-        path = self.directory / queries_file(subset)
-        if "/" in subset or not path.is_file():
+        name = queries_file(subset)
+        if name not in self.files:
             known = ", ".join(self.subsets) or "none"
             raise ValueError(
                 f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
             )
-        with reading(path, REMEDY):
+        with self.files.reading(name) as path:
             return pq.read_table(path, columns=None if columns is None else [*columns])
 
     def candidates(self, name: str) -> np.ndarray | None:
@@ -122,13 +160,18 @@ class DataBin:
         """
         if name == "all" and not len(self.bundle.removed):
             return None
-        path = self.directory / f"candidates.{name}.npy"
-        if "/" in name or not path.is_file():
-            named = (p.name.split(".")[1] for p in self.directory.glob("candidates.*.npy"))
-            known = ", ".join(sorted({"all", *named}))
+        file = CANDIDATES.format(name)
+        if file not in self.files:
+            known = ", ".join(sorted({"all", *self.candidate_names}))
             raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
-        with reading(path, REMEDY):
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+        return self._array(file)
+
+    @property
+    def candidate_names(self) -> list[str]:
+        """The names of the candidate sets that the data-bin holds, sorted."""
+        before, after = CANDIDATES.split("{}")
+        names = self.files.names
+        return [n[len(before) : -len(after)] for n in names if n.startswith(before) and n.endswith(after)]
 
     @cached_property
     def trie(self) -> IdentifierTrie:
@@ -138,7 +181,8 @@ class DataBin:
             CatalogueError: the saved trie is damaged or belongs to other identifiers.
         """
         if TRIE in self.manifest["files"]:
-            trie = IdentifierTrie.load(self.directory / TRIE, self.bundle.state)
+            with self.files.reading(TRIE) as path:
+                trie = IdentifierTrie.load(path, self.bundle.state)
             if list(trie.sizes) != [position.size for position in self.bundle.positions]:
                 raise CatalogueError(f"{self.directory / TRIE}: its positions are not those of the bundle; {REMEDY}")
             return trie
@@ -154,8 +198,13 @@ class DataBin:
         entry = self.manifest["files"].get(EMBEDDINGS)
         if entry is None:
             return None
-        with reading(self.directory / EMBEDDINGS, REMEDY):
-            return DenseItems(self.directory, self.manifest["index_captions"] == "include", entry["sha256"])
+        captions = self._array(CAPTIONS) if CAPTIONS in self.files else None
+        texts = self.manifest["index_captions"] == "include"
+        return DenseItems(self.root, self._array(EMBEDDINGS), captions, texts, entry["sha256"])
+
+    def _array(self, name: str) -> np.ndarray:
+        with self.files.reading(name) as path:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
         """Make a candidate set of item rows.
@@ -188,7 +237,15 @@ class DataBin:
 
 
 def check_counts(manifest: Any) -> None:
-    """Raise ValueError where a manifest names subsets by what can be no part of a file's name, or counts no queries."""
+    """Raise ValueError or KeyError for fields that no manifest of ours has, such as subsets that cannot be files' names."""
+    for name, kind in FIELDS.items():
+        if not isinstance(manifest[name], kind):
+            raise ValueError(f"{name} is {manifest[name]!r}")
+    if manifest["index_captions"] not in INDEX_CAPTIONS:
+        raise ValueError(f"index_captions is {manifest['index_captions']!r}")
+    longest = manifest["inputs"]["max_query_tokens"]
+    if type(longest) is not int or longest < 2:
+        raise ValueError(f"max_query_tokens is {longest!r}")
     for subset, count in manifest.get("counts", {}).items():
         if not is_plain_name(subset):
             raise ValueError(f"counts names the subset {subset!r}")
@@ -207,7 +264,7 @@ def queries_file(subset: str) -> str:
 
 def pending_folder(root: Path, state: str) -> Path:
     """Return the folder into which an update writes the files that belong to this state of the bundle."""
-    return root / f"next.{state[:16]}"
+    return root / f"{PENDING}{state[:16]}"
 
 
 def build_trie(bundle: IdentifierBundle) -> IdentifierTrie:

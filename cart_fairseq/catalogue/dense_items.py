@@ -7,9 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.catalogue.held_files import identity
+
 EMBEDDINGS = "dense.embeddings.npy"
 CAPTIONS = "dense.captions.npy"
 BLOCK = 65536
+Rows = NDArray[np.float16] | NDArray[np.float32]
 
 
 class DenseItems:
@@ -20,25 +23,31 @@ class DenseItems:
     part replaces the second.
 
     Args:
-        directory: the data-bin's folder.
+        folder: the data-bin's folder.
+        embeddings: (N, D) float16 or float32.
+        captions: (P, T) float16 or float32, a row for each training caption; None: the data-bin has none.
         texts: whether the second part may be used; False if index captions are excluded.
         checksum: the SHA-256 of the file of embeddings, from the data-bin's manifest.
 
     Attributes:
-        folder: the data-bin's folder.
         width: D, the width of an item's features.
         text_dim: T, the width of a caption's features; 0 if the data-bin has none.
     """
 
-    def __init__(self, directory: Path, texts: bool, checksum: str):
-        self.folder = directory
+    def __init__(self, folder: Path, embeddings: Rows, captions: Rows | None, texts: bool, checksum: str):
+        self.folder = folder
+        self._opened = identity(folder)
         self.checksum = checksum
-        self.embeddings = np.load(directory / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
-        path = directory / CAPTIONS
-        self.captions = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+        self.embeddings = embeddings
+        self.captions = captions
         self.texts = texts
-        self.width: int = self.embeddings.shape[1]
-        self.text_dim: int = 0 if self.captions is None else self.captions.shape[1]
+        self.width: int = embeddings.shape[1]
+        self.text_dim: int = 0 if captions is None else captions.shape[1]
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the data-bin's folder is still the one that was opened, and not another that has taken its place."""
+        return identity(self.folder) == self._opened
 
     def features(self, rows: NDArray[np.int64]) -> Tensor:
         """Features of items: (n,) int64 item rows -> (n, D) float32."""

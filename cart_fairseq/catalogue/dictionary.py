@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cart_fairseq.catalogue.errors import CatalogueError
+
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 BOS, PAD, EOS, UNK = range(len(SPECIALS))
 
@@ -10,19 +12,19 @@ def read_words(path: Path) -> dict[str, int]:
     """Read a mapping of word to symbol, including the special symbols.
 
     Raises:
-        ValueError: the file cannot be read, or a line is not a word and its count.
+        CatalogueError: the file cannot be read, or a line is not a word and its count.
     """
     words = {word: symbol for symbol, word in enumerate(SPECIALS)}
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise CatalogueError(
             f"{path}: cannot be read ({error}); make it again with python -m preprocess.binarize"
         ) from None
     for number, line in enumerate(lines[:-1] if not lines[-1] else lines, start=1):
         word, _, count = line.rstrip().removesuffix(" #fairseq:overwrite").rpartition(" ")
         if not word or not count.isdigit():
-            raise ValueError(
+            raise CatalogueError(
                 f"{path}, row {number}: found {line[:60]!r}, not a word and its count; make it again with "
                 "python -m preprocess.binarize"
             )

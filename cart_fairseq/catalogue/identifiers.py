@@ -19,8 +19,9 @@ from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.dictionary import SPECIALS
-from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
-from cart_fairseq.catalogue.segments import SCHEMA_VERSION, check_sizes
+from cart_fairseq.catalogue.errors import CatalogueError, UnknownItem, read_json, reading
+from cart_fairseq.catalogue.held_files import HeldFiles, open_settled
+from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION, hold_files
 from cart_fairseq.catalogue.trie_build import build_levels
 from cart_fairseq.files import replacing, sha256, write_json
 
@@ -106,6 +107,7 @@ class IdentifierBundle:
 
     Attributes:
         directory: the bundle's folder.
+        files: its files, held open: they are read as they were when the bundle was opened.
         parts: the folders that hold its rows (:mod:`cart_fairseq.catalogue.segments`).
         positions: the J positions with their names and sizes.
         ages: the updates that added the rows, in row order.
@@ -114,8 +116,10 @@ class IdentifierBundle:
         manifest: the parsed ``manifest.json``.
     """
 
-    def __init__(self, directory: Path, manifest: dict[str, Any]):
+    def __init__(self, files: HeldFiles, manifest: dict[str, Any]):
+        directory = files.folder
         self.directory = directory
+        self.files = files
         self.manifest = manifest
         try:
             self.positions = tuple(Position(p["name"], p["size"]) for p in manifest["positions"])
@@ -127,8 +131,8 @@ class IdentifierBundle:
             raise CatalogueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
         if not complete:
             raise CatalogueError(f"{directory}/manifest.json: its segments lack items; {segments.REMEDY}")
-        self._arrays = segments.open_values(directory, self.parts, len(self.positions))
-        self.removed = segments.read_removed(directory, manifest)
+        self._arrays = segments.open_values(files, self.parts, len(self.positions))
+        self.removed = segments.read_removed(files, manifest)
 
     @classmethod
     def load(cls, directory: str | Path, manifest: dict[str, Any] | None = None) -> "IdentifierBundle":
@@ -141,10 +145,17 @@ class IdentifierBundle:
         Raises:
             CatalogueError: a file is missing, truncated or of another schema; the message names the file.
         """
-        directory = Path(directory)
-        manifest = manifest or segments.read_manifest(directory)
-        check_sizes(directory, manifest, segments.REMEDY)
-        return cls(directory, manifest)
+        folder = Path(directory)
+        if manifest is not None:
+            return cls._open(folder, manifest)
+        return open_settled(
+            folder, lambda: segments.stamp(folder), lambda: cls._open(folder, segments.read_manifest(folder))
+        )
+
+    @classmethod
+    def _open(cls, directory: Path, manifest: dict[str, Any]) -> "IdentifierBundle":
+        with reading(directory / MANIFEST, segments.REMEDY):
+            return cls(hold_files(directory, manifest, segments.REMEDY, [MANIFEST]), manifest)
 
     def verify(self) -> None:
         """Compare the SHA-256 of every file with the manifest.
@@ -153,7 +164,8 @@ class IdentifierBundle:
             CatalogueError: a checksum differs; the message names the file.
         """
         for name, entry in self.manifest["files"].items():
-            found = sha256(self.directory / name)
+            with self.files.reading(name) as path:
+                found = sha256(path)
             if found != entry["sha256"]:
                 raise CatalogueError(
                     f"{self.directory / name}: sha256 is {found[:12]}…, the manifest says {entry['sha256'][:12]}…; "
@@ -221,16 +233,16 @@ class IdentifierBundle:
     @cached_property
     def id_column(self) -> pa.ChunkedArray:
         """The N item ids as an Arrow column, which holds no Python objects."""
-        return segments.read_column(self.directory, self.manifest, "item_id")
+        return segments.read_column(self.files, self.parts, "item_id")
 
     @cached_property
     def split_column(self) -> pa.ChunkedArray:
         """The N splits as an Arrow column; null for an item without a split."""
-        return segments.read_column(self.directory, self.manifest, "split")
+        return segments.read_column(self.files, self.parts, "split")
 
     @cached_property
     def _records(self) -> pa.ChunkedArray:
-        return segments.read_column(self.directory, self.manifest, "record")
+        return segments.read_column(self.files, self.parts, "record")
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -259,7 +271,7 @@ class IdentifierBundle:
             missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=self.id_column.take(rows))))[0]
             was_there = pc.is_in(missing, value_set=self.id_column.take(found)).as_py()
             state = "was removed from" if was_there else "is not in"
-            raise ValueError(f"item {missing.as_py()!r} {state} the catalogue; check the item ids")
+            raise UnknownItem(f"item {missing.as_py()!r} {state} the catalogue; check the item ids")
         return rows
 
     @cached_property
@@ -275,12 +287,14 @@ class IdentifierBundle:
     @cached_property
     def report(self) -> dict[str, Any]:
         """The parsed ``report.json``, written by the build or by the last ``compact``."""
-        return read_json(self.directory / self.parts[0].folder / "report.json")
+        with self.files.reading(self.parts[0].folder + "report.json") as path:
+            return read_json(path)
 
     @cached_property
     def codec_settings(self) -> dict[str, Any]:
         """The parsed ``codec.json``."""
-        return read_json(self.directory / "codec.json")
+        with self.files.reading("codec.json") as path:
+            return read_json(path)
 
     def codec_tensors(self) -> dict[str, np.ndarray]:
         """The arrays of ``codec.safetensors``.
@@ -288,6 +302,5 @@ class IdentifierBundle:
         Raises:
             CatalogueError: the file is damaged.
         """
-        path = self.directory / "codec.safetensors"
-        with reading(path, segments.REMEDY):
+        with self.files.reading("codec.safetensors") as path:
             return load_file(path)

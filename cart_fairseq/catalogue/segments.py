@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
+from cart_fairseq.catalogue.errors import CatalogueError, read_json
+from cart_fairseq.catalogue.held_files import HeldFiles, Stamp, identity
 from cart_fairseq.files import is_plain_name, sha256
 from cart_fairseq.progress import track
 
 SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
 IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
 SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
 BLOCK_ROWS = 1 << 17
@@ -60,7 +62,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises:
         CatalogueError: the file is missing, or of another kind or schema.
     """
-    path = directory / "manifest.json"
+    path = directory / MANIFEST
     if not path.is_file():
         raise CatalogueError(f"{directory}: no manifest.json, so this is not an identifier bundle; {REMEDY}")
     manifest = read_json(path)
@@ -72,31 +74,39 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_sizes(directory: Path, manifest: Mapping[str, Any], remedy: str) -> None:
-    """Check the names of a manifest's files, and compare the size of every file with its entry.
+def hold_files(directory: Path, manifest: Mapping[str, Any], remedy: str, others: Iterable[str] = ()) -> HeldFiles:
+    """Open the files that a manifest lists; check their names and compare their sizes with their entries.
 
     Args:
         directory: the folder of the files.
         manifest: the manifest that lists them.
         remedy: the last part of the error message.
+        others: names of more files to open.
 
     Raises:
         CatalogueError: a name is not of a file in this folder, or a file is missing or has another size; the message
             names it.
     """
-    for name in manifest["files"]:
+    entries = manifest["files"]
+    for name in entries:
         folder = FOLDER.match(name)
         if not is_plain_name(name[folder.end() :] if folder else name):
             raise CatalogueError(
                 f"{directory}/manifest.json: lists the file {name!r}, which is none of ours; do not use what a stranger "
                 f"changed, or {remedy}"
             )
-    for name, entry in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
-            raise CatalogueError(f"{path}: missing, though the manifest lists it; {remedy}")
-        if path.stat().st_size != entry["bytes"]:
-            raise CatalogueError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {remedy}")
+    held = HeldFiles(directory, {**dict.fromkeys(entries), **dict.fromkeys(others)}, remedy)
+    for name, entry in entries.items():
+        if held.size(name) != entry["bytes"]:
+            raise CatalogueError(
+                f"{directory / name}: {held.size(name)} bytes, the manifest says {entry['bytes']}; {remedy}"
+            )
+    return held
+
+
+def stamp(directory: Path) -> Stamp:
+    """Return what changes with every change of a bundle."""
+    return (identity(directory), identity(directory / MANIFEST))
 
 
 def parts_of(manifest: Mapping[str, Any]) -> list[Part]:
@@ -174,7 +184,7 @@ def write_part(folder: Path, values: np.ndarray, items: Iterable[Mapping[str, An
             writer.write_table(pa.table([item_ids, splits, records], schema=SCHEMA))
 
 
-def open_values(directory: Path, parts: Sequence[Part], length: int) -> list[np.ndarray]:
+def open_values(files: HeldFiles, parts: Sequence[Part], length: int) -> list[np.ndarray]:
     """Open the identifiers of each part: (n, length) int32, memory-mapped.
 
     Raises:
@@ -182,37 +192,37 @@ def open_values(directory: Path, parts: Sequence[Part], length: int) -> list[np.
     """
     arrays = []
     for part in parts:
-        path = directory / part.folder / IDENTIFIERS
-        with reading(path, REMEDY):
+        name = part.folder + IDENTIFIERS
+        with files.reading(name) as path:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         if values.shape != (part.items, length) or values.dtype != np.int32:
             raise CatalogueError(
-                f"{path}: {values.dtype} of shape {values.shape}, expected int32 {(part.items, length)}; {REMEDY}"
+                f"{files.folder / name}: {values.dtype} of shape {values.shape}, expected int32 "
+                f"{(part.items, length)}; {REMEDY}"
             )
         arrays.append(values)
     return arrays
 
 
-def read_column(directory: Path, manifest: Mapping[str, Any], name: str) -> pa.ChunkedArray:
+def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.ChunkedArray:
     """Read one column of the items' table, in row order.
 
     Raises:
-        CatalogueError: a table was replaced after the manifest was read, or cannot be read.
+        CatalogueError: a table cannot be read.
     """
     chunks: list[pa.Array] = []
-    for part in parts_of(manifest):
-        path = directory / part.folder / ITEMS
-        if not path.is_file() or path.stat().st_size != manifest["files"][part.folder + ITEMS]["bytes"]:
-            raise CatalogueError(f"{path}: the bundle was updated since it was opened; open it again")
-        with reading(path, REMEDY):
+    for part in parts:
+        with files.reading(part.folder + ITEMS) as path:
             column = pq.read_table(path, columns=[name])[name]
         if len(column) != part.items:
-            raise CatalogueError(f"{path}: {len(column)} rows for {part.items} identifiers; {REMEDY}")
+            raise CatalogueError(
+                f"{files.folder / part.folder / ITEMS}: {len(column)} rows for {part.items} identifiers; {REMEDY}"
+            )
         chunks += column.chunks
     return pa.chunked_array(chunks, pa.string())
 
 
-def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
+def read_removed(files: HeldFiles, manifest: Mapping[str, Any]) -> np.ndarray:
     """Read the rows of the removed items: (R,) int64, ascending.
 
     Raises:
@@ -220,16 +230,14 @@ def read_removed(directory: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     """
     if not manifest.get("removed"):
         return np.empty(0, dtype=np.int64)
-    if not is_plain_name(manifest["removed"]):
-        raise CatalogueError(
-            f"{directory}/manifest.json: removed is {manifest['removed']!r}, none of its files; {REMEDY}"
-        )
-    path = directory / manifest["removed"]
-    with reading(path, REMEDY):
+    name = manifest["removed"]
+    if not is_plain_name(name) or name not in files:
+        raise CatalogueError(f"{files.folder}/{MANIFEST}: removed is {name!r}, none of its files; {REMEDY}")
+    with files.reading(name) as path:
         rows = np.load(path, allow_pickle=False)
     numbers = rows.dtype == np.int64 and rows.ndim == 1
     if not numbers or (np.diff(rows, prepend=-1, append=manifest["items"]) <= 0).any():
         raise CatalogueError(
-            f"{path}: {rows.dtype} of shape {rows.shape}, expected ascending int64 row numbers; {REMEDY}"
+            f"{files.folder / name}: {rows.dtype} of shape {rows.shape}, expected ascending int64 row numbers; {REMEDY}"
         )
     return rows

@@ -12,15 +12,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, DataBin
 from cart_fairseq.catalogue.dictionary import SPECIALS, UNK
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.catalogue.segments import check_sizes
+from cart_fairseq.catalogue.held_files import HeldFiles
 
-FOLDER = "text-encoder"
+FOLDER = TEXT_ENCODER
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 ESCAPED = re.compile(r"<token_\d+>")
 BLOCK = 8192
@@ -39,14 +38,14 @@ class TextEncoder:
     """A data-bin's text encoder.
 
     Attributes:
-        directory: the encoder's folder.
+        files: the encoder's files.
         start, end: the model's tokens before and after a text.
         pad, unk: the model's padding token and unknown token.
         max_tokens: length of the longest text, including ``start`` and ``end``.
         digest: 16 bytes that identify the weights and the tokeniser.
     """
 
-    directory: Path
+    files: HeldFiles
     start: int
     end: int
     pad: int
@@ -62,15 +61,13 @@ class TextEncoder:
             CatalogueError: a file is missing or its size differs from the manifest.
         """
         entry = data.manifest.get("text_encoder")
-        if entry is None:
+        if entry is None or data.encoder_files is None:
             return None
-        directory = data.bundle.directory.parent / FOLDER  # an update of the items does not move it
-        check_sizes(directory, entry, REMEDY)
         tokens = {name: entry[name] for name in ("start", "end", "pad", "unk", "max_tokens")}
         for name, value in tokens.items():
             if type(value) is not int or not 0 <= value < MOST_TOKENS:
                 raise CatalogueError(f"{data.directory}/manifest.json: {name} of text_encoder is {value!r}; {REMEDY}")
-        return cls(directory, **tokens, digest=digest(entry["files"]))
+        return cls(data.encoder_files, **tokens, digest=digest(entry["files"]))
 
 
 def digest(files: dict[str, Any]) -> bytes:
@@ -108,7 +105,8 @@ class TokenSymbols:
     @classmethod
     def load(cls, encoder: TextEncoder) -> "TokenSymbols":
         """Load the tokeniser of a data-bin's text encoder."""
-        return cls((encoder.directory / TOKENIZER).read_text(encoding="utf-8"), encoder.unk)
+        with encoder.files.reading(TOKENIZER) as path:
+            return cls(path.read_text(encoding="utf-8"), encoder.unk)
 
     def __len__(self) -> int:
         """The number of symbols in the dictionary, including fairseq's four."""

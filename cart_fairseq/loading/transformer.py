@@ -1,21 +1,20 @@
 """Loads a text encoder of the library transformers from a data-bin's folder."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cart_fairseq.catalogue.data_bin import REMEDY
-from cart_fairseq.catalogue.errors import CatalogueError, reading
+from cart_fairseq.catalogue.errors import CatalogueError
+from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.text_encoder import CONFIG, WEIGHTS, missing
 from cart_fairseq.libraries import import_library
 from cart_fairseq.loading.stored import MOST_LAYERS, check_weights, refuse_larger
 
 
-def load_transformer(directory: Path) -> Any:
-    """Load the model that ``save_pretrained`` wrote, in float32 and without a pooler; nothing is downloaded.
+def load_transformer(files: HeldFiles) -> Any:
+    """Load the model that ``save_pretrained`` wrote, from its configuration and weights, in float32 and without a pooler; nothing is downloaded.
 
     Raises:
         CatalogueError: the configuration cannot be read, names code of its own or a model larger than the weights, or the
@@ -26,13 +25,13 @@ def load_transformer(directory: Path) -> Any:
         transformers = import_library("transformers")
     except ImportError:
         raise missing("transformers") from None
-    with reading(directory / CONFIG, REMEDY):
+    with files.reading(CONFIG) as path:
         # without it, transformers asks whether to run the folder's own code
-        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    with reading(directory / WEIGHTS, REMEDY):
-        weights = load_file(directory / WEIGHTS)
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    with files.reading(WEIGHTS) as path:
+        weights = load_file(path)
         check_weights(weights)
-    with reading(directory / CONFIG, REMEDY):
+    with files.reading(CONFIG):
         if not 1 <= config.num_hidden_layers <= MOST_LAYERS:
             raise ValueError(f"num_hidden_layers is {config.num_hidden_layers}, not between 1 and {MOST_LAYERS:,}")
         with torch.device("meta"):  # takes no memory
@@ -43,7 +42,7 @@ def load_transformer(directory: Path) -> Any:
         model.load_state_dict(weights)
     except (RuntimeError, SafetensorError) as error:
         raise CatalogueError(
-            f"{directory / WEIGHTS}: not the weights of a {type(model).__name__} "
+            f"{files.folder / WEIGHTS}: not the weights of a {type(model).__name__} "
             f"({str(error).splitlines()[-1].strip()}); binarise again with another --text-encoder, or with the "
             "version of transformers that wrote it"
         ) from None

@@ -97,7 +97,7 @@ def _build_encoder(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> C
                 "returns; leave it out, or give --text-encoder scratch"
             )
         return PretrainedEncoder(
-            load_transformer(files.directory),
+            load_transformer(files.files),
             symbols,
             (files.start, files.pad, files.end, files.unk),
             files.max_tokens,

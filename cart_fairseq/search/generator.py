@@ -17,7 +17,7 @@ from cart_fairseq.search.dense_scores import dense_scores
 from cart_fairseq.search.item_vectors import mean_weight
 from cart_fairseq.search.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
-from cart_fairseq.search.stored_arrays import STORED
+from cart_fairseq.search.stored_arrays import stored_folder
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS
 from cart_fairseq.search.younger import Ages, merged, rank_by_dense
 from cart_fairseq.settings import DEFAULT_SCORING, check_search
@@ -180,7 +180,7 @@ class IdentifierGenerator(nn.Module):
         """Return the dense scores of the candidates."""
         assert self.dense is not None
         members = self._encoded(decoding)
-        options = (self.dense_weight, self.bias, self.dense.folder / STORED, self.exact_items)
+        options = (self.dense_weight, self.bias, stored_folder(self.dense), self.exact_items)
         return LookAhead(members, self.dense, trie, allowed, *options)
 
     def _weighs_dense(self) -> bool:

@@ -20,13 +20,20 @@ STORED = "search"
 REMEDY = "remove the folder; python -m cart_fairseq.tune makes it again"
 
 
+def stored_folder(items: DenseItems) -> Path | None:
+    """Return the folder of a data-bin; None if another data-bin has taken its place."""
+    return items.folder / STORED if items.is_in_place else None
+
+
 def folder_to_write(items: DenseItems) -> Path:
     """Return the folder of a data-bin.
 
     Raises:
-        OSError: it is a link, which could lead out of a foreign data-bin.
+        OSError: it is a link, which could lead out of a foreign data-bin; or another data-bin has taken its place.
     """
-    folder = items.folder / STORED
+    folder = stored_folder(items)
+    if folder is None:
+        raise OSError(errno.ESTALE, "was replaced by another data-bin since it was opened", str(items.folder))
     if folder.is_symlink():
         raise OSError(errno.ELOOP, "is a link, and nothing is written through it", str(folder))
     return folder

@@ -2,19 +2,18 @@
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import Dictionary, data_utils
+from fairseq.data import Dictionary
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask, register_task
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
-from cart_fairseq.catalogue.errors import CatalogueError, reading
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
@@ -22,6 +21,7 @@ from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.setup import make_generator
+from cart_fairseq.tasks.held_sequences import open_sequences
 from cart_fairseq.tasks.query_dataset import DenseExamples, QueryIdentifierDataset
 from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig, check_options
 from cart_fairseq.training.allocator import keep_freed_memory
@@ -63,8 +63,8 @@ class CartRetrievalTask(FairseqTask):
             )
         data = DataBin(paths[0])
         dictionaries = []
-        for path in (data.directory / "dict.query.txt", data.directory / "dict.id.txt"):
-            with reading(path, REMEDY):
+        for name in ("dict.query.txt", "dict.id.txt"):
+            with data.files.reading(name) as path:
                 dictionaries.append(Dictionary.load(str(path)))
         expected = int(data.bundle.offsets[-1]) + data.bundle.positions[-1].size
         if len(dictionaries[1]) != expected:
@@ -100,13 +100,12 @@ class CartRetrievalTask(FairseqTask):
         Raises:
             FileNotFoundError: the data-bin has no such subset. fairseq expects this type when it looks for more shards.
         """
-        prefix = self.data.directory / f"{split}.query-id"
-        if not Path(f"{prefix}.query.idx").is_file():
+        prefix = f"{split}.query-id"
+        if f"{prefix}.query.idx" not in self.data.files:
             raise FileNotFoundError(
                 f"{self.data.directory}: no subset {split!r}; binarise query captions of this split"
             )
-        queries = data_utils.load_indexed_dataset(f"{prefix}.query", self.query_dict, "mmap")
-        identifiers = data_utils.load_indexed_dataset(f"{prefix}.id", self.id_dict, "mmap")
+        queries, identifiers = (open_sequences(self.data.files, f"{prefix}.{side}") for side in ("query", "id"))
         measured = str(self.cfg.candidates) == "split" and split != "train"
         training: dict[str, Any] = self._training_examples() if split == "train" else {}
         self.datasets[split] = QueryIdentifierDataset(

@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cart_fairseq.catalogue.data_bin import REMEDY
+from cart_fairseq.catalogue.errors import reading
 from cart_fairseq.tasks import plugin  # noqa: F401 - before fairseq, whose import prints without it
 
 # isort: split
 from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
+
+from cart_fairseq.tasks.held_sequences import check_magic
 
 
 def write_sequences(prefix: Path, sequences: Iterable[Sequence[int] | np.ndarray]) -> None:
@@ -26,9 +30,17 @@ def copy_sequences(source: Path, target: Path, kept: Sequence[int]) -> None:
     Args:
         source, target: prefixes of the data sets.
         kept: indices of sequences in ``source``, in the order of ``target``.
+
+    Raises:
+        CatalogueError: the data set ``source`` is damaged.
     """
-    sequences = MMapIndexedDataset(str(source))
+    index = Path(f"{source}.idx")
+    with reading(index, REMEDY):
+        check_magic(index)
+        sequences = MMapIndexedDataset(str(source))
     builder = MMapIndexedDatasetBuilder(f"{target}.bin", dtype=np.int32)
     for number in kept:
-        builder.add_item(sequences[number])
+        with reading(Path(f"{source}.bin"), REMEDY):
+            sequence = sequences[number]
+        builder.add_item(sequence)
     builder.finalize(f"{target}.idx")

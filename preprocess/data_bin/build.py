@@ -146,7 +146,9 @@ def open_source(
     items = [{"item_id": item_id, "split": split} for item_id, split in zip(bundle.item_ids, bundle.splits)]
     rows = read_captions(captions, items)
     dense = open_dense(embeddings, len(bundle), rows, settings.index_captions) if embeddings else None
-    checksums = {"identifiers": sha256(identifiers / MANIFEST), "captions": sha256(captions)}
+    with bundle.files.reading(MANIFEST) as path:
+        manifest = sha256(path)
+    checksums = {"identifiers": manifest, "captions": sha256(captions)}
     made_from = {**checksums, **dataclasses.asdict(settings), **choice.inputs()}
     if dense is not None:
         made_from["embeddings"] = dense.checksum
@@ -162,7 +164,7 @@ def write_files(new: Path, source: Source, contents: Contents, queries: Mapping[
     """
     bundle, dense = source.bundle, source.dense
     copy_bundle(bundle, new / "identifiers")
-    shutil.copyfile(bundle.directory / "dict.id.txt", new / "dict.id.txt")
+    shutil.copyfile(new / "identifiers" / "dict.id.txt", new / "dict.id.txt")
     build_trie(bundle).save(new / TRIE, bundle.state)
     for name, rows in contents.candidates.items():
         np.save(new / f"candidates.{name}.npy", rows, allow_pickle=False)
@@ -214,7 +216,8 @@ DATA_BIN = Kind("data-bin", read_made, lambda directory: directory / MANIFEST, m
 
 
 def copy_bundle(bundle: IdentifierBundle, target: Path) -> None:
-    """Copy an identifier bundle, without what an update that was killed may have left in it."""
-    for name in (*bundle.manifest["files"], MANIFEST):
+    """Copy an identifier bundle as it was opened, without what an update that was killed may have left in it."""
+    for name in bundle.files.names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.directory / name, target / name)
+        with bundle.files.reading(name) as path:
+            shutil.copyfile(path, target / name)

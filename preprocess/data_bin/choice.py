@@ -34,7 +34,8 @@ class VocabularyChoice:
         if self.carried:
             return {"vocabulary": self.carried.digest.hex()}
         if self.other:
-            return {"vocabulary": sha256(self.other.directory / SENTENCEPIECE)}
+            with self.other.files.reading(SENTENCEPIECE) as path:
+                return {"vocabulary": sha256(path)}
         return {"text_encoder": identity(self.text_encoder)} if self.text_encoder else {}
 
     def vocabulary(self, texts: Sequence[str], vocab_size: int, seed: int, max_query_tokens: int) -> Vocabulary:
@@ -48,7 +49,8 @@ class VocabularyChoice:
         elif self.text_encoder:
             pretrained = PretrainedVocabulary.load(self.text_encoder)
         elif self.other:
-            return QueryVocabulary((self.other.directory / SENTENCEPIECE).read_bytes())
+            with self.other.files.reading(SENTENCEPIECE) as path:
+                return QueryVocabulary(path.read_bytes())
         else:
             return QueryVocabulary(train_sentencepiece(texts, vocab_size, seed))
         pretrained.check_length(max_query_tokens)

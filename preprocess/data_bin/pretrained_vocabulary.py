@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.segments import file_entry
 from cart_fairseq.catalogue.text_encoder import CONFIG, FOLDER, TOKENIZER, WEIGHTS, TextEncoder, TokenSymbols, missing
 from cart_fairseq.files import sha256
@@ -83,7 +84,8 @@ class PretrainedVocabulary:
 
         def save(folder: Path) -> None:
             for name in (CONFIG, WEIGHTS, TOKENIZER):
-                shutil.copyfile(encoder.directory / name, folder / name)
+                with encoder.files.reading(name) as path:
+                    shutil.copyfile(path, folder / name)
 
         return cls(TokenSymbols.load(encoder), entry, save)
 
@@ -177,7 +179,7 @@ def _check_copy(name: str, model: Any, folder: Path, tokens: list[int]) -> None:
     with torch.no_grad():
         expected, found = (
             each(input_ids=torch.tensor([tokens]), output_hidden_states=True)
-            for each in (model, load_transformer(folder).eval())
+            for each in (model, load_transformer(HeldFiles(folder, (CONFIG, WEIGHTS), REMEDY)).eval())
         )
     states = found.hidden_states or ()
     shapes = {tuple(state.shape) for state in states}

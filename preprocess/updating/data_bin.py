@@ -87,13 +87,14 @@ def candidate_sets(data: DataBin, after: IdentifierBundle, new_row: np.ndarray |
     The sets that binarising makes follow from the items' splits; from others, the removed items are taken out.
     """
     sets = {"all": after.kept}
-    existing = {path.name.split(".")[1] for path in data.directory.glob("candidates.*.npy")}
+    existing = set(data.candidate_names)
     for subset in MEASURED:
         if subset in existing or pc.any(pc.equal(after.split_column, subset)).as_py():
             held_out = subset == "valid" and data.manifest["valid_held_out"]
             sets[subset] = candidate_rows(after.split_column, subset, held_out, after.removed)
     for name in existing - sets.keys():
-        rows = np.load(data.directory / f"candidates.{name}.npy", allow_pickle=False)
+        rows = data.candidates(name)
+        assert rows is not None
         rows = rows if new_row is None else new_row[rows]
         sets[name] = rows[rows >= 0]
     return sets

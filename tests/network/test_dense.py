@@ -1,5 +1,7 @@
 """The dense head: what it learns from, what it adds to a search, and what an update of the catalogue does to its files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -84,16 +86,20 @@ def test_features_of_an_item_are_its_row_and_in_training_another_caption(dense_t
     assert torch.equal(found[1, half:], stored[1, :half])  # nothing is known but the embedding, which stands for both
 
 
+def opened(folder: Path, texts: bool = True) -> DenseItems:
+    return DenseItems(folder, np.load(folder / EMBEDDINGS), np.load(folder / CAPTIONS), texts, checksum="")
+
+
 def test_what_rows_hold_beside_both_parts_stays(dense_bin):
     kept = np.arange(ITEMS * 2, dtype=np.float16).reshape(ITEMS, 2)
     two = np.load(dense_bin / EMBEDDINGS)
     np.save(dense_bin / EMBEDDINGS, np.concatenate([two, kept], axis=1))
     rows, companions = np.array([3, 4]), np.array([2, -1])
-    found = DenseItems(dense_bin, texts=True, checksum="").training_features(rows, companions)
+    found = opened(dense_bin).training_features(rows, companions)
     np.testing.assert_array_equal(found[:, WIDTH:], kept[rows])
     np.save(dense_bin / EMBEDDINGS, two)
     assert torch.equal(
-        found[:, :WIDTH], DenseItems(dense_bin, texts=True, checksum="").training_features(rows, companions)
+        found[:, :WIDTH], opened(dense_bin).training_features(rows, companions)
     )
 
 
@@ -103,7 +109,7 @@ def test_excluded_index_captions_are_not_looked_at(tmp_path, joined):
     captions = make_captions(tmp_path / "captions.jsonl")
     settings = DataBinSettings(index_captions="exclude")
     binarize(tmp_path / "identifiers", captions, tmp_path / "data-bin", settings, embeddings=joined)
-    items = DenseItems(tmp_path / "data-bin", texts=False, checksum="")
+    items = opened(tmp_path / "data-bin", texts=False)
     assert not setup_task(tmp_path / "data-bin").data.dense_items.texts
     found = items.features(np.arange(ITEMS))
     assert torch.equal(found[:, : WIDTH // 2], found[:, WIDTH // 2 :])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_search_properties import catalogues, model_for, offsets_of, queries, whole
 
 from cart_fairseq.catalogue.candidates import CandidateSet
-from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.precision import convert
@@ -27,8 +27,8 @@ WIDTH = 6
 def items(tmp_path_factory) -> DenseItems:
     """Features of 24 items, the most that `catalogues` draws."""
     folder = tmp_path_factory.mktemp("items")
-    np.save(folder / EMBEDDINGS, np.random.default_rng(0).normal(size=(24, WIDTH)).astype(np.float32))
-    return DenseItems(folder, texts=True, checksum="of these")
+    rows = np.random.default_rng(0).normal(size=(24, WIDTH)).astype(np.float32)
+    return DenseItems(folder, rows, None, texts=True, checksum="of these")
 
 
 def hybrid_model(sizes, seed, scale=16.0, weight=1.0):

@@ -10,7 +10,7 @@ from test_lookahead import hybrid_model
 from test_search_properties import LargestTensor, model_for, offsets_of, queries, whole
 
 from cart_fairseq.catalogue.candidates import CandidateSet
-from cart_fairseq.catalogue.dense_items import EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search import prefix_statistics, stored_statistics
@@ -32,8 +32,8 @@ def catalogue(items: int, seed: int = 0) -> IdentifierTrie:
 
 
 def dense_items(folder, items: int) -> DenseItems:
-    np.save(folder / EMBEDDINGS, np.random.default_rng(0).normal(size=(items, 6)).astype(np.float32))
-    return DenseItems(folder, texts=True, checksum="of these")
+    rows = np.random.default_rng(0).normal(size=(items, 6)).astype(np.float32)
+    return DenseItems(folder, rows, None, texts=True, checksum="of these")
 
 
 def masses(trie, vectors, asked, bias=None):

@@ -89,7 +89,7 @@ def test_vocabulary_from_brings_the_encoder_along(bert_bin, trained, tmp_path):
     assert first is not None
     assert second is not None
     assert first.digest == second.digest
-    assert first.directory != second.directory
+    assert first.files.folder != second.files.folder
     assert (bert_bin / "dict.query.txt").read_bytes() == (tmp_path / "next/dict.query.txt").read_bytes()
     texts = ["red dog"]
     old, new = (CartRetriever.from_pretrained(trained, data).search(texts) for data in (bert_bin, tmp_path / "next"))

@@ -19,6 +19,8 @@ from fairseq.tasks import TASK_REGISTRY
 
 from cart_fairseq import CartRetriever, evaluate, tune
 from cart_fairseq.catalogue.errors import CatalogueError
+from cart_fairseq.catalogue.held_files import HeldFiles
+from cart_fairseq.catalogue.text_encoder import CONFIG, WEIGHTS
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.models.cart_rqvae import RQVAEModel
@@ -242,13 +244,17 @@ def test_every_architecture_of_ours_and_no_other_is_accepted():
     assert accept(state)["cfg"].model.arch == "cart"
 
 
+def encoder_in(folder: Path) -> HeldFiles:
+    return HeldFiles(folder, (CONFIG, WEIGHTS), "remedy")
+
+
 def test_a_text_encoder_with_code_or_larger_than_its_weights_is_refused(tmp_path: Path):
     transformers = pytest.importorskip("transformers")
     from cart_fairseq.loading.transformer import load_transformer
 
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 30}
     transformers.BertModel(transformers.BertConfig(num_hidden_layers=2, **sizes)).save_pretrained(tmp_path / "good")
-    assert load_transformer(tmp_path / "good").config.num_hidden_layers == 2
+    assert load_transformer(encoder_in(tmp_path / "good")).config.num_hidden_layers == 2
     Path("evil.py").write_text("open('CODE_RAN', 'w')\n")
     code = {"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}, "model_type": "evil"}
     for values in (code, {"num_hidden_layers": 10**7}, {"vocab_size": 10**9}, {"num_hidden_layers": 9}):
@@ -256,7 +262,7 @@ def test_a_text_encoder_with_code_or_larger_than_its_weights_is_refused(tmp_path
         shutil.copy("evil.py", folder)
         (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | values))
         with pytest.raises(CatalogueError, match=r"config\.json: damaged"):
-            load_transformer(folder)
+            load_transformer(encoder_in(folder))
         shutil.rmtree(folder)
     assert_nothing_ran()
     assert "evil" not in sys.modules
