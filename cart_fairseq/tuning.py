@@ -8,7 +8,6 @@ their middle, and its beam is so wide that it holds the best items at all of the
 
 import dataclasses
 import statistics
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +18,16 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.checks import checks_settings
-from cart_fairseq.item_priors import prior_bias, priors_of, store_priors
+from cart_fairseq.item_priors import prior_bias, priors_of
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.progress import Progress
+from cart_fairseq.renewing import store_search_files
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.search.stored_statistics import store_statistics
 from cart_fairseq.settings import BEAM, RERANKED_BEAM, TuningSettings
 
 CRITERION = METRIC_NAMES[-1]
@@ -225,13 +224,8 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         kept |= {WEIGHT_STATE: weight, SHARE_STATE: share}
     if settings.keep:
         keep(path, kept)
-        try:
-            if share:
-                store_priors(retriever.models, retriever.data)
-            store_statistics(retriever.models, retriever.data, prior_bias(retriever.models, retriever.data, share))
-        except OSError as error:
-            reason = (
-                f"{error.filename}: {error.strerror}; each search computes priors and statistics of prefixes itself"
-            )
-            print(f"warning: {reason}", file=sys.stderr)
+        for model in retriever.models:
+            if model.dense is not None:
+                model.dense.prior_share.fill_(share)
+        store_search_files(retriever.models, retriever.data)
     return Tuning(discount, weight, share, beam, settings.candidates, discounts, weights, shares, kept)

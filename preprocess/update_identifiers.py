@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cart_fairseq.processes import run_script
 from preprocess.data.arguments import settings_from
-from preprocess.updating.item_ids import IDS, IDS_FROM, mark_ids, read_ids
+from preprocess.updating.item_ids import IDS, IDS_FROM, listed_in, mark_ids, read_ids
 from preprocess.updating.settings import AddSettings
 
 COMMANDS = {
@@ -38,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
         target.add_argument("--identifiers", dest="target", type=Path, metavar="FOLDER", help="an identifier bundle")
         data_bin = "a data-bin; its bundle is updated, and all that follows from it"
         target.add_argument("--data-bin", dest="target", type=Path, metavar="FOLDER", help=data_bin)
+        renewed = (
+            "a checkpoint: also write priors, statistics and vectors that its searches read into the data-bin; without it "
+            "each search computes what an update made out of date (needs --data-bin)"
+        )
+        command.add_argument("--path", metavar="CHECKPOINT", help=renewed)
         if name == "add":
             default = AddSettings()
             embeddings = "of the new items, in a format of build_identifiers, or a join made with join_captions --like"
@@ -58,16 +63,25 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
-    args = parser().parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
+    command = parser()
+    args = command.parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
+    if args.path and not (args.target / "identifiers").is_dir():
+        command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
     from preprocess.updating import steps
 
     if args.command == "add":
         updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args))
     elif args.command == "remove":
-        updated = steps.remove(args.target, read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids)
+        with listed_in(args.item_ids_from):
+            updated = steps.remove(args.target, read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids)
     else:
         updated = steps.compact(args.target)
     print(updated.summary)
+    if args.path:
+        from cart_fairseq.renewing import renew
+
+        if renew(args.path, args.target):
+            print(f"{args.target}: what searches with {args.path} read is up to date")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ leaves are exact.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from torch import Tensor
 from cart_fairseq.catalogue.candidates import BatchCandidates
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import item_vectors, kept_vectors, query_vectors
+from cart_fairseq.search.item_vectors import kept_vectors, query_vectors
 from cart_fairseq.search.prefix_mass import PrefixMass
 from cart_fairseq.search.prefix_statistics import PAIRS, PrefixStatistics
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_of
+from cart_fairseq.search.stored_vectors import vectors_of
 
 
 class LookAhead:
@@ -60,9 +60,8 @@ class LookAhead:
             # with one position every step is the last: there is no prefix to estimate, and all items are scored
             if len(trie if leaves is None else leaves) > exact_items and trie.length > 1:
                 statistics = statistics_of(models, items, trie, bias, stored)
-                vectors_of = partial(item_vectors, models, items)
-                asked = queries.vectors[places]
-                self.parts.append((places, EstimatedMass(trie, leaves, statistics, asked, vectors_of, bias)))
+                asked, of_items = queries.vectors[places], vectors_of(models, items, stored)
+                self.parts.append((places, EstimatedMass(trie, leaves, statistics, asked, of_items, bias)))
                 continue
             rows = (trie.rows if leaves is None else trie.rows[leaves]).long()
             if leaves is None or len(trie) <= EXACT_ITEMS:

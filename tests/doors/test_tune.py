@@ -10,7 +10,7 @@ from changing import dense_world
 from commands import run, train_flags
 from conftest import setup_task
 
-from cart_fairseq import tune, tuning
+from cart_fairseq import renewing, tune, tuning
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.labels import METRIC_NAMES
@@ -119,7 +119,7 @@ def test_statistics_of_a_large_catalogue_are_kept_in_its_data_bin(world, checkpo
     call = [f"--data={data}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5", "--shares", "0"]
     tune.main(call)
     assert not (data / STORED).exists()  # masses in so small a catalogue are exact
-    monkeypatch.setattr(tuning, "store_statistics", functools.partial(tuning.store_statistics, exact_items=0))
+    monkeypatch.setattr(renewing, "store_statistics", functools.partial(renewing.store_statistics, exact_items=0))
     tune.main([*call, "--dry-run"])
     assert not (data / STORED).exists()
     tune.main(call)
@@ -135,7 +135,7 @@ def test_a_data_bin_that_cannot_be_written_to_is_tuned_all_the_same(world, check
     def refuse(*args):
         raise PermissionError(13, "Permission denied", "data-bin/search")
 
-    monkeypatch.setattr(tuning, "store_statistics", refuse)
+    monkeypatch.setattr(renewing, "store_statistics", refuse)
     tune.main([f"--data={world / 'data-bin'}", f"--path={checkpoint}", "--weights", "2", "--discounts", "0.5"])
     assert kept(checkpoint, world / "data-bin") == (0.5, 2.0)
     assert "warning: data-bin/search: Permission denied; each search" in capsys.readouterr().err

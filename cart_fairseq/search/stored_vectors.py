@@ -1,0 +1,82 @@
+"""Item vectors in the data-bin, memory-mapped, so that a search of a large catalogue runs no item tower."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.dense_items import DenseItems
+from cart_fairseq.files import replacing
+from cart_fairseq.progress import Progress
+from cart_fairseq.search.item_vectors import BLOCK, item_vectors, kept
+from cart_fairseq.search.stored_arrays import digest_of, folder_to_write, open_array
+from cart_fairseq.search.stored_statistics import EXACT_ITEMS, OF_ITEMS
+
+VECTORS = "vectors"
+
+
+def vectors_of(models: Sequence[Any], items: DenseItems, stored: Path | None) -> Callable[[Tensor], Tensor]:
+    """Return a function that maps item rows (n,) int64 to vectors (n, D) float32, on the device of the rows.
+
+    Stored vectors are float16. Without them, the item towers compute each vector when it is asked for.
+
+    Args:
+        models: models with a dense head.
+        items: the features of the items.
+        stored: the folder with stored vectors; None for none.
+
+    Raises:
+        CatalogueError: stored vectors are damaged.
+    """
+
+    def opened() -> Callable[[Tensor], Tensor]:
+        folder = None if stored is None else stored / _name(models, items)
+        if folder is None or not folder.is_dir():
+            return partial(item_vectors, models, items)
+        width = sum(model.dense.width for model in models)
+        array = open_array(folder, VECTORS, np.float16, [len(items.embeddings), width], mapped=True)
+        return lambda rows: torch.from_numpy(array[rows.cpu().numpy()]).to(rows.device).float()
+
+    return kept(models, items, VECTORS, None, opened)
+
+
+def store_vectors(models: Sequence[Any], data: DataBin, exact_items: int = EXACT_ITEMS) -> Path | None:
+    """Compute the vectors of a large catalogue's items, and write them into its data-bin.
+
+    Args:
+        models: models with a dense head.
+        data: their data-bin.
+        exact_items: the largest number of items whose vectors each search keeps in memory instead.
+
+    Returns:
+        The folder of the vectors; None if none are needed.
+
+    Raises:
+        OSError: the data-bin cannot be written to.
+    """
+    items = data.dense_items
+    if items is None or len(data.trie) <= exact_items:
+        return None
+    folder = folder_to_write(items) / _name(models, items)
+    if folder.is_dir():
+        return folder
+    rows, width = torch.arange(len(items.embeddings)), sum(model.dense.width for model in models)
+    rows = rows.to(next(models[0].parameters()).device)
+    with replacing(folder, directory=True) as new, Progress(len(rows), "vectors of the items", "items") as progress:
+        shape = (len(rows), width)
+        out = np.lib.format.open_memmap(new / f"{VECTORS}.npy", mode="w+", dtype=np.float16, shape=shape)
+        for block in rows.split(BLOCK):
+            with torch.no_grad():
+                out[block.cpu().numpy()] = item_vectors(models, items, block).cpu().numpy()
+            progress.update(len(block))
+        out.flush()
+    return folder
+
+
+def _name(models: Sequence[Any], items: DenseItems) -> str:
+    return f"{VECTORS}.{digest_of(models, OF_ITEMS, f'{items.checksum} {items.texts}')[:16]}"

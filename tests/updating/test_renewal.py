@@ -1,0 +1,44 @@
+"""`update_identifiers --path` leaves nothing for a search to compute."""
+
+import shutil
+
+import pytest
+from changing import dense_world, new_items
+
+from cart_fairseq import item_priors
+from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.tuning import SHARE_STATE, keep
+from preprocess import update_identifiers
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = dense_world(tmp_path_factory.mktemp("renewal"))
+    keep(root / "save" / "checkpoint_best.pt", {SHARE_STATE: 0.5})
+    return root
+
+
+def test_priors_follow_an_update(world, tmp_path, monkeypatch, capsys):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    data, path = tmp_path / "data-bin", world / "save" / "checkpoint_best.pt"
+    embeddings, items = new_items(tmp_path / "new", 4)
+    given = ["--embeddings", str(embeddings), "--items", str(items)]
+    update_identifiers.main(["add", "--data-bin", str(data), *given, "--path", str(path)])
+    assert "is up to date" in capsys.readouterr().out
+    monkeypatch.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
+    retriever = CartRetriever.from_pretrained(path, data)
+    assert retriever.search(["a dog"], k=3)[0]
+    update_identifiers.main(["remove", "--data-bin", str(data), "--item-ids", "item 3"])
+    with pytest.raises(pytest.fail.Exception):
+        CartRetriever.from_pretrained(path, data).search(["a dog"])
+    monkeypatch.undo()
+    update_identifiers.main(["remove", "--data-bin", str(data), "--item-ids", "item 4", "--path", str(path)])
+    monkeypatch.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
+    assert CartRetriever.from_pretrained(path, data).search(["a dog"], k=3)[0]
+
+
+def test_a_bundle_alone_has_no_searches(world, tmp_path, capsys):
+    shutil.copytree(world / "identifiers", tmp_path / "identifiers")
+    with pytest.raises(SystemExit):
+        update_identifiers.main(["compact", "--identifiers", str(tmp_path / "identifiers"), "--path", "some.pt"])
+    assert "argument --path: a checkpoint searches a data-bin" in capsys.readouterr().err
