@@ -22,6 +22,8 @@ OLD = "old"
 """Name of what is replaced, as long as it lies in the scratch folder."""
 SCRATCH_LOCK = ".lock"
 PRIVATE = 0o600
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""Errors of file systems without locks."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 
 
@@ -151,6 +153,8 @@ def remove_scratch(folder: Path, name: str | None = None) -> None:
 def locked_file(path: str | os.PathLike[str]) -> Iterator[int]:
     """Open a file of our own for locking, made if need be, and lock it; nothing is written to it, no link followed.
 
+    The lock is the kernel's: it ends with the block, or with the process, however that ends.
+
     Raises:
         BlockingIOError: another process has it locked.
         ValueError: the name is that of something else.
@@ -167,11 +171,19 @@ def locked_file(path: str | os.PathLike[str]) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise  # others are those of a file system without locks
+            if error.errno not in NO_LOCKS:
+                raise
         yield file
     finally:
         os.close(file)
+
+
+def is_still(file: int, path: str | os.PathLike[str]) -> bool:
+    """Whether an open file still has its name: no other has taken its place."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -34,11 +34,17 @@ REMEDIES = {
 }
 
 
-def end_with_parent() -> None:
-    """Make the system terminate this process when its parent dies, even if killed (Linux only)."""
+def end_with_parent(parent: int | None = None) -> None:
+    """Make the system terminate this process when its parent dies, even if killed (Linux only).
+
+    Args:
+        parent: the parent's id, for a process that may find it dead already.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        if parent is not None and os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -52,7 +58,7 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        _end("interrupted: stopped by Ctrl-C; give the same command again to go on", INTERRUPTED)
+        _end("interrupted: stopped before the end; give the same command again to go on", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more when it flushes the output
         _end("error: standard output was closed before the end; save it to a file to have all of it", 2)

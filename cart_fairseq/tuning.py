@@ -7,6 +7,7 @@ their middle, and its beam is so wide that it holds the best items at all of the
 """
 
 import dataclasses
+import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.checks import checks_settings
+from cart_fairseq.files import is_still, locked_file
 from cart_fairseq.item_priors import prior_bias, priors_of
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
@@ -165,11 +168,26 @@ def best_pair(figures: Mapping[tuple[float, float], Mapping[str, float]]) -> tup
     return max(sorted(figures), key=lambda pair: figures[pair][CRITERION])
 
 
-def keep(path: Path, values: Mapping[str, float]) -> None:
-    """Write values into the model's state in a checkpoint, atomically."""
-    state = read_checkpoint(path)
-    state["model"] |= {name: torch.tensor(value) for name, value in values.items()}
-    write_checkpoint(path, state)
+def keep(path: Path, values: Mapping[str, float], tuned: Stamp | None = None) -> None:
+    """Write values into the model's state in a checkpoint, atomically.
+
+    Args:
+        path: the checkpoint.
+        values: by their names in the state dict.
+        tuned: identity of the file that the values were chosen for; None for any.
+
+    Raises:
+        ValueError: another file has taken its place, or another process is writing to it.
+    """
+    try:
+        with locked_file(os.path.realpath(path)) as file:
+            if not is_still(file, path) or tuned not in (None, identity(path)):
+                raise ValueError(f"{path}: was replaced by another checkpoint while it was tuned; tune again")
+            state = read_checkpoint(path)
+            state["model"] |= {name: torch.tensor(value) for name, value in values.items()}
+            write_checkpoint(path, state)
+    except BlockingIOError:
+        raise ValueError(f"{path}: another process is writing to it; tune again when it has ended") from None
 
 
 def _table(head: str, figures: Mapping[float, Mapping[str, float]], best: float) -> str:
@@ -197,10 +215,12 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         settings: the values to compare and options of the search.
 
     Raises:
-        ValueError: the data-bin has no valid queries, or the checkpoint cannot be read or does not belong to it.
+        ValueError: the data-bin has no valid queries; the checkpoint cannot be read, does not belong to it, or was
+            replaced in the meantime.
         TypeError: ``settings`` has another type.
     """
     settings = settings or TuningSettings()
+    opened = identity(path)
     retriever = CartRetriever.from_pretrained(path, data=data, beam=settings.beam, scoring=settings.scoring)
     competing = "valid" if settings.candidates == "split" else "all"
     beam = settings.beam or BEAM
@@ -223,7 +243,7 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         shares = {s: figures[weight, s] for s in settings.shares if (weight, s) in figures}
         kept |= {WEIGHT_STATE: weight, SHARE_STATE: share}
     if settings.keep:
-        keep(path, kept)
+        keep(path, kept, opened)
         for model in retriever.models:
             if model.dense is not None:
                 model.dense.prior_share.fill_(share)

@@ -163,7 +163,7 @@ def write(output: Path, source: Source, parts: Parts, settings: dict[str, Any]) 
     ]
     members = {"old": ~parts.is_new, "new": parts.is_new, "all": np.ones_like(parts.is_new)}
     learned = {"old": parts.known, "new": parts.index, "all": [*parts.known, *parts.index]}
-    with target.replacing() as folder:
+    with target.locked(), target.replacing() as folder:
         for name, chosen in members.items():
             (folder / name).mkdir()
             rows = np.flatnonzero(chosen)

@@ -136,7 +136,7 @@ def make_world(name: str, output: str | Path, items: int, seed: int) -> None:
     rows, features = [], []
     measured = generator.permutation(items)
     valid, test = set(measured[: kind.queries[0]].tolist()), set(measured[-kind.queries[1] :].tolist())
-    with target.replacing() as new:
+    with target.locked(), target.replacing() as new:
         (new / "media").mkdir()
         for row, (item, scene) in enumerate(zip(names, track(scenes, name, "items"), strict=True)):
             features.append(kind.save(scene, new / "media" / f"{item}{kind.suffix}", generator))

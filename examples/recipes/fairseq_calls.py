@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import gc
 import logging
 import math
@@ -133,7 +134,7 @@ def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
+            preexec_fn=functools.partial(end_with_parent, os.getpid()),
             close_fds=False,  # the lock of the run is inherited
         ) as process,
     ):

@@ -1,13 +1,55 @@
-"""The lock of a run: two at once on one OUT would write the same checkpoints and figures."""
+"""The locks of a run: two at once on one OUT would write the same checkpoints and figures."""
 
+import errno
 import fcntl
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cart_fairseq import files
+
 NAME = "lock"
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other commands from the folder `out`, which is made if need be. Training inherits the lock.
+
+    It is the kernel's lock of the folder itself, so that no file is needed. File systems without such locks have the lock
+    of each step alone.
+
+    Raises:
+        ValueError: another command has the lock.
+    """
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.set_inheritable(folder, True)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{out}: {holder_of(out)} is at work there; wait until it ends, stop it, or choose another OUT"
+            ) from None
+        except OSError as error:
+            if error.errno not in (*files.NO_LOCKS, errno.EBADF):
+                raise
+        yield
+    finally:
+        os.close(folder)
+        if is_new:
+            with suppress(OSError):  # it holds something
+                out.rmdir()
+
+
+def holder_of(out: Path) -> str:
+    """Which process is at work, as far as it is known."""
+    with suppress(OSError):
+        return (out / "checkpoints" / NAME).read_text(errors="replace")[:1000] or "another process"
+    return "another process"
 
 
 @contextmanager
@@ -27,9 +69,8 @@ def locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(lock, 1000).decode(errors="replace") or "another process"
             raise ValueError(
-                f"{out}: {holder} is at work there; wait until it ends, stop it, or choose another OUT"
+                f"{out}: {holder_of(out)} is at work there; wait until it ends, stop it, or choose another OUT"
             ) from None
         os.set_inheritable(lock, True)
         os.ftruncate(lock, 0)

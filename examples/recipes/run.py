@@ -249,14 +249,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(name, command, given)
     check_variables(name, command)
     check_packages(command)
-    check_out(
-        next(value for place, value in zip(command.arguments, arguments[len(command.before) :]) if place == "OUT")
-    )
+    places = dict(zip(command.arguments, arguments[len(command.before) :]))
+    check_out(places["OUT"])
     module, _, function = command.function.partition(":")
     for folder in (EXAMPLES / "recipes", EXAMPLES / Path(module).parent):  # examples/ is no package
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-    getattr(importlib.import_module(Path(module).name), function)(*arguments)
+    from lock import alone
+
+    with alone(places["OUT"]):
+        getattr(importlib.import_module(Path(module).name), function)(*arguments)
 
 
 def stop(*_: object) -> None:
@@ -270,7 +272,4 @@ if __name__ == "__main__":
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, stop)
-    try:
-        run_script(main)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run_script(main)

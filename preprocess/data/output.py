@@ -29,6 +29,8 @@ from cart_fairseq.files import sha256, write_json
 from cart_fairseq.reading import read_json
 
 LOCK, KEY = "lock", "key.json"
+UPDATE_LOCK = "update.lock"
+"""The file in an identifier bundle that is locked by whatever changes the bundle, or the data-bin around it."""
 _KEEP: ContextVar[bool] = ContextVar("keep", default=False)
 
 
@@ -70,6 +72,8 @@ class Kind:
         marks: fields that the record must have, for a record whose name other outputs share.
         names: the only file names that such a folder holds; empty if there may be others.
         argument: what messages call the argument that names the output.
+        bundle: the identifier bundle in such an output, relative to it, which `update_identifiers` changes; None if it
+            holds none.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Kind:
     marks: Mapping[str, Any] = field(default_factory=dict)
     names: Sequence[str] = ()
     argument: str = "--output"
+    bundle: str | None = None
 
 
 class Output:
@@ -237,7 +242,7 @@ class Output:
                 try:
                     self.work.mkdir(parents=True, exist_ok=True)
                     lock = stack.enter_context(files.locked_file(self.work / LOCK))
-                    whole = os.path.samestat(os.fstat(lock), os.stat(self.work / LOCK))
+                    whole = files.is_still(lock, self.work / LOCK)
                 except FileNotFoundError:  # another run has ended and removed the folder
                     continue
                 except BlockingIOError:
@@ -245,8 +250,20 @@ class Output:
                         f"{self.work}: another run is building {self.path}; wait for it or stop it"
                     ) from None
                 if whole:
+                    self._lock_bundle(stack)
                     yield
                     return
+
+    def _lock_bundle(self, stack: ExitStack) -> None:
+        """Keep updates away from what is about to be replaced, if it is an identifier bundle or holds one."""
+        if self.kind.bundle is None:
+            return
+        bundle = self.path / self.kind.bundle
+        if bundle.is_dir() and not bundle.is_symlink():
+            try:
+                stack.enter_context(files.locked_file(bundle / UPDATE_LOCK))
+            except BlockingIOError:
+                raise ValueError(f"{bundle}: another process is updating it; wait for it or stop it") from None
 
     def _foreign_work(self) -> str | None:
         """Why the working folder is not of a run of this step; None if it is, is empty, or is not there."""

@@ -212,7 +212,9 @@ def read_made(directory: Path) -> Made:
         raise ValueError(f"{data.directory / MANIFEST}: lacks {error}") from None
 
 
-DATA_BIN = Kind("data-bin", read_made, lambda directory: directory / MANIFEST, marks={"kind": "data-bin"})
+DATA_BIN = Kind(
+    "data-bin", read_made, lambda directory: directory / MANIFEST, marks={"kind": "data-bin"}, bundle="identifiers"
+)
 
 
 def copy_bundle(bundle: IdentifierBundle, target: Path) -> None:

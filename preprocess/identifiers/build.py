@@ -153,7 +153,7 @@ def read_made(path: Path) -> Made:
     return Made(bundle.codec_settings.get("settings_hash"), checksums)
 
 
-BUNDLE = Kind("identifier bundle", read_made, lambda path: path / "codec.json")
+BUNDLE = Kind("identifier bundle", read_made, lambda path: path / "codec.json", bundle=".")
 
 
 def open_source(embeddings: Path, items: Path, captions: str | Path | None, settings: IdentifierSettings) -> Source:

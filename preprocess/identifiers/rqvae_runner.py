@@ -4,6 +4,7 @@ The training itself is fairseq's; its parts are in `cart_fairseq.tasks.cart_rqva
 its last checkpoint by calling `train_rqvae` once more with the same arguments.
 """
 
+import functools
 import math
 import os
 import subprocess
@@ -112,7 +113,7 @@ def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            preexec_fn=end_with_parent,
+            preexec_fn=functools.partial(end_with_parent, os.getpid()),
             # Threads that spin while they wait make the run several times slower as soon as anything else computes.
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         ) as process,

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import locked_file, remove_scratch, replacing, write_json
+from cart_fairseq.files import is_still, locked_file, remove_scratch, replacing, write_json
 from cart_fairseq.progress import Progress
+from preprocess.data.output import UPDATE_LOCK
 from preprocess.identifiers.report import measure
 
-MANIFEST, REPORT, LOCK, JOURNAL = "manifest.json", "report.json", "update.lock", "update.json"
+MANIFEST, REPORT, JOURNAL = "manifest.json", "report.json", "update.json"
 WRITTEN = re.compile(r"segments|identifiers|update\.(lock|json)|next\..*")
 """Names in a bundle or data-bin in which, or through which, an update writes."""
 REMOVED = re.compile(r"removed\.\d{6,12}\.npy")
@@ -32,17 +33,20 @@ BLOCK_ROWS = 1 << 17
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from updating a bundle at the same time.
+    """Keep other processes from updating a bundle, or building it again, at the same time.
 
     Raises:
         ValueError: one is doing so, or a place where an update writes is a link.
     """
     refuse_links(directory)
-    try:
-        with locked_file(directory / LOCK):
-            yield
-    except BlockingIOError:
-        raise ValueError(f"{directory}: another process is updating it; wait for that one and try again") from None
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(locked_file(directory / UPDATE_LOCK))
+        except BlockingIOError:
+            raise ValueError(f"{directory}: another process is updating it; wait for that one and try again") from None
+        if not is_still(lock, directory / UPDATE_LOCK):  # a build has ended and put a new bundle in its place
+            raise ValueError(f"{directory}: was built again at this moment; try again")
+        yield
 
 
 def refuse_links(directory: Path) -> None:
