@@ -125,5 +125,5 @@ class Alignment:
             return None
         width, item = (state[f"{side}_tower.straight.weight"].shape[1] for side in ("query", "item"))
         head = DenseHead(width, item, len(state["item_tower.deep.4.bias"]), DROPOUT, text_dim=width)
-        head.load_state_dict(state)
+        head.load_state_dict({"prior_share": head.prior_share, **state})  # joins of earlier versions lack it
         return cls(head)

@@ -161,6 +161,16 @@ def test_captions_of_one_item_have_nothing_to_tell_apart(tmp_path):
     assert not (tmp_path / "joined").exists()
 
 
+def test_towers_of_a_join_of_before_priors_are_applied():
+    alignment = Alignment.fit(pairs(), 8, seed=1)
+    tensors = {name: value for name, value in alignment.tensors().items() if not name.endswith("prior_share")}
+    assert len(tensors) < len(alignment.tensors())
+    towers = Alignment.load(tensors)
+    assert towers is not None
+    rows = np.random.default_rng(0).normal(size=(5, towers.head.item_tower.straight.in_features)).astype(np.float32)
+    np.testing.assert_array_equal(towers(rows), alignment(rows))
+
+
 def test_a_codec_is_no_alignment():
     assert Alignment.load(make_codec().tensors()) is None
 

@@ -1,0 +1,117 @@
+"""A catalogue with synthetic distractors: neighbours of real items, added to a trained run's data-bin."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
+from cart_fairseq.progress import track
+from cart_fairseq.renewing import renew
+from preprocess.data import joined_folder
+from preprocess.join.fitting import Parts, restore_parts
+from preprocess.join.settings import JoinSettings
+from preprocess.updating.steps import add
+
+NOISE = 0.7
+"""Length of the noise that is added to each part of a real row, which has length 1."""
+BLOCK = 8192
+
+
+class Joined:
+    """The join of a run: its towers, and the vectors of its items.
+
+    Args:
+        folder: the join.
+
+    Raises:
+        ValueError: it has no towers.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.record: dict[str, Any] = joined_folder.read_record(folder)
+        settings = JoinSettings(device="cpu").following(self.record["settings"])
+        self.parts: Parts = restore_parts(joined_folder.read_parts(folder, self.record), settings)
+        if self.parts.alignment is None:
+            raise ValueError(f"{folder}: has no towers; run join_captions with --align")
+
+    def aligned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors (n, T + A) of the item tower for joined rows (n, W)."""
+        assert self.parts.alignment is not None
+        return self.parts.alignment(rows)
+
+
+def neighbours(rows: NDArray[np.floating[Any]], widths: list[int], draw: np.random.Generator) -> NDArray[np.float32]:
+    """Move each part of joined rows (n, W) by noise of length `NOISE` in a random direction, and scale it back."""
+    parts, at = [], 0
+    for width in widths:
+        part = rows[:, at : at + width].astype(np.float32)
+        noise = draw.standard_normal(part.shape, dtype=np.float32)
+        noise *= NOISE / np.linalg.norm(noise, axis=1, keepdims=True)
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        moved = part + length * noise
+        parts.append(moved * (length / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6)))
+        at += width
+    return np.concatenate(parts, axis=1)
+
+
+def write_join(folder: Path, joined: Joined, count: int, seed: int) -> None:
+    """Write a join of `count` synthetic items, each a neighbour of a random real one.
+
+    Args:
+        folder: receives joined rows, aligned rows, items.jsonl and the record.
+        joined: the join of the real items.
+        count: of items.
+        seed: of all draws.
+    """
+    draw = np.random.default_rng(seed)
+    real = np.load(joined.folder / joined_folder.ITEMS, mmap_mode="r")
+    assert joined.parts.alignment is not None
+    sizes = {joined_folder.ITEMS: real.shape[1], joined_folder.ALIGNED: joined.parts.alignment.width}
+    with replacing(folder, directory=True) as new:
+        rows, aligned = (
+            np.lib.format.open_memmap(new / name, mode="w+", dtype=np.float16, shape=(count, width))
+            for name, width in sizes.items()
+        )
+        blocks = [slice(at, min(at + BLOCK, count)) for at in range(0, count, BLOCK)]
+        for block in track(blocks, "synthetic items", "blocks"):
+            source = draw.integers(len(real), size=block.stop - block.start)
+            made = neighbours(real[np.sort(source)], joined.record["parts"], draw)
+            rows[block], aligned[block] = made, joined.aligned(made)
+        rows.flush()
+        aligned.flush()
+        write_jsonl(
+            new / "items.jsonl", ({"item_id": f"synthetic {number}", "split": "train"} for number in range(count))
+        )
+        files = {name: sha256(new / name) for name in sizes}
+        write_json(new / joined_folder.RECORD, {**joined.record, "items": count, "files": files})
+
+
+def enlarged(base: Path, joined: Joined, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:
+    """Make a data-bin of `size` items: those of another one, and synthetic ones.
+
+    Args:
+        base: the data-bin of the real items.
+        joined: their join.
+        checkpoint: the model, whose priors, statistics and vectors are written too.
+        size: the number of items.
+        work: the folder of what is made; a call that was stopped goes on.
+        seed: of all draws.
+
+    Returns:
+        The data-bin and the join of the synthetic items.
+    """
+    data, new = work / f"data-bin.{size}", work / f"synthetic.{size}"
+    count = size - len(DataBin(base).trie)
+    if not new.is_dir():
+        write_join(new, joined, count, seed)
+    if not data.is_dir():
+        with replacing(data, directory=True) as copy:
+            shutil.copytree(base, copy, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("search"))
+            add(copy, new, new / "items.jsonl")
+    renew(checkpoint, data)
+    return data, new

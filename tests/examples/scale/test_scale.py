@@ -1,0 +1,73 @@
+"""examples/scale: distractors are near real rows, and every system is measured on every size."""
+
+import numpy as np
+import pytest
+from conftest import load_example
+from recipe_calls import call, training_here
+from recipe_samples import write_data
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.reading import read_json
+
+distractors, scale = load_example("scale", "distractors"), load_example("scale", "scale")
+ITEMS = 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """OUT of a run with a join."""
+    folder = tmp_path_factory.mktemp("scale")
+    variables = {
+        "RECIPE": "joined",
+        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
+        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
+    }
+    with training_here():
+        call(
+            "own_data/run",
+            write_data(folder / "data"),
+            folder / "out",
+            "--max-update",
+            2,
+            "--arch",
+            "cart_tiny",
+            **variables,
+        )
+    return folder / "out"
+
+
+def test_neighbours_keep_their_parts_lengths():
+    rows = np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32)
+    rows[0, :8] = 0
+    found = distractors.neighbours(rows, [8, 4], np.random.default_rng(1))
+    for part in (slice(0, 8), slice(8, 12)):
+        lengths = [np.linalg.norm(each[:, part], axis=1) for each in (rows, found)]
+        np.testing.assert_allclose(lengths[1], lengths[0], rtol=1e-4, atol=1e-6)
+    cosines = (rows[1:, :8] * found[1:, :8]).sum(1) / (rows[1:, :8] ** 2).sum(1)
+    assert 0.5 < cosines.mean() < 0.95  # 1 / sqrt(1 + 0.7²) where the noise is orthogonal
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_size_and_system_is_measured(run, tmp_path, capsys):
+    pytest.importorskip("faiss")
+    pytest.importorskip("matplotlib")
+    flags = [str(run), "--work", str(tmp_path / "work"), "--beams", "3", "--queries", "10"]
+    flags += ["--json", str(tmp_path / "scale.json"), "--plot", str(tmp_path / "scale.png")]
+    scale.main([*flags, "--sizes", "30", str(ITEMS)])
+    record = read_json(tmp_path / "scale.json")
+    systems = ["CART, beam 3", "dual tower, exact", "dual tower, HNSW"]
+    assert [(row["candidates"], row["system"]) for row in record["results"]] == [
+        (size, system) for size in (ITEMS, 30) for system in systems
+    ]
+    assert (tmp_path / "scale.png").stat().st_size
+    large = DataBin(tmp_path / "work" / "data-bin.30")
+    assert (len(large.trie), large.bundle.items_at(0)) == (30, ITEMS)
+    assert large.bundle.item_id(29) == "synthetic 9"
+    capsys.readouterr()
+    scale.main([*flags, "--sizes", "30"])  # what was made is used again
+    assert "synthetic items" not in capsys.readouterr().err
+
+
+def test_a_size_below_the_split_is_refused(run):
+    with pytest.raises(ValueError, match="--sizes has 1, but the valid split alone has"):
+        scale.candidates_of(DataBin(run / "data-bin"), 1)
