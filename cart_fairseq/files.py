@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq import disk
 from cart_fairseq.processes import run_script as run_script
 from cart_fairseq.reading import read_json as read_json
 from cart_fairseq.reading import read_jsonl as read_jsonl
@@ -71,27 +72,48 @@ def inside(folder: str | os.PathLike[str], name: str, start: str | os.PathLike[s
 def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it over ``path`` on success, remove it on failure.
 
+    What was written is on the disk before the rename, and the rename before the block ends, so that a power cut leaves the
+    old or the new.
+
     Args:
         path: the file or directory to create or replace; missing parent folders are created.
         directory: yield an existing empty directory, instead of the name of a file that does not exist yet.
+
+    Raises:
+        OSError: among others where the block had no room to write; it names ``path`` then.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with disk.naming(target):
+        _make_parents(target.parent)
+        yield from _replaced(target, directory)
+
+
+def _make_parents(folder: Path) -> None:
+    """Make a folder and those above it, and wait until they are on the disk."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        disk.flush(each.parent)
+
+
+def _replaced(target: Path, directory: bool) -> Iterator[Path]:
+    """Yield what is renamed; see `replacing`."""
     with _scratch(target) as scratch:
         new = scratch / target.name
         if directory:
             new.mkdir()
         yield new
         _follow_umask(new, scratch / SCRATCH_LOCK)
+        disk.flush_tree(new)
         if directory and target.exists():
             target.rename(scratch / OLD)
             try:
-                new.rename(target)
+                disk.rename(new, target)
             except OSError:
                 (scratch / OLD).rename(target)
                 raise
         else:
-            os.replace(new, target)
+            disk.rename(new, target)
 
 
 def _follow_umask(new: Path, like: Path) -> None:
@@ -145,7 +167,7 @@ def remove_scratch(folder: Path, name: str | None = None) -> None:
             with contextlib.suppress(OSError, ValueError), locked_file(child / SCRATCH_LOCK):
                 target = folder / found[1]
                 if (child / OLD).exists() and not os.path.lexists(target):
-                    (child / OLD).rename(target)
+                    disk.rename(child / OLD, target)
                 shutil.rmtree(child, ignore_errors=True)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from cart_fairseq.disk import NO_ROOM
 from cart_fairseq.reading import printable
 
 INTERRUPTED = 130
@@ -24,7 +25,6 @@ INTERRUPTED = 130
 PACKAGES = ("cart_fairseq", "preprocess", "__main__")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RAISE = dis.opmap["RAISE_VARARGS"]
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECK, RIGHTS = "check the path", "give your account the right to read or write there, or choose another place"
 REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), RIGHTS),

@@ -4,6 +4,7 @@ import argparse
 import os
 import textwrap
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cart_fairseq.reading import reason, unreadable
 
 ZIP = b"PK\x03\x04"
 """The first bytes of a zip file, which torch's checkpoints are."""
+ANOTHER = "give another checkpoint of the run, or train again"
 
 
 def allow_namespaces() -> None:
@@ -26,7 +28,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         pickle.UnpicklingError, RuntimeError, EOFError: the file is damaged, or contains objects other than data.
-        ValueError: its archive is compressed, so that a small file could fill the memory.
+        ValueError: its archive is compressed, so that a small file could fill the memory; or a part of it is damaged.
     """
     allow_namespaces()
     if zipfile.is_zipfile(path):
@@ -34,8 +36,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             entries = archive.infolist()
         if any(entry.compress_type for entry in entries) or sum(e.file_size for e in entries) > os.path.getsize(path):
             raise ValueError(f"{path}: its archive is compressed, as fairseq writes none; train again")
+        check_sums(path)
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return found
+
+
+def check_sums(path: str | Path) -> None:
+    """Compare every part of a checkpoint's archive with the checksum (CRC-32) that it was written with.
+
+    Raises:
+        ValueError: one differs; the message names it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
+        raise ValueError(f"{path}: its archive is damaged ({first_line(error)}); {ANOTHER}") from None
+    if bad is not None:
+        raise ValueError(f"{path}: its part {bad} is damaged, its checksum differs; {ANOTHER}")
 
 
 def refuse_damaged(path: str | Path) -> None:
@@ -59,6 +77,8 @@ def refuse_damaged(path: str | Path) -> None:
     try:
         found = read_checkpoint(path)
     except Exception as error:  # bytes that are no checkpoint raise errors of many types
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+            raise
         raise ValueError(
             f"{path}: not a checkpoint that can be read in torch's safe mode ({_reason(path, error)}); give one that "
             "fairseq-train wrote, or train again"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.files import replacing
@@ -69,7 +70,7 @@ def store_vectors(models: Sequence[Any], data: DataBin, exact_items: int = EXACT
     rows = rows.to(next(models[0].parameters()).device)
     with replacing(folder, directory=True) as new, Progress(len(rows), "vectors of the items", "items") as progress:
         shape = (len(rows), width)
-        out = np.lib.format.open_memmap(new / f"{VECTORS}.npy", mode="w+", dtype=np.float16, shape=shape)
+        out = new_array(new / f"{VECTORS}.npy", np.float16, shape)
         for block in rows.split(BLOCK):
             with torch.no_grad():
                 out[block.cpu().numpy()] = item_vectors(models, items, block).cpu().numpy()

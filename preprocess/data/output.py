@@ -149,7 +149,14 @@ class Output:
             return False
         if not self.kind.marks:
             return True
-        found = read_json(self.record)
+        try:
+            found = read_json(self.record)
+        except ValueError as error:
+            text = str(error).split("; ")[0]
+            raise ValueError(
+                f"{text}; if {self.path} is an earlier {self.kind.name}, remove it, else choose another "
+                f"{self.kind.argument}"
+            ) from None
         return isinstance(found, dict) and all(found.get(name) == value for name, value in self.kind.marks.items())
 
     def is_current(self, made_from: Any) -> bool:
@@ -194,7 +201,7 @@ class Output:
         """
         with self._lock():
             key_path = self.work / KEY
-            if key_path.is_file() and read_json(key_path) == key:
+            if _read_key(key_path) == key:
                 print(f"{self.work}: going on where an interrupted run stopped")
             else:
                 empty(self.work)
@@ -289,6 +296,14 @@ class Output:
             prefix=prefix, suffix=".tmp", dir=parent, ignore_cleanup_errors=True
         ) as scratch:
             self.work.rename(Path(scratch, "work"))
+
+
+def _read_key(path: Path) -> Any:
+    """What the files of a working folder depend on; None where that is not known, so that they are made again."""
+    try:
+        return read_json(path) if path.is_file() else None
+    except ValueError:
+        return None
 
 
 def damaged(checksums: Mapping[Path, str]) -> Path | None:

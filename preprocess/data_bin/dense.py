@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS
 from cart_fairseq.catalogue.errors import reading
@@ -101,14 +102,14 @@ def write_dense(directory: Path, source: DenseSource, training: Sequence[Caption
         training: the training subset, in order.
     """
     embeddings, captions = source.embeddings, source.captions
-    out = np.lib.format.open_memmap(directory / EMBEDDINGS, mode="w+", dtype=embeddings.dtype, shape=embeddings.shape)
+    out = new_array(directory / EMBEDDINGS, embeddings.dtype, embeddings.shape)
     for block in blocks(*embeddings.shape):
         out[block] = embeddings[block]
     out.flush()
     if captions is None:
         return
     shape = (len(training), captions.shape[1])
-    found = np.lib.format.open_memmap(directory / CAPTIONS, mode="w+", dtype=captions.dtype, shape=shape)
+    found = new_array(directory / CAPTIONS, captions.dtype, shape)
     lines = np.array([caption.number - 1 for caption in training])
     for block in blocks(*shape):
         there = lines[block] < len(captions)
@@ -138,7 +139,7 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
             f"{old.shape[1]}; give embeddings of the same kind, or binarise anew"
         )
     if items != len(old):
-        out = np.lib.format.open_memmap(target / EMBEDDINGS, mode="w+", dtype=old.dtype, shape=(items, old.shape[1]))
+        out = new_array(target / EMBEDDINGS, old.dtype, (items, old.shape[1]))
         parts: list[tuple[Embeddings, np.ndarray]]
         if added is not None:
             parts = [(old, np.arange(len(old))), (added, np.arange(len(old), items))]

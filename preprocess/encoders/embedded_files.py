@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.files import refuse_paths, sha256, write_json
 from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import blocks
@@ -70,7 +71,7 @@ def write_record(record: Path, made_from: Mapping[str, Any], files: Sequence[Pat
 def save_rows(path: Path, values: NDArray[np.float32], kept: NDArray[np.int64], dtype: str) -> None:
     """Write the rows `kept` of `values` as a .npy file, block by block."""
     shape = (len(kept), values.shape[1])
-    new = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    new = new_array(path, dtype, shape)
     for block in blocks(*shape):
         new[block] = values[kept[block]]
     new.flush()

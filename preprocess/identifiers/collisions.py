@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq import disk
 from cart_fairseq.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
@@ -95,7 +96,9 @@ def choose_values(
     if not len(order):
         return choice
     with tempfile.TemporaryFile(dir=folder) as file:
-        distances = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(order), codec.codewords[level]))
+        with disk.naming(folder or tempfile.gettempdir()):
+            disk.reserve(file.fileno(), 4 * len(order) * codec.codewords[level])
+        distances = np.memmap(file, dtype=np.float32, mode="r+", shape=(len(order), codec.codewords[level]))
         fill_distances(distances, codec, embeddings, codes, rows[order], level)
         parts = np.split(np.arange(len(order)), np.flatnonzero(np.diff(slot[order])) + 1)
         for part in track(parts, f"moving on level {level + 1}", "prefixes"):

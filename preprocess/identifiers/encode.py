@@ -6,15 +6,15 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.data.kept import BlockStore, Shape
 from preprocess.identifiers.clustering import chunks
 from preprocess.identifiers.schemes.scheme import Codec
 
@@ -113,26 +113,22 @@ def encode_catalogue(
         (N, C) int32, a memory map of a file in `work`; the relative reconstruction error.
     """
     rows, dimension = shape
-    folder, count = work / "assignment", -(-rows // block_rows)
-    if not folder.exists():
-        with replacing(folder, directory=True) as new:
-            create = np.lib.format.open_memmap
-            create(new / "codes.npy", mode="w+", dtype=np.int32, shape=(rows, values))
-            create(new / "statistics.npy", mode="w+", dtype=np.float64, shape=(count, dimension + 3))
-            create(new / "done.npy", mode="w+", dtype=np.bool_, shape=(count,))
-    codes, statistics, done = (
-        np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+") for name in ("codes", "statistics", "done")
-    )
+    count = -(-rows // block_rows)
+    shapes = {"codes": Shape(np.int32, (rows, values)), "statistics": Shape(np.float64, (count, dimension + 3))}
+
+    def content(store: BlockStore, number: int) -> list[NDArray[Any]]:
+        of_block = store.arrays["codes"][number * block_rows : (number + 1) * block_rows]
+        return [of_block, store.arrays["statistics"][number]]
+
+    store = BlockStore(work / "assignment", shapes, count, content)
+    codes, statistics = store.arrays["codes"], store.arrays["statistics"]
     finished: list[int] = []
 
     def keep() -> None:
-        """A block counts as done only when its codes are on disk."""
-        codes.flush()
-        statistics.flush()
-        done[finished] = True
-        done.flush()
+        store.keep(finished)
         finished.clear()
 
+    done = store.whole()
     pending = np.flatnonzero(~done)
     with Progress(rows, "assigning", "rows", done=min(rows, int(done.sum()) * block_rows)) as progress:
         for block in engine(pending) if len(pending) else ():

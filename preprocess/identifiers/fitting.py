@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.identifiers import Position
-from cart_fairseq.files import replacing, write_json
+from cart_fairseq.files import write_json
 from cart_fairseq.progress import Progress
 from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.data.kept import is_whole, keeping
 from preprocess.identifiers.clustering import sample_rows
 from preprocess.identifiers.codec import TransformedCodec, restore_codec
 from preprocess.identifiers.rqvae_runner import default_batch_size
@@ -60,16 +62,17 @@ def fit_codec(
     scheme: Scheme, embeddings: Embeddings, settings: FitSettings, work: Path, train_processes: int = 1
 ) -> Codec:
     """Fit the codec; what an interrupted run with the same embeddings and settings left in `work` is used again."""
-    saved = work / "codec.safetensors"
-    if not saved.exists():
+    saved, named = work / "codec.safetensors", work / "positions.json"
+    if not (is_whole(named) and is_whole(saved)):
         points, transform = transformed_sample(embeddings, settings, work)
         codec = scheme.fit(points, len(embeddings), settings, work, train_processes)
         if transform.normalize or transform.components is not None:
             codec = TransformedCodec(transform, codec)
-        write_json(work / "positions.json", [dataclasses.asdict(position) for position in codec.positions])
+        with keeping(named) as new:
+            write_json(new, [dataclasses.asdict(position) for position in codec.positions])
         write_tensors(saved, codec.tensors())
     # Read back even when just fitted, so that a resumed run does not differ in anything.
-    positions = [Position(**position) for position in read_json(work / "positions.json")]
+    positions = [Position(**position) for position in read_json(named)]
     return restore_codec(scheme, load_file(saved), positions)
 
 
@@ -83,14 +86,14 @@ def transformed_sample(
     """
     sample = sample_rows(embeddings, settings.train_sample, settings.training.seed)
     transform_path, path = work / "transform.safetensors", work / "points.npy"
-    if not transform_path.exists():
+    if not is_whole(transform_path):
         transform = Transform.fit(sample, settings.normalize, settings.pca, settings.block_rows)
         write_tensors(transform_path, transform.tensors())
     transform = Transform.load(load_file(transform_path))
-    if not path.exists():
+    if not is_whole(path):
         width = settings.pca or sample.shape[1]
-        with replacing(path) as new, Progress(len(sample), "sampling", "rows") as progress:
-            out = np.lib.format.open_memmap(new, mode="w+", dtype=np.float32, shape=(len(sample), width))
+        with keeping(path) as new, Progress(len(sample), "sampling", "rows") as progress:
+            out = new_array(new, np.float32, (len(sample), width))
             for block in blocks(len(sample), sample.shape[1], settings.block_rows):
                 out[block] = transform(sample[block])
                 progress.update(block.stop - block.start)
@@ -99,6 +102,6 @@ def transformed_sample(
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write a safetensors file, atomically."""
-    with replacing(path) as new:
+    """Write a safetensors file, atomically, and its checksum."""
+    with keeping(path) as new:
         save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, new)

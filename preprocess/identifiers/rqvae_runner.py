@@ -95,6 +95,7 @@ def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes:
     Raises:
         OSError: fairseq-train failed; the message ends with its last words and names the log.
     """
+    forget_damaged(work / "checkpoints")
     rows, dimension = np.load(residuals, mmap_mode="r", allow_pickle=False).shape
     checkpoints, log_path = work / "checkpoints", work / "fairseq-train.log"
     command = [sys.executable, "-m"]
@@ -133,6 +134,15 @@ def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes:
         words = " | ".join(log_path.read_text(encoding="utf-8").splitlines()[-3:])
         raise OSError(f"fairseq-train ended with exit code {process.returncode}: {words} (all of it in {log_path})")
     return load_rqvae(checkpoints / "checkpoint_last.pt", dimension, settings)
+
+
+def forget_damaged(checkpoints: Path) -> None:
+    """Remove checkpoints of a killed run unless they can be read and every checksum is right: training begins again."""
+    for path in checkpoints.glob("*.pt"):
+        try:
+            read_checkpoint(path)
+        except Exception:
+            path.unlink()
 
 
 def load_rqvae(checkpoint: Path, dimension: int, settings: RQVAESettings) -> RQVAE:

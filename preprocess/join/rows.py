@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.joined_folder import ALIGNED, ITEMS
@@ -38,7 +39,7 @@ def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: P
 
     def rows(name: str, columns: int) -> np.memmap:
         shape = (len(embeddings), columns)
-        return np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape)
+        return new_array(folder / name, np.float16, shape)
 
     width, alignment = len(parts.centre), parts.alignment
     joined = rows(ITEMS, sum(parts.widths))
@@ -61,7 +62,7 @@ def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: P
 
 def write_captions(path: Path, values: np.ndarray, captions: Sequence[Caption], lines: int, centre: np.ndarray) -> None:
     """Write (C, T) float16: row i belongs to line i of the file, zeros where the caption is not among `captions`."""
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(lines, len(centre)))
+    out = new_array(path, np.float16, (lines, len(centre)))
     for block in blocks(len(values), len(centre)):
         out[[caption.number - 1 for caption in captions[block]]] = centred(values[block], centre)
     out.flush()

@@ -64,6 +64,15 @@ def is_data_bin(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("kind") == "data-bin"
 
 
+def read_journal(path: Path) -> dict[str, Any]:
+    """What an interrupted run noted; nothing where the file is missing or damaged: its command does nothing twice."""
+    try:
+        found = read_json(path) if path.is_file() else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 @dataclass(frozen=True)
 class Change:
     """What an operation changes, once its new files are written.
@@ -114,7 +123,7 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
         target.finish()
         bundle = IdentifierBundle.load(identifiers)
         journal = identifiers / JOURNAL
-        begun = read_json(journal) if journal.is_file() else {}
+        begun = read_journal(journal)
         if begun.get("key") == key and begun.get("state") == bundle.state:
             journal.unlink()
             text = f"{identifiers}: finished what an interrupted run had begun\n{begun['summary']}"

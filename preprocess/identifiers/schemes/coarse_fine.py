@@ -12,15 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.identifiers import Position
-from cart_fairseq.files import replacing, write_json
+from cart_fairseq.files import write_json
 from cart_fairseq.reading import read_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import Embeddings, blocks
+from preprocess.data.kept import is_whole, keeping
 from preprocess.identifiers.clustering import centre_finder, chunks, fit_centres, nearest_centres
 from preprocess.identifiers.rqvae_runner import train_rqvae
 from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme, centring_of, centring_tensor
 from preprocess.identifiers.settings import SWITCHES, FitSettings
+
+SCALE = "scale.json"
 
 
 @dataclass
@@ -135,14 +139,14 @@ class CoarseFine(Scheme):
         """Fit in stages; `work` receives `centres.npy`, `residuals.npy`, `scale.json` and `checkpoints/`."""
         training, clusters = settings.training, settings.kmeans_clusters if self.coarse else 0
         centres_path, residuals_path = work / "centres.npy", work / "residuals.npy"
-        if not centres_path.exists():
+        if not is_whole(centres_path):
             centres = self.fit_centres(points, settings)
-            with replacing(centres_path) as new, open(new, "wb") as file:
+            with keeping(centres_path) as new, open(new, "wb") as file:
                 np.save(file, centres)
         centres = np.load(centres_path, allow_pickle=False)
-        if not residuals_path.exists():
+        if not (is_whole(residuals_path) and is_whole(residuals_path.with_name(SCALE))):
             write_residuals(residuals_path, points, centres, settings)
-        scale = float(read_json(work / "scale.json"))
+        scale = float(read_json(work / SCALE))
         rqvae = train_rqvae(residuals_path, work, training, processes)
         return ResidualCodec(centres, clusters, rqvae, scale, settings.centring)
 
@@ -176,9 +180,10 @@ def write_residuals(
     for block in blocks(len(points), points.shape[1], block_rows) if settings.residual_scale else ():
         total += float(np.square(points[block] - centres[nearest[block]], dtype=np.float64).sum())
     scale = (total / points.size) ** 0.5 or 1.0
-    write_json(path.with_name("scale.json"), scale)
-    with replacing(path) as new:
-        out = np.lib.format.open_memmap(new, mode="w+", dtype=np.float32, shape=points.shape)
+    with keeping(path.with_name(SCALE)) as new:
+        write_json(new, scale)
+    with keeping(path) as new:
+        out = new_array(new, np.float32, points.shape)
         for block in blocks(len(points), points.shape[1], block_rows):
             out[block] = (points[block] - centres[nearest[block]]) / np.float32(scale)
         out.flush()
