@@ -89,10 +89,7 @@ def wait(device: str) -> None:
 def run(main: Callable[..., None]) -> None:
     """Run a part; told to stop, it ends as after Ctrl-C, so that what it started ends, too."""
     signal.signal(signal.SIGTERM, stop)
-    try:
-        run_script(main)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run_script(main)
 
 
 def stop(*_: object) -> None:
