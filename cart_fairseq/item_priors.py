@@ -20,11 +20,19 @@ from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
 from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
-from cart_fairseq.search.stored_arrays import REMEDY, digest_of, folder_to_write, open_array, save_arrays, stored_folder
+from cart_fairseq.search.stored_arrays import (
+    ENCODER,
+    REMEDY,
+    digest_of,
+    folder_to_write,
+    open_array,
+    save_arrays,
+    stored_folder,
+)
 from cart_fairseq.search.stored_statistics import statistics_key
 
 BANK, PRIORS = "queries", "priors"
-OF_QUERIES = ("encoder.", "dense.query_tower.", "dense.log_scale", "dense.share_logit")
+OF_QUERIES = (ENCODER, "dense.query_tower.", "dense.log_scale", "dense.share_logit")
 """Beginnings of the names of weights that queries' vectors depend on."""
 
 

@@ -19,7 +19,7 @@ from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.generator import own_discount
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import BEAM, DEFAULT_SCORING, RERANKED_BEAM, check_search
+from cart_fairseq.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEAM, check_search
 
 Candidates = str | CandidateSet | Iterable[str] | None
 """Name of a candidate set, a prepared set, item ids, or None for the whole catalogue."""
@@ -94,7 +94,7 @@ class CartRetriever:
         data: str | Path,
         beam: int | None = None,
         device: str | torch.device | None = None,
-        precision: str = "float32",
+        precision: str = AUTO,
         scoring: str = DEFAULT_SCORING,
         dense_weight: float | None = None,
         level_discount: float | None = None,
@@ -108,7 +108,8 @@ class CartRetriever:
             data: the data-bin on which the models were trained.
             beam: beam width (default: 30, or 200 with a dense head but without look-ahead).
             device: device of the search (default: a GPU if there is one).
-            precision: ``float32``, ``bf16``, ``fp16``, or ``int8``, which works on CPUs only.
+            precision: ``float32``, ``bf16``, ``fp16``, or ``int8``, which works on CPUs only; ``auto``: ``bf16`` if a
+                probe of a few milliseconds finds it a tenth faster than ``float32`` here.
             scoring: ``masked`` takes the softmax over all symbols and ignores invalid ones; ``renormalised`` takes it
                 over the valid symbols alone.
             dense_weight: weight of the dense score in ranking, for models with a dense head; 0 ranks by identifiers

@@ -8,7 +8,8 @@ from cart_fairseq.checks import Settings, check_count, is_number
 CANDIDATES = ("split", "all")
 SCORINGS = ("masked", "renormalised")
 DEFAULT_SCORING = "masked"
-PRECISIONS = ("float32", "bf16", "fp16", "int8")
+AUTO = "auto"
+PRECISIONS = (AUTO, "float32", "bf16", "fp16", "int8")
 BEAM, RERANKED_BEAM = 30, 200
 """Default beam width; the second with a dense head but without look-ahead, where the head raises items from low ranks of
 the beam, and for tuning."""
@@ -104,7 +105,7 @@ class EvaluationSettings(Settings):
     subset: str | None = None
     candidates: str | None = None
     beam: int | None = None
-    precision: str = "float32"
+    precision: str = AUTO
     scoring: str = DEFAULT_SCORING
     dense_weight: float | None = None
     level_discount: float | None = None

@@ -221,7 +221,9 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
     """
     settings = settings or TuningSettings()
     opened = identity(path)
-    retriever = CartRetriever.from_pretrained(path, data=data, beam=settings.beam, scoring=settings.scoring)
+    retriever = CartRetriever.from_pretrained(
+        path, data=data, beam=settings.beam, precision="float32", scoring=settings.scoring
+    )
     competing = "valid" if settings.candidates == "split" else "all"
     beam = settings.beam or BEAM
     found = search_subset(retriever, "valid", competing, beam)

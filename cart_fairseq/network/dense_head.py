@@ -112,7 +112,7 @@ class DenseHead(nn.Module):
 
     def text(self, rows: Tensor) -> Tensor:
         """Unit vectors of query states: (n, query_dim) -> (n, T + D)."""
-        return self.query_tower(rows, self.share_logit.sigmoid())
+        return self.query_tower(rows.to(self.log_scale), self.share_logit.sigmoid())
 
     def item(self, features: Tensor) -> Tensor:
         """Unit vectors of item features: (n, item_dim) -> (n, T + D)."""

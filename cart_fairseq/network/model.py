@@ -28,7 +28,12 @@ class CART(nn.Module):
         decoder: the identifier decoder.
         fingerprint: bytes that identify the identifiers, the vocabulary and the text encoder of the model.
         dense: the dense head, or None.
+
+    Attributes:
+        precision: the precision of inference, as :func:`cart_fairseq.network.precision.convert` left it.
     """
+
+    precision = "float32"
 
     data_fingerprint: Tensor
     level_discount: Tensor

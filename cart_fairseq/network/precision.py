@@ -1,38 +1,68 @@
 """Inference in lower precision: bfloat16, float16, and int8 weights with dynamically quantised activations."""
 
+import functools
+import hashlib
+import logging
+import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cart_fairseq.settings import PRECISIONS
+from cart_fairseq.settings import AUTO, PRECISIONS
+
+NARROW = 128
+"""Models narrower than this are searched in float32: there is little to gain."""
+LEAST_GAIN = 1.1
+"""Least gain of bf16 in speed for which it is chosen."""
+ROWS, TRIALS = 128, 5
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+logger = logging.getLogger(__name__)
 
 
 def convert(model: Any, precision: str) -> Any:
     """Convert a ``cart`` model for inference, in place, and return it.
 
-    Scores are summed in float32 in every precision. ``int8`` works on CPUs only. It quantises the weights of all linear
-    layers except the output projection. The context half of the fine fusion's gates is not a linear layer and stays
-    float32.
+    Scores are summed in float32 in every precision, and the dense head stays float32, so that item vectors do not depend
+    on the precision of a search. ``int8`` works on CPUs only. It quantises the weights of all linear layers except the
+    output projection and those of the dense head. The context half of the fine fusion's gates is not a linear layer and
+    stays float32.
 
     Args:
         model: the model.
-        precision: one of :data:`cart_fairseq.settings.PRECISIONS`.
+        precision: one of :data:`cart_fairseq.settings.PRECISIONS`; ``auto``: see :func:`fastest`.
 
     Raises:
         ValueError: the precision is unknown, or int8 was chosen for a model on a GPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if precision == "bf16":
-        return model.bfloat16()
-    if precision == "fp16":
-        return model.half()
+    device = next(model.parameters()).device
+    width = max(model.decoder.output_projection.weight.size(1), getattr(model.encoder, "width", 0))
+    if precision == AUTO:
+        precision = fastest(str(device), width)
+        logger.info("precision auto: %s", precision)
+    elif precision in ("bf16", "fp16"):
+        warn_if_slow(str(device), width, precision)
+    model.precision = precision
     if precision == "float32":
         return model.float()
-    device = next(model.parameters()).device
-    if device.type != "cpu":
+    if precision == "int8" and device.type != "cpu":
         raise ValueError(f"precision int8 works on CPUs only, but the model is on {device}; use bf16 or fp16")
+    exact = {"dense": model.dense, "level_discount": model.level_discount}
+    if model.dense is not None:
+        model.encoder_digest = digest_of_encoder(model)
+    model.dense = None
+    if precision == "int8":
+        _quantise(model)
+    else:
+        model.to(DTYPES[precision])
+    model.dense, model.level_discount = exact["dense"], exact["level_discount"]
+    return model
+
+
+def _quantise(model: nn.Module) -> None:
     linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     wanted = {
         name: torch.ao.quantization.default_dynamic_qconfig
@@ -40,4 +70,57 @@ def convert(model: Any, precision: str) -> Any:
         if not name.endswith("output_projection")  # its rows are sliced by position
     }
     torch.ao.quantization.quantize_dynamic(model, wanted, dtype=torch.qint8, inplace=True)
-    return model
+
+
+@functools.cache
+def fastest(device: str, width: int) -> str:
+    """Choose the precision of a search: ``bf16`` if it is at least a tenth faster than ``float32``, else that.
+
+    A probe of a few milliseconds decides, once in a process: two linear layers and a layer norm of the model's width.
+    """
+    if width < NARROW:
+        return "float32"
+    return "bf16" if gain(device, width, "bf16") >= LEAST_GAIN else "float32"
+
+
+@functools.cache
+def gain(device: str, width: int, precision: str, rows: int = ROWS) -> float:
+    """How many times faster than float32 a precision is on a device, for layers of a width."""
+    seconds = {name: float("inf") for name in ("float32", precision)}
+    with torch.no_grad():
+        layers = {name: _layers(width).to(device, DTYPES[name]).eval() for name in seconds}
+        inputs = {name: torch.ones(rows, width, device=device, dtype=DTYPES[name]) for name in seconds}
+        for _ in range(TRIALS):
+            for name, layer in layers.items():
+                began = time.perf_counter()
+                layer(inputs[name])[0, 0].item()  # waits for a GPU
+                seconds[name] = min(seconds[name], time.perf_counter() - began)
+    return seconds["float32"] / seconds[precision]
+
+
+def _layers(width: int) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+@functools.cache
+def warn_if_slow(device: str, width: int, precision: str) -> None:
+    """Log once in a process that a chosen precision is slower than float32 here."""
+    found = gain(device, width, precision, rows=8)  # float16 takes seconds for more on some processors
+    if found < 1:
+        logger.warning("precision %s is %.1f times slower than float32 here; choose auto", precision, 1 / found)
+
+
+def digest_of_encoder(model: Any) -> bytes:
+    """SHA-256 of the encoder's weights before they were converted, the same on every device."""
+    known = getattr(model, "encoder_digest", None)
+    return known if known is not None else weights_digest(model.encoder.state_dict())
+
+
+def weights_digest(state: dict[str, Tensor]) -> bytes:
+    """SHA-256 of the names, dtypes, shapes and values of weights."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(f"{name} {value.dtype} {(*value.shape,)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.digest()

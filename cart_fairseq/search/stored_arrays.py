@@ -2,21 +2,23 @@
 
 import errno
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cart_fairseq.catalogue.dense_items import DenseItems
-from cart_fairseq.catalogue.errors import CatalogueError
+from cart_fairseq.catalogue.errors import CatalogueError, read_json
+from cart_fairseq.files import is_plain_name, sha256, write_json
+from cart_fairseq.network.precision import digest_of_encoder, weights_digest
 
+ENCODER = "encoder."
 STORED = "search"
 """The folder in a data-bin."""
+CHECKSUMS = "checksums.json"
 REMEDY = "remove the folder; python -m cart_fairseq.tune makes it again"
 
 
@@ -44,36 +46,43 @@ def digest_of(models: Sequence[Any], names: tuple[str, ...], *parts: Tensor | st
 
     Args:
         models: the models.
-        names: beginnings of the names of the weights that count.
+        names: beginnings of the names of the weights that count; :data:`ENCODER` stands for the encoder's as they were
+            before a conversion to another precision.
         parts: tensors and texts.
     """
     digest = hashlib.sha256()
     for model in models:
-        for name, value in model.state_dict().items():
-            if name.startswith(names):
-                digest.update(name.encode())
-                _update(digest, value)
+        for name in names:
+            if name == ENCODER:
+                digest.update(digest_of_encoder(model))
+            else:
+                chosen = {key: value for key, value in model.state_dict().items() if key.startswith(name)}
+                digest.update(weights_digest(chosen))
     for part in parts:
-        _update(digest, part)
+        digest.update(part.encode() if isinstance(part, str) else weights_digest({"": part}))
     return digest.hexdigest()
 
 
-def _update(digest: Any, value: Any) -> None:
-    if isinstance(value, Tensor) and not value.is_quantized:
-        digest.update(f"{value.dtype} {(*value.shape,)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    elif isinstance(value, str):
-        digest.update(value.encode())
-    else:  # of layers in int8, which are on CPUs alone
-        buffer = io.BytesIO()
-        torch.save(value, buffer)
-        digest.update(buffer.getbuffer())
-
-
 def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as ``NAME.npy`` into a folder."""
+    """Write arrays as ``NAME.npy`` into a folder, and their checksums."""
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    write_json(folder / CHECKSUMS, {f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays})
+
+
+def stored_checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files in a folder, by name, as far as they were recorded.
+
+    Raises:
+        CatalogueError: the record is damaged.
+    """
+    path = folder / CHECKSUMS
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, dict) or not all(is_plain_name(name) for name in found):
+        raise CatalogueError(f"{path}: not a record of checksums; {REMEDY}")
+    return found
 
 
 def open_array(folder: Path, name: str, dtype: Any, shape: Sequence[int | None], mapped: bool = False) -> NDArray[Any]:
@@ -90,10 +99,11 @@ def open_array(folder: Path, name: str, dtype: Any, shape: Sequence[int | None],
     """
     path = folder / f"{name}.npy"
     try:
-        found: NDArray[Any] = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+        # mapped in any case: a header that is damaged asks for no more memory than the file has
+        found: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     except Exception as error:  # numpy raises errors of many types for damaged files
         raise CatalogueError(f"{path}: missing or damaged ({error}); {REMEDY}") from None
     same = len(found.shape) == len(shape) and all(n in (None, size) for n, size in zip(shape, found.shape, strict=True))
     if not same or not np.issubdtype(found.dtype, dtype):
         raise CatalogueError(f"{path}: holds {found.dtype} of shape {found.shape}; {REMEDY}")
-    return found
+    return found if mapped else np.array(found)

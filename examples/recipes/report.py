@@ -23,6 +23,7 @@ from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.reading import read_json
 
+PRECISION = "precision.json"
 SHOWN_QUERIES, SHOWN_ITEMS, SEED = 5, 3, 1
 VARIABLES = ("JOIN_FLAGS", "IDENTIFIER_FLAGS", "BINARIZE_FLAGS", "TEXT_ENCODER", "INDEX_CAPTIONS")
 
@@ -100,7 +101,7 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
         found: what `collect` returns.
     """
     manifest, plan = read_json(out / "data-bin" / "manifest.json"), read_json(out / "checkpoints" / "plan.json")
-    joined = out / "joined" / "join.json"
+    joined, precision = out / "joined" / "join.json", out / "results" / PRECISION
     bundle = IdentifierBundle.load(out / "identifiers").codec_settings
     # a join of a recipe that was given up before training may lie there, too
     settings = read_json(joined)["settings"] if RECIPES[plan["sized_for"]].joined and joined.is_file() else None
@@ -116,6 +117,7 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
         "identifiers": {name: bundle[name] for name in ("scheme", "dimension", "captions") if name in bundle},
         "minutes": round(minutes_of(out / "checkpoints" / "train.log"), 1),
         "tuned": read_json(tuned) if tuned.is_file() else None,
+        "precision": read_json(precision) if precision.is_file() else None,
         "metrics": found,
     }
 

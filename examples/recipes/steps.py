@@ -25,6 +25,9 @@ from settings import Settings
 
 from cart_fairseq import evaluate as evaluating
 from cart_fairseq import tune
+from cart_fairseq.files import write_json
+from cart_fairseq.reading import read_json
+from cart_fairseq.retriever import CartRetriever
 from preprocess import binarize, build_identifiers, generate_captions, join_captions
 from preprocess.captioners.settings import CaptionSettings
 from preprocess.data.inputs import read_items
@@ -279,19 +282,32 @@ def evaluate(out: Path, paper: Sequence[float] = ()) -> None:
         if planned.tuned and not (out / "tuned.json").is_file():
             flags = ["--data", out / "data-bin", "--path", planned.checkpoint]
             call(tune.main, *flags, "--json", out / "tuned.json")
+        precision = precision_of(out, planned) if planned.subsets else ""
         for subset in planned.subsets:
             for candidates in planned.candidate_sets:
                 if not (out / "results" / candidates / f"metrics.{subset}.json").is_file():
-                    measure(out, subset, candidates, planned)
+                    measure(out, subset, candidates, planned, precision)
         report.write(out, planned.checkpoint, paper)
 
 
-def measure(out: Path, subset: str, candidates: str, planned: Measuring) -> None:
+def precision_of(out: Path, planned: Measuring) -> str:
+    """The precision of all searches of a run, chosen once: ``OUT/results/precision.json``."""
+    path = out / "results" / report.PRECISION
+    if not path.is_file():
+        device = "cpu" if "--cpu" in planned.device_flags else None
+        retriever = CartRetriever.from_pretrained(planned.checkpoint, out / "data-bin", device=device)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, retriever.models[0].precision)
+    return str(read_json(path))
+
+
+def measure(out: Path, subset: str, candidates: str, planned: Measuring, precision: str) -> None:
     """Search for all queries of a subset; ``metrics.SUBSET.json`` is written last."""
     results = out / "results" / candidates
     print(f"searching: {subset} queries, candidates: {candidates}")
     flags = [out / "data-bin", "--task", "cart_retrieval", "--path", planned.checkpoint, "--gen-subset", subset]
     flags += ["--candidates", candidates, "--beam", planned.beam, "--nbest", 10, "--batch-size", 256]
+    flags += ["--inference-precision", precision]
     flags += ["--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results]
     fairseq_calls.search([*map(str, flags), *planned.device_flags], results / f"generate-{subset}.log")
     flags = [results / f"generate-{subset}.txt", "--data", out / "data-bin", "--candidates", candidates]

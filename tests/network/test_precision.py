@@ -6,7 +6,9 @@ import pytest
 import torch
 from conftest import make_batch, make_model
 
-from cart_fairseq.network.precision import convert
+from cart_fairseq.network import precision as precisions
+from cart_fairseq.network.dense_head import DenseHead
+from cart_fairseq.network.precision import convert, digest_of_encoder, gain
 from cart_fairseq.settings import SCORINGS
 
 
@@ -38,3 +40,57 @@ def test_a_converted_model_still_knows_its_data(task):
     for precision in ("bf16", "fp16"):
         kept = convert(make_model(task), precision).data_fingerprint
         assert bytes(kept.byte().tolist()) == task.data_fingerprint
+
+
+def test_the_dense_head_and_tuned_values_stay_exact(task):
+    model = make_model(task)
+    model.dense = DenseHead(model.decoder.output_projection.weight.size(1), 6, 8, 0.0, 0.3)
+    model.level_discount.fill_(0.9)
+    before = copy.deepcopy(model.state_dict())
+    for precision in ("bf16", "fp16", "int8"):
+        reduced = convert(copy.deepcopy(model), precision)
+        assert torch.equal(reduced.level_discount, before["level_discount"])
+        assert {p.dtype for p in reduced.dense.parameters()} == {torch.float32}
+        assert digest_of_encoder(reduced) == digest_of_encoder(model)
+    assert digest_of_encoder(convert(copy.deepcopy(model), "bf16").float()) == digest_of_encoder(model)
+
+
+@pytest.fixture
+def probes(monkeypatch):
+    """Gains of precisions by name, in place of the probe's."""
+    gains = {"bf16": 2.0, "fp16": 0.01}
+    monkeypatch.setattr(precisions, "gain", lambda device, width, precision, rows=1: gains[precision])
+    for cached in (precisions.fastest, precisions.warn_if_slow):
+        cached.cache_clear()
+    yield gains
+    for cached in (precisions.fastest, precisions.warn_if_slow):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(2.0, "bf16"), (1.11, "bf16"), (1.09, "float32"), (0.5, "float32")])
+def test_auto_takes_bf16_where_it_is_a_tenth_faster(probes, gain, chosen):
+    probes["bf16"] = gain
+    assert precisions.fastest("cpu", 256) == chosen
+    assert precisions.fastest("cpu", 64) == "float32"
+
+
+def test_auto_says_what_it_chose(task, probes, caplog, monkeypatch):
+    monkeypatch.setattr(precisions, "NARROW", 1)
+    with caplog.at_level("INFO"):
+        model = convert(make_model(task), "auto")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert "precision auto: bf16" in caplog.text
+
+
+def test_a_slow_choice_is_said_once(task, probes, caplog):
+    for _ in range(2):
+        convert(make_model(task), "fp16")
+        convert(make_model(task), "bf16")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "precision fp16 is 100.0 times slower than float32 here; choose auto"
+    ]
+
+
+def test_the_probe_compares_two_precisions():
+    assert gain("cpu", 8, "bf16") > 0
+    assert gain("cpu", 8, "bf16") == gain("cpu", 8, "bf16")  # once in a process
