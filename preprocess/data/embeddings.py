@@ -5,7 +5,8 @@ alike. Nothing here holds a whole catalogue.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from preprocess.data.tables import TableRows
 LARGEST_VALUE = 1e15
 """Squared distances of larger float32 embeddings overflow."""
 BLOCK_BYTES = 64 << 20
+DIGITS = re.compile(r"[0-9]+")
 
 
 class ShardedRows:
@@ -96,12 +98,26 @@ def blocks(rows: int, dimension: int, step: int | None = None) -> Iterator[slice
         yield slice(start, min(start + step, rows))
 
 
+def in_order(shards: Iterable[Path]) -> list[Path]:
+    """Order the shards of a folder: by their numbers if their names differ only in these, else by name.
+
+    >>> [path.name for path in in_order([Path("10.npy"), Path("2.npy"), Path("0.npy")])]
+    ['0.npy', '2.npy', '10.npy']
+    >>> [path.name for path in in_order([Path("b2.npy"), Path("a10.npy"), Path("a9.npy")])]
+    ['a10.npy', 'a9.npy', 'b2.npy']
+    """
+    by_name = sorted(shards)
+    if len({DIGITS.sub("0", path.name) for path in by_name}) > 1:
+        return by_name
+    return sorted(by_name, key=lambda path: [int(number) for number in DIGITS.findall(path.name)])
+
+
 def open_embeddings(path: str | Path, column: str = EMBEDDING_COLUMN, check: bool = True) -> Embeddings:
     """Open item embeddings without loading them.
 
     Args:
         path: a (N, D) float16 or float32 `.npy` file in C order; a Parquet or Arrow (IPC, Feather, `datasets`) file
-            with a list column of such values; or a folder of such files of one kind, taken in name order.
+            with a list column of such values; or a folder of such files of one kind, taken in the order of `in_order`.
         column: of the tables, the one that holds the embeddings.
         check: read every value as `check_embeddings` does.
 
@@ -116,7 +132,7 @@ def open_embeddings(path: str | Path, column: str = EMBEDDING_COLUMN, check: boo
     names = [path]
     if path.is_dir():
         known = (".npy", *TABLE_SUFFIXES)
-        names = sorted(child for child in path.iterdir() if child.suffix in known and not child.name.startswith("."))
+        names = in_order(child for child in path.iterdir() if child.suffix in known and not child.name.startswith("."))
         if not names:
             raise ValueError(
                 f"{path}: a folder without .npy files or tables ({', '.join(TABLE_SUFFIXES)}); give a file or a folder "
