@@ -14,11 +14,12 @@ from cart_fairseq.renewing import renew
 from preprocess.data import joined_folder
 from preprocess.join.fitting import Parts, restore_parts
 from preprocess.join.settings import JoinSettings
+from preprocess.join.text_space import centred
 from preprocess.updating.steps import add
 
 NOISE = 0.7
 """Length of the noise that is added to each part of a real row, which has length 1."""
-BLOCK = 8192
+BLOCK, BATCH = 8192, 256
 
 
 class Joined:
@@ -38,6 +39,15 @@ class Joined:
         self.parts: Parts = restore_parts(joined_folder.read_parts(folder, self.record), settings)
         if self.parts.alignment is None:
             raise ValueError(f"{folder}: has no towers; run join_captions with --align")
+
+    def queries(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors of texts, (n, T + A) float32: of the query tower, times its scale."""
+        parts = self.parts
+        assert parts.alignment is not None
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        features = [parts.features([texts[i] for i in order[at : at + BATCH]]) for at in range(0, len(order), BATCH)]
+        asked = parts.alignment.queries(centred(np.concatenate(features)[np.argsort(order)], parts.centre))
+        return asked * float(parts.alignment.head.scale())
 
     def aligned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors (n, T + A) of the item tower for joined rows (n, W)."""

@@ -5,7 +5,8 @@
 RUN is OUT of a run with ``RECIPE=joined``. The queries are the first of a fixed random order of its valid queries. Up to
 the size of the run's catalogue, the candidates are the items of the valid split and further real items. Beyond it,
 synthetic neighbours of real items are added (``update_identifiers add``), which no training has seen. The dual tower is
-that of the join (``join_captions --align``), searched exactly and by HNSW (faiss). Times include the encoding of the
+that of the join (``join_captions --align``), searched exactly and by HNSW (faiss), without and with priors of its own
+(the model's share). Times include the encoding of the
 queries. All systems search each batch before the next, so that their times are comparable.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,12 +30,13 @@ from provenance import provenance
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import write_json
+from cart_fairseq.item_priors import mean_share
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.processes import run_script
 from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
 from preprocess.data import joined_folder
-from preprocess.join.text_space import centred
 
 DEPTH, BATCH = 10, 100
 LINKS, BUILD_EFFORT, SEARCH_EFFORT = 32, 80, 128
@@ -84,27 +87,46 @@ def cart(retriever: CartRetriever, chosen: CandidateSet | None, beam: int) -> Sy
     return System(f"CART, beam {beam}", search)
 
 
-def towers(joined: Joined, vectors: np.ndarray, rows: np.ndarray) -> list[System]:
-    """The dual tower over item vectors (n, D) of these rows: exact, and HNSW."""
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_EFFORT, SEARCH_EFFORT
-    for at in track(range(0, len(vectors), 10_000), "indexes", "blocks"):
-        block = vectors[at : at + 10_000].astype(np.float32)
-        flat.add(block)
-        graph.add(block)
+def towers(joined: Joined, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float) -> list[System]:
+    """The dual tower over item vectors (n, D) of these rows: exact and by HNSW, without and with priors.
 
-    def system(name: str, index: Any) -> System:
-        def search(texts: list[str]) -> np.ndarray:
-            parts = joined.parts
-            assert parts.alignment is not None
-            asked = parts.alignment.queries(centred(parts.features(texts), parts.centre))
-            found = index.search(asked, DEPTH)[1]
-            return np.where(found < 0, -1, rows[found])
+    With priors an item's vector has one more value, its prior, and a query's the negative share, so that their inner
+    product is the score with priors.
+    """
+    made = []
+    for weight, title in ((0.0, ""), (share, " with priors")):
+        width = vectors.shape[1] + 1
+        flat = faiss.IndexFlatIP(width)
+        graph = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_EFFORT, SEARCH_EFFORT
+        for at in track(range(0, len(vectors), 10_000), "indexes", "blocks"):
+            block = np.column_stack([vectors[at : at + 10_000], priors[at : at + 10_000]]).astype(np.float32)
+            if not weight:
+                block[:, -1] = 0
+            flat.add(block)
+            graph.add(block)
+        made += [
+            System(f"dual tower{title}, {kind}", partial(_of_index, joined, index, rows, weight))
+            for kind, index in (("exact", flat), ("HNSW", graph))
+        ]
+    return made
 
-        return System(name, search)
 
-    return [system("dual tower, exact", flat), system("dual tower, HNSW", graph)]
+def _of_index(joined: Joined, index: Any, rows: np.ndarray, share: float, texts: list[str]) -> np.ndarray:
+    asked = np.column_stack([joined.queries(texts), np.full(len(texts), -share)]).astype(np.float32)
+    found = index.search(asked, DEPTH)[1]
+    return np.where(found < 0, -1, rows[found])
+
+
+def tower_priors(joined: Joined, data: DataBin, vectors: np.ndarray) -> np.ndarray:
+    """Priors of the dual tower for item vectors (n, D) in row order, as those of a dense head: (n,) float32."""
+    captions = data.queries("train", ("text", "role", "item_row"))
+    captions = captions.take(bank_captions(captions["role"].to_numpy()))
+    asked = torch.from_numpy(joined.queries(captions["text"].to_pylist()))
+    bank = QueryBank(asked, torch.from_numpy(captions["item_row"].to_numpy().astype(np.int64)))
+    return item_priors(
+        bank, lambda rows: torch.from_numpy(vectors[rows].astype(np.float32)), torch.arange(len(vectors))
+    ).numpy()
 
 
 def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tensor) -> list[dict[str, Any]]:
@@ -173,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.from_numpy(asked["item_row"].to_numpy()[order]),
     )
     vectors = np.load(joined.folder / joined_folder.ALIGNED, mmap_mode="r")
+    base_priors = tower_priors(joined, real, vectors)
     results: list[dict[str, Any]] = []
     for size in sorted(args.sizes):
         data, more = base, None
@@ -182,7 +205,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = candidates_of(real, size) if more is None else np.arange(size)
         chosen = None if size >= len(real.trie) else retriever.data.candidate_set(rows)
         of_items = vectors[rows] if more is None else np.concatenate([vectors, np.load(more / joined_folder.ALIGNED)])
-        systems = [*(cart(retriever, chosen, beam) for beam in args.beams), *towers(joined, of_items, rows)]
+        priors = tower_priors(joined, real, of_items) if more is not None else base_priors[rows]
+        share = mean_share(retriever.models)
+        systems = [cart(retriever, chosen, beam) for beam in args.beams]
+        systems += towers(joined, of_items, rows, priors, share)
         results += [{"candidates": size, **row} for row in measure(systems, texts, wanted)]
         print(table(results[-len(systems) :]), flush=True)
         if args.json:

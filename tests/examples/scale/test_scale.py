@@ -55,7 +55,8 @@ def test_every_size_and_system_is_measured(run, tmp_path, capsys):
     flags += ["--json", str(tmp_path / "scale.json"), "--plot", str(tmp_path / "scale.png")]
     scale.main([*flags, "--sizes", "30", str(ITEMS)])
     record = read_json(tmp_path / "scale.json")
-    systems = ["CART, beam 3", "dual tower, exact", "dual tower, HNSW"]
+    towers = [f"dual tower{priors}, {kind}" for priors in ("", " with priors") for kind in ("exact", "HNSW")]
+    systems = ["CART, beam 3", *towers]
     assert [(row["candidates"], row["system"]) for row in record["results"]] == [
         (size, system) for size in (ITEMS, 30) for system in systems
     ]
