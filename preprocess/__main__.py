@@ -14,6 +14,7 @@ COMMANDS = {
     "inspect_identifiers": "one HTML page on the identifiers: use of levels, collisions, neighbours",
     "binarize": "identifiers and captions to a data-bin for fairseq-train",
     "update_identifiers": "add items to a catalogue, remove or compact them",
+    "verify": "find damage: compare the checksums of a bundle, data-bin, join or checkpoint",
 }
 
 

@@ -29,6 +29,7 @@ from preprocess.join.settings import JoinSettings
 from preprocess.updating.change import Updated
 from preprocess.updating.settings import AddSettings
 from preprocess.updating.steps import add, compact, remove
+from preprocess.verifying.whole import Verified, verify
 
 __all__ = [
     "AddSettings",
@@ -46,6 +47,7 @@ __all__ = [
     "JoinSettings",
     "JoinedCaptions",
     "Updated",
+    "Verified",
     "WrittenAnnotations",
     "add",
     "binarize",
@@ -58,4 +60,5 @@ __all__ = [
     "join_captions",
     "read_annotations",
     "remove",
+    "verify",
 ]

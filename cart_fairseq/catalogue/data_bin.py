@@ -5,7 +5,7 @@ state, replaces the bundle's manifest, and moves the files up. Until the third s
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import torch
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.catalogue.checksums import verify_files
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.held_files import Stamp, identity, open_settled
@@ -107,7 +108,7 @@ class DataBin:
         self.directory = pending if pending.is_dir() else root
         self.manifest = read_json(self.directory / MANIFEST)
         with reading(self.directory / MANIFEST, REMEDY):
-            own_sets = (path.name for path in self.directory.glob(CANDIDATES.format("*")))
+            own_sets = (path.name for path in self.directory.glob(CANDIDATES.format("*")) if path.is_file())
             self.files = segments.hold_files(self.directory, self.manifest, REMEDY, own_sets)
             check_counts(self.manifest)
             fingerprint = self.manifest["fingerprint"]
@@ -118,6 +119,17 @@ class DataBin:
             raise CatalogueError(f"{root}: its identifiers differ from those it was binarised with; {REMEDY}")
         if self.bundle.state != self.manifest.get("identifiers", self.bundle.state):
             raise CatalogueError(f"{root}: its identifiers were updated without the data-bin; {REMEDY}")
+
+    def verify(self, names: Iterable[str] | None = None) -> list[str]:
+        """Compare the SHA-256 of files with the manifest; return the names of those without a checksum.
+
+        Args:
+            names: of the files, without those of the bundle and of a text encoder; None for all.
+
+        Raises:
+            CatalogueError: a checksum differs; the message names the file.
+        """
+        return verify_files(self.files, self.manifest, self.files.names if names is None else names, REMEDY)
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -150,7 +162,13 @@ class DataBin:
                 f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
             )
         with self.files.reading(name) as path:
-            return pq.read_table(path, columns=None if columns is None else [*columns])
+            table = pq.read_table(path, columns=None if columns is None else [*columns])
+            if "item_row" in table.column_names and len(table):
+                rows = table["item_row"].to_numpy()
+                least, most = int(rows.min()), int(rows.max())
+                if not 0 <= least <= most < len(self.bundle):
+                    raise ValueError(f"item_row goes from {least} to {most}, the rows from 0 to {len(self.bundle) - 1}")
+            return table
 
     def candidates(self, name: str) -> np.ndarray | None:
         """Item rows of a candidate set, sorted int64, or None for every item.
@@ -164,7 +182,17 @@ class DataBin:
         if file not in self.files:
             known = ", ".join(sorted({"all", *self.candidate_names}))
             raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
-        return self._array(file)
+        rows = self._array(file)
+        if (
+            rows.dtype.kind not in "iu"
+            or rows.ndim != 1
+            or (len(rows) and not 0 <= rows.min() <= rows.max() < len(self.bundle))
+        ):
+            raise CatalogueError(
+                f"{self.directory / file}: {rows.dtype} of shape {rows.shape}, expected item rows from 0 to "
+                f"{len(self.bundle) - 1}; {REMEDY}"
+            )
+        return rows
 
     @property
     def candidate_names(self) -> list[str]:
@@ -213,8 +241,11 @@ class DataBin:
             rows: (n,) int64 item rows.
 
         Raises:
-            ValueError: ``rows`` is empty, or one of the items was removed.
+            ValueError: ``rows`` is empty, no row of the catalogue, or one of the items was removed.
         """
+        wrong = [row for row in np.asarray(rows).tolist() if type(row) is not int or not 0 <= row < len(self.bundle)]
+        if wrong:
+            raise ValueError(f"row {wrong[0]!r} of the candidates is none of the {len(self.bundle):,} rows; correct it")
         values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
         leaves = self.trie.find(values)
         if (leaves < 0).any():

@@ -1,6 +1,8 @@
 """Reads fairseq's dictionary files without fairseq: a word and its count a line, after four special symbols."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cart_fairseq.catalogue.errors import CatalogueError
 
@@ -30,3 +32,24 @@ def read_words(path: Path) -> dict[str, int]:
             )
         words[word] = len(SPECIALS) + number - 1
     return words
+
+
+def check_size(positions: Sequence[tuple[str, int]], entry: Mapping[str, Any] | None) -> None:
+    """Check that ``dict.id.txt`` has a line for each value of each position: a wrong size would fill the memory.
+
+    Args:
+        positions: name and size of each.
+        entry: the manifest's entry of the file; None if it lists none.
+
+    Raises:
+        ValueError: the file has another size.
+    """
+    expected = 0
+    for name, size in positions:
+        digits, first = 1, 0
+        while first < size:
+            last = min(size, 10**digits)
+            expected += (last - first) * (len(f"<{name}_> 1\n".encode()) + digits)
+            digits, first = digits + 1, last
+    if entry is not None and entry["bytes"] != expected:
+        raise ValueError(f"dict.id.txt has {entry['bytes']} bytes, the sizes of the positions need {expected}")

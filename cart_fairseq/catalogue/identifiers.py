@@ -7,7 +7,7 @@ each position and value, as in ``<k_17> <v1_3> <v2_90> <u_0>``, so each position
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.catalogue import segments
-from cart_fairseq.catalogue.dictionary import SPECIALS
+from cart_fairseq.catalogue.checksums import sealed, verify_files
+from cart_fairseq.catalogue.dictionary import SPECIALS, check_size
 from cart_fairseq.catalogue.errors import CatalogueError, UnknownItem, read_json, reading
 from cart_fairseq.catalogue.held_files import HeldFiles, open_settled
 from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION, hold_files
 from cart_fairseq.catalogue.trie_build import build_levels
-from cart_fairseq.files import replacing, sha256, write_json
+from cart_fairseq.files import replacing, write_json
 
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
 
@@ -89,16 +90,14 @@ def write_bundle(
         save_file({k: np.ascontiguousarray(v) for k, v in codec_tensors.items()}, new / "codec.safetensors")
         write_json(new / "codec.json", dict(codec_settings))
         write_json(new / "report.json", dict(report))
-        write_json(
-            new / "manifest.json",
-            {
-                "schema_version": SCHEMA_VERSION,
-                "kind": "identifiers",
-                "items": len(values),
-                "positions": [dataclasses.asdict(position) for position in positions],
-                "files": {name: segments.file_entry(new / name) for name in FILES},
-            },
-        )
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "identifiers",
+            "items": len(values),
+            "positions": [dataclasses.asdict(position) for position in positions],
+            "files": {name: segments.file_entry(new / name) for name in FILES},
+        }
+        write_json(new / MANIFEST, sealed(manifest))
     return IdentifierBundle.load(directory)
 
 
@@ -127,6 +126,7 @@ class IdentifierBundle:
             complete = sum(part.items for part in self.parts) == manifest["items"]
             self.ages = segments.ages_of(manifest) if complete else []
             segments.check_ranges([(p.name, p.size) for p in self.positions], manifest)
+            check_size([(p.name, p.size) for p in self.positions], manifest["files"].get("dict.id.txt"))
         except (KeyError, TypeError, ValueError) as error:
             raise CatalogueError(f"{directory}/manifest.json: damaged ({error}); {segments.REMEDY}") from None
         if not complete:
@@ -158,19 +158,20 @@ class IdentifierBundle:
             return cls(hold_files(directory, manifest, segments.REMEDY, [MANIFEST]), manifest)
 
     def verify(self) -> None:
-        """Compare the SHA-256 of every file with the manifest.
+        """Compare the SHA-256 of every file with the manifest, as far as it has checksums.
 
         Raises:
             CatalogueError: a checksum differs; the message names the file.
         """
-        for name, entry in self.manifest["files"].items():
-            with self.files.reading(name) as path:
-                found = sha256(path)
-            if found != entry["sha256"]:
-                raise CatalogueError(
-                    f"{self.directory / name}: sha256 is {found[:12]}…, the manifest says {entry['sha256'][:12]}…; "
-                    "the file was changed or damaged, restore it or build the bundle again"
-                )
+        self.verify_files(self.manifest["files"])
+
+    def verify_files(self, names: Iterable[str]) -> list[str]:
+        """Compare the SHA-256 of some files with the manifest; return the names of those without a checksum.
+
+        Raises:
+            CatalogueError: a checksum differs; the message names the file.
+        """
+        return verify_files(self.files, self.manifest, names, "build the bundle again")
 
     def __len__(self) -> int:
         """N, the number of items, including removed ones."""
@@ -292,15 +293,17 @@ class IdentifierBundle:
 
     @cached_property
     def codec_settings(self) -> dict[str, Any]:
-        """The parsed ``codec.json``."""
+        """The parsed ``codec.json``, whose checksum is compared."""
+        self.verify_files(["codec.json"])
         with self.files.reading("codec.json") as path:
             return read_json(path)
 
     def codec_tensors(self) -> dict[str, np.ndarray]:
-        """The arrays of ``codec.safetensors``.
+        """The arrays of ``codec.safetensors``, whose checksum is compared.
 
         Raises:
             CatalogueError: the file is damaged.
         """
+        self.verify_files(["codec.safetensors"])
         with self.files.reading("codec.safetensors") as path:
             return load_file(path)

@@ -234,7 +234,7 @@ def read_removed(files: HeldFiles, manifest: Mapping[str, Any]) -> np.ndarray:
     if not is_plain_name(name) or name not in files:
         raise CatalogueError(f"{files.folder}/{MANIFEST}: removed is {name!r}, none of its files; {REMEDY}")
     with files.reading(name) as path:
-        rows = np.load(path, allow_pickle=False)
+        rows = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped first: no larger than the file
     numbers = rows.dtype == np.int64 and rows.ndim == 1
     if not numbers or (np.diff(rows, prepend=-1, append=manifest["items"]) <= 0).any():
         raise CatalogueError(

@@ -130,6 +130,8 @@ class IdentifierTrie:
             trie = cls(values, first_child, file.get_tensor("rows"), facts["sizes"], facts["offsets"], facts["width"])
             for depth in depths:
                 first = trie.first_child[depth]
+                if trie.width[depth] > trie.num_nodes(depth + 1):
+                    raise CatalogueError(f"{path}: level {depth} has no {trie.width[depth]} children; {remedy}")
                 if len(first) != trie.num_nodes(depth) + 1 or int(first[-1]) != trie.num_nodes(depth + 1):
                     raise CatalogueError(f"{path}: levels {depth} and {depth + 1} do not fit together; {remedy}")
             if len(trie.rows) != trie.num_nodes(trie.length):

@@ -82,10 +82,18 @@ def read_parts(folder: Path, record: dict[str, Any]) -> SavedParts:
 
 
 def identifier_rows(given: Path) -> Path:
-    """The embeddings to build identifiers from: a join's aligned rows, else its joined rows; other paths unchanged."""
+    """The embeddings to build identifiers from: a join's aligned rows, else its joined rows; other paths unchanged.
+
+    Raises:
+        ValueError: those of the join are missing or damaged.
+    """
     if not (given / RECORD).is_file():
         return given
-    return given / (ALIGNED if ALIGNED in read_record(given)["files"] else ITEMS)
+    files = read_record(given)["files"]
+    name = ALIGNED if ALIGNED in files else ITEMS
+    if damage(given, {"files": {name: files.get(name)}}):
+        raise ValueError(f"{given / name}: missing, or not what {RECORD} says; {REMEDY}")
+    return given / name
 
 
 def dense_rows(given: Path) -> Path:

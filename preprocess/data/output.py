@@ -266,7 +266,7 @@ class Output:
         if self.kind.bundle is None:
             return
         bundle = self.path / self.kind.bundle
-        if bundle.is_dir() and not bundle.is_symlink():
+        if (bundle / UPDATE_LOCK).exists() and not bundle.is_symlink():  # an update makes it, then looks for builds
             try:
                 stack.enter_context(files.locked_file(bundle / UPDATE_LOCK))
             except BlockingIOError:
@@ -304,6 +304,23 @@ def _read_key(path: Path) -> Any:
         return read_json(path) if path.is_file() else None
     except ValueError:
         return None
+
+
+def refuse_build(path: Path) -> None:
+    """Refuse to change an output that a run is building again at this moment.
+
+    Raises:
+        ValueError: one is.
+    """
+    work = path.with_name(f"{path.name}.partial")
+    if (work / LOCK).is_file():
+        try:
+            with files.locked_file(work / LOCK):
+                pass
+        except FileNotFoundError:  # it has ended
+            pass
+        except BlockingIOError:
+            raise ValueError(f"{work}: another run is building {path}; wait for it or stop it") from None
 
 
 def damaged(checksums: Mapping[Path, str]) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
@@ -199,7 +200,7 @@ def write_manifest(
         **described,
         "files": {path.name: file_entry(path) for path in files},
     }
-    write_json(new / MANIFEST, manifest)
+    write_json(new / MANIFEST, sealed(manifest))
 
 
 def read_made(directory: Path) -> Made:

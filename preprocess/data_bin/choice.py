@@ -8,7 +8,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.text_encoder import TextEncoder
 from cart_fairseq.files import sha256
 from preprocess.data_bin.pretrained_vocabulary import PretrainedVocabulary, identity
-from preprocess.data_bin.vocabulary import SENTENCEPIECE, QueryVocabulary, Vocabulary, train_sentencepiece
+from preprocess.data_bin.vocabulary import DICTIONARY, SENTENCEPIECE, QueryVocabulary, Vocabulary, train_sentencepiece
 
 
 class VocabularyChoice:
@@ -26,6 +26,8 @@ class VocabularyChoice:
         if other and text_encoder:
             raise ValueError("--vocabulary-from brings its text encoder along; leave out --text-encoder")
         self.other = DataBin(other) if other else None
+        if self.other:
+            self.other.verify(name for name in (SENTENCEPIECE, DICTIONARY) if name in self.other.files)
         self.carried = TextEncoder.of(self.other) if self.other else None
         self.text_encoder = str(text_encoder) if text_encoder else None
 

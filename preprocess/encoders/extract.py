@@ -155,7 +155,12 @@ def of_folder(folder: Path, is_new: bool, summary: str) -> ExtractedEmbeddings:
 
 def must_not_skip(out: Output, settings: EmbeddingSettings) -> bool:
     """Whether an earlier run skipped items, and `on_error` is `fail` now."""
-    return settings.on_error == "fail" and out.record.is_file() and written.read_record(out.record)["skipped"] > 0
+    if settings.on_error != "fail" or not out.record.is_file():
+        return False
+    try:
+        return bool(written.read_record(out.record)["skipped"] > 0)
+    except ValueError:  # `Output.is_current` says what is wrong, and the embeddings are made again
+        return False
 
 
 def write_folder(

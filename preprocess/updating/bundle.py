@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue import segments
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import is_still, locked_file, remove_scratch, replacing, write_json
 from cart_fairseq.progress import Progress
@@ -57,10 +58,25 @@ def refuse_links(directory: Path) -> None:
     """
     inner = directory / "segments"
     for path in [*directory.iterdir(), *(inner.iterdir() if inner.is_dir() else ())]:
-        if path.is_symlink() and (path.parent == inner or WRITTEN.fullmatch(path.name)):
+        ours = (
+            segments.FOLDER.fullmatch(f"segments/{path.name}/")
+            if path.parent == inner
+            else WRITTEN.fullmatch(path.name)
+        )
+        if path.is_symlink() and ours:
             raise ValueError(
                 f"{path}: is a link, and an update would write through it; put what it leads to in its place"
             )
+
+
+def refuse_foreign(path: Path, ours: bool) -> None:
+    """Refuse to write in the place of something that is not of an update.
+
+    Raises:
+        ValueError: there is such a thing.
+    """
+    if os.path.lexists(path) and not ours:
+        raise ValueError(f"{path}: is not of an update, which needs this name; move it away")
 
 
 def next_manifest(bundle: IdentifierBundle) -> dict[str, Any]:
@@ -95,6 +111,7 @@ def add_segment(
     """
     manifest = next_manifest(bundle)
     folder = segment_name(manifest["revision"])
+    refuse_foreign(bundle.directory / folder, (bundle.directory / folder).is_dir())
     with replacing(bundle.directory / folder, directory=True) as new:
         segments.write_part(new, values, items)
         write_json(new / REPORT, dict(report))
@@ -111,6 +128,7 @@ def remove_rows(bundle: IdentifierBundle, rows: np.ndarray) -> dict[str, Any]:
     manifest = next_manifest(bundle)
     manifest["files"].pop(manifest.get("removed"), None)
     name = f"removed.{manifest['revision']:06}.npy"
+    refuse_foreign(bundle.directory / name, (bundle.directory / name).is_file())
     with replacing(bundle.directory / name) as new:
         np.save(new, np.union1d(bundle.removed, rows).astype(np.int64), allow_pickle=False)
     manifest["removed"] = name
@@ -125,6 +143,7 @@ def merge_segments(bundle: IdentifierBundle) -> dict[str, Any]:
     """
     manifest = next_manifest(bundle)
     folder = segment_name(manifest["revision"])
+    refuse_foreign(bundle.directory / folder, (bundle.directory / folder).is_dir())
     semantic = bundle.semantic_positions
     with replacing(bundle.directory / folder, directory=True) as new:
         kept = bundle.values[bundle.kept]
@@ -185,13 +204,13 @@ def finish_bundle(directory: Path) -> None:
             manifest["files"][name] = manifest["files"].pop(folder + name)
         parts = [segments.Part("", parts[0].items)]
         manifest["segments"] = [list(part) for part in parts]
-        write_json(directory / MANIFEST, manifest)
+        write_json(directory / MANIFEST, sealed(manifest))
     named = {directory / part.folder for part in parts}
     for path in [*directory.iterdir(), *directory.glob("segments/*")]:
         name = path.relative_to(directory).as_posix()
-        if segments.FOLDER.fullmatch(f"{name}/") and path not in named:
+        if segments.FOLDER.fullmatch(f"{name}/") and path not in named and path.is_dir():
             shutil.rmtree(path)
-        elif REMOVED.fullmatch(name) and name != manifest.get("removed"):
+        elif REMOVED.fullmatch(name) and name != manifest.get("removed") and path.is_file():
             path.unlink()
     remove_scratch(directory)
     remove_scratch(directory / "segments")

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import read_manifest
 from cart_fairseq.files import write_json
 from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings
+from preprocess.data.output import refuse_build
 from preprocess.updating.bundle import JOURNAL, MANIFEST, finish_bundle, locked, refuse_links
 from preprocess.updating.data_bin import finish_data_bin, write_pending
 
@@ -120,6 +122,7 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
     if target.data_bin:
         refuse_links(target.data_bin)
     with locked(identifiers):
+        refuse_build((target.data_bin or identifiers).resolve())
         target.finish()
         bundle = IdentifierBundle.load(identifiers)
         journal = identifiers / JOURNAL
@@ -128,6 +131,7 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
             journal.unlink()
             text = f"{identifiers}: finished what an interrupted run had begun\n{begun['summary']}"
             return Updated(bundle, True, text)
+        bundle.verify()  # what is written on from a damaged file would get a checksum as if it were whole
         change = operation(bundle)
         if change is None:
             return Updated(bundle, False, f"{identifiers}: nothing to compact")
@@ -135,7 +139,7 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
         if target.data_bin:
             write_pending(DataBin(target.data_bin), after, change.new_row, change.added)
         write_json(journal, {"key": key, "state": after.state, "summary": change.summary})
-        write_json(identifiers / MANIFEST, change.manifest)  # from here on the new state counts
+        write_json(identifiers / MANIFEST, sealed(change.manifest))  # from here on the new state counts
         target.finish()
         journal.unlink()
         return Updated(IdentifierBundle.load(identifiers), True, change.summary)

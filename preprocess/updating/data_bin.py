@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from cart_fairseq import disk
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie, pending_folder
+from cart_fairseq.catalogue.dense_items import EMBEDDINGS
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import file_entry
 from cart_fairseq.files import is_plain_name, remove_scratch, replacing, write_json
@@ -44,6 +47,10 @@ def write_pending(
         ValueError: a dense head reads embeddings of another width.
     """
     root = data.directory
+    if new_row is not None:
+        data.verify()
+    elif EMBEDDINGS in data.files:
+        data.verify([EMBEDDINGS])
     sets = candidate_sets(data, after, new_row)
     counts = {subset: dict(count) for subset, count in data.manifest["counts"].items()}
     dropped: set[str] = set()
@@ -59,7 +66,8 @@ def write_pending(
             if not count["queries"]:
                 del counts[subset]
                 dropped |= set(files_of(subset))
-        update_dense(root, new, len(after), new_row, added)
+        if EMBEDDINGS in data.manifest["files"]:
+            update_dense(root, new, len(after), new_row, added)
         entries = {name: entry for name, entry in data.manifest["files"].items() if "/" not in name}
         for name in sorted(entries.keys() - dropped):
             if not (new / name).exists():
@@ -73,7 +81,8 @@ def write_pending(
             for path in sorted(new.iterdir())
             if path.name in ours
         }
-        write_json(new / MANIFEST, {**data.manifest, "identifiers": after.state, "counts": counts, "files": files})
+        manifest = {**data.manifest, "identifiers": after.state, "counts": counts, "files": files}
+        write_json(new / MANIFEST, sealed(manifest))
 
 
 def is_unchanged(path: Path, root: Path, entries: dict[str, Any]) -> bool:
@@ -112,8 +121,8 @@ def finish_data_bin(root: Path) -> None:
         for path in sorted(data.directory.iterdir()):
             if path.is_file() and not path.is_symlink():
                 link_over(path, root / path.name)
-        data.directory.rename(root / f".{data.directory.name}.tmp")
+        disk.rename(data.directory, root / f".{data.directory.name}.tmp")
     for folder in root.iterdir():
-        if PENDING.fullmatch(folder.name):
+        if PENDING.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)
     remove_scratch(root)

@@ -27,6 +27,7 @@ DOORS = [
     "preprocess.inspect_identifiers",
     "preprocess.join_captions",
     "preprocess.update_identifiers",
+    "preprocess.verify",
     "cart_fairseq.evaluate",
     "cart_fairseq.tune",
 ]

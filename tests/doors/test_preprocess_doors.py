@@ -56,7 +56,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_every_command_is_listed():
-    assert SETTINGS.keys() == COMMANDS.keys()
+    assert SETTINGS.keys() | {"verify"} == COMMANDS.keys()  # it has no settings
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, write_bundle
+from cart_fairseq.catalogue.segments import file_entry
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.inspect_identifiers import main
@@ -227,6 +228,7 @@ def test_removed_items_are_not_shown(catalogue):
     folder = catalogue / "identifiers"
     np.save(folder / "removed.npy", np.arange(1, ITEMS, 2))
     manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["removed.npy"] = file_entry(folder / "removed.npy")
     (folder / "manifest.json").write_text(json.dumps({**manifest, "removed": "removed.npy"}))
     page = inspect(catalogue, embeddings=catalogue / "embeddings.npy", items=60)
     assert f"Identifiers of {ITEMS // 2} items" in page.words

@@ -60,7 +60,7 @@ def test_nothing_is_updated_that_is_being_built_again(data: Path, name: str, kin
     place = data.parent / name
     with Output(place, kind).locked():
         for command in (lambda: remove(place, ["item 1"]), lambda: compact(place)):
-            with pytest.raises(ValueError, match="another process is updating it; wait for that one"):
+            with pytest.raises(ValueError, match="another run is building"):
                 command()
     assert remove(place, ["item 1"]).changed
 

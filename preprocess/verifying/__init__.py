@@ -1,0 +1,1 @@
+"""Checks of files of this project: `python -m preprocess.verify`."""
