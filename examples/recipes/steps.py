@@ -282,11 +282,10 @@ def evaluate(out: Path, paper: Sequence[float] = ()) -> None:
         if planned.tuned and not (out / "tuned.json").is_file():
             flags = ["--data", out / "data-bin", "--path", planned.checkpoint]
             call(tune.main, *flags, "--json", out / "tuned.json")
-        precision = precision_of(out, planned) if planned.subsets else ""
         for subset in planned.subsets:
             for candidates in planned.candidate_sets:
                 if not (out / "results" / candidates / f"metrics.{subset}.json").is_file():
-                    measure(out, subset, candidates, planned, precision)
+                    measure(out, subset, candidates, planned)
         report.write(out, planned.checkpoint, paper)
 
 
@@ -301,13 +300,13 @@ def precision_of(out: Path, planned: Measuring) -> str:
     return str(read_json(path))
 
 
-def measure(out: Path, subset: str, candidates: str, planned: Measuring, precision: str) -> None:
+def measure(out: Path, subset: str, candidates: str, planned: Measuring) -> None:
     """Search for all queries of a subset; ``metrics.SUBSET.json`` is written last."""
     results = out / "results" / candidates
     print(f"searching: {subset} queries, candidates: {candidates}")
     flags = [out / "data-bin", "--task", "cart_retrieval", "--path", planned.checkpoint, "--gen-subset", subset]
     flags += ["--candidates", candidates, "--beam", planned.beam, "--nbest", 10, "--batch-size", 256]
-    flags += ["--inference-precision", precision]
+    flags += ["--inference-precision", precision_of(out, planned)]
     flags += ["--required-batch-size-multiple", 1, "--num-workers", 0, "--results-path", results]
     fairseq_calls.search([*map(str, flags), *planned.device_flags], results / f"generate-{subset}.log")
     flags = [results / f"generate-{subset}.txt", "--data", out / "data-bin", "--candidates", candidates]
