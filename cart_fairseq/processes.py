@@ -69,17 +69,17 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def is_expected(error: Exception) -> bool:
-    """Whether an error is one that its message explains: one of ours, or of the system with the name of a file.
+    """Whether an error is one that its message explains: a ValueError or OSError of ours, or one of the system with the name of a file.
 
-    A ValueError counts only if a `raise` statement of this project raised it. One that a library or Python itself raised
+    Any other counts only if a `raise` statement of this project raised it. One that a library or Python itself raised
     names no file.
     """
-    if isinstance(error, OSError):
-        return error.filename is not None or error.errno in NO_ROOM
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
+        return True
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if not isinstance(error, ValueError) or trace is None:
+    if not isinstance(error, ValueError | OSError) or trace is None:
         return False
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE and _is_ours(trace.tb_frame)
 

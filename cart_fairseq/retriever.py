@@ -1,6 +1,8 @@
 """CartRetriever: ranks items for text queries, from Python."""
 
+import os
 import textwrap
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,11 @@ from cart_fairseq.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEAM, ch
 Candidates = str | CandidateSet | Iterable[str] | None
 """Name of a candidate set, a prepared set, item ids, or None for the whole catalogue."""
 
+_forked = threading.Event()
+"""Set in a forked process until its first search: torch would wait for ever for threads, which a fork does not copy."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked.set)
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -45,6 +52,9 @@ class Hit:
 
 class CartRetriever:
     """Searches a catalogue with a trained model. ``from_pretrained`` opens one from files.
+
+    A retriever can be copied and pickled. In a forked process it searches on a CPU with one thread; processes that are
+    started by ``spawn`` use all.
 
     Args:
         models: trained ``cart`` models of one data-bin; several form an ensemble.
@@ -179,6 +189,9 @@ class CartRetriever:
         """
         texts = _checked(texts)
         check_count("k", k)
+        if _forked.is_set():
+            torch.set_num_threads(1)
+            _forked.clear()
         if not texts:
             return []
         allowed = self._per_query(candidates, len(texts))

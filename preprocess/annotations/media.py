@@ -1,11 +1,21 @@
 """Find the media files of a data set in a folder of any layout."""
 
 import os
+import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from cart_fairseq.progress import Progress
 from preprocess.annotations.entries import Entry
+
+
+def composed(name: str) -> str:
+    """A name with letters and accents as one character each (NFC); some systems store them apart (NFD).
+
+    >>> composed("u\u0308.jpg") == "ü.jpg"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 class MediaFolder:
@@ -31,7 +41,7 @@ class MediaFolder:
                 visited.add((status.st_dev, status.st_ino))
                 below = Path(folder).relative_to(path)
                 for name in files:
-                    self._paths[name].append((below / name).as_posix())
+                    self._paths[composed(name)].append((below / name).as_posix())
                 progress.update(len(files))
 
     def find(self, entry: Entry) -> str | None:
@@ -44,17 +54,19 @@ class MediaFolder:
             ValueError: several files match the name, or the file already belongs to another entry.
         """
         for name in entry.files:
-            paths = self._paths.get(PurePosixPath(name).name, [])
-            paths = [path for path in paths if path == name or path.endswith("/" + name)]
+            paths = self._paths.get(composed(PurePosixPath(name).name), [])
+            known = composed(name)
+            paths = [path for path in paths if composed(path) == known or composed(path).endswith("/" + known)]
             paths = [path for path in paths if (self.path / path).is_file()]  # excludes broken links
             if not paths:
                 continue
-            if len(paths) > 1 and name not in paths:
+            same = [path for path in paths if path == name] or [path for path in paths if composed(path) == known]
+            if len(paths) > 1 and not same:
                 raise ValueError(
                     f"{self.path}: {paths[0]!r} and {paths[1]!r} both match the file of item {entry.item_id!r}; "
                     "give the folder of one of them as --media"
                 )
-            path = name if name in paths else paths[0]
+            path = (same or paths)[0]
             owner = self._owner.setdefault(path, entry.item_id)
             if owner != entry.item_id:
                 raise ValueError(

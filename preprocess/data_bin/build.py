@@ -125,7 +125,10 @@ def build(
         refuse_measured(Path(embeddings), source.dense.captions, contents.measured)
     texts = [caption.text for caption in contents.subsets["train"]]
     vocabulary = choice.vocabulary(texts, settings.vocab_size, settings.seed, settings.max_query_tokens)
-    queries = {name: encode_queries(members, vocabulary, str(captions)) for name, members in contents.subsets.items()}
+    queries = {
+        name: encode_queries(members, vocabulary, str(captions), settings.max_query_tokens)
+        for name, members in contents.subsets.items()
+    }
     lines = [describe(contents, settings.index_captions, len(vocabulary))]
     for name in queries:
         lines += [f"note: {note}" for note in cut_queries(queries[name], settings.max_query_tokens, name)]

@@ -108,7 +108,7 @@ def describe(contents: Contents, index_captions: str, symbols: int) -> str:
     if contents.held_out:
         lines.append("no valid queries given: the valid set is a fixed sample held out of the training captions")
     if not subsets["valid"]:
-        lines.append("no valid queries, and nothing to hold out: training runs without validation")
+        lines.append("no valid queries, and nothing to hold out: fairseq-train needs --disable-validation")
     if not subsets["test"]:
         lines.append("no test queries")
     return "\n".join(lines)

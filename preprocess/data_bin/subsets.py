@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.errors import reading
+from cart_fairseq.query_codec import beginning
 from preprocess.data.roles import Caption
 from preprocess.data_bin.vocabulary import EOS, UNK, Vocabulary
 
@@ -24,13 +25,13 @@ def files_of(subset: str) -> list[str]:
     return [queries_file(subset), *(f"{subset}.query-id.{s}.{end}" for s in SIDES for end in ("bin", "idx"))]
 
 
-def encode_queries(captions: Sequence[Caption], vocabulary: Vocabulary, source: str) -> list[list[int]]:
-    """Symbols of each caption, the end of sentence last.
+def encode_queries(captions: Sequence[Caption], vocabulary: Vocabulary, source: str, limit: int) -> list[list[int]]:
+    """Symbols of each caption, the end of sentence last. Of a long text only the part is read that ``limit`` keeps.
 
     Raises:
         ValueError: nothing is left of a text once it is normalised.
     """
-    queries = vocabulary.encode([caption.text for caption in captions])
+    queries = vocabulary.encode([beginning(caption.text, limit) for caption in captions])
     for caption, query in zip(captions, queries):
         if not query:
             raise ValueError(

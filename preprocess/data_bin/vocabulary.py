@@ -17,6 +17,7 @@ SENTENCEPIECE, DICTIONARY = "sentencepiece.model", "dict.query.txt"
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 EOS, UNK = 2, 3
 MAX_TRAINING_TEXTS = 1_000_000  # more captions than this are sampled: the vocabulary changes no more, memory would
+MAX_TEXT_LETTERS = 1 << 14  # a text of a million letters would take minutes
 MAX_TEXT_BYTES = 1 << 20  # sentencepiece skips longer training texts
 MIN_VOCABULARY = len(SPECIALS) + 1
 
@@ -40,6 +41,7 @@ def train_sentencepiece(texts: Sequence[str], vocab_size: int, seed: int) -> byt
     if len(texts) > MAX_TRAINING_TEXTS:
         chosen = np.random.default_rng(seed).choice(len(texts), MAX_TRAINING_TEXTS, replace=False)
         texts = [texts[i] for i in np.sort(chosen)]
+    texts = [text[:MAX_TEXT_LETTERS] for text in texts]
     # every letter gets a symbol, unless rare ones would crowd out words, as in large data of many scripts
     letters = set().union(*texts)
     coverage = 1.0 if len(letters) <= vocab_size // 10 else 0.9995

@@ -156,7 +156,7 @@ def test_nothing_to_measure_goes_on_and_says_so(bundle, tmp_path):
     assert not list((tmp_path / "out").glob("valid.*"))
     assert not (tmp_path / "out/queries.valid.parquet").exists()
     assert set(json.loads((tmp_path / "out/manifest.json").read_text())["counts"]) == {"train"}
-    assert "nothing to hold out: training runs without validation" in done.summary
+    assert "nothing to hold out: fairseq-train needs --disable-validation" in done.summary
     assert "6 items have no training caption" in done.summary
 
 
