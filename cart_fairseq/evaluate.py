@@ -8,7 +8,7 @@ python -m cart_fairseq.evaluate out.txt --queries new.jsonl --data data-bin   # 
 import argparse
 from collections.abc import Sequence
 
-from cart_fairseq.files import write_json
+from cart_fairseq.files import refuse_unwritable, write_json
 from cart_fairseq.processes import run_script
 from cart_fairseq.settings import PRECISIONS, SCORINGS, EvaluationSettings
 
@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         not args.no_lookahead,
         args.prior_share,
     )
+    refuse_unwritable(args.trec_run, args.qrels, args.json)
     from cart_fairseq.evaluation import evaluate
     from cart_fairseq.measuring.results import metric_table
 

@@ -132,6 +132,29 @@ def _follow_umask(new: Path, like: Path) -> None:
                 os.chmod(path, mode)
 
 
+def refuse_unwritable(*paths: str | os.PathLike[str] | None) -> None:
+    """Find out before long work whether its results can be written; None is passed over.
+
+    Raises:
+        ValueError: a file cannot be made or replaced there.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        target = Path(path)
+        try:
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _scratch(target):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"{path}: cannot be written ({error.strerror}); choose another place, or give your account the right to "
+                "write there"
+            ) from None
+
+
 @contextlib.contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
     """Make a folder ``.NAME.xxxxxxxx.tmp`` beside a file and remove it; it is locked as long as this process lives."""

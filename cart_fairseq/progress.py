@@ -29,6 +29,7 @@ class Progress:
         step: name of the step, such as "embedding".
         units: name of the units in the plural, such as "items".
         done: number of units that an earlier, interrupted run finished.
+        announce: where there is no terminal, a line for the beginning of a step that takes minutes; None for no line.
 
     Example:
         >>> with Progress(1000, "embedding", "items") as progress:
@@ -37,7 +38,7 @@ class Progress:
         600
     """
 
-    def __init__(self, total: int | None, step: str, units: str, done: int = 0):
+    def __init__(self, total: int | None, step: str, units: str, done: int = 0, announce: str | None = None):
         self.total, self.step, self.units, self.done = total, step, units, done
         self._note, self._lines = "", 0
         self._began = self._shown = time.monotonic()
@@ -48,6 +49,8 @@ class Progress:
             self._bar = tqdm_class()(
                 total=total, desc=step, unit=f" {units}", initial=done, unit_scale=scale, dynamic_ncols=True
             )
+        elif announce:
+            print(f"{step}: {announce}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Progress":
         return self

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.files import write_json
+from cart_fairseq.files import refuse_unwritable, write_json
 from cart_fairseq.processes import run_script
 from cart_fairseq.settings import CANDIDATES, SCORINGS, TuningSettings
 
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tuple(args.shares),
         keep=not args.dry_run,
     )
+    refuse_unwritable(args.json)
     from cart_fairseq.tuning import tune
 
     found = tune(args.path, args.data, settings)

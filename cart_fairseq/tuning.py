@@ -20,7 +20,7 @@ from torch import Tensor
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import is_still, locked_file
+from cart_fairseq.files import is_still, locked_file, refuse_unwritable
 from cart_fairseq.item_priors import prior_bias, priors_of
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
@@ -224,6 +224,8 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
     retriever = CartRetriever.from_pretrained(
         path, data=data, beam=settings.beam, precision="float32", scoring=settings.scoring
     )
+    if settings.keep:
+        refuse_unwritable(path)
     competing = "valid" if settings.candidates == "split" else "all"
     beam = settings.beam or BEAM
     found = search_subset(retriever, "valid", competing, beam)

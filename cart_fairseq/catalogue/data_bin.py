@@ -243,9 +243,10 @@ class DataBin:
         Raises:
             ValueError: ``rows`` is empty, no row of the catalogue, or one of the items was removed.
         """
-        wrong = [row for row in np.asarray(rows).tolist() if type(row) is not int or not 0 <= row < len(self.bundle)]
-        if wrong:
-            raise ValueError(f"row {wrong[0]!r} of the candidates is none of the {len(self.bundle):,} rows; correct it")
+        rows = np.asarray(rows)
+        if len(rows) and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self.bundle)):
+            found = f"{rows.dtype} from {rows.min()} to {rows.max()}"
+            raise ValueError(f"rows of candidates are {found}; give whole numbers from 0 to {len(self.bundle) - 1}")
         values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
         leaves = self.trie.find(values)
         if (leaves < 0).any():

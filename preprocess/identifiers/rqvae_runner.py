@@ -104,10 +104,11 @@ def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes:
         command += ["-m", "cart_fairseq.tasks.torchrun_worker"]
     else:
         command += ["fairseq_cli.train"]
+    announced = f"{settings.epochs:,} epochs of {rows:,} rows; the time left follows; all of its log is in {log_path}"
     command += fairseq_arguments(residuals, checkpoints, rows, settings, processes)
     with (
         open(log_path, "a", encoding="utf-8") as log,
-        Progress(settings.epochs, "RQ-VAE", "epochs") as progress,
+        Progress(settings.epochs, "RQ-VAE", "epochs", announce=announced) as progress,
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
