@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | benchmark | setup: each creates .venv when it is missing and does nothing twice.
+# make demo | test | trust | lint | docs | benchmark | setup: each creates .venv when it is missing and does nothing twice.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 HAS_WHEEL = $(BIN)/python -c 'import platform, sys; \
 	sys.exit((sys.platform, platform.machine()) != ("linux", "x86_64") or not (3, 11) <= sys.version_info < (3, 13))'
 
-.PHONY: setup demo test lint docs benchmark clean
+.PHONY: setup demo test trust lint docs benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.installed
@@ -33,6 +33,10 @@ demo: setup
 
 test: .venv/.installed-test
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+# an hour: kills, damaged files, full disks, readers beside a writer; fails on any fault
+trust: .venv/.installed-test
+	$(BIN)/python tests/trust/campaign.py $(if $(wildcard /dev/shm),--folder /dev/shm) --json trust.json
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
