@@ -74,8 +74,8 @@ class BatchCandidates:
             return
         group = {key: number for number, key in enumerate(distinct)}
         # one sorted list for all sets: leaf l of set g is stored as g * N + l
-        leaves = [each.leaves + number * len(trie) for number, each in enumerate(distinct.values())]
-        self.keys = torch.cat(leaves).to(device)
+        leaves = [each.leaves.to(device) + number * len(trie) for number, each in enumerate(distinct.values())]
+        self.keys = torch.cat(leaves)
         number = torch.tensor([-1 if each is None else group[id(each)] for each in sets], device=device)
         self.unrestricted = (number < 0).unsqueeze(1)
         self.start = number.clamp(min=0).unsqueeze(1) * len(trie)

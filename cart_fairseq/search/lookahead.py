@@ -117,7 +117,7 @@ class EstimatedMass:
     """The log mass of each prefix, estimated from statistics of the whole catalogue; exact for leaves.
 
     Restricted candidates are assumed to be spread evenly: their share of the items below a prefix is their share of its
-    mass.
+    mass. A prefix without candidates has mass 0, so its logarithm is -inf; likewise a leaf that is none.
 
     Args:
         trie: the catalogue's trie.
@@ -171,8 +171,9 @@ class EstimatedMass:
         """Log mass of nodes (n,) for queries (n,), both int64: (n,) float32."""
         if depth == self.trie.length:
             parts = zip(nodes.split(PAIRS), query.split(PAIRS), strict=True)
-            return torch.cat([self._leaves(*part) for part in parts])
-        mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
+            mass = torch.cat([self._leaves(*part) for part in parts])
+        else:
+            mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
         if self.leaves is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)

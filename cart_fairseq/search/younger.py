@@ -64,14 +64,15 @@ class Ages:
     ) -> tuple[CandidateSet | None, CandidateSet | None, bool, bool]:
         owner = trie if each is None else each
         if owner not in self._divided:
-            leaves = torch.arange(len(trie), device=trie.rows.device) if each is None else each.leaves
-            younger = trie.rows[leaves.to(trie.rows.device)] >= self.known_items
+            leaves = (torch.arange(len(trie)) if each is None else each.leaves).to(trie.rows.device)
+            younger = trie.rows[leaves] >= self.known_items
             some, every = bool(younger.any()), bool(younger.all())
-            halves = (each, each)
+            halves: tuple[CandidateSet | None, CandidateSet | None] = (None, None)  # a set kept here would keep itself
             if some and not every:
                 halves = (CandidateSet(leaves[~younger]), CandidateSet(leaves[younger]))
             self._divided[owner] = (*halves, not every, some)
-        return self._divided[owner]
+        old, young, *has = self._divided[owner]
+        return each if old is None else old, each if young is None else young, *has
 
 
 _ages: "WeakKeyDictionary[IdentifierTrie, dict[int, Ages]]" = WeakKeyDictionary()

@@ -1,5 +1,8 @@
 """Items that came after training are ranked by their dense scores, with the older items' expected identifier scores."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +118,34 @@ def test_sets_are_divided_once():
     assert again is not None
     assert all(a is b for a, b in zip(first.older + first.younger, again.older + again.younger, strict=True))
     assert ages.divide(trie, CandidateSet(torch.tensor([0, 5])), 2, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("leaves", [[0, 5], [2, 8], [8, 9]])
+def test_divisions_keep_no_set_in_memory(leaves):
+    trie = IdentifierTrie.build(np.array([(a, b) for a in range(4) for b in range(3)]), [4, 3], [4, 8])
+    ages, used = Ages(6), CandidateSet(torch.tensor(leaves))
+    ages.divide(trie, used, 1, torch.device("cpu"))
+    gone = weakref.ref(used)
+    del used
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("beam", [3, WHOLE])
+@pytest.mark.parametrize("exact", [0, 1 << 16])
+def test_siblings_that_are_no_candidates_stay_out(items, beam, exact):  # noqa: F811
+    sizes = [4, 3, 2]
+    identifiers = np.array([(a, b, c) for a in range(4) for b in range(3) for c in range(2)])
+    np.random.default_rng(1).shuffle(identifiers)  # so that older and younger items are siblings
+    trie = IdentifierTrie.build(identifiers, sizes, offsets_of(sizes))
+    sets = [None, CandidateSet(torch.arange(0, WHOLE, 3)), CandidateSet(torch.arange(4, 20))]
+    generator = IdentifierGenerator(
+        [hybrid_model(sizes, 3)], whole(trie), 2, beam, 1.0, "masked", items, 2.0, ages=Ages(12)
+    )
+    generator.exact_items = exact
+    found = generator.search(queries(3, 3), trie, sets)
+    for query, each in enumerate(sets):
+        allowed = trie.rows.tolist() if each is None else trie.rows[each.leaves].tolist()
+        rows = found.rows[query][found.scores[query].isfinite()].tolist()
+        assert len(rows) == min(beam, len(allowed))
+        assert len({*rows} & {*allowed}) == len(rows)
