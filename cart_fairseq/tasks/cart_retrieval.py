@@ -103,7 +103,8 @@ class CartRetrievalTask(FairseqTask):
         prefix = f"{split}.query-id"
         if f"{prefix}.query.idx" not in self.data.files:
             raise FileNotFoundError(
-                f"{self.data.directory}: no subset {split!r}; binarise query captions of this split"
+                f"{self.data.directory}: no subset {split!r}; binarise query captions of this split, or train with "
+                "--disable-validation"
             )
         queries, identifiers = (open_sequences(self.data.files, f"{prefix}.{side}") for side in ("query", "id"))
         measured = str(self.cfg.candidates) == "split" and split != "train"

@@ -1,10 +1,11 @@
 """What cannot be written is found out before anything long is done, and a long step says in a log that it began."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
-from mutations import OLD
+from mutations import COMMANDS, OLD, make_world
 
 from cart_fairseq import evaluate, tune, tuning
 from cart_fairseq.files import refuse_unwritable
@@ -49,3 +50,18 @@ def test_what_can_be_written_leaves_nothing(tmp_path: Path):
 def test_a_long_step_says_in_a_log_that_it_began(capsys):
     with Progress(500, "RQ-VAE", "epochs", announce="500 epochs of 10 rows"):
         assert capsys.readouterr().err == "RQ-VAE: 500 epochs of 10 rows\n"
+
+
+def test_an_output_that_is_a_link_to_a_folder_fills_the_folder(tmp_path: Path, monkeypatch):
+    make_world(tmp_path / "world")
+    monkeypatch.chdir(tmp_path / "world")
+    Path("elsewhere").mkdir()
+    Path("out").symlink_to("elsewhere")
+    for command in ("build", "binarize", "join", "clotho"):
+        main, flags = COMMANDS[command]
+        for _ in range(2):
+            main(flags.split())
+        assert Path("out").is_symlink()
+        assert any(Path("elsewhere").iterdir()), command
+        shutil.rmtree("elsewhere")
+        Path("elsewhere").mkdir()
