@@ -71,8 +71,8 @@ class Ages:
             if some and not every:
                 halves = (CandidateSet(leaves[~younger]), CandidateSet(leaves[younger]))
             self._divided[owner] = (*halves, not every, some)
-        old, young, *has = self._divided[owner]
-        return each if old is None else old, each if young is None else young, *has
+        old, young, has_older, has_younger = self._divided[owner]
+        return each if old is None else old, each if young is None else young, has_older, has_younger
 
 
 _ages: "WeakKeyDictionary[IdentifierTrie, dict[int, Ages]]" = WeakKeyDictionary()
