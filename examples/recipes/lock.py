@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from cart_fairseq import files
 
 NAME = "lock"
+PATIENCE = 5.0
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def alone(out: Path) -> Iterator[None]:
     try:
         os.set_inheritable(folder, True)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_soon(folder)
         except BlockingIOError:
             raise ValueError(
                 f"{out}: {holder_of(out)} is at work there; wait until it ends, stop it, or choose another OUT"
@@ -43,6 +45,22 @@ def alone(out: Path) -> Iterator[None]:
         if is_new:
             with suppress(OSError):  # it holds something
                 out.rmdir()
+
+
+def lock_soon(file: int) -> None:
+    """Lock an open file or folder. The training of a command that was killed may need a moment to end.
+
+    Raises:
+        BlockingIOError: another process still has the lock after `PATIENCE` seconds.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def holder_of(out: Path) -> str:

@@ -257,8 +257,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.path.insert(0, str(folder))
     from lock import alone
 
+    run = getattr(importlib.import_module(Path(module).name), function)
     with alone(places["OUT"]):
-        getattr(importlib.import_module(Path(module).name), function)(*arguments)
+        run(*arguments)
 
 
 def stop(*_: object) -> None:

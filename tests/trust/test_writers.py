@@ -116,8 +116,9 @@ def test_binarizing_a_bundle_that_changes_meanwhile_takes_one_state(
     assert opened.trie.rows.sort().values.tolist() == list(range(ITEMS))
 
 
-def test_two_commands_of_the_recipes_in_one_folder(tmp_path: Path):
+def test_two_commands_of_the_recipes_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lock = load_example("recipes", "lock")
+    monkeypatch.setattr(lock, "PATIENCE", 0.2)
     out = tmp_path / "a" / "out"
     with lock.alone(out):
         with (
