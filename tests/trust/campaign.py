@@ -164,6 +164,7 @@ class Campaign:
         self.draw = random.Random(seed)
         self.counts: dict[str, Counter[str]] = {}
         self.faults: list[str] = []
+        self.shown = 0
         (folder / "world").mkdir()
         self._must(lambda: make_world(folder / "world"))
         self.before = self._must(lambda: shown(folder / "world"))
@@ -179,6 +180,12 @@ class Campaign:
         self.counts.setdefault(trial, Counter())[kind] += 1
         if kind not in GOOD:
             self.faults.append(f"{trial}: {kind}: {details}")
+
+    def show(self) -> None:
+        """Print the trials that have ended since the last call."""
+        for trial, counts in [*self.counts.items()][self.shown :]:
+            print(f"{trial:<28}", ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items())), flush=True)
+        self.shown = len(self.counts)
 
     def copy(self, source: Path | None = None) -> Path:
         """A fresh copy of the world."""
@@ -372,10 +379,10 @@ def main() -> None:
         for step in STEPS:
             campaign.kills(step, args.kills if step in UPDATES else args.kills // 4)
             campaign.full_disks(step, args.sizes)
+            campaign.show()
         campaign.mutations(args.mutations)
         campaign.readers(args.seconds)
-    for trial, counts in campaign.counts.items():
-        print(f"{trial:<28}", ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items())))
+        campaign.show()
     for fault in campaign.faults[:20]:
         print(f"fault: {fault}", file=sys.stderr)
     if args.json:
