@@ -98,9 +98,7 @@ def test_what_rows_hold_beside_both_parts_stays(dense_bin):
     found = opened(dense_bin).training_features(rows, companions)
     np.testing.assert_array_equal(found[:, WIDTH:], kept[rows])
     np.save(dense_bin / EMBEDDINGS, two)
-    assert torch.equal(
-        found[:, :WIDTH], opened(dense_bin).training_features(rows, companions)
-    )
+    assert torch.equal(found[:, :WIDTH], opened(dense_bin).training_features(rows, companions))
 
 
 @pytest.mark.parametrize("joined", ["exclude"], indirect=True)
