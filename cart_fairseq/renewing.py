@@ -4,33 +4,37 @@ A search computes what is missing itself, in memory, and that takes longer the l
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.files import remove_scratch
 from cart_fairseq.item_priors import mean_share, prior_bias, store_priors
+from cart_fairseq.search.stored_arrays import folder_to_write
 from cart_fairseq.search.stored_statistics import store_statistics
 from cart_fairseq.search.stored_vectors import store_vectors
 
 
-def renew(path: str | Path, data: str | Path) -> bool:
-    """Write the files of a checkpoint's searches into a data-bin, after an update of the data-bin.
+def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
+    """Load a checkpoint before an update of its data-bin; return what writes the files of its searches after the update.
+
+    So a wrong checkpoint is refused while nothing has changed.
 
     Args:
         path: the checkpoint, or an ensemble ``a.pt:b.pt``.
         data: the data-bin.
 
     Returns:
-        False if the data-bin cannot be written to; a warning says so.
+        A function that opens the data-bin again and returns the result of :func:`store_search_files`.
 
     Raises:
         ValueError: the checkpoint cannot be read or does not belong to the data-bin.
     """
     from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
-    models, opened = load_models(path, data)
-    return store_search_files(models, opened)
+    models, _ = load_models(path, data)
+    return lambda: store_search_files(models, DataBin(data))
 
 
 def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
@@ -42,12 +46,13 @@ def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
     if data.dense_items is None or any(model.dense is None for model in models):
         return True
     try:
+        remove_scratch(folder_to_write(data.dense_items))  # of a process that was killed here
         store_vectors(models, data)
         if mean_share(models):
             store_priors(models, data)
         store_statistics(models, data, prior_bias(models, data))
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}; each search computes priors and statistics of prefixes itself"
+        reason = f"{error.filename}: {error.strerror}; each search computes priors, statistics and vectors itself"
         print(f"warning: {reason}", file=sys.stderr)
         return False
     return True

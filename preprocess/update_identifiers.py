@@ -65,10 +65,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     command = parser()
     args = command.parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
-    if args.path and not (args.target / "identifiers").is_dir():
+    if args.path is not None and not (args.target / "identifiers").is_dir():
         command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
     from preprocess.updating import steps
 
+    renew = None
+    if args.path is not None:
+        from cart_fairseq.renewing import renewal
+
+        renew = renewal(args.path, args.target)
     if args.command == "add":
         updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args))
     elif args.command == "remove":
@@ -77,11 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         updated = steps.compact(args.target)
     print(updated.summary)
-    if args.path:
-        from cart_fairseq.renewing import renew
-
-        if renew(args.path, args.target):
-            print(f"{args.target}: what searches with {args.path} read is up to date")
+    if renew is not None and renew():
+        print(f"{args.target}: what searches with {args.path} read is up to date")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
 from cart_fairseq.progress import track
-from cart_fairseq.renewing import renew
+from cart_fairseq.renewing import renewal
 from preprocess.data import joined_folder
 from preprocess.join.fitting import Parts, restore_parts
 from preprocess.join.settings import JoinSettings
@@ -123,5 +123,5 @@ def enlarged(base: Path, joined: Joined, checkpoint: Path, size: int, work: Path
         with replacing(data, directory=True) as copy:
             shutil.copytree(base, copy, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("search"))
             add(copy, new, new / "items.jsonl")
-    renew(checkpoint, data)
+    renewal(checkpoint, data)()
     return data, new

@@ -6,6 +6,7 @@ import pytest
 from changing import dense_world, new_items
 
 from cart_fairseq import item_priors
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.tuning import SHARE_STATE, keep
 from preprocess import update_identifiers
@@ -21,10 +22,13 @@ def world(tmp_path_factory):
 def test_priors_follow_an_update(world, tmp_path, monkeypatch, capsys):
     shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
     data, path = tmp_path / "data-bin", world / "save" / "checkpoint_best.pt"
+    left = data / "search" / ".vectors.0123456789abcdef.abcd1234.tmp"  # of a process that was killed
+    left.mkdir(parents=True)
     embeddings, items = new_items(tmp_path / "new", 4)
     given = ["--embeddings", str(embeddings), "--items", str(items)]
     update_identifiers.main(["add", "--data-bin", str(data), *given, "--path", str(path)])
     assert "is up to date" in capsys.readouterr().out
+    assert not left.exists()
     monkeypatch.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
     retriever = CartRetriever.from_pretrained(path, data)
     assert retriever.search(["a dog"], k=3)[0]
@@ -42,3 +46,15 @@ def test_a_bundle_alone_has_no_searches(world, tmp_path, capsys):
     with pytest.raises(SystemExit):
         update_identifiers.main(["compact", "--identifiers", str(tmp_path / "identifiers"), "--path", "some.pt"])
     assert "argument --path: a checkpoint searches a data-bin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "found"), [("none.pt", "no such checkpoint"), ("", "the path of the checkpoint is empty")]
+)
+def test_a_wrong_checkpoint_is_refused_before_the_update(world, tmp_path, path, found):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    with pytest.raises(ValueError, match=found):
+        update_identifiers.main(
+            ["remove", "--data-bin", str(tmp_path / "data-bin"), "--item-ids", "item 3", "--path", path]
+        )
+    assert DataBin(tmp_path / "data-bin").bundle.revision == 0
