@@ -34,10 +34,14 @@ def convert(model: Any, precision: str) -> Any:
         precision: one of :data:`cart_fairseq.settings.PRECISIONS`; ``auto``: see :func:`fastest`.
 
     Raises:
-        ValueError: the precision is unknown, or int8 was chosen for a model on a GPU.
+        ValueError: the precision is unknown, int8 was chosen for a model on a GPU, or the model is in int8 already and
+            another precision was chosen.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if model.precision == "int8" != precision:
+        raise ValueError(f"the model is in int8, from which there is no way back to {precision}; load it again")
+    model.float()  # with --fp16, fairseq's commands have halved the whole model
     device = next(model.parameters()).device
     width = max(model.decoder.output_projection.weight.size(1), getattr(model.encoder, "width", 0))
     if precision == AUTO:
@@ -45,11 +49,11 @@ def convert(model: Any, precision: str) -> Any:
         logger.info("precision auto: %s", precision)
     elif precision in ("bf16", "fp16"):
         warn_if_slow(str(device), width, precision)
-    model.precision = precision
-    if precision == "float32":
-        return model.float()
     if precision == "int8" and device.type != "cpu":
         raise ValueError(f"precision int8 works on CPUs only, but the model is on {device}; use bf16 or fp16")
+    model.precision = precision
+    if precision == "float32":
+        return model
     exact = {"dense": model.dense, "level_discount": model.level_discount}
     if model.dense is not None:
         model.encoder_digest = digest_of_encoder(model)

@@ -55,6 +55,29 @@ def test_the_dense_head_and_tuned_values_stay_exact(task):
     assert digest_of_encoder(convert(copy.deepcopy(model), "bf16").float()) == digest_of_encoder(model)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16", "int8"])
+def test_a_halved_model_is_converted_like_any_other(task, precision):
+    model, batch = make_model(task).half(), make_batch(task)  # as by --fp16 of fairseq-generate
+    model.dense = DenseHead(model.decoder.output_projection.weight.size(1), 6, 8, 0.0, 0.3).half()
+    reduced = convert(model, precision)
+    assert reduced.level_discount.dtype == torch.float32
+    assert {p.dtype for p in reduced.dense.parameters()} == {torch.float32}
+    assert (
+        task.search_with([reduced], 4, dense_weight=0)
+        .search(batch["net_input"], task.data.trie)
+        .scores.isfinite()
+        .all()
+    )
+
+
+def test_there_is_no_way_back_from_int8(task):
+    model = convert(make_model(task), "int8")
+    assert convert(model, "int8") is model
+    for precision in ("float32", "bf16", "auto"):
+        with pytest.raises(ValueError, match="the model is in int8, from which there is no way back"):
+            convert(model, precision)
+
+
 @pytest.fixture
 def probes(monkeypatch):
     """Gains of precisions by name, in place of the probe's."""
