@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,13 @@ import torch
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.checksums import verify_files
+from cart_fairseq.catalogue.data_bin_fields import check_counts
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.held_files import Stamp, identity, open_settled
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import is_plain_name
 
 REMEDY = "make it again with python -m preprocess.binarize"
 TRIE = "trie.safetensors"
@@ -34,17 +34,6 @@ CANDIDATES = "candidates.{}.npy"
 PENDING = "next."
 QUERIES = "queries.{}.parquet"
 """File name of a subset's query table: ``query_id``, ``item_row``, ``text``, ``role``; row i is fairseq's example i."""
-
-FIELDS = {
-    "files": dict,
-    "counts": dict,
-    "inputs": dict,
-    "index_captions": str,
-    "valid_held_out": bool,
-    "fingerprint": str,
-}
-"""Fields of a manifest that are read, and their types."""
-INDEX_CAPTIONS = ("include", "exclude", "borrowed")
 
 
 class SearchSpace(NamedTuple):
@@ -266,23 +255,6 @@ class DataBin:
                 None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
             )
         return SearchSpace(self.trie, self._candidate_sets[name])
-
-
-def check_counts(manifest: Any) -> None:
-    """Raise ValueError or KeyError for fields that no manifest of ours has, such as subsets that cannot be files' names."""
-    for name, kind in FIELDS.items():
-        if not isinstance(manifest[name], kind):
-            raise ValueError(f"{name} is {manifest[name]!r}")
-    if manifest["index_captions"] not in INDEX_CAPTIONS:
-        raise ValueError(f"index_captions is {manifest['index_captions']!r}")
-    longest = manifest["inputs"]["max_query_tokens"]
-    if type(longest) is not int or longest < 2:
-        raise ValueError(f"max_query_tokens is {longest!r}")
-    for subset, count in manifest.get("counts", {}).items():
-        if not is_plain_name(subset):
-            raise ValueError(f"counts names the subset {subset!r}")
-        if any(type(number) is not int or number < 0 for number in count.values()):
-            raise ValueError(f"counts of {subset} are {count!r}")
 
 
 def queries_file(subset: str) -> str:

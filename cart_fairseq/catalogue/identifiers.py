@@ -6,7 +6,6 @@ each position and value, as in ``<k_17> <v1_3> <v2_90> <u_0>``, so each position
 
 import dataclasses
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,32 +21,13 @@ from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.dictionary import SPECIALS, check_size
 from cart_fairseq.catalogue.errors import CatalogueError, UnknownItem, read_json, reading
 from cart_fairseq.catalogue.held_files import HeldFiles, open_settled
+from cart_fairseq.catalogue.positions import Position as Position
+from cart_fairseq.catalogue.positions import semantic_positions as semantic_positions
 from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION, hold_files
 from cart_fairseq.catalogue.trie_build import build_levels
 from cart_fairseq.files import replacing, write_json
 
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """One position of every identifier: its name (``k``, ``v1`` … ``u``) and its number of possible values."""
-
-    name: str
-    size: int
-
-    def symbol(self, value: int) -> str:
-        """Return the dictionary's word for a value, e.g. ``<v1_3>``."""
-        return f"<{self.name}_{value}>"
-
-
-def semantic_positions(positions: Sequence[Position]) -> tuple[Position, ...]:
-    """The positions that carry meaning: all before the unique token ``u``, or ``u1`` ….
-
-    In scheme ``atomic`` an identifier has only the unique token; then all positions are returned.
-    """
-    semantic = tuple(position for position in positions if not re.fullmatch(r"u\d*", position.name))
-    return semantic or tuple(positions)
 
 
 def write_bundle(

@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,12 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays as ``NAME.npy`` into a folder, and their checksums."""
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    write_json(folder / CHECKSUMS, {f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays})
+    note_checksums(folder, arrays)
+
+
+def note_checksums(folder: Path, names: Iterable[str]) -> None:
+    """Record the SHA-256 of arrays in a folder."""
+    write_json(folder / CHECKSUMS, {f"{name}.npy": sha256(folder / f"{name}.npy") for name in names})
 
 
 def stored_checksums(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from cart_fairseq.search.item_vectors import BLOCK, item_vectors, kept
-from cart_fairseq.search.stored_arrays import digest_of, folder_to_write, open_array
+from cart_fairseq.search.stored_arrays import digest_of, folder_to_write, note_checksums, open_array
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, OF_ITEMS
 
 VECTORS = "vectors"
@@ -76,6 +76,7 @@ def store_vectors(models: Sequence[Any], data: DataBin, exact_items: int = EXACT
                 out[block.cpu().numpy()] = item_vectors(models, items, block).cpu().numpy()
             progress.update(len(block))
         out.flush()
+        note_checksums(new, [VECTORS])
     return folder
 
 

@@ -13,8 +13,6 @@ Each step has a `Kind`, which says how its output is recognised and read, and go
 A step that keeps nothing of an interrupted run has `with output.locked():` in place of `working`.
 """
 
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +25,8 @@ from typing import Any, NamedTuple
 from cart_fairseq import files
 from cart_fairseq.files import sha256, write_json
 from cart_fairseq.reading import read_json
+from preprocess.data.working_folder import KEY, LOCK, empty, foreign, read_key
 
-LOCK, KEY = "lock", "key.json"
 UPDATE_LOCK = "update.lock"
 """The file in an identifier bundle that is locked by whatever changes the bundle, or the data-bin around it."""
 _KEEP: ContextVar[bool] = ContextVar("keep", default=False)
@@ -132,10 +130,10 @@ class Output:
         if not self.path.is_dir():
             raise ValueError(f"{self.path}: is a file; {self.kind.argument} is a folder, choose another")
         if self.kind.names:
-            foreign = sorted(child.name for child in self.path.iterdir() if child.name not in self.kind.names)
-            if foreign:
+            strangers = sorted(child.name for child in self.path.iterdir() if child.name not in self.kind.names)
+            if strangers:
                 raise ValueError(
-                    f"{self.path}: holds {foreign[0]!r}, which is not of this command; choose another "
+                    f"{self.path}: holds {strangers[0]!r}, which is not of this command; choose another "
                     f"{self.kind.argument}"
                 )
         if not self._is_of_kind():
@@ -201,7 +199,7 @@ class Output:
         """
         with self._lock():
             key_path = self.work / KEY
-            if _read_key(key_path) == key:
+            if read_key(key_path) == key:
                 print(f"{self.work}: going on where an interrupted run stopped")
             else:
                 empty(self.work)
@@ -230,7 +228,7 @@ class Output:
 
     def remove_leftovers(self) -> None:
         """Remove the working folder and the scratch folders of runs that were killed."""
-        if self.work.is_dir() and not self._foreign_work():
+        if self.work.is_dir() and not foreign(self.work):
             with self._lock():
                 self._remove_work()
         files.remove_scratch(self.path.parent, self.path.name)
@@ -239,10 +237,10 @@ class Output:
     def _lock(self) -> Iterator[None]:
         """The working folder, made if need be, under a lock."""
         while True:
-            foreign = self._foreign_work()
-            if foreign:
+            others = foreign(self.work)
+            if others:
                 raise ValueError(
-                    f"{self.work}: {foreign}, so it is no working folder of this command, which needs this name; move it "
+                    f"{self.work}: {others}, so it is no working folder of this command, which needs this name; move it "
                     "away or choose another --output"
                 )
             with ExitStack() as stack:
@@ -272,23 +270,6 @@ class Output:
             except BlockingIOError:
                 raise ValueError(f"{bundle}: another process is updating it; wait for it or stop it") from None
 
-    def _foreign_work(self) -> str | None:
-        """Why the working folder is not of a run of this step; None if it is, is empty, or is not there."""
-        if self.work.is_symlink():
-            return "is a link"
-        if not self.work.exists():
-            return None
-        if not self.work.is_dir():
-            return "is a file"
-        lock = self.work / LOCK
-        if any(self.work.iterdir()) and not (lock.is_file() and not lock.is_symlink() and lock.stat().st_size == 0):
-            return f"holds files but no {LOCK!r}"
-        for folder, names, others in os.walk(self.work):
-            for name in (*names, *others):
-                if os.path.islink(os.path.join(folder, name)):
-                    return f"holds the link {name!r}"
-        return None
-
     def _remove_work(self) -> None:
         """Remove the working folder, whole at once, so that no later run goes on from half of it."""
         prefix, parent = f".{self.path.name}.", self.path.parent
@@ -298,39 +279,6 @@ class Output:
             self.work.rename(Path(scratch, "work"))
 
 
-def _read_key(path: Path) -> Any:
-    """What the files of a working folder depend on; None where that is not known, so that they are made again."""
-    try:
-        return read_json(path) if path.is_file() else None
-    except ValueError:
-        return None
-
-
-def refuse_build(path: Path) -> None:
-    """Refuse to change an output that a run is building again at this moment.
-
-    Raises:
-        ValueError: one is.
-    """
-    work = path.with_name(f"{path.name}.partial")
-    if (work / LOCK).is_file():
-        try:
-            with files.locked_file(work / LOCK):
-                pass
-        except FileNotFoundError:  # it has ended
-            pass
-        except BlockingIOError:
-            raise ValueError(f"{work}: another run is building {path}; wait for it or stop it") from None
-
-
 def damaged(checksums: Mapping[Path, str]) -> Path | None:
     """The first file that is missing or whose SHA-256 differs, if there is one."""
     return next((path for path, digest in checksums.items() if not path.is_file() or sha256(path) != digest), None)
-
-
-def empty(work: Path) -> None:
-    """Remove the files of a working folder, the key first, so that no later run goes on from half of them."""
-    (work / KEY).unlink(missing_ok=True)
-    for leftover in work.iterdir():
-        if leftover.name != LOCK:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

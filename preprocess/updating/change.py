@@ -20,7 +20,7 @@ from cart_fairseq.catalogue.segments import read_manifest
 from cart_fairseq.files import write_json
 from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings
-from preprocess.data.output import refuse_build
+from preprocess.data.working_folder import refuse_build
 from preprocess.updating.bundle import JOURNAL, MANIFEST, finish_bundle, locked, refuse_links
 from preprocess.updating.data_bin import finish_data_bin, write_pending
 

@@ -1,0 +1,33 @@
+"""Checks the fields of a data-bin's manifest before anything is made of them."""
+
+from typing import Any
+
+from cart_fairseq.files import is_plain_name
+
+INDEX_CAPTIONS = ("include", "exclude", "borrowed")
+FIELDS = {
+    "files": dict,
+    "counts": dict,
+    "inputs": dict,
+    "index_captions": str,
+    "valid_held_out": bool,
+    "fingerprint": str,
+}
+"""Fields of a manifest that are read, and their types."""
+
+
+def check_counts(manifest: Any) -> None:
+    """Raise ValueError or KeyError for fields that no manifest of ours has, such as subsets that cannot be files' names."""
+    for name, kind in FIELDS.items():
+        if not isinstance(manifest[name], kind):
+            raise ValueError(f"{name} is {manifest[name]!r}")
+    if manifest["index_captions"] not in INDEX_CAPTIONS:
+        raise ValueError(f"index_captions is {manifest['index_captions']!r}")
+    longest = manifest["inputs"]["max_query_tokens"]
+    if type(longest) is not int or longest < 2:
+        raise ValueError(f"max_query_tokens is {longest!r}")
+    for subset, count in manifest.get("counts", {}).items():
+        if not is_plain_name(subset):
+            raise ValueError(f"counts names the subset {subset!r}")
+        if any(type(number) is not int or number < 0 for number in count.values()):
+            raise ValueError(f"counts of {subset} are {count!r}")
