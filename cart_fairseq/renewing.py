@@ -45,6 +45,8 @@ def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
     """
     if data.dense_items is None or any(model.dense is None for model in models):
         return True
+    for model in models:
+        model.eval()
     try:
         remove_scratch(folder_to_write(data.dense_items))  # of a process that was killed here
         store_vectors(models, data)

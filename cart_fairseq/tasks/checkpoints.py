@@ -20,6 +20,8 @@ from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel], DataBin]:
     """Load a checkpoint, or an ensemble (paths joined by colons), and open the data-bin it was trained on.
 
+    The models are in evaluation mode: with dropout, what is stored for searches would be noise.
+
     Raises:
         CatalogueError: the data-bin is missing or damaged.
         ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers.
@@ -55,4 +57,4 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
             raise ValueError(f"{each}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")
         models += found
     assert task is not None
-    return models, task.data
+    return [model.eval() for model in models], task.data

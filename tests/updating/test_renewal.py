@@ -1,13 +1,19 @@
 """`update_identifiers --path` leaves nothing for a search to compute."""
 
+import functools
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from changing import dense_world, new_items
 
-from cart_fairseq import item_priors
+from cart_fairseq import item_priors, renewing
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.item_priors import priors_of
+from cart_fairseq.renewing import renewal
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.item_vectors import item_vectors
 from cart_fairseq.tuning import SHARE_STATE, keep
 from preprocess import update_identifiers
 
@@ -58,3 +64,29 @@ def test_a_wrong_checkpoint_is_refused_before_the_update(world, tmp_path, path, 
             ["remove", "--data-bin", str(tmp_path / "data-bin"), "--item-ids", "item 3", "--path", path]
         )
     assert DataBin(tmp_path / "data-bin").bundle.revision == 0
+
+
+def test_what_is_stored_is_computed_without_dropout(world, tmp_path, monkeypatch):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    path, data = world / "save" / "checkpoint_best.pt", tmp_path / "data-bin"
+    retriever = CartRetriever.from_pretrained(path, data, precision="float32")
+    models, items = retriever.models, retriever.data.dense_items
+    assert items is not None
+    with torch.no_grad():
+        vectors = item_vectors(models, items, torch.arange(len(items.embeddings)))
+        priors = priors_of(models, retriever.data)
+    monkeypatch.setattr(renewing, "store_vectors", functools.partial(renewing.store_vectors, exact_items=0))
+    assert renewal(path, data)()
+    (stored,) = (data / "search").glob("vectors.*/vectors.npy")
+    np.testing.assert_allclose(np.load(stored), vectors, atol=1e-3)
+    (stored,) = (data / "search").glob("priors.*/priors.npy")
+    np.testing.assert_allclose(np.load(stored), priors, atol=1e-4)
+
+
+def test_priors_of_models_in_training_have_no_dropout(world):
+    retriever = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", world / "data-bin")
+    expected = retriever.search(["a dog"], k=5)[0]
+    other = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", world / "data-bin")
+    for model in other.models:
+        model.train()
+    assert [hit.score for hit in other.search(["a dog"], k=5)[0]] == pytest.approx([hit.score for hit in expected])
