@@ -14,7 +14,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +40,8 @@ from preprocess.data import joined_folder
 DEPTH, BATCH = 10, 100
 LINKS, BUILD_EFFORT, SEARCH_EFFORT = 32, 80, 128
 """Of HNSW."""
+RERANKED = 128
+"""Items that HNSW finds to be ranked again with priors."""
 Search = Callable[[list[str]], np.ndarray]
 
 
@@ -90,32 +91,39 @@ def cart(retriever: CartRetriever, chosen: CandidateSet | None, beam: int) -> Sy
 def towers(joined: Joined, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float) -> list[System]:
     """The dual tower over item vectors (n, D) of these rows: exact and by HNSW, without and with priors.
 
-    With priors an item's vector has one more value, its prior, and a query's the negative share, so that their inner
-    product is the score with priors.
+    With priors the best `RERANKED` items without them are ranked again, and of the exact search all.
     """
-    made = []
-    for weight, title in ((0.0, ""), (share, " with priors")):
-        width = vectors.shape[1] + 1
-        flat = faiss.IndexFlatIP(width)
-        graph = faiss.IndexHNSWFlat(width, LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_EFFORT, SEARCH_EFFORT
-        for at in track(range(0, len(vectors), 10_000), "indexes", "blocks"):
-            block = np.column_stack([vectors[at : at + 10_000], priors[at : at + 10_000]]).astype(np.float32)
-            if not weight:
-                block[:, -1] = 0
-            flat.add(block)
-            graph.add(block)
-        made += [
-            System(f"dual tower{title}, {kind}", partial(_of_index, joined, index, rows, weight))
-            for kind, index in (("exact", flat), ("HNSW", graph))
-        ]
-    return made
+    flat = faiss.IndexFlatIP(vectors.shape[1])
+    graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_EFFORT, SEARCH_EFFORT
+    weighed = faiss.IndexFlatIP(vectors.shape[1] + 1)  # the prior is one more value of the item, its share of the query
+    for at in track(range(0, len(vectors), 10_000), "indexes", "blocks"):
+        block = vectors[at : at + 10_000].astype(np.float32)
+        flat.add(block)
+        graph.add(block)
+        weighed.add(np.column_stack([block, priors[at : at + 10_000]]).astype(np.float32))
 
+    def system(name: str, find: Callable[[np.ndarray], np.ndarray]) -> System:
+        def search(texts: list[str]) -> np.ndarray:
+            found = find(joined.queries(texts))
+            return np.where(found < 0, -1, rows[found])
 
-def _of_index(joined: Joined, index: Any, rows: np.ndarray, share: float, texts: list[str]) -> np.ndarray:
-    asked = np.column_stack([joined.queries(texts), np.full(len(texts), -share)]).astype(np.float32)
-    found = index.search(asked, DEPTH)[1]
-    return np.where(found < 0, -1, rows[found])
+        return System(name, search)
+
+    def again(asked: np.ndarray) -> np.ndarray:
+        scores, found = graph.search(asked, min(RERANKED, len(vectors)))
+        scores = np.where(found < 0, -np.inf, scores - share * priors[found])
+        return np.take_along_axis(found, (-scores).argsort(1)[:, :DEPTH], 1)
+
+    def exact(asked: np.ndarray) -> np.ndarray:
+        return weighed.search(np.column_stack([asked, np.full(len(asked), -share)]).astype(np.float32), DEPTH)[1]
+
+    return [
+        system("dual tower, exact", lambda asked: flat.search(asked, DEPTH)[1]),
+        system("dual tower, HNSW", lambda asked: graph.search(asked, DEPTH)[1]),
+        system("dual tower with priors, exact", exact),
+        system("dual tower with priors, HNSW", again),
+    ]
 
 
 def tower_priors(joined: Joined, data: DataBin, vectors: np.ndarray) -> np.ndarray:
