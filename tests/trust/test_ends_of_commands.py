@@ -106,7 +106,9 @@ def test_names_that_are_no_unicode_are_printed(capsys):
 
 
 def test_ctrl_c_ends_in_one_line(tmp_path: Path):
-    code = "import time; from cart_fairseq.processes import run_script\nprint('on', flush=True); run_script(lambda: time.sleep(60))"
+    # a shell starts what it puts in the background with SIGINT ignored
+    code = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from cart_fairseq.processes import run_script\nprint('on', flush=True); run_script(lambda: time.sleep(60))"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
