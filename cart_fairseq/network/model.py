@@ -18,6 +18,8 @@ from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
 
 REVISION_DIGITS = 5
 """Digits of a revision number to the base 256."""
+UNTRAINED = (1 << 8 * REVISION_DIGITS) - 1
+"""The revision of a model before any training: no item is younger."""
 
 
 class CART(nn.Module):
@@ -54,7 +56,7 @@ class CART(nn.Module):
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         # gamma of the search's ranking; cart_fairseq.tune sets it
         self.register_buffer("level_discount", torch.tensor(1.0))
-        self.register_buffer("revision_digits", torch.zeros(REVISION_DIGITS))
+        self.register_buffer("revision_digits", torch.full((REVISION_DIGITS,), 255.0))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))
         for module in self.modules():
@@ -65,7 +67,7 @@ class CART(nn.Module):
 
     @property
     def revision(self) -> int:
-        """The revision of the identifier bundle whose items the model was trained on; 0 before any training."""
+        """The revision of the identifier bundle whose items the model knows; items of later revisions are younger."""
         return int(sum(int(digit) << 8 * place for place, digit in enumerate(self.revision_digits.tolist())))
 
     @revision.setter

@@ -17,6 +17,7 @@ from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
+from cart_fairseq.network.model import UNTRAINED
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.generator import IdentifierGenerator
@@ -122,9 +123,13 @@ class CartRetrievalTask(FairseqTask):
         )
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Note in the model which items it is trained on: those of the data-bin when it was binarised."""
+        """Note in a new model which items it knows: those of the data-bin when it was binarised.
+
+        A model that is trained further keeps its note, unless ``--know-added-items`` is given.
+        """
         super().begin_epoch(epoch, model)
-        model.revision = int(self.data.manifest.get("revision", 0))
+        if model.revision == UNTRAINED or self.cfg.know_added_items:
+            model.revision = int(self.data.manifest.get("revision", 0))
 
     def _training_examples(self) -> dict[str, Any]:
         """Arguments of the training data set: repeated examples (``pairs``), the dense head's data (``dense``)."""

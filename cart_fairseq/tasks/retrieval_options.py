@@ -71,6 +71,13 @@ class CartRetrievalConfig(FairseqDataclass):
             "index caption with items that have several training captions (default: 1)"
         },
     )
+    know_added_items: bool = field(
+        default=False,
+        metadata={
+            "help": "in further training: items that were added to the catalogue before the data was binarised count as "
+            "known, so that their own identifier scores rank them (default: False)"
+        },
+    )
     float32_matmul_precision: ChoiceEnum(["highest", "high", "medium"]) = field(  # type: ignore[valid-type]
         default="highest",
         metadata={

@@ -118,3 +118,21 @@ def test_training_on_an_updated_bundle_makes_its_items_known(world, tmp_path):
     add(tmp_path / "bin", *new_items(tmp_path / "more", 2, 8, first=9))
     assert DataBin(tmp_path / "bin").manifest["revision"] == 1
     assert DataBin(tmp_path / "bin").bundle.items_at(1) == items
+
+
+@pytest.mark.parametrize(("flags", "revision"), [((), 0), (("--know-added-items",), 1)])
+def test_a_model_that_is_trained_further_keeps_what_it_knows_unless_told(world, tmp_path, flags, revision):
+    shutil.copytree(world / "identifiers", tmp_path / "identifiers")
+    add_new(tmp_path / "identifiers", tmp_path / "new", 4)
+    np.save(tmp_path / "embeddings.npy", np.concatenate([np.load(world / "embeddings.npy"), embed(4, 5)]))
+    binarize(
+        tmp_path / "identifiers",
+        world / "captions.jsonl",
+        tmp_path / "bin",
+        embeddings=tmp_path / "embeddings.npy",
+        vocabulary_from=world / "data-bin",
+    )
+    begin = ("--finetune-from-model", world / "save" / "checkpoint_last.pt")
+    run(*train_flags(tmp_path / "bin", tmp_path / "save", "--max-epoch", 1, "--dense-dim", 8, *begin, *flags))
+    retriever = CartRetriever.from_pretrained(tmp_path / "save" / "checkpoint_last.pt", tmp_path / "bin")
+    assert retriever.models[0].revision == revision

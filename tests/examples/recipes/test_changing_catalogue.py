@@ -145,7 +145,7 @@ def test_the_whole_recipe_and_again(tmp_path, recipe):
     found = {
         name: torch.load(out / name / "checkpoints" / "checkpoint_last.pt")["model"] for name in ("old", "fine-tune")
     }
-    assert [int(model["revision_digits"][0]) for model in found.values()] == [0, 1]
+    assert [int(model["revision_digits"][0]) for model in found.values()] == [0, 0]
 
 
 def test_a_folder_of_something_else_is_not_replaced(data, tmp_path):
