@@ -54,15 +54,15 @@ def convert(model: Any, precision: str) -> Any:
     model.precision = precision
     if precision == "float32":
         return model
-    exact = {"dense": model.dense, "level_discount": model.level_discount}
-    if model.dense is not None:
+    dense, level_discount = model.dense, model.level_discount
+    if dense is not None:
         model.encoder_digest = digest_of_encoder(model)
     model.dense = None
     if precision == "int8":
         _quantise(model)
     else:
         model.to(DTYPES[precision])
-    model.dense, model.level_discount = exact["dense"], exact["level_discount"]
+    model.dense, model.level_discount = dense, level_discount
     return model
 
 

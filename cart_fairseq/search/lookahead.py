@@ -64,12 +64,17 @@ class LookAhead:
                 self.parts.append((places, EstimatedMass(trie, leaves, statistics, asked, of_items, bias)))
                 continue
             rows = (trie.rows if leaves is None else trie.rows[leaves]).long()
-            if leaves is None or len(trie) <= EXACT_ITEMS:
-                whole = kept_vectors(models, items, trie.rows.long(), trie)
-                vectors = whole if leaves is None else whole[leaves]
+            asked = queries.vectors[places].T
+            if len(trie) > EXACT_ITEMS and leaves is not None:
+                scores = kept_vectors(models, items, rows, chosen) @ asked
             else:
-                vectors = kept_vectors(models, items, rows, chosen)
-            scores = vectors @ queries.vectors[places].T
+                whole = kept_vectors(models, items, trie.rows.long(), trie)
+                if leaves is None:
+                    scores = whole @ asked
+                elif 2 * len(leaves) > len(trie):  # picking scores copies less than picking vectors
+                    scores = (whole @ asked)[leaves]
+                else:
+                    scores = whole[leaves] @ asked
             if bias is not None:
                 scores += bias.to(scores)[rows].unsqueeze(1)
             self.parts.append((places, PrefixMass(trie, leaves, scores)))

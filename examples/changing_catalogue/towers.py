@@ -9,17 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from dual_tower import DualTower
 
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
 from cart_fairseq.reading import read_jsonl
 from preprocess.data import joined_folder
 from preprocess.data.inputs import read_items
-from preprocess.join.fitting import Parts, restore_parts
-from preprocess.join.settings import JoinSettings
-from preprocess.join.text_space import centred
-
-BATCH = 256
 
 
 class Tower:
@@ -31,9 +26,7 @@ class Tower:
     """
 
     def __init__(self, fitted: Path, joins: Sequence[tuple[Path, Path]]):
-        record = joined_folder.read_record(fitted)
-        settings = JoinSettings(device="cpu").following(record["settings"])
-        self.parts: Parts = restore_parts(joined_folder.read_parts(fitted, record), settings)
+        self.towers = DualTower(fitted)
         self.rows = np.concatenate([np.load(join / joined_folder.ALIGNED) for join, _ in joins]).astype(np.float32)
         ids = [str(item["item_id"]) for _, items in joins for item in read_items(items)]
         self.row_of = {item_id: row for row, item_id in enumerate(ids)}
@@ -52,14 +45,7 @@ class Tower:
         rows = np.array([self.row_of[each] for each in candidates]) if candidates else np.arange(len(self.rows))
         column = {int(row): place for place, row in enumerate(rows)}
         targets = np.array([column[self.row_of[query["item_id"]]] for query in asked])
-        scores = self.queries([query["text"] for query in asked]) @ self.rows[rows].T
+        scores = self.towers.queries([query["text"] for query in asked]) @ self.rows[rows].T
         own = np.take_along_axis(scores, targets[:, None], 1)
         counts = metric_counts(torch.from_numpy((scores >= own).sum(1)))  # items with an equal score come first
         return {**metrics_from_counts(counts), "queries": len(asked), "candidates": len(rows)}
-
-    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts, (n, T + A) float32 of length 1."""
-        assert self.parts.alignment is not None
-        order = np.argsort([len(text) for text in texts], kind="stable")
-        found = [self.parts.features([texts[i] for i in order[at : at + BATCH]]) for at in range(0, len(order), BATCH)]
-        return self.parts.alignment.queries(centred(np.concatenate(found)[np.argsort(order)], self.parts.centre))

@@ -24,6 +24,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("basel
 
 from baselines import COMPONENTS, best_caption_scores, cosines, predict, vectors, worst_ranks
 from collection import open_collection
+from dual_tower import DualTower
 from provenance import commit, machine
 from sklearn.decomposition import PCA
 
@@ -34,9 +35,7 @@ from cart_fairseq.processes import run_script
 from cart_fairseq.reading import read_json
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import open_embeddings
-from preprocess.join.fitting import restore_parts
-from preprocess.join.settings import JoinSettings
-from preprocess.join.text_space import centred
+from preprocess.join.text_features import EncoderFeatures
 
 RUNS = {
     "paper": "CART as in the paper",
@@ -85,29 +84,25 @@ class References:
 
     def of_join(self, joined: Path) -> Any:
         """Return a function like `plain` for the text features and towers of a join."""
-        record = joined_folder.read_record(joined)
-        settings = JoinSettings(device="cpu").following(record["settings"])
-        parts = restore_parts(joined_folder.read_parts(joined, record), settings)
-        if parts.alignment is None:
-            raise ValueError(f"{joined}: has no towers; run join_captions with --align")
-        known = embedded(parts.features, self.texts) if settings.encoder else None
-        asked = embedded(parts.features, self.asked)
-        placed = parts.alignment.queries(centred(asked, parts.centre))
+        towers = DualTower(joined)
+        known = towers.features(self.texts) if isinstance(towers.parts.features, EncoderFeatures) else None
+        asked = towers.features(self.asked)
+        placed = towers.placed(asked)
         items = np.load(joined / joined_folder.ALIGNED, mmap_mode="r")
 
         def scores(rows: np.ndarray) -> dict[str, np.ndarray]:
-            tower = placed @ np.asarray(items[rows], dtype=np.float32).T
+            found = placed @ np.asarray(items[rows], dtype=np.float32).T
             if known is None:
-                return {"dual tower": tower}
+                return {"dual tower": found}
             ridge = cosines(self.predicted, self.placed[rows])
             text = self.best_captions(known, asked, rows)
             if text is None:
-                return {"dual tower": tower}
+                return {"dual tower": found}
             return {
                 "sentence encoder": text,
                 "sentence encoder + ridge": standard(text) + standard(ridge),
-                "dual tower": tower,
-                "sentence encoder + dual tower": standard(text) + standard(tower),
+                "dual tower": found,
+                "sentence encoder + dual tower": standard(text) + standard(found),
             }
 
         return scores
@@ -129,17 +124,6 @@ class References:
                 counts = metric_counts(worst_ranks(found, targets))
                 figures.setdefault(name, {})[chosen] = metrics_from_counts(counts)
         return figures
-
-
-def embedded(features: Any, texts: Sequence[str]) -> np.ndarray:
-    """Embed texts, ordered by length: (n, T) float32 of length 1, in the given order."""
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    parts = [
-        features([texts[i] for i in order[at : at + features.batch_rows]])
-        for at in range(0, len(order), features.batch_rows)
-    ]
-    found = np.concatenate(parts)
-    return found[np.argsort(order)]
 
 
 def standard(scores: np.ndarray) -> np.ndarray:

@@ -1,10 +1,14 @@
 """A catalogue with synthetic distractors: neighbours of real items, added to a trained run's data-bin."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
 import numpy as np
+from dual_tower import DualTower
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.data_bin import DataBin
@@ -12,47 +16,11 @@ from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
 from cart_fairseq.progress import track
 from cart_fairseq.renewing import renewal
 from preprocess.data import joined_folder
-from preprocess.join.fitting import Parts, restore_parts
-from preprocess.join.settings import JoinSettings
-from preprocess.join.text_space import centred
 from preprocess.updating.steps import add
 
 NOISE = 0.7
 """Length of the noise that is added to each part of a real row, which has length 1."""
-BLOCK, BATCH = 8192, 256
-
-
-class Joined:
-    """The join of a run: its towers, and the vectors of its items.
-
-    Args:
-        folder: the join.
-
-    Raises:
-        ValueError: it has no towers.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.record: dict[str, Any] = joined_folder.read_record(folder)
-        settings = JoinSettings(device="cpu").following(self.record["settings"])
-        self.parts: Parts = restore_parts(joined_folder.read_parts(folder, self.record), settings)
-        if self.parts.alignment is None:
-            raise ValueError(f"{folder}: has no towers; run join_captions with --align")
-
-    def queries(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors of texts, (n, T + A) float32: of the query tower, times its scale."""
-        parts = self.parts
-        assert parts.alignment is not None
-        order = np.argsort([len(text) for text in texts], kind="stable")
-        features = [parts.features([texts[i] for i in order[at : at + BATCH]]) for at in range(0, len(order), BATCH)]
-        asked = parts.alignment.queries(centred(np.concatenate(features)[np.argsort(order)], parts.centre))
-        return asked * float(parts.alignment.head.scale())
-
-    def aligned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vectors (n, T + A) of the item tower for joined rows (n, W)."""
-        assert self.parts.alignment is not None
-        return self.parts.alignment(rows)
+BLOCK = 8192
 
 
 def neighbours(rows: NDArray[np.floating[Any]], widths: list[int], draw: np.random.Generator) -> NDArray[np.float32]:
@@ -69,7 +37,7 @@ def neighbours(rows: NDArray[np.floating[Any]], widths: list[int], draw: np.rand
     return np.concatenate(parts, axis=1)
 
 
-def write_join(folder: Path, joined: Joined, count: int, seed: int) -> None:
+def write_join(folder: Path, joined: DualTower, count: int, seed: int) -> None:
     """Write a join of `count` synthetic items, each a neighbour of a random real one.
 
     Args:
@@ -80,8 +48,7 @@ def write_join(folder: Path, joined: Joined, count: int, seed: int) -> None:
     """
     draw = np.random.default_rng(seed)
     real = np.load(joined.folder / joined_folder.ITEMS, mmap_mode="r")
-    assert joined.parts.alignment is not None
-    sizes = {joined_folder.ITEMS: real.shape[1], joined_folder.ALIGNED: joined.parts.alignment.width}
+    sizes = {joined_folder.ITEMS: real.shape[1], joined_folder.ALIGNED: joined.towers.width}
     with replacing(folder, directory=True) as new:
         rows, aligned = (
             np.lib.format.open_memmap(new / name, mode="w+", dtype=np.float16, shape=(count, width))
@@ -91,7 +58,7 @@ def write_join(folder: Path, joined: Joined, count: int, seed: int) -> None:
         for block in track(blocks, "synthetic items", "blocks"):
             source = draw.integers(len(real), size=block.stop - block.start)
             made = neighbours(real[np.sort(source)], joined.record["parts"], draw)
-            rows[block], aligned[block] = made, joined.aligned(made)
+            rows[block], aligned[block] = made, joined.towers(made)
         rows.flush()
         aligned.flush()
         write_jsonl(
@@ -101,7 +68,7 @@ def write_join(folder: Path, joined: Joined, count: int, seed: int) -> None:
         write_json(new / joined_folder.RECORD, {**joined.record, "items": count, "files": files})
 
 
-def enlarged(base: Path, joined: Joined, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:
+def enlarged(base: Path, joined: DualTower, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:
     """Make a data-bin of `size` items: those of another one, and synthetic ones.
 
     Args:

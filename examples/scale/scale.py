@@ -22,7 +22,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 import faiss
 import numpy as np
 import torch
-from distractors import Joined, enlarged
+from distractors import enlarged
+from dual_tower import DualTower
 from plan import checkpoint_of
 from provenance import provenance
 
@@ -88,7 +89,7 @@ def cart(retriever: CartRetriever, chosen: CandidateSet | None, beam: int) -> Sy
     return System(f"CART, beam {beam}", search)
 
 
-def towers(joined: Joined, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float) -> list[System]:
+def towers(joined: DualTower, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float) -> list[System]:
     """The dual tower over item vectors (n, D) of these rows: exact and by HNSW, without and with priors.
 
     With priors the best `RERANKED` items without them are ranked again, and of the exact search all.
@@ -105,7 +106,7 @@ def towers(joined: Joined, vectors: np.ndarray, rows: np.ndarray, priors: np.nda
 
     def system(name: str, find: Callable[[np.ndarray], np.ndarray]) -> System:
         def search(texts: list[str]) -> np.ndarray:
-            found = find(joined.queries(texts))
+            found = find(scaled(joined, texts))
             return np.where(found < 0, -1, rows[found])
 
         return System(name, search)
@@ -126,11 +127,16 @@ def towers(joined: Joined, vectors: np.ndarray, rows: np.ndarray, priors: np.nda
     ]
 
 
-def tower_priors(joined: Joined, data: DataBin, vectors: np.ndarray) -> np.ndarray:
+def scaled(joined: DualTower, texts: Sequence[str]) -> np.ndarray:
+    """Vectors of texts times the towers' scale, as priors need them."""
+    return joined.queries(texts) * float(joined.towers.head.scale())
+
+
+def tower_priors(joined: DualTower, data: DataBin, vectors: np.ndarray) -> np.ndarray:
     """Priors of the dual tower for item vectors (n, D) in row order, as those of a dense head: (n,) float32."""
     captions = data.queries("train", ("text", "role", "item_row"))
     captions = captions.take(bank_captions(captions["role"].to_numpy()))
-    asked = torch.from_numpy(joined.queries(captions["text"].to_pylist()))
+    asked = torch.from_numpy(scaled(joined, captions["text"].to_pylist()))
     bank = QueryBank(asked, torch.from_numpy(captions["item_row"].to_numpy().astype(np.int64)))
     return item_priors(
         bank, lambda rows: torch.from_numpy(vectors[rows].astype(np.float32)), torch.arange(len(vectors))
@@ -191,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     faiss.omp_set_num_threads(torch.get_num_threads())
     base, joined, checkpoint = (
         args.run / "data-bin",
-        Joined(args.run / "joined"),
+        DualTower(args.run / "joined"),
         checkpoint_of(args.run / "checkpoints"),
     )
     args.work.mkdir(parents=True, exist_ok=True)
