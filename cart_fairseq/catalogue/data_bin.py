@@ -18,7 +18,7 @@ import torch
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.checksums import verify_files
-from cart_fairseq.catalogue.data_bin_fields import check_counts
+from cart_fairseq.catalogue.data_bin_fields import check_fields
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.held_files import Stamp, identity, open_settled
@@ -99,7 +99,7 @@ class DataBin:
         with reading(self.directory / MANIFEST, REMEDY):
             own_sets = (path.name for path in self.directory.glob(CANDIDATES.format("*")) if path.is_file())
             self.files = segments.hold_files(self.directory, self.manifest, REMEDY, own_sets)
-            check_counts(self.manifest)
+            check_fields(self.manifest)
             fingerprint = self.manifest["fingerprint"]
             encoder = self.manifest.get("text_encoder")
             # an update of the items does not move it

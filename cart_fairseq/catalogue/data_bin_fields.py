@@ -16,7 +16,7 @@ FIELDS = {
 """Fields of a manifest that are read, and their types."""
 
 
-def check_counts(manifest: Any) -> None:
+def check_fields(manifest: Any) -> None:
     """Raise ValueError or KeyError for fields that no manifest of ours has, such as subsets that cannot be files' names."""
     for name, kind in FIELDS.items():
         if not isinstance(manifest[name], kind):
