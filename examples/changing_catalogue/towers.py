@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from dual_tower import DualTower
+from joined_towers import JoinedTowers
 
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
 from cart_fairseq.reading import read_jsonl
@@ -26,7 +26,7 @@ class Tower:
     """
 
     def __init__(self, fitted: Path, joins: Sequence[tuple[Path, Path]]):
-        self.towers = DualTower(fitted)
+        self.towers = JoinedTowers(fitted)
         self.rows = np.concatenate([np.load(join / joined_folder.ALIGNED) for join, _ in joins]).astype(np.float32)
         ids = [str(item["item_id"]) for _, items in joins for item in read_items(items)]
         self.row_of = {item_id: row for row, item_id in enumerate(ids)}

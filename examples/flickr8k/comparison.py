@@ -24,7 +24,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("basel
 
 from baselines import COMPONENTS, best_caption_scores, cosines, predict, vectors, worst_ranks
 from collection import open_collection
-from dual_tower import DualTower
+from joined_towers import JoinedTowers
 from provenance import commit, machine
 from sklearn.decomposition import PCA
 
@@ -84,7 +84,7 @@ class References:
 
     def of_join(self, joined: Path) -> Any:
         """Return a function like `plain` for the text features and towers of a join."""
-        towers = DualTower(joined)
+        towers = JoinedTowers(joined)
         known = towers.features(self.texts) if isinstance(towers.parts.features, EncoderFeatures) else None
         asked = towers.features(self.asked)
         placed = towers.placed(asked)

@@ -8,7 +8,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import numpy as np
-from dual_tower import DualTower
+from joined_towers import JoinedTowers
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.data_bin import DataBin
@@ -37,7 +37,7 @@ def neighbours(rows: NDArray[np.floating[Any]], widths: list[int], draw: np.rand
     return np.concatenate(parts, axis=1)
 
 
-def write_join(folder: Path, joined: DualTower, count: int, seed: int) -> None:
+def write_join(folder: Path, joined: JoinedTowers, count: int, seed: int) -> None:
     """Write a join of `count` synthetic items, each a neighbour of a random real one.
 
     Args:
@@ -68,7 +68,7 @@ def write_join(folder: Path, joined: DualTower, count: int, seed: int) -> None:
         write_json(new / joined_folder.RECORD, {**joined.record, "items": count, "files": files})
 
 
-def enlarged(base: Path, joined: DualTower, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:
+def enlarged(base: Path, joined: JoinedTowers, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:
     """Make a data-bin of `size` items: those of another one, and synthetic ones.
 
     Args:

@@ -23,7 +23,7 @@ import faiss
 import numpy as np
 import torch
 from distractors import enlarged
-from dual_tower import DualTower
+from joined_towers import JoinedTowers
 from plan import checkpoint_of
 from provenance import provenance
 
@@ -89,7 +89,9 @@ def cart(retriever: CartRetriever, chosen: CandidateSet | None, beam: int) -> Sy
     return System(f"CART, beam {beam}", search)
 
 
-def towers(joined: DualTower, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float) -> list[System]:
+def towers(
+    joined: JoinedTowers, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float
+) -> list[System]:
     """The dual tower over item vectors (n, D) of these rows: exact and by HNSW, without and with priors.
 
     With priors the best `RERANKED` items without them are ranked again, and of the exact search all.
@@ -127,12 +129,12 @@ def towers(joined: DualTower, vectors: np.ndarray, rows: np.ndarray, priors: np.
     ]
 
 
-def scaled(joined: DualTower, texts: Sequence[str]) -> np.ndarray:
+def scaled(joined: JoinedTowers, texts: Sequence[str]) -> np.ndarray:
     """Vectors of texts times the towers' scale, as priors need them."""
     return joined.queries(texts) * float(joined.towers.head.scale())
 
 
-def tower_priors(joined: DualTower, data: DataBin, vectors: np.ndarray) -> np.ndarray:
+def tower_priors(joined: JoinedTowers, data: DataBin, vectors: np.ndarray) -> np.ndarray:
     """Priors of the dual tower for item vectors (n, D) in row order, as those of a dense head: (n,) float32."""
     captions = data.queries("train", ("text", "role", "item_row"))
     captions = captions.take(bank_captions(captions["role"].to_numpy()))
@@ -197,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     faiss.omp_set_num_threads(torch.get_num_threads())
     base, joined, checkpoint = (
         args.run / "data-bin",
-        DualTower(args.run / "joined"),
+        JoinedTowers(args.run / "joined"),
         checkpoint_of(args.run / "checkpoints"),
     )
     args.work.mkdir(parents=True, exist_ok=True)

@@ -44,3 +44,9 @@ def test_the_schedule_is_the_recipes(pairs):
     assert schedule.batch_per_worker == batch
     assert schedule.warmup_updates == warmup * per_epoch
     assert schedule.warmup_updates + schedule.period_updates == total * per_epoch
+
+
+def test_a_script_has_a_name_of_its_own():
+    """Scripts import their neighbours by name alone, so two of one name would hide each other."""
+    scripts = [path.stem for path in (ROOT / "examples").rglob("*.py")]
+    assert sorted({name for name in scripts if scripts.count(name) > 1}) == []

@@ -1,6 +1,6 @@
 """Measure how long `update_identifiers add` takes on a large catalogue, and check that old identifiers do not change.
 
-    PYTHONPATH=. python examples/changing_catalogue/benchmark.py --items 10000000 --new 10000
+    PYTHONPATH=. python examples/changing_catalogue/add_time.py --items 10000000 --new 10000
 
 The script builds a synthetic bundle of uniform codes with a codec of random weights and fitted codebooks. It adds items
 twice and prints the seconds: in a new process, including the start of Python, and in a process that has imported all

@@ -1,4 +1,4 @@
-"""The dual tower of a join (``join_captions --align``) by itself: vectors of texts and of items."""
+"""The two towers of a join (``join_captions --align``) without a generator: vectors of texts and of items."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from preprocess.join.text_space import centred
 BATCH = 256
 
 
-class DualTower:
+class JoinedTowers:
     """The towers of a join.
 
     Args:
