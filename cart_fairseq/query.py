@@ -1,7 +1,6 @@
 """Query: what a search asks with. Texts, items of the catalogue, embeddings and media files, or a weighted sum of them."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.checks import is_encodable
+from cart_fairseq.checks import is_encodable, is_number
 
 TEXT, ITEM, EMBEDDING, MEDIA = "text", "item_id", "embedding", "media"
 
@@ -37,19 +36,19 @@ class Query:
         item_id: the id of an item of the catalogue ("more like this"), or several. The answer leaves these items out.
         embedding: a vector (D,) of the encoder that made the catalogue's embeddings, or several: (n, D).
         media: the path of a picture, sound or video, or several.
-        weights: the weight of each part, in the order text, item_id, embedding, media; negative weights turn the
-            search away from a part. None: all parts count alike. Only the ratios of the weights matter.
+        weights: for each kind, the weight of its part, or a list with one for each; 1 for kinds that are not named.
+            Negative weights turn the search away from a part. Only the ratios of all weights matter.
 
-    >>> Query(item_id="beach-17", text=["at night", "people"], weights=[1, -1, 2]).parts()
-    [Part(kind='text', value='at night', weight=1.0), Part(kind='text', value='people', weight=-1.0), \
-Part(kind='item_id', value='beach-17', weight=2.0)]
+    >>> Query(item_id="beach-17", text=["at night", "people"], weights={"text": [1, -0.5]}).parts()
+    [Part(kind='text', value='at night', weight=1.0), Part(kind='text', value='people', weight=-0.5), \
+Part(kind='item_id', value='beach-17', weight=1.0)]
     """
 
     text: str | Sequence[str] | None = None
     item_id: str | Sequence[str] | None = None
     embedding: Any = None
     media: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None
-    weights: float | Sequence[float] | None = None
+    weights: Mapping[str, float | Sequence[float]] | None = None
 
     def parts(self) -> list[Part]:
         """Return the parts, checked.
@@ -57,27 +56,20 @@ Part(kind='item_id', value='beach-17', weight=2.0)]
         Raises:
             ValueError: a part is empty, of the wrong type or not finite; there is none; or the weights do not fit.
         """
-        values = [(TEXT, _text(each)) for each in _several(TEXT, self.text, str)]
-        values += [(ITEM, _item_id(each)) for each in _several(ITEM, self.item_id, str)]
-        values += [(EMBEDDING, each) for each in _embeddings(self.embedding)]
-        values += [(MEDIA, _path(each)) for each in _several(MEDIA, self.media, (str, PathLike))]
-        if not values:
+        values: dict[str, list[Any]] = {
+            TEXT: [_text(each) for each in _several(TEXT, self.text, str)],
+            ITEM: [_item_id(each) for each in _several(ITEM, self.item_id, str)],
+            EMBEDDING: _embeddings(self.embedding),
+            MEDIA: [_path(each) for each in _several(MEDIA, self.media, (str, PathLike))],
+        }
+        weights = _weights(self.weights, {kind: len(of_kind) for kind, of_kind in values.items()})
+        pairs = {kind: zip(values[kind], weights[kind], strict=True) for kind in values}
+        found = [Part(kind, value, weight) for kind in values for value, weight in pairs[kind]]
+        if not found:
             raise ValueError("asks for nothing; give it a text, item_id, embedding or media")
-        return [Part(kind, value, weight) for (kind, value), weight in zip(values, self._weights(len(values)), strict=True)]
-
-    def _weights(self, count: int) -> list[float]:
-        if self.weights is None:
-            return [1.0] * count
-        given = [*self.weights] if isinstance(self.weights, Iterable) else [self.weights]
-        if len(given) != count:
-            raise ValueError(f"has {count} parts and {len(given)} weights; give one weight for each part")
-        for weight in given:
-            real = isinstance(weight, int | float | np.integer | np.floating) and not isinstance(weight, bool)
-            if not real or not math.isfinite(weight):
-                raise ValueError(f"has the weight {weight!r}; give finite numbers")
-        if max(given) <= 0:
-            raise ValueError(f"has no weight above 0 ({given}); give one part a positive weight")
-        return [float(weight) for weight in given]
+        if max(part.weight for part in found) <= 0:
+            raise ValueError("has no weight above 0; give one part a positive weight")
+        return found
 
 
 def parts_of(queries: Any) -> list[list[Part]]:
@@ -106,9 +98,30 @@ def _several(name: str, value: Any, single: Any) -> list[Any]:
         return []
     if isinstance(value, single):
         return [value]
-    if not isinstance(value, Iterable):
+    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
         raise ValueError(f"has {name} {value!r}; give one value or a list")
     return [*value]
+
+
+def _weights(given: Any, counts: dict[str, int]) -> dict[str, list[float]]:
+    """Return the weights of each kind, given how many values the kinds have."""
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"has weights {given!r}; give a mapping such as {{'text': [1, -0.5], 'item_id': 1}}")
+    for kind in given:
+        if kind not in counts:
+            raise ValueError(f"has a weight for {kind!r}; the kinds are {', '.join(counts)}")
+    found = {}
+    for kind, count in counts.items():
+        weights = _several("weights", given.get(kind, [1.0] * count), (int, float, np.number))
+        if len(weights) != count:
+            raise ValueError(f"has {count} values of {kind} and {len(weights)} weights for them; give one for each")
+        for weight in weights:
+            if not is_number(weight):
+                raise ValueError(f"has the weight {weight!r} for {kind}; give finite numbers")
+        found[kind] = [float(weight) for weight in weights]
+    return found
 
 
 def _text(text: Any) -> str:
