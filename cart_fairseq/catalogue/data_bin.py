@@ -19,7 +19,7 @@ from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.checksums import verify_files
 from cart_fairseq.catalogue.data_bin_fields import check_fields
-from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, DenseItems
+from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS, DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.held_files import Stamp, identity, open_settled
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -217,7 +217,11 @@ class DataBin:
             return None
         captions = self._array(CAPTIONS) if CAPTIONS in self.files else None
         texts = self.manifest["index_captions"] == "include"
-        return DenseItems(self.root, self._array(EMBEDDINGS), captions, texts, entry["sha256"])
+        embeddings = self._array(EMBEDDINGS)
+        originals = self._array(ORIGINALS) if ORIGINALS in self.files else None
+        if originals is None and captions is None:
+            originals = embeddings  # they were not joined
+        return DenseItems(self.root, embeddings, captions, texts, entry["sha256"], originals)
 
     def _array(self, name: str) -> np.ndarray:
         with self.files.reading(name) as path:

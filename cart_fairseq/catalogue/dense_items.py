@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from cart_fairseq.catalogue.held_files import identity
 
 EMBEDDINGS = "dense.embeddings.npy"
+ORIGINALS = "dense.originals.npy"
 CAPTIONS = "dense.captions.npy"
 BLOCK = 65536
 Rows = NDArray[np.float16] | NDArray[np.float32]
@@ -28,13 +30,24 @@ class DenseItems:
         captions: (P, T) float16 or float32, a row for each training caption; None: the data-bin has none.
         texts: whether the second part may be used; False if index captions are excluded.
         checksum: the SHA-256 of the file of embeddings, from the data-bin's manifest.
+        originals: (N, E) float16 or float32, the items' embeddings before they were joined with captions, in any length;
+            None: the data-bin has none.
 
     Attributes:
         width: D, the width of an item's features.
+        original_dim: E, the width of embeddings by which items are compared with each other; 0 if the data-bin has none.
         text_dim: T, the width of a caption's features; 0 if the data-bin has none.
     """
 
-    def __init__(self, folder: Path, embeddings: Rows, captions: Rows | None, texts: bool, checksum: str):
+    def __init__(
+        self,
+        folder: Path,
+        embeddings: Rows,
+        captions: Rows | None,
+        texts: bool,
+        checksum: str,
+        originals: Rows | None = None,
+    ):
         self.folder = folder
         self._opened = identity(folder)
         self.checksum = checksum
@@ -43,6 +56,8 @@ class DenseItems:
         self.texts = texts
         self.width: int = embeddings.shape[1]
         self.text_dim: int = 0 if captions is None else captions.shape[1]
+        self._originals = originals
+        self.original_dim: int = 0 if originals is None else originals.shape[1]
 
     @property
     def is_in_place(self) -> bool:
@@ -52,6 +67,11 @@ class DenseItems:
     def features(self, rows: NDArray[np.int64]) -> Tensor:
         """Features of items: (n,) int64 item rows -> (n, D) float32."""
         return self._with_texts(np.asarray(self.embeddings[rows], dtype=np.float32), None)
+
+    def originals(self, rows: NDArray[np.int64]) -> Tensor:
+        """Embeddings of items before any join, of length 1: (n,) int64 item rows -> (n, E) float32."""
+        assert self._originals is not None
+        return normalize(torch.from_numpy(np.asarray(self._originals[rows], dtype=np.float32)), dim=1)
 
     def known_captions(self, pairs: int) -> NDArray[np.bool_]:
         """Which of the first ``pairs`` training captions have features: (pairs,) bool."""

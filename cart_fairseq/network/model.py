@@ -13,6 +13,7 @@ from cart_fairseq.network.decoder import CARTDecoder
 from cart_fairseq.network.dense_head import DenseHead, mean_state
 from cart_fairseq.network.embeddings import symbol_embedding
 from cart_fairseq.network.encoder import CARTEncoder
+from cart_fairseq.network.feature_reader import FeatureReader
 from cart_fairseq.network.fusion import Fusion
 from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
 
@@ -30,6 +31,7 @@ class CART(nn.Module):
         decoder: the identifier decoder.
         fingerprint: bytes that identify the identifiers, the vocabulary and the text encoder of the model.
         dense: the dense head, or None.
+        reader: lets the decoder read embeddings in front of the words; None for text queries alone.
 
     Attributes:
         precision: the precision of inference, as :func:`cart_fairseq.network.precision.convert` left it.
@@ -47,11 +49,13 @@ class CART(nn.Module):
         decoder: CARTDecoder,
         fingerprint: bytes = b"",
         dense: DenseHead | None = None,
+        reader: FeatureReader | None = None,
     ):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.dense = dense
+        self.reader = reader
         # as floats, because half precision and checkpoint averaging leave small whole floats unchanged
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         # gamma of the search's ranking; cart_fairseq.tune sets it

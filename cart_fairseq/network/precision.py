@@ -54,15 +54,15 @@ def convert(model: Any, precision: str) -> Any:
     model.precision = precision
     if precision == "float32":
         return model
-    dense, level_discount = model.dense, model.level_discount
+    dense, reader, level_discount = model.dense, model.reader, model.level_discount
     if dense is not None:
         model.encoder_digest = digest_of_encoder(model)
-    model.dense = None
+    model.dense = model.reader = None
     if precision == "int8":
         _quantise(model)
     else:
         model.to(DTYPES[precision])
-    model.dense, model.level_discount = dense, level_discount
+    model.dense, model.reader, model.level_discount = dense, reader, level_discount
     return model
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cart_fairseq.network.decoder import IncrementalState
 from cart_fairseq.network.model import CART
+from cart_fairseq.search.mixed_queries import MixedQueries
 
 
 class Rows(NamedTuple):
@@ -50,11 +51,19 @@ def rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Ten
 
 
 class Decoding:
-    """One model's state for one batch: its encoder's output and its decoder's caches."""
+    """One model's state for one batch: its encoder's output and its decoder's caches.
 
-    def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor):
+    Args:
+        model: the model.
+        src_tokens, src_lengths: the encoder's input.
+        mixed: the queries, if some have parts that are not text.
+    """
+
+    def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor, mixed: MixedQueries | None = None):
         self.decoder = model.decoder
         self.encoder_out = model.encoder(src_tokens, src_lengths)
+        if mixed is not None and model.reader is not None:
+            self.encoder_out = model.reader(self.encoder_out, mixed.read, mixed.read.any(1), mixed.words)
         self.state: IncrementalState = {}
 
     def step(self, tokens: Tensor, rows: Rows, begin: int, end: int | None) -> Tensor:

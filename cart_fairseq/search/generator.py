@@ -13,9 +13,10 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.model import CART
 from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
-from cart_fairseq.search.dense_scores import dense_scores
-from cart_fairseq.search.item_vectors import mean_weight
-from cart_fairseq.search.lookahead import LookAhead
+from cart_fairseq.search.dense_scores import DenseScorer
+from cart_fairseq.search.item_vectors import mean_weight, query_vectors
+from cart_fairseq.search.mixed_items import MixedItems
+from cart_fairseq.search.mixed_queries import MixedQueries, mixed_vectors
 from cart_fairseq.search.result import SearchResult, discounted
 from cart_fairseq.search.stored_arrays import stored_folder
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS
@@ -105,6 +106,7 @@ class IdentifierGenerator(nn.Module):
         net_input: dict[str, Tensor],
         trie: IdentifierTrie,
         candidates: CandidateSet | Sequence[CandidateSet | None] | None = None,
+        mixed: MixedQueries | None = None,
     ) -> SearchResult:
         """Find the best identifiers for a batch of queries.
 
@@ -112,25 +114,49 @@ class IdentifierGenerator(nn.Module):
             net_input: ``src_tokens`` (B, T) int64 and ``src_lengths`` (B,).
             trie: the catalogue's trie.
             candidates: one candidate set for all queries, or one per query; None means the whole catalogue.
+            mixed: the queries, if some have parts that are not text; the models then have dense heads. The decoders must
+                have something to read for each.
         """
         self.models.eval()
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
         trie = trie.to(device)
-        decoding = [Decoding(model, src_tokens, net_input["src_lengths"]) for model in self.members]
+        decoding = [Decoding(model, src_tokens, net_input["src_lengths"], mixed) for model in self.members]
+        scorer = self._scorer(decoding, trie, mixed)
         divided = None
-        if self.ages is not None and self.dense is not None and self._weighs_dense():
+        if self.ages is not None and scorer is not None:
             divided = self.ages.divide(trie, candidates, batch, device)
-        if divided is None:
-            return self._search(decoding, trie, BatchCandidates(trie, candidates, batch, device), device)
-        older = self._search(decoding, trie, BatchCandidates(trie, divided.older, batch, device), device)
+        if divided is None or scorer is None:
+            return self._search(decoding, scorer, trie, BatchCandidates(trie, candidates, batch, device), device)
+        older = self._search(decoding, scorer, trie, BatchCandidates(trie, divided.older, batch, device), device)
         allowed = BatchCandidates(trie, divided.younger, batch, device)
-        ahead = self._look_ahead(decoding, trie, allowed)
+        ahead = scorer.look_ahead(trie, allowed)
         younger = rank_by_dense(ahead, trie, min(self.beam_size, allowed.largest)).only(divided.has_younger)
         return merged(older.only(divided.has_older), younger, self.level_discount, self.beam_size)
 
+    @torch.no_grad()
+    def rank(
+        self,
+        mixed: MixedQueries,
+        trie: IdentifierTrie,
+        candidates: CandidateSet | Sequence[CandidateSet | None] | None = None,
+    ) -> SearchResult:
+        """Rank items by their dense scores alone, for queries of which the decoders can read nothing."""
+        self.models.eval()
+        device = mixed.embeddings.device
+        trie = trie.to(device)
+        allowed = BatchCandidates(trie, candidates, len(mixed.embeddings), device)
+        scorer = self._scorer([], trie, mixed)
+        assert scorer is not None
+        return rank_by_dense(scorer.look_ahead(trie, allowed), trie, min(self.beam_size, allowed.largest))
+
     def _search(
-        self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates, device: torch.device
+        self,
+        decoding: list[Decoding],
+        scorer: DenseScorer | None,
+        trie: IdentifierTrie,
+        allowed: BatchCandidates,
+        device: torch.device,
     ) -> SearchResult:
         """Search with the decoders.
 
@@ -138,8 +164,7 @@ class IdentifierGenerator(nn.Module):
         step.
         """
         batch = allowed.batch
-        guided = self.dense is not None and self.lookahead and self._weighs_dense()
-        ahead = self._look_ahead(decoding, trie, allowed) if guided else None
+        ahead = scorer.look_ahead(trie, allowed) if scorer is not None and self.lookahead else None
         discount = 1.0 if ahead is None else self.level_discount  # without look-ahead it applies to the items found
         self.decoder_rows = []
         # beams of one query are consecutive rows; each query starts with one
@@ -174,28 +199,26 @@ class IdentifierGenerator(nn.Module):
             )
         found = SearchResult(trie.rows[nodes].long(), guide, tokens[:, :, 1:], token_scores)
         ranked = ahead is not None or (self.dense is None and self.level_discount == 1)
-        return found if ranked else self._rerank(found, decoding)
+        return found if ranked else self._rerank(found, scorer)
 
-    def _look_ahead(self, decoding: list[Decoding], trie: IdentifierTrie, allowed: BatchCandidates) -> LookAhead:
-        """Return the dense scores of the candidates."""
-        assert self.dense is not None
-        members = self._encoded(decoding)
-        options = (self.dense_weight, self.bias, stored_folder(self.dense), self.exact_items)
-        return LookAhead(members, self.dense, trie, allowed, *options)
+    def _scorer(self, decoding: list[Decoding], trie: IdentifierTrie, mixed: MixedQueries | None) -> DenseScorer | None:
+        """Return what scores items for these queries by the dense heads; None if the dense score has no weight."""
+        if self.dense is None or mean_weight(self.members, self.dense_weight) == 0:
+            return None
+        stored = stored_folder(self.dense)
+        if mixed is not None:
+            queries = mixed_vectors(self.members, mixed, self.dense, trie, self.dense_weight)
+            items = MixedItems(self.dense, self.bias)
+            return DenseScorer(queries, self.members, items, None, stored, self.exact_items)
+        members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
+        queries = query_vectors(members, self.dense_weight)
+        return DenseScorer(queries, self.members, self.dense, self.bias, stored, self.exact_items)
 
-    def _weighs_dense(self) -> bool:
-        """Whether the dense score has a weight above 0."""
-        return mean_weight(self.members, self.dense_weight) > 0
-
-    def _encoded(self, decoding: list[Decoding]) -> list[tuple[CART, dict[str, list[Tensor]]]]:
-        return [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
-
-    def _rerank(self, found: SearchResult, decoding: list[Decoding]) -> SearchResult:
+    def _rerank(self, found: SearchResult, scorer: DenseScorer | None) -> SearchResult:
         """Sort the items by the sum of the discounted identifier score and the weighted dense score."""
         scores = discounted(found.token_scores, self.level_discount)
-        if self.dense is not None and self._weighs_dense():
-            members = self._encoded(decoding)
-            scores = scores + dense_scores(members, self.dense, found.rows, self.dense_weight, self.bias)
+        if scorer is not None:
+            scores = scores + scorer.scores(found.rows)
         return found._replace(scores=scores).best(scores.size(1))
 
     def _undecided(self, step: int, nodes: Tensor, scores: Tensor, allowed: BatchCandidates) -> Tensor | None:

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
-from cart_fairseq.catalogue.dense_items import DenseItems
+from cart_fairseq.search.mixed_items import Items, MixedItems
 
 BLOCK = 8192
 
@@ -51,8 +51,10 @@ def query_vectors(members: Sequence[tuple[Any, dict[str, list[Tensor]]]], weight
     return QueryVectors(torch.cat(parts, dim=1), mean)
 
 
-def item_vectors(models: Sequence[Any], items: DenseItems, rows: Tensor) -> Tensor:
+def item_vectors(models: Sequence[Any], items: Items, rows: Tensor) -> Tensor:
     """Compute the vectors of items: (n,) int64 item rows -> (n, D) float32, on the device of the models."""
+    if isinstance(items, MixedItems):
+        return torch.cat([item_vectors(models, items.items, rows), items.columns(rows)], dim=1)
     blocks = []
     for block in rows.split(BLOCK):
         features = items.features(block.cpu().numpy())
@@ -82,9 +84,10 @@ def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, comp
     return by_name[name][1]  # type: ignore[no-any-return]
 
 
-def kept_vectors(models: Sequence[Any], items: DenseItems, rows: Tensor, owner: Any) -> Tensor:
+def kept_vectors(models: Sequence[Any], items: Items, rows: Tensor, owner: Any) -> Tensor:
     """Like :func:`item_vectors`, but computed once for each owner of the rows, see :func:`kept`."""
-    return kept(models, owner, "vectors", None, lambda: item_vectors(models, items, rows))
+    name, bias = ("mixed vectors", items.bias) if isinstance(items, MixedItems) else ("vectors", None)
+    return kept(models, owner, name, bias, lambda: item_vectors(models, items, rows))
 
 
 class _Same:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.candidates import BatchCandidates
-from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import kept_vectors, query_vectors
+from cart_fairseq.search.item_vectors import QueryVectors, kept_vectors
+from cart_fairseq.search.mixed_items import Items
 from cart_fairseq.search.prefix_mass import PrefixMass
 from cart_fairseq.search.prefix_statistics import PAIRS, PrefixStatistics
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_of
@@ -30,11 +30,11 @@ class LookAhead:
     """The weighted log mass of the candidates below each prefix, for a batch of queries.
 
     Args:
-        members: models with a dense head, each with its encoder's output for the B queries.
+        queries: the vectors of the B queries.
+        models: models with a dense head.
         items: the features of the items.
         trie: the catalogue's trie, on the device of the search.
         allowed: the candidates of each query.
-        weight: the weight of the dense score, above 0; None for the mean of the models' own.
         bias: (N,) float32, added to each item's dense score, by item row; None for no bias.
         stored: the folder with stored statistics, used for more than ``exact_items`` candidates; None for none.
         exact_items: the largest number of candidates whose masses are exact.
@@ -42,17 +42,15 @@ class LookAhead:
 
     def __init__(
         self,
-        members: Sequence[tuple[Any, dict[str, list[Tensor]]]],
-        items: DenseItems,
+        queries: QueryVectors,
+        models: Sequence[Any],
+        items: Items,
         trie: IdentifierTrie,
         allowed: BatchCandidates,
-        weight: float | None = None,
         bias: Tensor | None = None,
         stored: Path | None = None,
         exact_items: int = EXACT_ITEMS,
     ):
-        queries = query_vectors(members, weight)
-        models = [model for model, _ in members]
         self.weight = queries.weight
         self.parts: list[tuple[Tensor, PrefixMass | EstimatedMass]] = []
         for chosen, places in allowed.groups:

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.item_vectors import item_vectors, kept
+from cart_fairseq.search.mixed_items import Items, MixedItems
 from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
 from cart_fairseq.search.stored_arrays import digest_of, folder_to_write
 
@@ -21,7 +21,7 @@ OF_ITEMS = ("dense.item_tower.", "dense.share_logit")
 
 
 def statistics_of(
-    models: Sequence[Any], items: DenseItems, trie: IdentifierTrie, bias: Tensor | None, stored: Path | None
+    models: Sequence[Any], items: Items, trie: IdentifierTrie, bias: Tensor | None, stored: Path | None
 ) -> PrefixStatistics:
     """Open the stored statistics of a catalogue, or compute them; they are kept in memory until the models change.
 
@@ -43,7 +43,8 @@ def statistics_of(
                 return PrefixStatistics.open(stored / key[:16], key, trie).to(trie.rows.device)
         return compute_statistics(trie, partial(item_vectors, models, items), bias)
 
-    return kept(models, trie, "statistics", bias, opened)
+    name = "mixed statistics" if isinstance(items, MixedItems) else "statistics"
+    return kept(models, trie, name, items.bias if isinstance(items, MixedItems) else bias, opened)
 
 
 def store_statistics(
@@ -58,7 +59,8 @@ def store_statistics(
         exact_items: the largest number of items whose masses are exact.
 
     Returns:
-        The folder of the statistics; None if none are needed: the catalogue is small, or a model has no dense head.
+        The folder of the statistics for texts; None if none are needed: the catalogue is small, or a model has no dense
+        head. Statistics for mixed queries are written beside it, if the data-bin has embeddings for them.
 
     Raises:
         OSError: the data-bin cannot be written to.
@@ -66,15 +68,24 @@ def store_statistics(
     items = data.dense_items
     if items is None or len(data.trie) <= exact_items or any(model.dense is None for model in models):
         return None
-    key = statistics_key(models, items, data.trie, bias)
-    folder = folder_to_write(items) / key[:16]
+    if items.original_dim:
+        _store(models, MixedItems(items, bias), data.trie, None, folder_to_write(items))
+    return _store(models, items, data.trie, bias, folder_to_write(items))
+
+
+def _store(models: Sequence[Any], items: Items, trie: IdentifierTrie, bias: Tensor | None, root: Path) -> Path:
+    key = statistics_key(models, items, trie, bias)
+    folder = root / key[:16]
     if not folder.is_dir():
-        compute_statistics(data.trie, partial(item_vectors, models, items), bias).save(folder, key)
+        compute_statistics(trie, partial(item_vectors, models, items), bias).save(folder, key)
     return folder
 
 
-def statistics_key(models: Sequence[Any], items: DenseItems, trie: IdentifierTrie, bias: Tensor | None) -> str:
+def statistics_key(models: Sequence[Any], items: Items, trie: IdentifierTrie, bias: Tensor | None) -> str:
     """Hexadecimal SHA-256 of what statistics depend on: item towers, identifiers, features of items, bias."""
+    plain = items.items if isinstance(items, MixedItems) else items
+    features = f"{plain.checksum} {plain.texts}"
+    if isinstance(items, MixedItems):
+        bias, features = items.bias, f"{features} {items.width}"
     biases = [] if bias is None else [bias]
-    features = f"{items.checksum} {items.texts}"
     return digest_of(models, OF_ITEMS, trie.rows, *trie.values, *trie.first_child, *biases, features)

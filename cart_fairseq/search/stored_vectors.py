@@ -15,13 +15,14 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from cart_fairseq.search.item_vectors import BLOCK, item_vectors, kept
+from cart_fairseq.search.mixed_items import Items, MixedItems
 from cart_fairseq.search.stored_arrays import digest_of, folder_to_write, note_checksums, open_array
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, OF_ITEMS
 
 VECTORS = "vectors"
 
 
-def vectors_of(models: Sequence[Any], items: DenseItems, stored: Path | None) -> Callable[[Tensor], Tensor]:
+def vectors_of(models: Sequence[Any], items: Items, stored: Path | None) -> Callable[[Tensor], Tensor]:
     """Return a function that maps item rows (n,) int64 to vectors (n, D) float32, on the device of the rows.
 
     Stored vectors are float16. Without them, the item towers compute each vector when it is asked for.
@@ -34,6 +35,10 @@ def vectors_of(models: Sequence[Any], items: DenseItems, stored: Path | None) ->
     Raises:
         CatalogueError: stored vectors are damaged.
     """
+
+    if isinstance(items, MixedItems):
+        mixed, plain = items, vectors_of(models, items.items, stored)
+        return lambda rows: torch.cat([plain(rows), mixed.columns(rows)], dim=1)
 
     def opened() -> Callable[[Tensor], Tensor]:
         folder = None if stored is None else stored / _name(models, items)
