@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 FIRST_LINE = 2.0
@@ -74,6 +74,31 @@ class Progress:
             elapsed = now - self._began
             self._shown, self._shown_done, self._lines = now, self.done, self._lines + 1
             self._due = now + max(FIRST_LINE, min(elapsed, USUAL_GAP), elapsed * LARGEST_SHARE)
+
+    def resume(self, done: int) -> None:
+        """Begin to measure now, with `done` units that an earlier, interrupted run finished."""
+        self.done = self._shown_done = done
+        self._shown = time.monotonic()
+        if self._bar is not None:
+            self._bar.reset()
+            self._bar.initial = self._bar.n = self._bar.last_print_n = done
+
+    def foresee(self, one: Callable[[], object]) -> None:
+        """Where there is no terminal, say how long the step will take, before its first batch of units is finished.
+
+        A terminal shows that the step is at work, so nothing is done there.
+
+        Args:
+            one: does one unit alone. Units in batches take less time, and later ones need no start.
+        """
+        if self._bar is not None or not self.total or self.total - self.done < 2:
+            return
+        began = time.monotonic()
+        one()
+        expected = (time.monotonic() - began) * (self.total - self.done)
+        if expected >= USUAL_GAP:
+            todo = f"{self.total - self.done:,} {self.units}"
+            print(f"{self.step}: {todo}, at most about {clock(expected)} expected", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Show `text` after the count from now on."""

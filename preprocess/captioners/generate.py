@@ -226,9 +226,10 @@ def caption_all(
     size = settings.batch_size or captioner.batch_size
     done = {record.item_id for record in log.records}
     pending = [target for target in targets if target.item_id not in done]
+    announced = f"{len(pending):,} items, {size} at a time; the time left follows after the first ones"
     with (
         ThreadPoolExecutor(settings.workers) as pool,
-        Progress(len(targets), "captioning", "items", done=len(targets) - len(pending)) as progress,
+        Progress(len(targets), "captioning", "items", len(targets) - len(pending), announced) as progress,
     ):
         for start in range(0, len(pending), size):
             batch = pending[start : start + size]

@@ -130,6 +130,14 @@ def collate(samples: Sequence[tuple[int, str, Tensors]]) -> list[Batch]:
     return batches
 
 
+def first_of(batch: Batch) -> Batch:
+    """Return a batch of the first medium alone."""
+    count = len(batch.places)
+    return Batch(
+        batch.modality, batch.places[:1], {name: value[: len(value) // count] for name, value in batch.inputs.items()}
+    )
+
+
 class Encoder(ABC):
     """A frozen model that computes embeddings of media, texts or both, of length 1.
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 
 from cart_fairseq.checks import checks_settings
 from cart_fairseq.files import digest, sha256, write_jsonl
-from cart_fairseq.progress import Progress, track
+from cart_fairseq.progress import Progress
 from cart_fairseq.reading import read_jsonl
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.output import Output
 from preprocess.data.row_store import RowStore
 from preprocess.encoders import embedded_files as written
-from preprocess.encoders.base import Encoder, MediaSample
+from preprocess.encoders.base import Encoder, MediaSample, first_of
 from preprocess.encoders.loading import load_encoder, weights_stamp
 from preprocess.encoders.media_loading import MediaBatches, load_batches, stamp
 from preprocess.encoders.settings import EmbeddingSettings
@@ -133,10 +134,7 @@ def extract_text_embeddings(texts: str | Path, output: str | Path, settings: Emb
         encoder = announce(settings, {"text"})
         batches = -(-len(rows) // settings.batch_size)
         store = RowStore(work, len(rows), encoder.dimension, np.ones(batches, dtype=np.uint64), settings.batch_size)
-        for number in track(store.pending(), "embedding", "batches"):
-            places = store.rows_of(number)
-            values = encoder.embed_text([rows[row]["text"] for row in places], settings.modality or "image")
-            store.keep(number, places, values, {})
+        embed_texts(encoder, [row["text"] for row in rows], store, settings.modality or "image")
         with out.replacing() as new:
             written.save_rows(new, store.values, np.arange(len(rows)), settings.dtype)
             written.write_record(
@@ -236,6 +234,18 @@ def announce(settings: EmbeddingSettings, modalities: set[str]) -> Encoder:
     return encoder
 
 
+def embed_texts(encoder: Encoder, texts: Sequence[str], store: RowStore, searched: str) -> None:
+    """Embed all texts that are not in the store yet; see `Encoder.embed_text`."""
+    pending = store.pending()
+    ahead = sum(len(store.rows_of(number)) for number in pending)
+    with Progress(len(texts), "embedding", "texts", done=len(texts) - ahead) as progress:
+        progress.foresee(lambda: encoder.embed_text([texts[-1]], searched))
+        for number in pending:
+            places = store.rows_of(number)
+            store.keep(number, places, encoder.embed_text([texts[row] for row in places], searched), {})
+            progress.update(len(places))
+
+
 def embed_media(
     encoder: Encoder, samples: Sequence[MediaSample], store: RowStore, settings: EmbeddingSettings, source: Path
 ) -> None:
@@ -259,7 +269,11 @@ def embed_media(
     dataset = MediaBatches(encoder.reader, samples, [(number, store.rows_of(number)) for number in pending])
     ahead = sum(len(rows) for _, rows in dataset.batches)
     with Progress(len(samples), "embedding", "items", done=len(samples) - ahead) as progress:
+        foreseen = False
         for loaded in load_batches(dataset, settings.workers, encoder.device.type == "cuda"):
+            if loaded.batches and not foreseen:
+                progress.foresee(partial(encoder.embed_batch, first_of(loaded.batches[0])))
+                foreseen = True
             places: list[int] = []
             parts = [np.empty((0, encoder.dimension), dtype=np.float32)]
             problems = dict(loaded.problems)

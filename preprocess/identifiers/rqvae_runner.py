@@ -7,9 +7,12 @@ its last checkpoint by calling `train_rqvae` once more with the same arguments.
 import functools
 import math
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -26,6 +29,10 @@ PEAK_LEARNING_RATE = 1e-4
 INITIAL_LEARNING_RATE = 1e-6
 CHECKPOINTS = 20
 """About as many checkpoints are written, one over the other, in the course of a run."""
+LINES = 2_000
+"""At most as many lines within epochs does fairseq-train write; the time left is known from the first one on."""
+UPDATE = re.compile(r"\bnum_updates=(\d+)\b")
+"""In fairseq's lines: the updates that are done."""
 
 
 def default_batch_size(rows: int) -> int:
@@ -66,7 +73,7 @@ def fairseq_arguments(
         "--save-dir": save_dir,
         "--save-interval": max(1, settings.epochs // CHECKPOINTS),
         "--log-format": "simple",
-        "--log-interval": 1_000_000,
+        "--log-interval": max(1, settings.epochs * updates_per_epoch // LINES),
     }
     if processes > 1:
         options["--distributed-backend"] = "nccl" if torch.cuda.device_count() >= processes else "gloo"
@@ -104,11 +111,12 @@ def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes:
         command += ["-m", "cart_fairseq.tasks.torchrun_worker"]
     else:
         command += ["fairseq_cli.train"]
+    updates_per_epoch = math.ceil(rows / settings.batch_size)
     announced = f"{settings.epochs:,} epochs of {rows:,} rows; the time left follows; all of its log is in {log_path}"
     command += fairseq_arguments(residuals, checkpoints, rows, settings, processes)
     with (
         open(log_path, "a", encoding="utf-8") as log,
-        Progress(settings.epochs, "RQ-VAE", "epochs", announce=announced) as progress,
+        Progress(settings.epochs * updates_per_epoch, "RQ-VAE", "updates", announce=announced) as progress,
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -122,19 +130,31 @@ def train_rqvae(residuals: Path, work: Path, settings: RQVAESettings, processes:
     ):
         assert process.stdout is not None
         try:
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                if "begin training epoch " in line:
-                    progress.update(int(line.rsplit(" ", 1)[1]) - 1 - progress.done)
+            follow(process.stdout, log, progress, updates_per_epoch)
         except BaseException:
             process.terminate()
             raise
-        progress.update(settings.epochs - progress.done if process.wait() == 0 else 0)
+        progress.update((progress.total or 0) - progress.done if process.wait() == 0 else 0)
     if process.returncode:
         words = " | ".join(log_path.read_text(encoding="utf-8").splitlines()[-3:])
         raise OSError(f"fairseq-train ended with exit code {process.returncode}: {words} (all of it in {log_path})")
     return load_rqvae(checkpoints / "checkpoint_last.pt", dimension, settings)
+
+
+def follow(lines: Iterable[str], log: TextIO, progress: Progress, updates_per_epoch: int) -> None:
+    """Copy fairseq-train's lines to the log, and count the updates that they tell of."""
+    started = False
+    for line in lines:
+        log.write(line)
+        log.flush()
+        if "begin training epoch " in line:
+            epoch = int(line.rsplit(" ", 1)[1])
+            progress.note(f"epoch {epoch:,}")
+            if not started:
+                progress.resume((epoch - 1) * updates_per_epoch)
+                started = True
+        elif found := UPDATE.search(line):
+            progress.update(int(found[1]) - progress.done)
 
 
 def forget_damaged(checkpoints: Path) -> None:

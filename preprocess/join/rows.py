@@ -23,6 +23,7 @@ def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.nda
     pending = store.pending()
     ahead = sum(len(store.rows_of(number)) for number in pending)
     with Progress(len(captions), "text features", "captions", done=len(captions) - ahead) as progress:
+        progress.foresee(lambda: features([captions[len(captions) // 2].text]))
         for number in pending:
             places = store.rows_of(number)
             store.keep(number, places, features([captions[i].text for i in places]), {})

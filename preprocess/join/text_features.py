@@ -15,7 +15,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
+from cart_fairseq.progress import Progress
+
 LSA_DIMENSION = 512
+MANY = 100_000
+"""Learning from as many texts takes minutes."""
 VECTORISER = {"sublinear_tf": True, "dtype": np.float32}
 
 
@@ -53,6 +57,9 @@ class LsaFeatures:
             ValueError: no word occurs in two texts, or there are fewer texts or words than `dimension`.
         """
         vectoriser = TfidfVectorizer(min_df=2, **VECTORISER)
+        if len(texts) >= MANY:
+            with Progress(None, "text features", "captions", announce=f"learning them from {len(texts):,} captions"):
+                pass  # scikit-learn does it in two steps and says nothing of them
         try:
             weights = vectoriser.fit_transform(texts)
         except ValueError:  # scikit-learn's "no terms remain", "empty vocabulary" and the like

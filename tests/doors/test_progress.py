@@ -159,6 +159,41 @@ def test_the_rate_is_that_since_the_last_line(seconds, capsys):
     assert lines[1] == "RQ-VAE: 310 of 500 epochs (62%), 2 a second, 1:35 left"
 
 
+def test_a_step_foresees_its_time_from_one_unit_before_the_first_batch(seconds, capsys):
+    def one() -> None:
+        seconds[0] += 3
+
+    with Progress(1000, "embedding", "items", done=100) as bar:
+        bar.foresee(one)
+        assert capsys.readouterr().err == "embedding: 900 items, at most about 45:00 expected\n"
+    with Progress(10, "embedding", "items") as bar:
+        bar.foresee(one)  # half a minute
+        bar.resume(9)
+        bar.foresee(one)  # the last one
+    assert capsys.readouterr().err == "embedding: 10 items, at most about 0:30 expected\n"
+    with Progress(9, "embedding", "items") as bar:
+        bar.foresee(one)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_needs_no_foresight():
+    with contextlib.redirect_stderr(Terminal()), Progress(1000, "embedding", "items") as bar:
+        bar.foresee(lambda: pytest.fail("computed for nothing"))
+
+
+def test_what_was_resumed_does_not_count_for_the_rate(seconds, capsys):
+    with Progress(4000, "RQ-VAE", "updates") as bar:
+        seconds[0] += 10  # the start of the training
+        bar.resume(3000)
+        seconds[0] += 5
+        bar.update(100)
+    assert capsys.readouterr().err.splitlines()[0] == "RQ-VAE: 3,100 of 4,000 updates (78%), 20 a second, 0:45 left"
+    with contextlib.redirect_stderr(Terminal()) as shown, Progress(4000, "RQ-VAE", "updates") as bar:
+        bar.resume(3000)
+        bar.update(100)
+    assert "3100/4000" in shown.getvalue()
+
+
 def test_a_step_of_unknown_length_says_how_far_it_is(seconds, capsys):
     with Progress(None, "looking for media", "files") as bar:
         seconds[0] += 2

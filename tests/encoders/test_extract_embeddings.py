@@ -14,6 +14,7 @@ from media_samples import describe, write_media
 from processes import forked
 from tiny_encoders import save_model
 
+from cart_fairseq import progress
 from cart_fairseq.reading import read_jsonl
 from preprocess import extract_embeddings as door
 from preprocess.data.embeddings import open_embeddings
@@ -65,6 +66,19 @@ def run(annotations: Path, clip: str, output: Path, **settings: Any) -> Path:
 
 def contents(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
+
+
+def test_a_log_is_told_the_time_before_the_first_batch(annotations, clip, tmp_path, monkeypatch, capsys):
+    expected = contents(run(annotations, clip, tmp_path / "first"))
+    assert "expected" not in capsys.readouterr().err  # less than half a minute
+    monkeypatch.setattr(progress, "USUAL_GAP", 0.0)
+    assert contents(run(annotations, clip, tmp_path / "second")).keys() == expected.keys()
+    extract_text_embeddings(annotations / "captions.jsonl", tmp_path / "texts.npy", EmbeddingSettings(encoder=clip))
+    told = [line for line in capsys.readouterr().err.splitlines() if "expected" in line]
+    assert told == [
+        f"embedding: {n} {what}, at most about 0:00 expected" for n, what in ((ITEMS, "items"), (22, "texts"))
+    ]
+    assert (tmp_path / "second" / "embeddings.npy").read_bytes() == expected["embeddings.npy"]
 
 
 def test_rows_are_the_encoders_and_lists_fit_what_comes_next(annotations, clip, tmp_path):

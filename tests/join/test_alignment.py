@@ -1,5 +1,6 @@
 """preprocess.join.alignment: rows that captions find, made by `join_captions` and read by the next steps."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from changing import make_codec
 from conftest import write_jsonl
 from join_samples import ITEMS, SMALL, TEXT, World, captions_of_items, embeddings_of_items, join, write_world
 
+from cart_fairseq import progress
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.reading import read_json
 from preprocess import update_identifiers
@@ -18,6 +20,7 @@ from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.join import alignment as towers_module
+from preprocess.join import text_features
 from preprocess.join.alignment import Alignment, TowerPairs
 
 ALIGN = {**SMALL, "align": 8}
@@ -70,6 +73,20 @@ def test_captions_find_items_better_than_before():
 
 
 @pytest.mark.usefixtures("short")
+def test_a_log_is_told_the_time_left_from_the_first_update_on(short, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "FIRST_LINE", 0.0)
+    Alignment.fit(pairs(), 8, seed=1)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert re.fullmatch(r"aligning: 1 of 8 updates \(12%\), \S+ a (second|minute), \d+:\d\d left", first)
+
+
+def test_text_features_of_many_captions_say_that_they_are_learned(monkeypatch, capsys):
+    monkeypatch.setattr(text_features, "MANY", 4)
+    for count in (3, 4):
+        text_features.LsaFeatures.fit(["a red dog", "a red cat", "the blue dog", "the cat"][:count], 2, 1, "captions")
+    assert capsys.readouterr().err == "text features: learning them from 4 captions\n"
+
+
 def test_the_same_seed_gives_the_same_and_another_does_not():
     first, again, other = (Alignment.fit(pairs(), 8, seed).tensors() for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
