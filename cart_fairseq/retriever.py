@@ -13,13 +13,17 @@ import torch
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.checks import check_count, is_encodable
+from cart_fairseq.checks import check_count
 from cart_fairseq.item_priors import prior_bias
+from cart_fairseq.media_encoder import open_media_encoder
+from cart_fairseq.mixed_input import is_plain, mixed_batches, mixed_inputs, refuse_mixed
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
+from cart_fairseq.query import Part, Query, parts_of
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
-from cart_fairseq.search.generator import own_discount
+from cart_fairseq.search.generator import IdentifierGenerator, own_discount
+from cart_fairseq.search.result import SearchResult
 from cart_fairseq.search.setup import make_generator
 from cart_fairseq.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEAM, check_search
 
@@ -96,6 +100,7 @@ class CartRetriever:
         self.models = list(models)
         self.device = next(self.models[0].parameters()).device
         self.codec = QueryCodec(data)
+        self._media_encoder: Any = None
 
     @classmethod
     def from_pretrained(
@@ -169,12 +174,13 @@ class CartRetriever:
         return self.data.candidate_set(self.data.bundle.rows_of(item_ids))
 
     def search(
-        self, texts: Iterable[str], k: int = 10, candidates: Candidates | Sequence[Candidates] = None
+        self, queries: Iterable[str | Query], k: int = 10, candidates: Candidates | Sequence[Candidates] = None
     ) -> list[list[Hit]]:
         """Rank items for each query.
 
         Args:
-            texts: the queries, in a list or another series; not one string.
+            queries: texts and :class:`~cart_fairseq.query.Query` objects, in a list or another series; not one of them
+                alone. Only models with a dense head answer queries that are not one text.
             k: number of items per query; with fewer candidates, fewer items are returned.
             candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
                 ids, the result of ``candidate_set``, or None for the whole catalogue. Or a list with one entry per
@@ -184,41 +190,91 @@ class CartRetriever:
             One list of hits per query, best first.
 
         Raises:
-            ValueError: k is below 1, a query is empty or no text, a candidate is unknown, there is no candidate, or the
-                model's scores are not finite.
+            ValueError: k is below 1; a query is empty, wrong or of a kind that the models do not answer; a candidate is
+                unknown; there is no candidate; or the model's scores are not finite. The message names the query.
         """
-        texts = _checked(texts)
+        parts = parts_of(queries)
         check_count("k", k)
         if _forked.is_set():
             torch.set_num_threads(1)
             _forked.clear()
-        if not texts:
+        if not parts:
             return []
-        allowed = self._per_query(candidates, len(texts))
-        generator = make_generator(
+        allowed = self._per_query(candidates, len(parts))
+        plain = [number for number, each in enumerate(parts) if is_plain(each)]
+        others = [(number, each) for number, each in enumerate(parts) if not is_plain(each)]
+        results: list[list[Hit]] = [[] for _ in parts]
+        if plain:
+            generator = self._generator(max(self.beam, k))
+            symbols = [self.codec.symbols(parts[number][0].value) for number in plain]
+            for places, net_input in batches(symbols, PAD, self.device):
+                numbers = [plain[place] for place in places.tolist()]
+                found = generator.search(net_input, self.data.trie, [allowed[number] for number in numbers])
+                self._keep(results, found, numbers, k)
+        if others:
+            self._search_mixed(results, others, k, allowed)
+        return results
+
+    def _search_mixed(
+        self,
+        results: list[list[Hit]],
+        queries: list[tuple[int, list[Part]]],
+        k: int,
+        allowed: Sequence[CandidateSet | None],
+    ) -> None:
+        """Search for queries that are not one text; fills in their places in the results."""
+        reason = refuse_mixed(self.models, self.data, self.dense_weight)
+        if reason is not None:
+            position, parts = queries[0]
+            raise ValueError(f"query {position} asks with {', '.join(part.kind for part in parts)}, but {reason}")
+        inputs = mixed_inputs(queries, self.data, self.codec, self.encode_media)
+        most = k + max(len(each.left_out) for each in inputs)
+        generator = self._generator(max(self.beam, most))
+        reading = all(model.reader is not None for model in self.models)
+        decoded = [each for each in inputs if each.words is not None or (reading and each.read.any())]
+        ranked = [each for each in inputs if each.words is None and not (reading and each.read.any())]
+        for group in (decoded, ranked):
+            for batch, net_input, mixed in mixed_batches(group, self.device):
+                numbers = [each.position for each in batch]
+                sets = [allowed[number] for number in numbers]
+                if group is decoded:
+                    found = generator.search(net_input, self.data.trie, sets, mixed)
+                else:
+                    found = generator.rank(mixed, self.data.trie, sets)
+                self._keep(results, found, numbers, most)
+        for each in inputs:
+            results[each.position] = [hit for hit in results[each.position] if hit.row not in each.left_out][:k]
+
+    def encode_media(self, paths: Sequence[str]) -> Any:
+        """Embed media files with the encoder that made the catalogue's embeddings: (n, E) float32.
+
+        Raises:
+            ValueError: the data-bin names no encoder, it cannot be loaded, or a file cannot be read.
+        """
+        if self._media_encoder is None:
+            self._media_encoder = open_media_encoder(self.data, str(self.device))
+        return self._media_encoder(paths)
+
+    def _generator(self, beam: int) -> IdentifierGenerator:
+        return make_generator(
             self.models,
             self.data,
-            max(self.beam, k),
+            beam,
             scoring=self.scoring,
             dense_weight=self.dense_weight,
             level_discount=self.level_discount,
             lookahead=self.lookahead,
             bias=None if self.dense_weight == 0 else prior_bias(self.models, self.data, self.prior_share),
         )
-        symbols = [self.codec.symbols(text) for text in texts]
-        results: list[list[Hit]] = [[] for _ in texts]
-        for numbers, net_input in batches(symbols, PAD, self.device):
-            queries = numbers.tolist()
-            found = generator.search(net_input, self.data.trie, [allowed[query] for query in queries]).cpu()
-            found.refuse_nothing(queries)
-            rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
-            for query, query_rows, query_scores in zip(queries, rows, scores, strict=True):
-                results[query] = [
-                    self._hit(row, score)
-                    for row, score in zip(query_rows, query_scores, strict=True)
-                    if score > float("-inf")
-                ]
-        return results
+
+    def _keep(self, results: list[list[Hit]], found: SearchResult, numbers: Sequence[int], k: int) -> None:
+        """Put the k best items of the queries of these numbers into the results."""
+        found = found.cpu()
+        found.refuse_nothing(numbers)
+        rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
+        for number, query_rows, query_scores in zip(numbers, rows, scores, strict=True):
+            pairs = zip(query_rows, query_scores, strict=True)
+            results[number] = [self._hit(row, score) for row, score in pairs if score > float("-inf")]
 
     def _hit(self, row: int, score: float) -> Hit:
         bundle = self.data.bundle
@@ -246,25 +302,6 @@ def _listed(candidates: Any) -> list[Any]:
     if not isinstance(candidates, Iterable):
         raise ValueError(f"candidates is {candidates!r}; give the name of a candidate set or a list of item ids")
     return [*candidates]
-
-
-def _checked(texts: Any) -> list[str]:
-    """Return the queries as a list.
-
-    Raises:
-        ValueError: they are one string or no series of strings, or one is empty or cannot be encoded.
-    """
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise ValueError(f"texts is {texts!r}; give a list of queries")
-    queries = [*texts]
-    for row, text in enumerate(queries):
-        if not isinstance(text, str):
-            raise ValueError(f"query {row} is {text!r}; give a text")
-        if not text.strip():
-            raise ValueError(f"query {row} is empty; give it some text")
-        if not is_encodable(text):
-            raise ValueError(f"query {row} holds half a surrogate pair ({text!r}); give valid Unicode")
-    return queries
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

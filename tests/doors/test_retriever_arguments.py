@@ -33,13 +33,13 @@ OPTIONS = [
     ("device", 3.5),
 ]
 SEARCHES = [
-    ({"texts": "a dog"}, "texts is 'a dog'"),
-    ({"texts": 3}, "texts is 3"),
-    ({"texts": None}, "texts is None"),
-    ({"texts": [None]}, "query 0 is None"),
-    ({"texts": ["a", 1]}, "query 1 is 1"),
-    ({"texts": ["a", " \n"]}, "query 1 is empty"),
-    ({"texts": ["a \ud83d dog"]}, "query 0 holds half a surrogate pair"),
+    ({"queries": "a dog"}, "queries is 'a dog'"),
+    ({"queries": 3}, "queries is 3"),
+    ({"queries": None}, "queries is None"),
+    ({"queries": [None]}, "query 0 is None"),
+    ({"queries": ["a", 1]}, "query 1 is 1"),
+    ({"queries": ["a", " \n"]}, "query 1 is empty"),
+    ({"queries": ["a \ud83d dog"]}, "query 0 holds half a surrogate pair"),
     ({"k": 0}, "k is 0"),
     ({"k": "3"}, "k is '3'"),
     ({"k": 1.5}, "k is 1.5"),
@@ -71,7 +71,7 @@ def test_options_are_refused_by_name(name: str, value: object):
 @pytest.mark.parametrize(("arguments", "said"), SEARCHES)
 def test_arguments_of_a_search_are_refused_by_name(retriever: CartRetriever, arguments: dict, said: str):
     with pytest.raises(ValueError, match=said):
-        retriever.search(**{"texts": ["a dog"], **arguments})
+        retriever.search(**{"queries": ["a dog"], **arguments})
 
 
 def test_what_is_as_good_as_a_list_is_taken(retriever: CartRetriever):
