@@ -68,17 +68,8 @@ class DataBin:
 
     def __init__(self, directory: str | Path):
         self.root = Path(directory)
-        open_settled(self.root, self._stamp, self._open)
+        open_settled(self.root, lambda: stamp_of(self.root), self._open)
         self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
-
-    def _stamp(self) -> Stamp:
-        """Return what changes with every change of the data-bin, and when an update has moved its files up."""
-        try:
-            names = tuple(sorted(name for name in os.listdir(self.root) if name.startswith(PENDING)))
-        except OSError:
-            names = ()
-        manifest = identity(self.root / MANIFEST)
-        return (identity(self.root), manifest, *segments.stamp(self.root / "identifiers"), names)
 
     def _open(self) -> None:
         root = self.root
@@ -259,6 +250,15 @@ class DataBin:
                 None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
             )
         return SearchSpace(self.trie, self._candidate_sets[name])
+
+
+def stamp_of(root: Path) -> Stamp:
+    """Return what changes with every change of a data-bin, and when an update has moved its files up."""
+    try:
+        names = tuple(sorted(name for name in os.listdir(root) if name.startswith(PENDING)))
+    except OSError:
+        names = ()
+    return (identity(root), identity(root / MANIFEST), *segments.stamp(root / "identifiers"), names)
 
 
 def queries_file(subset: str) -> str:
