@@ -23,11 +23,13 @@ from cart_fairseq.files import is_still, locked_file, remove_scratch, replacing,
 from cart_fairseq.progress import Progress
 from preprocess.data.output import UPDATE_LOCK
 from preprocess.identifiers.report import measure
+from preprocess.updating.journal import free_name, note_names, noted_names
 
-MANIFEST, REPORT, JOURNAL = "manifest.json", "report.json", "update.json"
+MANIFEST, REPORT = "manifest.json", "report.json"
+SEGMENT, REMOVED = "segments/{:06}/", "removed.{:06}.npy"
+"""Names of the folder of new rows, and of the file of removed ones; the number is the revision or a larger one."""
 WRITTEN = re.compile(r"segments|identifiers|update\.(lock|json)|next\..*")
 """Names in a bundle or data-bin in which, or through which, an update writes."""
-REMOVED = re.compile(r"removed\.\d{6,12}\.npy")
 PART_FILES = (segments.IDENTIFIERS, segments.ITEMS, REPORT)
 BLOCK_ROWS = 1 << 17
 
@@ -69,16 +71,6 @@ def refuse_links(directory: Path) -> None:
             )
 
 
-def refuse_foreign(path: Path, ours: bool) -> None:
-    """Refuse to write in the place of something that is not of an update.
-
-    Raises:
-        ValueError: there is such a thing.
-    """
-    if os.path.lexists(path) and not ours:
-        raise ValueError(f"{path}: is not of an update, which needs this name; move it away")
-
-
 def next_manifest(bundle: IdentifierBundle) -> dict[str, Any]:
     """The manifest of the revision after this one, with nothing changed yet."""
     return {
@@ -91,9 +83,13 @@ def next_manifest(bundle: IdentifierBundle) -> dict[str, Any]:
     }
 
 
-def segment_name(revision: int) -> str:
-    """The folder of a revision's new rows, relative to the bundle."""
-    return f"segments/{revision:06}/"
+def new_name(bundle: IdentifierBundle, pattern: str) -> str:
+    """A free name for what the next revision adds, noted in the journal beside the names of what it may replace."""
+    name = free_name(bundle.directory, pattern, bundle.revision + 1)
+    replaced = [part.folder for part in bundle.parts if part.folder]
+    replaced += [bundle.manifest["removed"]] if bundle.manifest.get("removed") else []
+    note_names(bundle.directory, [name, *replaced])
+    return name
 
 
 def add_segment(
@@ -110,8 +106,7 @@ def add_segment(
         The manifest with them, which is not yet in force.
     """
     manifest = next_manifest(bundle)
-    folder = segment_name(manifest["revision"])
-    refuse_foreign(bundle.directory / folder, (bundle.directory / folder).is_dir())
+    folder = new_name(bundle, SEGMENT)
     with replacing(bundle.directory / folder, directory=True) as new:
         segments.write_part(new, values, items)
         write_json(new / REPORT, dict(report))
@@ -127,8 +122,7 @@ def remove_rows(bundle: IdentifierBundle, rows: np.ndarray) -> dict[str, Any]:
     """Write which rows are removed, `rows` (n,) int64 beside those that were; returns the manifest to be."""
     manifest = next_manifest(bundle)
     manifest["files"].pop(manifest.get("removed"), None)
-    name = f"removed.{manifest['revision']:06}.npy"
-    refuse_foreign(bundle.directory / name, (bundle.directory / name).is_file())
+    name = new_name(bundle, REMOVED)
     with replacing(bundle.directory / name) as new:
         np.save(new, np.union1d(bundle.removed, rows).astype(np.int64), allow_pickle=False)
     manifest["removed"] = name
@@ -142,8 +136,7 @@ def merge_segments(bundle: IdentifierBundle) -> dict[str, Any]:
     Its report is that of the build with new figures for what follows from the identifiers.
     """
     manifest = next_manifest(bundle)
-    folder = segment_name(manifest["revision"])
-    refuse_foreign(bundle.directory / folder, (bundle.directory / folder).is_dir())
+    folder = new_name(bundle, SEGMENT)
     semantic = bundle.semantic_positions
     with replacing(bundle.directory / folder, directory=True) as new:
         kept = bundle.values[bundle.kept]
@@ -194,7 +187,7 @@ def link_over(source: Path, target: Path) -> None:
 
 
 def finish_bundle(directory: Path) -> None:
-    """Make a single segment the bundle's own files, and remove what no manifest names. May be killed and repeated."""
+    """Make a single segment the bundle's own files, and remove what the journal names and the manifest does not. May be killed and repeated."""
     manifest = segments.read_manifest(directory)
     parts = segments.parts_of(manifest)
     if len(parts) == 1 and parts[0].folder:
@@ -205,12 +198,12 @@ def finish_bundle(directory: Path) -> None:
         parts = [segments.Part("", parts[0].items)]
         manifest["segments"] = [list(part) for part in parts]
         write_json(directory / MANIFEST, sealed(manifest))
-    named = {directory / part.folder for part in parts}
-    for path in [*directory.iterdir(), *directory.glob("segments/*")]:
-        name = path.relative_to(directory).as_posix()
-        if segments.FOLDER.fullmatch(f"{name}/") and path not in named and path.is_dir():
+    in_force = {manifest.get("removed"), *(part.folder for part in parts)}
+    for name in set(noted_names(directory)) - in_force:
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif REMOVED.fullmatch(name) and name != manifest.get("removed") and path.is_file():
+        elif path.is_file():
             path.unlink()
     remove_scratch(directory)
     remove_scratch(directory / "segments")

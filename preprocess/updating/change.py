@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.checksums import sealed
-from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.data_bin import DataBin, pending_folder
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import read_manifest
 from cart_fairseq.files import write_json
 from cart_fairseq.reading import read_json
-from preprocess.data.embeddings import Embeddings
 from preprocess.data.working_folder import refuse_build
-from preprocess.updating.bundle import JOURNAL, MANIFEST, finish_bundle, locked, refuse_links
+from preprocess.data_bin.dense import DenseRows
+from preprocess.updating.bundle import MANIFEST, finish_bundle, locked, refuse_links
 from preprocess.updating.data_bin import finish_data_bin, write_pending
+from preprocess.updating.journal import JOURNAL, forget_names, note, note_names, read_journal
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,13 @@ class Target:
         if self.data_bin:
             finish_data_bin(self.data_bin)
         finish_bundle(self.identifiers)
+        forget_names(self.identifiers)
 
 
 def is_data_bin(folder: Path) -> bool:
     """Whether a folder is a data-bin, in any state."""
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
     return isinstance(manifest, dict) and manifest.get("kind") == "data-bin"
-
-
-def read_journal(path: Path) -> dict[str, Any]:
-    """What an interrupted run noted; nothing where the file is missing or damaged: its command does nothing twice."""
-    try:
-        found = read_json(path) if path.is_file() else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -83,13 +76,13 @@ class Change:
         manifest: of the bundle after the change.
         new_row: (N,) int64, new row of each item, -1 for one that leaves; None where rows stay as they are.
         summary: for people.
-        added: (n, D) embeddings of the items that join.
+        added: rows of the items that join.
     """
 
     manifest: dict[str, Any]
     new_row: NDArray[np.int64] | None
     summary: str
-    added: Embeddings | None = None
+    added: DenseRows | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +118,7 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
         refuse_build((target.data_bin or identifiers).resolve())
         target.finish()
         bundle = IdentifierBundle.load(identifiers)
-        journal = identifiers / JOURNAL
-        begun = read_journal(journal)
+        journal, begun = identifiers / JOURNAL, read_journal(identifiers)
         if begun.get("key") == key and begun.get("state") == bundle.state:
             journal.unlink()
             text = f"{identifiers}: finished what an interrupted run had begun\n{begun['summary']}"
@@ -137,8 +129,9 @@ def apply_change(target: Target, key: str, operation: Callable[[IdentifierBundle
             return Updated(bundle, False, f"{identifiers}: nothing to compact")
         after = IdentifierBundle.load(identifiers, change.manifest)
         if target.data_bin:
+            note_names(identifiers, [pending_folder(target.data_bin, after.state).name])
             write_pending(DataBin(target.data_bin), after, change.new_row, change.added)
-        write_json(journal, {"key": key, "state": after.state, "summary": change.summary})
+        note(identifiers, key=key, state=after.state, summary=change.summary)
         write_json(identifiers / MANIFEST, sealed(change.manifest))  # from here on the new state counts
         target.finish()
         journal.unlink()

@@ -11,7 +11,8 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import digest
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
-from preprocess.data.joined_folder import dense_rows, identifier_rows
+from preprocess.data.joined_folder import dense_rows, identifier_rows, originals_of
+from preprocess.data_bin.dense import DenseRows
 from preprocess.updating.settings import AddSettings
 
 
@@ -22,14 +23,14 @@ class NewItems:
     Attributes:
         items: n of them.
         embeddings: (n, D), of the width that the codec was fitted on.
-        dense: (n, D'), what a dense head reads of them.
+        dense: what a dense head reads of them.
         reference: (m, D) embeddings of old items to compare with, if any.
         key: stands for all of it.
     """
 
     items: ItemsFile
     embeddings: Embeddings
-    dense: Embeddings
+    dense: DenseRows
     reference: Embeddings | None
     key: str
 
@@ -56,10 +57,10 @@ class NewItems:
             reference = open_embeddings(reference_path, settings.embedding_column)
             refuse_other_width(bundle, reference_path, reference)
         checksums = [check_embeddings(rows, path)]
-        dense = rows
-        if joined != path:
-            dense = open_embeddings(joined, check=False)
-            checksums.append(check_embeddings(dense, joined))
+        dense = DenseRows(rows, None)
+        if joined != embeddings:
+            dense = DenseRows(open_embeddings(joined, check=False), originals_of(embeddings))
+            checksums.append(check_embeddings(dense.features, joined))
         key = digest(["add", *checksums, [item["item_id"] for item in records]])
         return cls(records, rows, dense, reference, key)
 

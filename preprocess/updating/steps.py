@@ -15,7 +15,7 @@ from cart_fairseq.checks import checks_settings, is_encodable
 from cart_fairseq.files import digest
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of
-from preprocess.updating.bundle import REPORT, add_segment, merge_segments, remove_rows, segment_name
+from preprocess.updating.bundle import REPORT, add_segment, merge_segments, remove_rows
 from preprocess.updating.change import Change, Target, Updated, apply_change
 from preprocess.updating.drift import drift_text
 from preprocess.updating.new_items import NewItems, refuse_known
@@ -114,7 +114,7 @@ def add_items(bundle: IdentifierBundle, new: NewItems) -> Change:
     lines = [drift_text(report), ""]
     lines += [f"{move['item_id']}: code {move['from']} is full, took {move['to']}" for move in moves[:SHOWN]]
     if len(moves) > SHOWN:
-        lines.append(f"… {len(moves)} in all, see {segment_name(revision)}{REPORT}")
+        lines.append(f"… {len(moves)} in all, see {manifest['segments'][-1][0]}{REPORT}")
     lines.append(f"added {len(new.items):,} items, {in_catalogue:,} in the catalogue (revision {revision})")
     return Change(manifest, None, "\n".join(lines), new.dense)
 
