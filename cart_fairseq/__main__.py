@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 COMMANDS = {
+    "serve": "search over HTTP: a page with a search box, JSON, media and metrics",
     "evaluate": "metrics of fairseq-generate's output, or of new queries on a checkpoint; TREC files",
     "tune": "choose the ranking weights on the valid queries and store them in the checkpoint",
 }
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the list of commands, or the folder."""
     parser = argparse.ArgumentParser(
         prog="python -m cart_fairseq",
-        description="Commands that measure a trained model.",
+        description="Commands that search with a trained model, and measure it.",
         epilog=command_list("cart_fairseq", COMMANDS) + "\n\n" + FAIRSEQ,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

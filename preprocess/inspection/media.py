@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cart_fairseq.files import inside
-from preprocess.inspection.html import MEDIA_TYPES, data_uri, medium
+from cart_fairseq.media_types import MEDIA_TYPES
+from preprocess.inspection.html import data_uri, medium
 
 
 class MediaShelf:
