@@ -82,7 +82,7 @@ def mixed_inputs(
     found = []
     for position, parts in queries:
         total = sum(abs(part.weight) for part in parts)
-        embedding, read = np.zeros((2, items.original_dim), dtype=np.float32)
+        embedding, read = (np.zeros(items.original_dim, dtype=np.float32) for _ in range(2))
         for part in parts:
             if part.kind == TEXT:
                 continue
@@ -96,10 +96,10 @@ def mixed_inputs(
             (codec.symbols(part.value), part.weight / total) for part in parts if part.kind == TEXT and part.weight
         ]
         said = [part.value for part in parts if part.kind == TEXT and part.weight > 0]
-        length = np.linalg.norm(read)
+        length = float(np.linalg.norm(read))
         left_out = frozenset(rows[part.value] for part in parts if part.kind == ITEM)
         words = codec.symbols(", ".join(said)) if said else None
-        found.append(MixedInput(position, words, texts, embedding, read / max(length, 1e-12), left_out))
+        found.append(MixedInput(position, words, texts, embedding, read / (length or 1), left_out))
     return found
 
 

@@ -13,7 +13,9 @@ from cart_fairseq.reading import check_fields, read_json
 from preprocess.data.output import Kind, Made, damaged
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"
-ITEMS, CAPTIONS, ALIGNED = "embeddings.npy", "captions.npy", "aligned.npy"
+ITEMS, CAPTIONS, ALIGNED, ORIGINALS = "embeddings.npy", "captions.npy", "aligned.npy", "originals.npy"
+FITTED_PARTS = (RECORD, PARTS, VOCABULARY)
+"""The files that join other items in the same way."""
 VERSION = 2
 """Of what the fitted parts are."""
 FIELDS = {"settings": dict, "dimension": int, "files": dict, "captions": int, "texts": str}
@@ -30,6 +32,10 @@ def read_made(folder: Path) -> Made:
     """What a join was made from: settings and inputs; ValueError where there is no such record of this version."""
     record = read_record(folder)
     made_from = {name: record.get(name) for name in ("settings", "inputs_sha256")}
+    if ORIGINALS not in record["files"]:
+        raise ValueError(
+            f"{folder / RECORD}: the join has no {ORIGINALS}, because an earlier version made it; {REMEDY}"
+        )
     return Made(made_from, {folder / name: digest for name, digest in record["files"].items()})
 
 
@@ -99,6 +105,22 @@ def identifier_rows(given: Path) -> Path:
 def dense_rows(given: Path) -> Path:
     """The embeddings that a dense head reads: a join's joined rows, any other path unchanged."""
     return given / ITEMS if (given / RECORD).is_file() else given
+
+
+def originals_of(folder: Path) -> np.ndarray | None:
+    """The embeddings from before a join, (N, D) float16; None for a join of an earlier version, which kept none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    record = read_record(folder)
+    if ORIGINALS not in record["files"]:
+        return None
+    if damage(folder, {"files": {ORIGINALS: record["files"][ORIGINALS]}}):
+        raise ValueError(f"{folder / ORIGINALS}: missing, or not what {RECORD} says; {REMEDY}")
+    with reading(folder / ORIGINALS, REMEDY):
+        rows: np.ndarray = np.load(folder / ORIGINALS, mmap_mode="r", allow_pickle=False)
+    return rows
 
 
 def texts_digest(captions: Sequence[dict[str, Any]]) -> str:

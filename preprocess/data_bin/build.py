@@ -156,6 +156,7 @@ def open_source(
     made_from = {**checksums, **dataclasses.asdict(settings), **choice.inputs()}
     if dense is not None:
         made_from["embeddings"] = dense.checksum
+        made_from["originals"] = dense.originals is not None  # earlier versions kept none
     return Source(bundle, rows, dense, made_from)
 
 
@@ -199,6 +200,7 @@ def write_manifest(
         "seed": settings.seed,
         "counts": contents.counts,
         "valid_held_out": contents.held_out,
+        "encoder": source.dense.encoder if source.dense else None,
         "inputs": source.made_from,
         **described,
         "files": {path.name: file_entry(path) for path in files},

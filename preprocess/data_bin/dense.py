@@ -3,6 +3,7 @@
 `write_dense` makes it, `update_dense` follows a catalogue that changes.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +13,12 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
-from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS
+from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.errors import reading
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.roles import Caption
+from preprocess.encoders.embedded_files import encoder_of
 
 
 class DenseSource(NamedTuple):
@@ -26,11 +28,29 @@ class DenseSource(NamedTuple):
         embeddings: (N, D), of the items.
         captions: (C, T) features, row i for line i of captions.jsonl; None where the embeddings were not joined.
         checksum: of the embeddings.
+        originals: (N, E), the embeddings from before a join; None where they were not joined.
+        encoder: what the embeddings were extracted with, if that is known.
+        parts: the files of a join's fitted parts, with which items that are added later are joined.
     """
 
     embeddings: Embeddings
     captions: np.ndarray | None
     checksum: str
+    originals: np.ndarray | None = None
+    encoder: dict[str, Any] | None = None
+    parts: Sequence[Path] = ()
+
+
+class DenseRows(NamedTuple):
+    """Rows of items that join a catalogue.
+
+    Attributes:
+        features: (n, D), what a dense head reads.
+        originals: (n, E), the embeddings from before a join; None where they were not joined.
+    """
+
+    features: Embeddings
+    originals: Embeddings | None
 
 
 def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], index_captions: str) -> DenseSource:
@@ -54,7 +74,7 @@ def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], ind
         )
     checksum = check_embeddings(embeddings, path)
     if record is None:
-        return DenseSource(embeddings, None, checksum)
+        return DenseSource(embeddings, None, checksum, encoder=encoder_of(path))
     bad = joined_folder.damage(source, record)
     if bad:
         raise ValueError(f"{source / bad}: missing, or not what {joined_folder.RECORD} says; make the join again")
@@ -70,7 +90,9 @@ def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], ind
         )
     with reading(source / joined_folder.CAPTIONS, joined_folder.REMEDY):
         features = np.load(source / joined_folder.CAPTIONS, mmap_mode="r", allow_pickle=False)
-    return DenseSource(embeddings, features, checksum)
+    originals = joined_folder.originals_of(source)
+    parts = [source / name for name in joined_folder.FITTED_PARTS if name in {*record["files"], joined_folder.RECORD}]
+    return DenseSource(embeddings, features, checksum, originals, record.get("encoder"), parts)
 
 
 def refuse_measured(source: Path, features: np.ndarray, measured: Sequence[Caption]) -> None:
@@ -101,11 +123,15 @@ def write_dense(directory: Path, source: DenseSource, training: Sequence[Caption
         source: where it has features of captions, captions beyond the last get zeros.
         training: the training subset, in order.
     """
-    embeddings, captions = source.embeddings, source.captions
-    out = new_array(directory / EMBEDDINGS, embeddings.dtype, embeddings.shape)
-    for block in blocks(*embeddings.shape):
-        out[block] = embeddings[block]
-    out.flush()
+    captions = source.captions
+    for name, rows in ((EMBEDDINGS, source.embeddings), (ORIGINALS, source.originals)):
+        if rows is not None:
+            out = new_array(directory / name, rows.dtype, rows.shape)
+            for block in blocks(*rows.shape):
+                out[block] = rows[block]
+            out.flush()
+    for path in source.parts:
+        shutil.copyfile(path, directory / path.name)
     if captions is None:
         return
     shape = (len(training), captions.shape[1])
@@ -117,40 +143,21 @@ def write_dense(directory: Path, source: DenseSource, training: Sequence[Caption
     found.flush()
 
 
-def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | None, added: Embeddings | None) -> None:
+def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | None, added: DenseRows | None) -> None:
     """Write to ``target`` what changes of a data-bin's dense files; nothing where it has none.
 
     Args:
         source: the data-bin as it is.
         items: rows of the catalogue to be.
         new_row: (N,) int64, each item's new row, -1 for one that is no more; None where rows stay as they are.
-        added: (n, D) embeddings of the items that join.
+        added: the rows of the items that join.
 
     Raises:
         ValueError: the new embeddings are not as wide as the old ones.
     """
-    if not (source / EMBEDDINGS).is_file():
-        return
-    with reading(source / EMBEDDINGS, REMEDY):
-        old = np.load(source / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
-    if added is not None and added.shape[1] != old.shape[1]:
-        raise ValueError(
-            f"the new embeddings are {added.shape[1]} wide, those of {source / EMBEDDINGS}, which a dense head reads, "
-            f"{old.shape[1]}; give embeddings of the same kind, or binarise anew"
-        )
-    if items != len(old):
-        out = new_array(target / EMBEDDINGS, old.dtype, (items, old.shape[1]))
-        parts: list[tuple[Embeddings, np.ndarray]]
-        if added is not None:
-            parts = [(old, np.arange(len(old))), (added, np.arange(len(old), items))]
-        else:
-            assert new_row is not None
-            parts = [(old, new_row)]
-        for rows, places in parts:
-            for block in blocks(*rows.shape):
-                there = places[block] >= 0
-                out[places[block][there]] = rows[block][there]
-        out.flush()
+    for name, more in zip((EMBEDDINGS, ORIGINALS), added or (None, None), strict=True):
+        if (source / name).is_file():
+            _update_rows(source / name, target / name, items, new_row, more)
     if new_row is not None and (source / CAPTIONS).is_file():
         with reading(source / queries_file("train"), REMEDY):
             rows = pq.read_table(source / queries_file("train"), columns=["item_row"])["item_row"].to_numpy()
@@ -159,3 +166,31 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
             with reading(source / CAPTIONS, REMEDY):
                 features = np.load(source / CAPTIONS, mmap_mode="r", allow_pickle=False)[kept]
             np.save(target / CAPTIONS, features)
+
+
+def _update_rows(source: Path, target: Path, items: int, new_row: np.ndarray | None, added: Embeddings | None) -> None:
+    """Write one file of rows (N, D) anew, if their number changes; see `update_dense`."""
+    with reading(source, REMEDY):
+        old = np.load(source, mmap_mode="r", allow_pickle=False)
+    if added is not None and added.shape[1] != old.shape[1]:
+        raise ValueError(
+            f"the new embeddings are {added.shape[1]} wide, those of {source}, which a dense head reads, {old.shape[1]}; "
+            "give embeddings of the same kind, or binarise anew"
+        )
+    if items == len(old):
+        return
+    out = new_array(target, old.dtype, (items, old.shape[1]))
+    parts: list[tuple[Embeddings, np.ndarray]]
+    if new_row is None:
+        if added is None:
+            raise ValueError(
+                f"{source} needs the embeddings of the new items from before a join; join them with --like"
+            )
+        parts = [(old, np.arange(len(old))), (added, np.arange(len(old), items))]
+    else:
+        parts = [(old, new_row)]
+    for rows, places in parts:
+        for block in blocks(*rows.shape):
+            there = places[block] >= 0
+            out[places[block][there]] = rows[block][there]
+    out.flush()

@@ -15,6 +15,7 @@ from preprocess.data.embeddings import blocks
 from preprocess.data.output import Kind, Made
 
 RECORD = "extraction.json"
+ENCODER_FIELDS = ("encoder", "weights", "frames", "precision")
 EMBEDDINGS, ITEMS, CAPTIONS, SKIPPED = "embeddings.npy", "items.jsonl", "captions.jsonl", "skipped.jsonl"
 
 
@@ -56,6 +57,19 @@ MEDIA_ROWS = Kind(
     names=(EMBEDDINGS, ITEMS, CAPTIONS, SKIPPED, RECORD),
 )
 TEXT_ROWS = Kind("embeddings", lambda path: read_made(file_record(path)), file_record, folder=False)
+
+
+def encoder_of(embeddings: Path) -> dict[str, Any] | None:
+    """Return what embeddings were extracted with: settings of the encoder, and a checksum of its weights.
+
+    Args:
+        embeddings: a folder that `extract_embeddings` wrote, or its file of embeddings; of others nothing is known.
+    """
+    record = folder_record(embeddings if embeddings.is_dir() else embeddings.parent)
+    if not record.is_file() or (embeddings.is_file() and embeddings.name != EMBEDDINGS):
+        return None
+    made_from = read_record(record)["made_from"]
+    return {name: made_from.get(name) for name in ENCODER_FIELDS}
 
 
 def write_record(record: Path, made_from: Mapping[str, Any], files: Sequence[Path], skipped: int) -> None:

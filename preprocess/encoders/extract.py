@@ -22,6 +22,7 @@ from cart_fairseq.progress import Progress
 from cart_fairseq.reading import read_jsonl
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
+from preprocess.data.media_folder import refuse_outside
 from preprocess.data.output import Output
 from preprocess.data.row_store import RowStore
 from preprocess.encoders import embedded_files as written
@@ -71,6 +72,7 @@ def extract_embeddings(
     """
     source, out = Path(items), Output(output, written.MEDIA_ROWS)
     rows = read_items(source)
+    refuse_outside(rows, source, settings.media_within)
     texts = read_captions(captions, rows) if captions else None
     samples = media_of(rows, source, settings.modality)
     out.refuse_foreign()

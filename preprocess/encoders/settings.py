@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
@@ -40,6 +41,8 @@ class EmbeddingSettings(Settings):
         precision: of the encoder's matrix products: `float32`, `float16` or `bfloat16`, by autocast.
         on_error: for media that cannot be read: `fail` stops, `skip` leaves their items out and lists them.
         dtype: of the embeddings written: `float32` or `float16`.
+        media_within: refuse items whose media lie outside of this folder, or have an absolute path. None: media may lie
+            anywhere. For lists of strangers.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.
@@ -54,6 +57,7 @@ class EmbeddingSettings(Settings):
     precision: str = "float32"
     on_error: str = "fail"
     dtype: str = "float32"
+    media_within: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

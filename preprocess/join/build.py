@@ -18,7 +18,7 @@ captions of valid and test items with `index_captions="exclude"`, and none that 
 
 The folder receives `embeddings.npy`, (N, 2T) float16, or (N, 2T + D); `captions.npy`, (C, T) float16, a row for each
 line of captions.jsonl, centred like the items' and zero where a caption may not be used; `aligned.npy` with `align`;
-`join.json`; `join.safetensors` and, for lsa, `vocabulary.json`: the fitted parts, which `like` applies to other items.
+`originals.npy`, (N, D) float16, the embeddings from before the join at length 1, for queries that are not text; `join.json`; `join.safetensors` and, for lsa, `vocabulary.json`: the fitted parts, which `like` applies to other items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +48,7 @@ from preprocess.data.joined_folder import (
 )
 from preprocess.data.output import Output
 from preprocess.data.roles import Caption, resolve, trainable
+from preprocess.encoders.embedded_files import encoder_of
 from preprocess.encoders.loading import weights_stamp
 from preprocess.join.fitting import (
     Parts,
@@ -96,6 +97,7 @@ class Source:
         rows: the objects of captions.jsonl.
         captions: those that may be used, in file order.
         checksums: of the inputs.
+        encoder: what the embeddings were extracted with, if that is known.
     """
 
     embeddings_path: Path
@@ -105,6 +107,7 @@ class Source:
     rows: list[dict[str, Any]]
     captions: list[Caption]
     checksums: dict[str, str]
+    encoder: dict[str, Any] | None
 
 
 @checks_settings
@@ -174,7 +177,7 @@ def open_source(embeddings: Path, items: Path, captions: Path, settings: JoinSet
         "items": sha256(items),
         "captions": sha256(captions),
     }
-    return Source(embeddings, captions, vectors, splits, rows, used, checksums)
+    return Source(embeddings, captions, vectors, splits, rows, used, checksums, encoder_of(embeddings))
 
 
 def usable(resolved: Sequence[Caption], settings: JoinSettings, source: Path) -> list[Caption]:
@@ -252,6 +255,7 @@ def write_join(
             "captions": len(source.rows),
             "texts": texts_digest(source.rows),
             "captions_used": len(captions),
+            "encoder": source.encoder,
         }
         write_record(new, {**record, **made_from})
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from cart_fairseq.arrays import new_array
 from cart_fairseq.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
-from preprocess.data.joined_folder import ALIGNED, ITEMS
+from preprocess.data.joined_folder import ALIGNED, ITEMS, ORIGINALS
 from preprocess.data.roles import Caption
 from preprocess.data.row_store import RowStore
 from preprocess.join.fitting import Features, Parts
@@ -32,7 +33,7 @@ def embed(features: Features, captions: Sequence[Caption], work: Path) -> np.nda
 
 
 def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: Parts, block_rows: int) -> None:
-    """Write the items' rows, float16.
+    """Write the items' rows, float16, and their embeddings from before the join, of length 1.
 
     A joined row (N, 2T), or (N, 2T + D), is the mapped embedding, the text features or else the mapped embedding again,
     and the kept embedding if the join has it. Aligned rows are (N, T + A).
@@ -43,11 +44,12 @@ def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: P
         return new_array(folder / name, np.float16, shape)
 
     width, alignment = len(parts.centre), parts.alignment
-    joined = rows(ITEMS, sum(parts.widths))
+    joined, originals = rows(ITEMS, sum(parts.widths)), rows(ORIGINALS, embeddings.shape[1])
     aligned = rows(ALIGNED, alignment.width) if alignment else None
     with Progress(len(embeddings), "joining", "items") as progress:
         for block in blocks(len(embeddings), embeddings.shape[1], block_rows):
             mapped = parts.text_map(embeddings[block])
+            originals[block] = normalize(embeddings[block].astype(np.float32))
             said = centred(texts.means(np.arange(block.start, block.stop)), parts.centre)
             joined[block, :width] = mapped
             joined[block, width : 2 * width] = np.where(said.any(axis=1, keepdims=True), said, mapped)
@@ -57,6 +59,7 @@ def write_items(folder: Path, embeddings: Embeddings, texts: ItemTexts, parts: P
                 aligned[block] = alignment(joined[block].astype(np.float32))
             progress.update(len(mapped))
     joined.flush()
+    originals.flush()
     if aligned is not None:
         aligned.flush()
 

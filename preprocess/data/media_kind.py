@@ -1,0 +1,57 @@
+"""What kind of medium a file is, by its content."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from preprocess.data.containers import opened
+from preprocess.data.media import MediaError
+
+IMAGE, AUDIO, VIDEO = "image", "audio", "video"
+
+
+def kind_of(path: str | Path, accepted: Collection[str] = (IMAGE, AUDIO, VIDEO)) -> str:
+    """Return ``image``, ``audio`` or ``video``.
+
+    A file that can be several, such as a video with sound, is the first of video, image and audio that is accepted.
+
+    Args:
+        path: the file.
+        accepted: kinds that may be answered.
+
+    Raises:
+        MediaError: the file is missing, or of none of these kinds.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(f"{path}: no such file")
+    found = _kinds(path)
+    for kind in (VIDEO, IMAGE, AUDIO):
+        if kind in found and kind in accepted:
+            return kind
+    if found:
+        raise MediaError(f"{path}: is of kind {' or '.join(sorted(found))}; {', '.join(sorted(accepted))} are accepted")
+    raise MediaError(f"{path}: is neither a picture nor a sound nor a video that can be read; give another file")
+
+
+def _kinds(path: Path) -> set[str]:
+    """All kinds that a file can be; an animation is an image and a video."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return {IMAGE, VIDEO} if getattr(image, "n_frames", 1) > 1 else {IMAGE}
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        pass
+    try:
+        import soundfile
+
+        soundfile.info(str(path))
+        return {AUDIO}
+    except (ImportError, RuntimeError):
+        pass
+    try:
+        with opened(path) as container:
+            streams = {stream.type for stream in container.streams}
+            return {kind for kind in (VIDEO, AUDIO) if kind in streams}
+    except (ImportError, OSError, ValueError):
+        return set()

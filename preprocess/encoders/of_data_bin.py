@@ -1,0 +1,52 @@
+"""The encoder that made the embeddings of a data-bin's items, for media that are queries."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from preprocess.data.media_kind import kind_of
+from preprocess.encoders.base import MediaSample
+from preprocess.encoders.loading import load_encoder, weights_stamp
+from preprocess.encoders.settings import FAMILIES, PRECISIONS
+
+REMEDY = "embed the file with the catalogue's encoder yourself, and ask with Query(embedding=…)"
+
+
+def open_encoder(data: DataBin, device: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Load the encoder that a data-bin names; see `preprocess.binarize`.
+
+    Args:
+        data: the data-bin.
+        device: auto, cpu, cuda, or what else torch calls it.
+
+    Returns:
+        A function that maps the paths of n files to embeddings (n, E) float32 of length 1. It raises ValueError for a
+        file that cannot be read, or that is of a kind that the encoder does not accept.
+
+    Raises:
+        ValueError: the data-bin names no encoder, it cannot be loaded, or its weights are not those of then.
+    """
+    named = data.manifest.get("encoder")
+    if named is None:
+        raise ValueError(
+            f"{data.directory} does not say which encoder made its embeddings, because preprocess.extract_embeddings did "
+            f"not write them; {REMEDY}"
+        )
+    spec, precision, frames = (named.get(name) for name in ("encoder", "precision", "frames"))
+    known = isinstance(spec, str) and spec.partition(":")[0] in FAMILIES and precision in PRECISIONS
+    if not known or not (frames is None or type(frames) is int):
+        raise ValueError(f"{data.directory}/manifest.json: encoder is {named!r}; {REMEDY}")
+    if weights_stamp(spec) != named.get("weights"):
+        raise ValueError(
+            f"the weights of encoder {spec!r} are not those that made the embeddings of {data.directory}; put them back, or "
+            f"extract the embeddings again; {REMEDY}"
+        )
+    encoder = load_encoder(spec, device, precision, frames)
+
+    def embed(paths: Sequence[str]) -> NDArray[np.float32]:
+        return encoder.embed_media([MediaSample(kind_of(path, encoder.modalities), Path(path)) for path in paths])
+
+    return embed
