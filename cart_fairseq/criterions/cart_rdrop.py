@@ -11,8 +11,10 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
+from cart_fairseq.network.model import MediaBatch
 from cart_fairseq.training.distillation import SoftTargets
 from cart_fairseq.training.loss import pass_loss
+from cart_fairseq.training.media_examples import MediaExamples
 
 
 @dataclass
@@ -56,7 +58,7 @@ class CARTRDropCriterion(FairseqCriterion):
     Both terms are summed over target tokens without padding; fairseq divides them by the number of target tokens. The
     loss is half of fairseq's ``label_smoothed_cross_entropy_with_rdrop`` at ``rdrop_alpha`` = 4 omega. Validation and
     omega = 0 use one pass without the KL term. If the model has a dense head, its InfoNCE per query is added, weighted
-    by ``--contrastive-weight``.
+    by ``--contrastive-weight``. If the model reads embeddings, the cross entropy of such examples is added.
 
     Raises:
         ValueError: a weight is out of range, or ``--distillation-weight`` is given for a data-bin without embeddings.
@@ -93,6 +95,11 @@ class CARTRDropCriterion(FairseqCriterion):
             )
 
     @functools.cached_property
+    def media_examples(self) -> MediaExamples:
+        """Draws the examples with embeddings; made at the first training step of a model that reads them."""
+        return MediaExamples(self.task.data, self.task.target_dictionary.eos())
+
+    @functools.cached_property
     def soft_targets(self) -> SoftTargets:
         """The soft targets over the task's items, made at the first training step."""
         data, rows = self.task.data, self.task.data.bundle.kept
@@ -108,7 +115,10 @@ class CARTRDropCriterion(FairseqCriterion):
         """
         target = sample["target"]
         there = target != self.padding_idx
-        log_probs, extra = self._passes(model, sample)
+        media = None
+        if self.training and getattr(model, "reader", None) is not None:
+            media = self.media_examples.draw(sample["item_rows"])
+        log_probs, extra = self._passes(model, sample, None if media is None else media.batch)
         soft = None
         if self.training and self.distillation_weight:
             if model.dense is None:
@@ -128,6 +138,10 @@ class CARTRDropCriterion(FairseqCriterion):
         contrastive = (extra or {}).get("contrastive")
         if contrastive is not None:  # a sum over queries; the other terms are sums over target tokens
             loss = loss + self.contrastive_weight * contrastive * target.size(1)
+        if media is not None:
+            read = torch.log_softmax(extra["media"].float(), dim=-1).unsqueeze(0)
+            of_media, _, _ = pass_loss(read.flatten(1, 2), media.target.flatten(), 0.0, self.label_smoothing)
+            loss = loss + of_media
         sample_size = int(sample["ntokens"])
         logging_output = {
             "loss": loss.detach(),
@@ -139,15 +153,17 @@ class CARTRDropCriterion(FairseqCriterion):
         }
         if contrastive is not None:
             logging_output["contrastive"] = contrastive.detach() * target.size(1)
+        if media is not None:
+            logging_output["media_loss"] = of_media.detach() * (target.numel() / media.target.numel())
         return loss, sample_size, logging_output
 
-    def _passes(self, model: Any, sample: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    def _passes(self, model: Any, sample: dict[str, Any], media: MediaBatch | None) -> tuple[Tensor, dict[str, Any]]:
         """Run the model twice in training with R-Drop, else once.
 
         Returns:
             Natural-log probabilities (passes, B, J, V) float32, and the model's extras.
         """
-        net_input = sample["net_input"]
+        net_input = sample["net_input"] | ({} if media is None else {"media": media})
         twice = self.training and self.consistency_weight > 0
         shared = twice and (self.shared_encoder or getattr(model.encoder, "frozen", False))
         if shared:  # both rows of a query are adjacent and share its encoder states
@@ -164,9 +180,13 @@ class CARTRDropCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Log the losses per target token in base 2, fairseq's convention, from sums over batches and workers."""
-        names = ["loss", "nll_loss", "consistency"] + ["contrastive"] * any(
-            "contrastive" in log for log in logging_outputs
-        )
+        more = ("contrastive", "media_loss")
+        names = [
+            "loss",
+            "nll_loss",
+            "consistency",
+            *(key for key in more if any(key in log for log in logging_outputs)),
+        ]
         total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in names}
         size = sum(log.get("sample_size", 0) for log in logging_outputs)
         for key, value in total.items():

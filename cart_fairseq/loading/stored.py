@@ -123,12 +123,15 @@ def check_types(settings: Mapping[str, Scalar], defaults: Mapping[str, Any]) -> 
             raise ValueError(f"its setting {name} is {value!r}, not of type {type(default).__name__}; {TRAIN_AGAIN}")
 
 
-def check_sizes(cfg: NetworkConfig, dense_dim: int, pretrained: bool, weights: Mapping[str, Tensor]) -> None:
+def check_sizes(
+    cfg: NetworkConfig, dense_dim: int, media_positions: int, pretrained: bool, weights: Mapping[str, Tensor]
+) -> None:
     """Check that a network of these settings is no larger than the weights, before memory is taken for it.
 
     Args:
         cfg: the network's settings, each of its type.
         dense_dim: width of the dense head; 0: none.
+        media_positions: positions by which the decoder reads embeddings; 0: none.
         pretrained: whether the encoder comes from the data-bin, so that its sizes are not the settings'.
         weights: the checkpoint's weights.
 
@@ -152,6 +155,7 @@ def check_sizes(cfg: NetworkConfig, dense_dim: int, pretrained: bool, weights: M
         needed += _least_weights(cfg.encoder, True)
         gates = cfg.encoder.layers if "fine" in cfg.fusion else 0
         needed += 2 * gates * cfg.decoder.layers * cfg.decoder.embed_dim**2
+        needed += 2 * media_positions * cfg.encoder.embed_dim**2
     refuse_larger(needed, weights)
 
 

@@ -17,8 +17,12 @@ from cart_fairseq.models.flags import add_flags, network_config, set_defaults
 from cart_fairseq.network.config import NetworkConfig
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.encoder import CARTEncoder
+from cart_fairseq.network.feature_reader import FeatureReader
 from cart_fairseq.network.model import CART, build_decoder, build_encoder
 from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
+
+SAMPLE = 1000
+"""Number of items of whose embeddings mean and standard deviation are computed."""
 
 
 @register_model("cart")
@@ -45,7 +49,10 @@ class CARTModel(CART, BaseFairseqModel):
             cfg.encoder.layers, cfg.encoder.embed_dim = encoder.layers, encoder.width
             fingerprint += encoder.digest
         decoder = build_decoder(cfg, len(task.target_dictionary), task.target_dictionary.pad())
-        return cls(encoder, decoder, fingerprint, _build_dense_head(cfg, args, task) if args.dense_dim else None)
+        dense = _build_dense_head(cfg, args, task) if args.dense_dim else None
+        return cls(
+            encoder, decoder, fingerprint, dense, _build_reader(cfg, args, task) if args.media_positions else None
+        )
 
     def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
         """Probabilities (R, J, V) float32, or their natural logarithms, from the output of :meth:`forward`."""
@@ -57,7 +64,7 @@ class CARTModel(CART, BaseFairseqModel):
 
         Raises:
             ValueError: the checkpoint was trained on other identifiers, another vocabulary or another text encoder, or
-                has no dense head of this version although the model has one.
+                has no dense head of this version, or no reader of embeddings, although the model has one.
         """
         saved, own = state_dict.get("data_fingerprint"), self.data_fingerprint
         if saved is None or saved.shape != own.shape or not torch.equal(saved.float().cpu(), own.float().cpu()):
@@ -69,6 +76,10 @@ class CARTModel(CART, BaseFairseqModel):
         if self.dense is not None and "dense.share_logit" not in state_dict:
             raise ValueError(
                 "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
+            )
+        if self.reader is not None and "reader.mean" not in state_dict:
+            raise ValueError(
+                "the checkpoint was trained without --media-positions; leave it out, or train again in a new --save-dir"
             )
         # earlier checkpoints lack these; for them every item that was added to the catalogue is younger
         state_dict.setdefault("level_discount", self.level_discount)
@@ -129,6 +140,25 @@ def _build_dense_head(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -
     weight = 1.0 if given is None else given
     dropout = cfg.dropout if args.dense_dropout is None else args.dense_dropout
     return DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, dropout, weight, items.text_dim)
+
+
+def _build_reader(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> FeatureReader:
+    """Build what reads the embeddings of the data-bin's items.
+
+    Raises:
+        ValueError: the data-bin has none from before a join.
+    """
+    items = task.data.dense_items
+    if not items.original_dim:
+        raise ValueError(
+            f"--media-positions is {args.media_positions}, but {task.data.directory} has no embeddings of the items from "
+            "before they were joined with captions; join and binarise again with this version"
+        )
+    kept = task.data.bundle.kept
+    sample = items.originals(kept[:: max(1, len(kept) // SAMPLE)])
+    mean, spread = sample.mean(0), sample.std(0, correction=0).clamp(min=1e-6)
+    sizes = (items.original_dim, args.media_positions, cfg.encoder.layers, cfg.encoder.embed_dim)
+    return FeatureReader(*sizes, cfg.dropout, mean, spread)
 
 
 @register_model_architecture("cart", "cart")

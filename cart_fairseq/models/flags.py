@@ -29,12 +29,14 @@ DEFAULTS: dict[str, Any] = {
     **{name: getattr(NetworkConfig(), name) for name in OPTIONS},
     "dense_dim": 0,
     "dense_dropout": None,
+    "media_positions": 0,
     "text_encoder": "auto",
     "train_text_layers": 0,
     "text_state_cache": 4.0,
 }
 """Defaults of the flags, except the decoder's widths, whose defaults are the encoder's (:func:`set_defaults`)."""
 FOLLOWING = ("embed_dim", "ffn_embed_dim")
+MOST_MEDIA_POSITIONS = 256
 
 
 def truth_value(text: str) -> bool:
@@ -55,6 +57,7 @@ def add_flags(parser: Any) -> None:
     _add_fusion(parser)
     _add_readings(parser)
     _add_dense_head(parser)
+    _add_reader(parser)
 
 
 def _add_sizes(parser: Any) -> None:
@@ -186,6 +189,18 @@ def _add_dense_head(parser: Any) -> None:
     )
 
 
+def _add_reader(parser: Any) -> None:
+    """Add the option of reading embeddings."""
+    parser.add_argument(
+        "--media-positions",
+        type=int,
+        metavar="P",
+        help="positions in front of the words by which the decoder reads an item's embedding, for queries by item, embedding "
+        "or media file; a quarter more examples are trained on; needs --dense-dim; 0: such queries are ranked by the dense "
+        "score alone (default: 0)",
+    )
+
+
 def set_defaults(args: argparse.Namespace) -> None:
     """Set the flags that were not given to their defaults, in place; the decoder's widths default to the encoder's."""
     for name, value in DEFAULTS.items():
@@ -243,6 +258,13 @@ def _check_numbers(args: argparse.Namespace) -> None:
             value = getattr(args, f"{stack}_{name}")
             if value < 1:
                 raise ValueError(f"--{stack}-{name.replace('_', '-')} is {value}; at least 1 is needed")
+    if not 0 <= args.media_positions <= MOST_MEDIA_POSITIONS:
+        raise ValueError(f"--media-positions is {args.media_positions}; it must be from 0 to {MOST_MEDIA_POSITIONS}")
+    if args.media_positions and not args.dense_dim:
+        raise ValueError(
+            f"--media-positions is {args.media_positions}, but without a dense head single texts alone are answered; give "
+            "--dense-dim, or leave it out"
+        )
     for name in ("dropout", "attention_dropout", "activation_dropout", "dense_dropout"):
         value = getattr(args, name, None)
         if value is not None and not 0 <= value <= 1:

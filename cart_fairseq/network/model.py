@@ -3,7 +3,7 @@
 :mod:`cart_fairseq.models.cart` registers it with fairseq and handles flags and checkpoints.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,22 @@ REVISION_DIGITS = 5
 """Digits of a revision number to the base 256."""
 UNTRAINED = (1 << 8 * REVISION_DIGITS) - 1
 """The revision of a model before any training: no item is younger."""
+
+
+class MediaBatch(NamedTuple):
+    """Training examples with an embedding in front of the words, or without words.
+
+    Attributes:
+        embeddings: (M, E) float32, of length 1.
+        query: (M,) int64, for each example the query of the batch whose words it has.
+        words: (M,) bool, whether it has them.
+        previous: (M, J) int64, the decoder's input.
+    """
+
+    embeddings: Tensor
+    query: Tensor
+    words: Tensor
+    previous: Tensor
 
 
 class CART(nn.Module):
@@ -86,6 +102,7 @@ class CART(nn.Module):
         prev_output_tokens: Tensor,
         items: Tensor | None = None,
         item_features: Tensor | None = None,
+        media: MediaBatch | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Run encoder and decoder, and compute the dense head's loss if its inputs are given.
 
@@ -95,16 +112,24 @@ class CART(nn.Module):
             prev_output_tokens: (R, J) int64, R a multiple of the number of rows of ``src_tokens``.
             items: (B,) int64, the queries' item rows; -1 leaves a query out of the dense head's loss.
             item_features: (B, D), the features of these items.
+            media: examples with embeddings, for a model with a reader.
 
         Returns:
             Logits (R, J, V) and a dictionary of extras. With a dense head, ``items`` and ``item_features``, it has the
-            head's loss (``contrastive``) and the mean encoder states of the queries (``mean_state``, (B, C)).
+            head's loss (``contrastive``) and the mean encoder states of the queries (``mean_state``, (B, C)). With
+            ``media`` it has the logits of these examples (``media``, (M, J, V)).
         """
         encoder_out = self.encoder(src_tokens, src_lengths)
         logits, extra = self.decoder(prev_output_tokens, encoder_out)
         if self.dense is not None and items is not None and item_features is not None:
             extra["contrastive"] = self.dense.loss(encoder_out, item_features, items)
             extra["mean_state"] = mean_state(encoder_out)[: len(items)]
+        if self.reader is not None and media is not None:
+            states = [state.index_select(1, media.query) for state in encoder_out["encoder_states"]]
+            padding = encoder_out["encoder_padding_mask"][0][media.query]
+            theirs = {"encoder_states": states, "encoder_out": states[-1:], "encoder_padding_mask": [padding]}
+            front = self.reader(theirs, media.embeddings, torch.ones_like(media.words), media.words)
+            extra["media"], _ = self.decoder(media.previous, front)
         return logits, extra
 
     def max_positions(self) -> tuple[int, int]:

@@ -151,7 +151,7 @@ def _model(arch: str, stored: Mapping[str, Any], weights: Mapping[str, Tensor]) 
     if args.dense_dim and "dense.share_logit" not in weights:
         raise ValueError("it has no dense head, or one of an earlier version; train again in a new --save-dir")
     pretrained = any(name.startswith("encoder.transformer.") for name in weights)
-    check_sizes(network_config(args), args.dense_dim, pretrained, weights)
+    check_sizes(network_config(args), args.dense_dim, args.media_positions, pretrained, weights)
     if pretrained:  # the data-bin's encoder has sizes of its own
         for name in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"):
             setattr(args, f"encoder_{name}", DEFAULTS[f"encoder_{name}"])

@@ -88,8 +88,9 @@ class QueryIdentifierDataset(FairseqDataset):
         Returns:
             ``id`` (B,) int64; ``net_input`` with ``src_tokens`` (B, T), padded on the right, ``src_lengths`` (B,) and,
             with identifiers, ``prev_output_tokens`` (B, J), all int64; ``target`` (B, J) int64 or None; the numbers of
-            queries and tokens, the candidate set and the epoch. With ``dense``, ``net_input`` also has ``items`` (B,)
-            int64, where -1 leaves a query out of the dense loss, and ``item_features`` (B, D) float32.
+            queries and tokens, the candidate set and the epoch. With ``dense`` there are ``item_rows`` (B,) int64, and
+            ``net_input`` has ``items`` (B,) int64, the same but -1 for a query that is left out of the dense loss, and
+            ``item_features`` (B, D) float32.
         """
         if not samples:
             return {}
@@ -120,6 +121,7 @@ class QueryIdentifierDataset(FairseqDataset):
             if items.captions is not None:  # a caption without features has no known word
                 taught &= companions.known[pairs]
             rows = np.where(taught, rows, -1)
+            batch["item_rows"] = torch.from_numpy(item_rows[pairs])
             batch["net_input"] |= {"items": torch.from_numpy(rows), "item_features": features}
         return batch
 
