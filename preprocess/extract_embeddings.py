@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
         "media that cannot be read: fail (default), or skip: list them in skipped.jsonl and go on without the item"
     )
     add("--on-error", choices=ON_ERROR, default=default.on_error, help=on_error)
+    within = "refuse items whose media lie outside of this folder, for lists of strangers (media may lie anywhere)"
+    add("--media-within", type=Path, default=default.media_within, help=within)
     add("--dtype", choices=DTYPES, default=default.dtype, help="of embeddings.npy (%(default)s)")
     return result
 

@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", choices=PRECISIONS, default=default.precision, help="of the model (%(default)s)")
     on_error = "an item without readable media: fail (default), or skip: list it in the report and go on"
     add("--on-error", choices=ON_ERROR, default=default.on_error, help=on_error)
+    within = "refuse items whose media lie outside of this folder, for lists of strangers (media may lie anywhere)"
+    add("--media-within", type=Path, default=default.media_within, help=within)
     return result
 
 

@@ -28,6 +28,7 @@ from preprocess.data.embeddings import Embeddings, check_embeddings, open_embedd
 from preprocess.data.fields import BORROWED
 from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.joined_folder import identifier_rows
+from preprocess.data.media_folder import refuse_outside
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data.roles import Caption, resolve
 from preprocess.encoders.loading import weights_stamp
@@ -163,6 +164,7 @@ CAPTIONS = Kind("captions", read_made, report_of, folder=False)
 def open_source(items: Path, captions: Path, embeddings: str | Path | None, settings: CaptionSettings) -> Source:
     """Open and check the inputs; see `generate_captions`."""
     rows = read_items(items)
+    refuse_outside(rows, items, settings.media_within)
     row_of = {item["item_id"]: row for row, item in enumerate(rows)}
     splits = [item.get("split") for item in rows]
     resolved = resolve(read_captions(captions, rows), row_of, splits, str(captions))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cart_fairseq.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
@@ -61,6 +62,8 @@ class CaptionSettings(CaptionerSettings):
         device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
         precision: of the model: `float32`, `float16` or `bfloat16`.
         on_error: for media that cannot be read: `fail` stops, `skip` leaves the item out and lists it in the report.
+        media_within: refuse items whose media lie outside of this folder, or have an absolute path. None: media may lie
+            anywhere. For lists of strangers.
     """
 
     captioner: str
@@ -71,6 +74,7 @@ class CaptionSettings(CaptionerSettings):
     device: str = "auto"
     precision: str = "float32"
     on_error: str = "fail"
+    media_within: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.data.containers import opened
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -64,6 +66,8 @@ def load_image(path: str | Path) -> Image:
         from PIL import Image, ImageOps
 
         with Image.open(path) as image:
+            if image.format == "EPS":
+                raise MediaError(f"{path}: is a program for Ghostscript, which is not run; convert it to PNG")
             return to_rgb(ImageOps.exif_transpose(image))
 
 
@@ -118,7 +122,7 @@ def decode_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
     """Samples (n, channels) float32 of a file's first audio track by FFmpeg, and their rate."""
     import av
 
-    with av.open(str(path)) as container:
+    with opened(path) as container:
         if not container.streams.audio:
             raise MediaError(f"{path}: has no audio track; give a file with sound or leave the item out")
         rate = container.streams.audio[0].rate
@@ -167,12 +171,10 @@ def load_frames_at(path: str | Path, positions: Sequence[float], seconds: bool =
 
 def video_frames(path: str | Path, positions: NDArray[np.float64], seconds: bool) -> list[Image]:
     """`load_frames_at` of a video, at rising positions; everything before the last one is decoded."""
-    import av
-
     starts, end = frame_times(path)
     times = starts[0] + positions * (1 if seconds else end - starts[0])
     shown: list[Image] = []
-    with av.open(str(path)) as container:
+    with opened(path) as container:
         last = None
         for frame in container.decode(video=0):
             while last is not None and len(shown) < len(times) and times[len(shown)] < frame.time:
@@ -204,9 +206,7 @@ def frame_times(path: str | Path) -> tuple[NDArray[np.float64], float]:
     Read from the packets without decoding, because what headers say of length and number of frames is often missing
     and, in files that were cut off, wrong.
     """
-    import av
-
-    with av.open(str(path)) as container:
+    with opened(path) as container:
         if not container.streams.video:
             raise MediaError(f"{path}: has no video track; give a video or leave the item out")
         stream = container.streams.video[0]

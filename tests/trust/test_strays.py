@@ -148,8 +148,8 @@ def test_a_candidate_set_of_ones_own_is_kept_until_the_data_bin_needs_its_name(t
     own.rename(without_tests / "candidates.mine.npy")
     add(without_tests, *new)
     data = DataBin(without_tests)
-    assert data.candidates("mine").tolist() == [1, 4]
-    assert data.candidates("test").tolist() == [data.bundle.row_of["new 0"]]
+    assert np.load(own.with_name("candidates.mine.npy")).tolist() == [1, 4]
+    assert np.load(own).tolist() == [data.bundle.row_of["new 0"]]
 
 
 @pytest.mark.parametrize("make", [folder, link])
