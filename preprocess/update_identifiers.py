@@ -45,9 +45,14 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--path", metavar="CHECKPOINT", help=renewed)
         if name == "add":
             default = AddSettings()
-            embeddings = "of the new items, in a format of build_identifiers, or a join made with join_captions --like"
+            embeddings = (
+                "of the new items, in a format of build_identifiers; a data-bin that was made from a join joins them itself, "
+                "and takes a join made with join_captions --like, too"
+            )
             command.add_argument("--embeddings", type=Path, required=True, help=embeddings)
             command.add_argument("--items", type=Path, required=True, help="items.jsonl of the new items")
+            captions = "captions.jsonl of the new items, for a data-bin that joins them (default: they have none)"
+            command.add_argument("--captions", type=Path, help=captions)
             column = "column of Parquet and Arrow tables (%(default)s)"
             command.add_argument("--embedding-column", default=default.embedding_column, help=column)
             reference = "embeddings of old items, to compare the new ones with (the figures of report.json)"
@@ -75,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         renew = renewal(args.path, args.target)
     if args.command == "add":
-        updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args))
+        updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args), args.captions)
     elif args.command == "remove":
         with listed_in(args.item_ids_from):
             updated = steps.remove(args.target, read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids)

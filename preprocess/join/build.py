@@ -226,13 +226,13 @@ def write_join(
     """
     embeddings = source.embeddings
     parts = restore_parts(saved, settings) if saved else None
-    if parts and parts.features.dimension != len(parts.centre):
+    if parts and parts.features and parts.features.dimension != len(parts.centre):
         raise ValueError(
             f"{settings.text_features}: gives {parts.features.dimension} values a text, but the join of --like has "
             f"{len(parts.centre)}; use the same encoder"
         )
     texts = [caption.text for caption in source.captions]
-    features = parts.features if parts else fit_features(texts, settings, source.captions_path)
+    features = parts.features if parts and parts.features else fit_features(texts, settings, source.captions_path)
     captions = sorted(source.captions, key=lambda caption: len(caption.text))  # like lengths need little padding
     values = embed(features, captions, work)
     owners = np.array([caption.item_row for caption in captions], dtype=np.int64)

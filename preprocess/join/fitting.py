@@ -27,14 +27,14 @@ Features = LsaFeatures | EncoderFeatures
 class Parts:
     """Everything that is fitted.
 
-    features: captions -> (n, T) float32.
+    features: captions -> (n, T) float32; None where there are no captions to join.
     text_map: embeddings -> (n, T) float32.
     centre: (T,) float32, the mean of the items' text features.
     kept: embeddings -> (n, D) float32, where rows keep them.
     alignment: rows joined -> (n, T + A) float32, where that is wanted.
     """
 
-    features: Features
+    features: Features | None
     text_map: TextMap
     centre: NDArray[np.float32]
     kept: Standardised | None = None
@@ -72,11 +72,17 @@ def fit_features(texts: Sequence[str], settings: JoinSettings, source: Path) -> 
     return LsaFeatures.fit(sample, settings.text_dim, settings.seed, source)
 
 
-def restore_parts(saved: SavedParts, settings: JoinSettings) -> Parts:
-    """The parts as an earlier join fitted them."""
+def restore_parts(saved: SavedParts, settings: JoinSettings, texts: bool = True) -> Parts:
+    """The parts as an earlier join fitted them.
+
+    Args:
+        texts: whether there are captions to join; without them no sentence encoder is loaded.
+    """
     tensors = saved.tensors
-    features: Features
-    if settings.encoder:
+    features: Features | None = None
+    if not texts:
+        pass
+    elif settings.encoder:
         features = EncoderFeatures(settings.encoder, settings.device)
     else:
         features = LsaFeatures.load(tensors, saved.vocabulary)

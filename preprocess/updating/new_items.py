@@ -11,8 +11,9 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import digest
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
-from preprocess.data.joined_folder import dense_rows, identifier_rows, originals_of
+from preprocess.data.joined_folder import identifier_rows
 from preprocess.data_bin.dense import DenseRows
+from preprocess.updating.joining import NewRows
 from preprocess.updating.settings import AddSettings
 
 
@@ -35,18 +36,18 @@ class NewItems:
     key: str
 
     @classmethod
-    def read(cls, bundle: IdentifierBundle, embeddings: Path, items: Path, settings: AddSettings) -> "NewItems":
+    def read(cls, bundle: IdentifierBundle, given: NewRows, items: Path, settings: AddSettings) -> "NewItems":
         """Open and check the files.
 
         Args:
             bundle: of the catalogue.
-            embeddings: as `build_identifiers` takes them.
+            given: where their rows lie.
             items: their `items.jsonl`.
 
         Raises:
             ValueError: a file is damaged, they differ in number, or the width is not that of the bundle's embeddings.
         """
-        path, joined = identifier_rows(embeddings), dense_rows(embeddings)
+        path = given.identifiers
         rows = open_embeddings(path, settings.embedding_column, check=False)
         refuse_other_width(bundle, path, rows)
         records = ItemsFile(items)
@@ -58,9 +59,9 @@ class NewItems:
             refuse_other_width(bundle, reference_path, reference)
         checksums = [check_embeddings(rows, path)]
         dense = DenseRows(rows, None)
-        if joined != embeddings:
-            dense = DenseRows(open_embeddings(joined, check=False), originals_of(embeddings))
-            checksums.append(check_embeddings(dense.features, joined))
+        if given.dense != path or given.originals is not None:
+            dense = DenseRows(open_embeddings(given.dense, check=False), given.originals)
+            checksums.append(check_embeddings(dense.features, given.dense))
         key = digest(["add", *checksums, [item["item_id"] for item in records]])
         return cls(records, rows, dense, reference, key)
 

@@ -18,6 +18,7 @@ from preprocess.identifiers.goodness_of_fit import baseline, fit_of
 from preprocess.updating.bundle import REPORT, add_segment, merge_segments, remove_rows
 from preprocess.updating.change import Change, Target, Updated, apply_change
 from preprocess.updating.drift import drift_text
+from preprocess.updating.joining import joined_rows
 from preprocess.updating.new_items import NewItems, refuse_known
 from preprocess.updating.placement import place
 from preprocess.updating.settings import AddSettings
@@ -28,16 +29,21 @@ SHOWN = 3
 
 @checks_settings
 def add(
-    target: str | Path, embeddings: str | Path, items: str | Path, settings: AddSettings = AddSettings()
+    target: str | Path,
+    embeddings: str | Path,
+    items: str | Path,
+    settings: AddSettings = AddSettings(),
+    captions: str | Path | None = None,
 ) -> Updated:
     """Give new items identifiers: their codes by the codec of the catalogue, and the next free unique tokens.
 
     Args:
         target: a data-bin or an identifier bundle.
-        embeddings: (n, D) of the new items, in any form that `build_identifiers` reads. For a catalogue that was built
-            from a join: a join made with `like`.
+        embeddings: (n, D) of the new items, in any form that `build_identifiers` reads. A data-bin that was made from a
+            join joins them itself. For a bundle that was built from a join: a join made with `like`.
         items: `items.jsonl` of the new items.
         settings: see `AddSettings`.
+        captions: `captions.jsonl` of the new items, for a data-bin that joins them. None: they have no captions.
 
     Returns:
         The bundle and a summary that compares the new items with the old ones. The bundle's folder `segments/` has the
@@ -47,9 +53,11 @@ def add(
         ValueError: an item is already in the catalogue, the embeddings have another width, no code has room for an
             item, a file is damaged, or another process is updating the target.
     """
-    opened = Target.at(Path(target))
-    new = NewItems.read(IdentifierBundle.load(opened.identifiers), Path(embeddings), Path(items), settings)
-    return apply_change(opened, new.key, lambda bundle: add_items(bundle, new))
+    opened, of_items = Target.at(Path(target)), Path(items)
+    of_captions = None if captions is None else Path(captions)
+    with joined_rows(opened.data_bin, Path(embeddings), of_items, of_captions, settings.embedding_column) as rows:
+        new = NewItems.read(IdentifierBundle.load(opened.identifiers), rows, of_items, settings)
+        return apply_change(opened, new.key, lambda bundle: add_items(bundle, new))
 
 
 def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:
