@@ -6,7 +6,7 @@ accepts.
 """
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from cart_fairseq.network.config import NetworkConfig, StackConfig
 TRAIN_AGAIN = "give a checkpoint that fairseq-train wrote, or train again"
 MOST_LAYERS = 1000
 MOST_POSITIONS = 1 << 16
+REVISION_DIGITS = "revision_digits"
 Scalar = bool | int | float | str | None
 
 
@@ -54,12 +55,15 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def check_ranking(weights: Mapping[str, Tensor]) -> None:
-    """Check the ranking weights that a model of ``cart`` stores.
+    """Check the ranking weights that a model of ``cart`` stores, and the revision that divides its candidates.
 
     Raises:
-        ValueError: the level discount is not in (0, 1], the weight of the dense score is negative, or the share of
-            priors is not in [0, 1].
+        ValueError: the level discount is not in (0, 1], the weight of the dense score is negative, the share of priors
+            is not in [0, 1], or a digit of the revision is not in [0, 255].
     """
+    digits = weights.get(REVISION_DIGITS)
+    if digits is not None and not (digits.ndim == 1 and len(digits) and ((digits >= 0) & (digits <= 255)).all()):
+        raise ValueError(f"its weight {REVISION_DIGITS} is {str(digits.tolist())[:80]}, not digits; {TRAIN_AGAIN}")
     ranges = (("level_discount", 0.0, 1.0), ("dense.weight", 0.0, float("inf")), ("dense.prior_share", 0.0, 1.0))
     for name, least, most in ranges:
         found = weights.get(name)
@@ -121,6 +125,19 @@ def check_types(settings: Mapping[str, Scalar], defaults: Mapping[str, Any]) -> 
             fits = (value is None and default is None) or is_number(value)
         if not fits:
             raise ValueError(f"its setting {name} is {value!r}, not of type {type(default).__name__}; {TRAIN_AGAIN}")
+
+
+def check_choices(settings: Mapping[str, Scalar], choices: Mapping[str, Collection[Scalar]]) -> None:
+    """Check that each setting is one of its choices, if it is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    for name, allowed in choices.items():
+        if name in settings and settings[name] not in allowed:
+            raise ValueError(
+                f"its setting {name} is {settings[name]!r}, not one of {', '.join(map(str, allowed))}; {TRAIN_AGAIN}"
+            )
 
 
 def check_sizes(

@@ -9,6 +9,7 @@ Their options are kept by name, and every other stored setting is left out.
 import argparse
 import dataclasses
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from fairseq import checkpoint_utils
@@ -24,6 +25,7 @@ from torch import Tensor
 from cart_fairseq.loading.checkpoint import read_checkpoint
 from cart_fairseq.loading.stored import (
     TRAIN_AGAIN,
+    check_choices,
     check_ranking,
     check_rqvae_sizes,
     check_sizes,
@@ -37,6 +39,7 @@ from cart_fairseq.models.cart_rqvae import RQVAEModel, RQVAEModelConfig
 from cart_fairseq.models.flags import DEFAULTS, foreign_flags, network_config
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 from cart_fairseq.tasks.cart_rqvae import RQVAETask
+from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig, check_options
 
 MODELS: dict[type, type] = {CartRetrievalTask: CARTModel, RQVAETask: RQVAEModel}
 """The tasks that are accepted, with their models."""
@@ -118,11 +121,10 @@ def accept_settings(cfg: Any, weights: Mapping[str, Tensor]) -> Any:
     loss = _name(criterion, "criterion")
     if loss not in CRITERIONS:
         raise ValueError(f"it was trained with criterion {loss}; give a checkpoint of {', '.join(CRITERIONS)}")
-    options = TASK_DATACLASS_REGISTRY[_name(task, "task")].__dataclass_fields__
     kept = {
-        "task": plain(task, [name for name in options if name not in GIVEN]) | dict.fromkeys(GIVEN, ""),
+        "task": _options(TASK_DATACLASS_REGISTRY[_name(task, "task")], task) | dict.fromkeys(GIVEN, ""),
         "model": _model(arch, model, weights),
-        "criterion": plain(criterion, getattr(CRITERION_DATACLASS_REGISTRY.get(loss), "__dataclass_fields__", ())),
+        "criterion": _options(CRITERION_DATACLASS_REGISTRY.get(loss), criterion),
         "generation": OmegaConf.to_container(OmegaConf.structured(GenerationConfig())),
         "tokenizer": None,
         "bpe": None,
@@ -130,6 +132,37 @@ def accept_settings(cfg: Any, weights: Mapping[str, Tensor]) -> Any:
     for name, value in (("task", _name(task, "task")), ("criterion", loss)):
         kept[name]["_name"] = value
     return OmegaConf.create(kept, flags={"allow_objects": True})
+
+
+def _options(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is stored of the options of a task or criterion.
+
+    Args:
+        kind: fairseq's dataclass of the options, or None.
+        stored: the section of the settings.
+
+    Raises:
+        ValueError: one has another type, is none of its choices, or is out of the range of our own task.
+    """
+    fields = (
+        {}
+        if kind is None
+        else {each.name: each for each in dataclasses.fields(kind) if each.name not in (*GIVEN, "_name")}
+    )
+    options = plain(stored, fields)
+    known = {name: each.default for name, each in fields.items() if "${" not in str(each.default)}
+    check_types(options, known)
+    check_choices(
+        options,
+        {
+            name: [choice.value for choice in each.type]
+            for name, each in fields.items()
+            if isinstance(each.type, type) and issubclass(each.type, Enum)
+        },
+    )
+    if kind is CartRetrievalConfig:
+        check_options(argparse.Namespace(**known | options))
+    return options
 
 
 def _name(settings: Mapping[str, Any], also: str) -> str:

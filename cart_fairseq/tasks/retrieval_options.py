@@ -9,6 +9,9 @@ from omegaconf import MISSING
 from cart_fairseq.checks import check_count
 from cart_fairseq.settings import AUTO, DEFAULT_SCORING, PRECISIONS, SCORINGS, check_search
 
+MOST_BEAM, MOST_REPEATS = 10_000, 1_000
+"""Checkpoints store these options, and memory for them is taken when a foreign one is validated."""
+
 
 @dataclass
 class CartRetrievalConfig(FairseqDataclass):
@@ -22,7 +25,7 @@ class CartRetrievalConfig(FairseqDataclass):
         },
     )
     eval_beam: int = field(
-        default=30, metadata={"help": "beam width for the metrics in validation, at least 10 (default: 30)"}
+        default=30, metadata={"help": "beam width for the metrics in validation, from 10 to 10,000 (default: 30)"}
     )
     beam_scoring: ChoiceEnum(list(SCORINGS)) = field(  # type: ignore[valid-type]
         default=DEFAULT_SCORING,
@@ -89,7 +92,11 @@ class CartRetrievalConfig(FairseqDataclass):
 
 def check_options(cfg: Any) -> None:
     """Raise ValueError where an option of `CartRetrievalConfig` is out of range."""
-    if cfg.eval_beam < 10:
-        raise ValueError(f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10")
+    if not 10 <= cfg.eval_beam <= MOST_BEAM:
+        raise ValueError(
+            f"--eval-beam is {cfg.eval_beam}; recall_at_10 needs a beam of at least 10, and of at most {MOST_BEAM:,}"
+        )
     check_count("--index-repeats", cfg.index_repeats)
+    if cfg.index_repeats > MOST_REPEATS:
+        raise ValueError(f"--index-repeats is {cfg.index_repeats}; it must be at most {MOST_REPEATS:,}")
     check_search(dense_weight=cfg.dense_weight, level_discount=cfg.level_discount, prior_share=cfg.prior_share)

@@ -105,6 +105,18 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     "a dense head of millions": (settings("model", dense_dim=1 << 20), "no dense head, or one of an earlier version"),
     "dropout above 1": (settings("model", dropout=1e9), "dropout is 1000000000"),
     "a variable of the environment": (settings("task", eval_beam="${oc.env:HOME}"), "eval_beam is '..oc.env:HOME}'"),
+    "a beam of millions": (settings("task", eval_beam=10**7), "--eval-beam is 10000000; .* at most 10,000"),
+    "millions of repeats": (settings("task", index_repeats=10**7), "--index-repeats is 10000000; .* at most 1,000"),
+    "a discount of millions": (settings("task", level_discount=10**7), "--level-discount is 10000000"),
+    "a beam that is a text": (settings("task", eval_beam="30"), "eval_beam is '30', not of type int"),
+    "a choice that is none": (settings("task", candidates="none"), "candidates is 'none', not one of split, all"),
+    "a weight of the loss that is a text": (
+        settings("criterion", consistency_weight="1"),
+        "consistency_weight is '1', not of type float",
+    ),
+    "a revision below 0": (filled("revision_digits", -1.0), "revision_digits is .*-1.0., not digits"),
+    "a digit above 255": (filled("revision_digits", 256.0), "revision_digits is .*256.0., not digits"),
+    "a revision that is no list": (weight("revision_digits", torch.tensor(3.0)), "revision_digits is 3.0, not digits"),
     "weight NaN": (filled("decoder.layer_norm.weight", float("nan")), "decoder.layer_norm.weight holds NaN"),
     "weight infinite": (
         filled("encoder.layers.1.fc1.bias", float("-inf")),
