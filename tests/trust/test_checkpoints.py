@@ -114,8 +114,14 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
         settings("criterion", consistency_weight="1"),
         "consistency_weight is '1', not of type float",
     ),
-    "a revision below 0": (filled("revision_digits", -1.0), "revision_digits is .*-1.0., not digits"),
-    "a digit above 255": (filled("revision_digits", 256.0), "revision_digits is .*256.0., not digits"),
+    "a revision below 0": (
+        weight("revision_digits", torch.tensor([1.0, -1.0])),
+        "revision_digits is .*-1.0., not digits",
+    ),
+    "a digit above 255": (
+        weight("revision_digits", torch.tensor([0.0, 256.0])),
+        "revision_digits is .*256.0., not digits",
+    ),
     "a revision that is no list": (weight("revision_digits", torch.tensor(3.0)), "revision_digits is 3.0, not digits"),
     "weight NaN": (filled("decoder.layer_norm.weight", float("nan")), "decoder.layer_norm.weight holds NaN"),
     "weight infinite": (
