@@ -67,7 +67,8 @@ class Batcher:
         self._jobs: deque[Job] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._last_size = self._searching = 0
+        self._searching = 0
+        self._goal, self._ended = 1, 0.0
         self.waiting = 0
         self.pace = FIRST_PACE
         metrics.capacity.set(capacity)
@@ -121,17 +122,17 @@ class Batcher:
         while True:
             await self._gather()
             batch = self._take()
-            self._last_size = self._searching = sum(job.size for job in batch)
+            size = self._searching = sum(job.size for job in batch)
             began = time.monotonic()
             try:
                 answers = await loop.run_in_executor(self._thread, self._search, [job.asked for job in batch])
             except Exception as error:
                 answers = [error] * len(batch)
-            seconds = time.monotonic() - began
-            self._searching = 0
-            self.pace += SHARE * (seconds / self._last_size - self.pace)
-            self._metrics.batches.observe(self._last_size)
-            self._metrics.searches.observe(seconds)
+            self._searching, self._ended = 0, time.monotonic()
+            self._goal = min(self.max_batch, size + self.waiting)
+            self.pace += SHARE * ((self._ended - began) / size - self.pace)
+            self._metrics.batches.observe(size)
+            self._metrics.searches.observe(self._ended - began)
             for job, answer in zip(batch, answers, strict=True):
                 job.release()
                 if job.answer.done():
@@ -142,13 +143,13 @@ class Batcher:
                     job.answer.set_result(answer)
 
     async def _gather(self) -> None:
-        """Wait for a job; then for more, unless the last batch shows that there is only one client."""
+        """Wait for a job; then, but not long, for the clients of the last batch, which may ask again."""
         while True:
             while not self._jobs:
                 self._arrived.clear()
                 await self._arrived.wait()
-            left = self._jobs[0].entered + (self.batch_wait if self._last_size > 1 else 0) - time.monotonic()
-            if self.waiting >= self.max_batch or left <= 0:
+            left = max(self._jobs[0].entered, self._ended) + self.batch_wait - time.monotonic()
+            if self.waiting >= self._goal or left <= 0:
                 return
             self._arrived.clear()
             with contextlib.suppress(asyncio.TimeoutError):

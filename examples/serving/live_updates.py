@@ -1,0 +1,175 @@
+"""Updates of a data-bin under load: does every request get a right answer, and how soon is a new item found?
+
+    python examples/serving/live_updates.py --port 8000 --data data-bin --updates 100 --items 10 --json updates.json
+
+The service must run on this machine, on this data-bin. Items of random embeddings are added, and removed again by every
+second update; at the end the catalogue has the items that it had. Every answer names the revision that it is from; its
+items must be of that revision.
+"""
+
+import argparse
+import asyncio
+import functools
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+
+import numpy as np
+from http_client import Client, metrics
+from load import TEXTS
+from provenance import provenance
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.files import write_json
+from cart_fairseq.processes import run_script
+
+NEW = "of a live update"
+
+
+class Expected:
+    """Which items each revision has.
+
+    Args:
+        data: the data-bin, before the first update.
+    """
+
+    def __init__(self, data: DataBin):
+        self.items = {data.bundle.revision: {data.bundle.item_id(row) for row in data.bundle.kept.tolist()}}
+
+    def wrong(self, answer: dict[str, Any], before: int, after: int) -> str | None:
+        """What is wrong with an answer; None if nothing is.
+
+        Args:
+            before: the newest revision of which an answer had come when this one was asked for.
+            after: the newest revision there may be.
+        """
+        revision = answer["catalogue"]["revision"]
+        if not before <= revision <= after:
+            return f"revision {revision}, not from {before} to {after}"
+        known = self.items[revision]
+        if answer["catalogue"]["items"] != len(known):
+            return f"{answer['catalogue']['items']} items in revision {revision}, not {len(known)}"
+        foreign = {hit["item_id"] for result in answer["results"] for hit in result["hits"]} - known
+        return f"items {sorted(foreign)} are not of revision {revision}" if foreign else None
+
+
+def apply_update(data: str, number: int, items: int, width: int, added: list[str]) -> float:
+    """Add items, or remove those that were added; runs in a process of its own. Returns the time of its end."""
+    from preprocess.api import add, remove
+
+    if added:
+        remove(data, added)
+        return time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        embeddings, listed = Path(folder, "embeddings.npy"), Path(folder, "items.jsonl")
+        np.save(embeddings, np.random.default_rng(number).standard_normal((items, width)).astype(np.float32))
+        listed.write_text("".join(f'{{"item_id": "{number} {i} {NEW}"}}\n' for i in range(items)), encoding="utf-8")
+        add(data, embeddings, listed)
+    return time.time()
+
+
+async def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Update under load."""
+    data = DataBin(args.data)
+    width = int(data.bundle.codec_settings["dimension"])
+    expected = Expected(data)
+    newest, seen, done = data.bundle.revision, data.bundle.revision, False
+    faults: list[str] = []
+    statuses: Counter[int] = Counter()
+    found_after: list[float] = []
+
+    async def client(number: int) -> None:
+        nonlocal seen
+        own, draw = Client(args.port), random.Random(number)
+        while not done:
+            before = seen
+            reply = await own.search({"query": draw.choice(TEXTS), "k": 20})
+            statuses[reply.status] += 1
+            if reply.status == 200:
+                fault = expected.wrong(reply.json(), before, newest)
+                seen = max(seen, reply.json()["catalogue"]["revision"])
+                faults.extend([fault] if fault else [])
+            elif reply.status != 429:
+                faults.append(f"status {reply.status}")
+        own.close()
+
+    watch = Client(args.port)
+    at_first = await metrics(watch)
+    clients = [asyncio.create_task(client(number)) for number in range(args.clients)]
+    await asyncio.sleep(1)
+    loop, added = asyncio.get_running_loop(), list[str]()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        for number in range(args.updates):
+            names = [] if added else [f"{number} {i} {NEW}" for i in range(args.items)]
+            expected.items[newest + 1] = expected.items[newest] - {*added} | {*names}
+            newest += 1
+            work = functools.partial(apply_update, str(args.data), number, args.items, width, added)
+            ended = await loop.run_in_executor(process, work)
+            added = names
+            while time.time() < ended + 60:
+                answer = (await watch.search({"query": TEXTS[0], "candidates": names or None, "k": 1})).json()
+                if answer.get("catalogue", {}).get("revision") == newest:
+                    break
+                await asyncio.sleep(0.05)
+            found_after.append(time.time() - ended)
+            print(
+                f"update {number + 1}: found {found_after[-1]:.2f} s after its end, {sum(statuses.values())} answers",
+                flush=True,
+            )
+    await asyncio.sleep(1)
+    done = True
+    await asyncio.gather(*clients)
+    at_last = await metrics(watch)
+    return {
+        "updates": args.updates,
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "faults": faults[:20],
+        "fault_count": len(faults),
+        "found_after_seconds_max": max(found_after),
+        "found_after_seconds_median": sorted(found_after)[len(found_after) // 2],
+        "memory_mib_before": at_first["process_resident_memory_bytes"] / 2**20,
+        "memory_mib": at_last["process_resident_memory_bytes"] / 2**20,
+        "swaps": at_last["cart_catalogue_swaps_total"] - at_first["cart_catalogue_swaps_total"],
+        "refused_states": at_last["cart_catalogue_refused_total"] - at_first["cart_catalogue_refused_total"],
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description="Update a data-bin that a service on this machine answers from.")
+    made.add_argument("--port", type=int, required=True, help="of the service")
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data-bin, which is changed")
+    made.add_argument("--updates", type=int, default=100, help="half of them add items (default: %(default)s)")
+    made.add_argument("--items", type=int, default=20, help="items of each update (default: %(default)s)")
+    made.add_argument("--clients", type=int, default=8, help="clients that search meanwhile (default: %(default)s)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the record to this file")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run and print; see the module's docstring.
+
+    Raises:
+        ValueError: a request failed or had a wrong answer.
+    """
+    args = parser().parse_args(argv)
+    found = asyncio.run(run(args))
+    for name, value in found.items():
+        print(f"{name}: {value}")
+    if args.json:
+        write_json(args.json, {**provenance(vars(args), "json"), "results": [found]})
+    if found["fault_count"]:
+        raise ValueError(f"{found['fault_count']} wrong answers; the first: {found['faults'][0]}")
+
+
+if __name__ == "__main__":
+    run_script(main)
