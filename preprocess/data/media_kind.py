@@ -7,6 +7,8 @@ from preprocess.data.containers import opened
 from preprocess.data.media import MediaError
 
 IMAGE, AUDIO, VIDEO = "image", "audio", "video"
+NO_MEDIA = ("tty", "image2", "subtitles", "srt", "webvtt", "ass")
+"""Formats by which FFmpeg reads texts, and whatever is named like a picture."""
 
 
 def kind_of(path: str | Path, accepted: Collection[str] = (IMAGE, AUDIO, VIDEO)) -> str:
@@ -51,7 +53,8 @@ def _kinds(path: Path) -> set[str]:
         pass
     try:
         with opened(path) as container:
-            streams = {stream.type for stream in container.streams}
-            return {kind for kind in (VIDEO, AUDIO) if kind in streams}
+            if container.format.name in NO_MEDIA:
+                return set()
+            return {kind for kind in (VIDEO, AUDIO) if any(stream.type == kind for stream in container.streams)}
     except (ImportError, OSError, ValueError):
         return set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +36,17 @@ def open_encoder(data: DataBin, device: str) -> Callable[[Sequence[str]], NDArra
             f"{data.directory} does not say which encoder made its embeddings, because preprocess.extract_embeddings did "
             f"not write them; {REMEDY}"
         )
-    spec, precision, frames = (named.get(name) for name in ("encoder", "precision", "frames"))
-    known = isinstance(spec, str) and spec.partition(":")[0] in FAMILIES and precision in PRECISIONS
+    fields: dict[str, Any] = named if isinstance(named, dict) else {}
+    spec, precision, frames = str(fields.get("encoder")), fields.get("precision"), fields.get("frames")
+    known = spec.partition(":")[0] in FAMILIES and precision in PRECISIONS
     if not known or not (frames is None or type(frames) is int):
         raise ValueError(f"{data.directory}/manifest.json: encoder is {named!r}; {REMEDY}")
-    if weights_stamp(spec) != named.get("weights"):
+    if weights_stamp(spec) != fields.get("weights"):
         raise ValueError(
             f"the weights of encoder {spec!r} are not those that made the embeddings of {data.directory}; put them back, or "
             f"extract the embeddings again; {REMEDY}"
         )
-    encoder = load_encoder(spec, device, precision, frames)
+    encoder = load_encoder(spec, device, str(precision), frames)
 
     def embed(paths: Sequence[str]) -> NDArray[np.float32]:
         return encoder.embed_media([MediaSample(kind_of(path, encoder.modalities), Path(path)) for path in paths])

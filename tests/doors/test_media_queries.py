@@ -1,0 +1,101 @@
+"""Queries by picture, sound and video, through the encoder that made the catalogue's embeddings."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+from media_samples import describe, write_media
+from mixed_world import retriever
+
+from cart_fairseq import Query
+from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from preprocess.data.media import MediaError
+from preprocess.data.media_kind import kind_of
+from preprocess.data_bin.build import binarize
+from preprocess.encoders.extract import extract_embeddings
+from preprocess.encoders.settings import EmbeddingSettings
+from preprocess.join.build import join_captions
+from preprocess.join.settings import JoinSettings
+
+FILES = [f"{number}.{suffix}" for number, suffix in enumerate(["png", "jpg", "wav", "mp4", "png", "png", "wav", "png"])]
+KINDS = {"png": "image", "jpg": "image", "wav": "audio", "mp4": "video"}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["joined", "plain"])
+def world(request, tmp_path_factory):
+    """Media, and a data-bin of their embeddings by the encoder plain."""
+    root = tmp_path_factory.mktemp("world")
+    for number, name in enumerate(FILES):
+        write_media(root / name, number)
+    items = [{"item_id": name, "media": name, "modality": KINDS[name[-3:]], "split": "train"} for name in FILES]
+    write_jsonl(root / "items.jsonl", items)
+    lines = [{"item_id": name, "text": text} for number, name in enumerate(FILES) for text in describe(number)]
+    write_jsonl(root / "captions.jsonl", lines)
+    extract_embeddings(root / "items.jsonl", root / "extracted", EmbeddingSettings("plain", workers=0))
+    codes = np.zeros((len(FILES), 1), dtype=np.int64)
+    unique = unique_tokens(codes, 16)
+    positions = [Position("k", 1), *unique_positions(unique.shape[1], 16)]
+    write_bundle(root / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, {}, {})
+    embeddings = root / "extracted" / "embeddings.npy"
+    if request.param:
+        settings = JoinSettings(text_dim=4, pca=3)
+        join_captions(embeddings, root / "items.jsonl", root / "captions.jsonl", root / "joined", settings)
+        embeddings = root / "joined"
+    binarize(root / "identifiers", root / "captions.jsonl", root / "data-bin", embeddings=embeddings)
+    return root
+
+
+def test_each_file_finds_itself(world):
+    opened = retriever(world / "data-bin")
+    hits = opened.search([Query(media=world / name) for name in FILES], k=2)
+    assert [each[0].item_id for each in hits] == FILES
+    embedded = np.load(world / "extracted" / "embeddings.npy")
+    by_vector = opened.search([Query(embedding=row) for row in embedded], k=2)
+    for hit, other in zip(hits, by_vector, strict=True):
+        assert [each.score for each in hit] == pytest.approx([each.score for each in other], abs=1e-3)
+
+
+def test_files_are_weighed_with_texts(world):
+    opened = retriever(world / "data-bin")
+    query = Query(text=describe(4)[0], media=[world / "0.png", str(world / "2.wav")], weights={"media": [1, -1]})
+    assert len(opened.search([query, "a text"], k=3)[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.png", None, r"query 1: .*absent.png: no such file"),
+        ("text.png", b"not a picture", r"query 1: .*text.png: is neither a picture nor a sound nor a video"),
+        ("empty.wav", b"", r"query 1: .*empty.wav: is neither"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named_with_the_query(world, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        retriever(world / "data-bin").search(["a text", Query(media=tmp_path / name)])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_kind_of_a_file_is_found_by_its_content(world, tmp_path, name):
+    (tmp_path / "file.bin").write_bytes((world / name).read_bytes())
+    assert kind_of(tmp_path / "file.bin") == KINDS[name[-3:]]
+    with pytest.raises(MediaError, match="is of kind"):
+        kind_of(
+            world / name,
+            {"image", "audio", "video"} - {"audio" if name.endswith("wav") else KINDS[name[-3:]]} - {"audio"},
+        )
+
+
+def test_an_encoder_whose_weights_have_changed_is_not_used(world, tmp_path):
+    opened = retriever(world / "data-bin")
+    opened.data.manifest = json.loads(json.dumps(opened.data.manifest))
+    opened.data.manifest["encoder"]["weights"] = "of another time"
+    with pytest.raises(ValueError, match=r"weights of encoder 'plain' are not those that made the embeddings"):
+        opened.search([Query(media=world / FILES[0])])
+    for damaged in ("plain", {"encoder": "fconv:x", "precision": "float32"}, {"encoder": "plain", "precision": 3}):
+        opened.data.manifest["encoder"] = damaged
+        with pytest.raises(ValueError, match=r"manifest.json: encoder is"):
+            opened.search([Query(media=world / FILES[0])])
