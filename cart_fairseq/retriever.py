@@ -22,6 +22,7 @@ from cart_fairseq.network.precision import convert
 from cart_fairseq.query import Part, Query, parts_of
 from cart_fairseq.query_codec import QueryCodec
 from cart_fairseq.search.batching import batches
+from cart_fairseq.search.calibration import calibration_of, check_at_least
 from cart_fairseq.search.generator import IdentifierGenerator, own_discount
 from cart_fairseq.search.result import SearchResult
 from cart_fairseq.search.setup import make_generator
@@ -46,12 +47,15 @@ class Hit:
             weighted dense score. Higher is better.
         record: the item's object in ``items.jsonl`` (``media``, ``split`` …).
         row: the item's row in the catalogue.
+        probability: how likely this is the wanted item, between 0 and 1; those of a query's hits sum to the probability
+            that something fits. None: the model is not calibrated for this search, or the query is not one text.
     """
 
     item_id: str
     score: float
     record: dict[str, Any] = field(compare=False)
     row: int = -1
+    probability: float | None = None
 
 
 class CartRetriever:
@@ -98,6 +102,7 @@ class CartRetriever:
         self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring
         self.models = list(models)
+        self.calibration = calibration_of(self.models, scoring, dense_weight, level_discount, prior_share)
         self.device = next(self.models[0].parameters()).device
         self.codec = QueryCodec(data)
         self._media_encoder: Any = None
@@ -174,7 +179,11 @@ class CartRetriever:
         return self.data.candidate_set(self.data.bundle.rows_of(item_ids))
 
     def search(
-        self, queries: Iterable[str | Query], k: int = 10, candidates: Candidates | Sequence[Candidates] = None
+        self,
+        queries: Iterable[str | Query],
+        k: int = 10,
+        candidates: Candidates | Sequence[Candidates] = None,
+        at_least: float | None = None,
     ) -> list[list[Hit]]:
         """Rank items for each query.
 
@@ -185,13 +194,15 @@ class CartRetriever:
             candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
                 ids, the result of ``candidate_set``, or None for the whole catalogue. Or a list with one entry per
                 query, each None, item ids or a result of ``candidate_set``. A list of strings is item ids.
+            at_least: leaves out hits whose probability is lower; between 0 and 1. None: no hit is left out.
 
         Returns:
             One list of hits per query, best first.
 
         Raises:
             ValueError: k is below 1; a query is empty, wrong or of a kind that the models do not answer; a candidate is
-                unknown; there is no candidate; or the model's scores are not finite. The message names the query.
+                unknown; there is no candidate; the model's scores are not finite; or ``at_least`` is out of range, or
+                given although hits have no probability. The message names the query.
         """
         parts = parts_of(queries)
         check_count("k", k)
@@ -203,17 +214,22 @@ class CartRetriever:
         allowed = self._per_query(candidates, len(parts))
         plain = [number for number, each in enumerate(parts) if is_plain(each)]
         others = [(number, each) for number, each in enumerate(parts) if not is_plain(each)]
+        if at_least is not None:
+            check_at_least(at_least, self.calibration, others[0][0] if others else None)
         results: list[list[Hit]] = [[] for _ in parts]
         if plain:
             generator = self._generator(max(self.beam, k))
             symbols = [self.codec.symbols(parts[number][0].value) for number in plain]
             for places, net_input in batches(symbols, PAD, self.device):
                 numbers = [plain[place] for place in places.tolist()]
-                found = generator.search(net_input, self.data.trie, [allowed[number] for number in numbers])
-                self._keep(results, found, numbers, k)
+                sets = [allowed[number] for number in numbers]
+                found = generator.search(net_input, self.data.trie, sets)
+                self._keep(results, found, numbers, k, [len(self.data.trie if each is None else each) for each in sets])
         if others:
             self._search_mixed(results, others, k, allowed)
-        return results
+        if at_least is None:
+            return results
+        return [[hit for hit in hits if (hit.probability or 0.0) >= at_least] for hits in results]
 
     def _search_mixed(
         self,
@@ -267,18 +283,31 @@ class CartRetriever:
             bias=None if self.dense_weight == 0 else prior_bias(self.models, self.data, self.prior_share),
         )
 
-    def _keep(self, results: list[list[Hit]], found: SearchResult, numbers: Sequence[int], k: int) -> None:
-        """Put the k best items of the queries of these numbers into the results."""
+    def _keep(
+        self,
+        results: list[list[Hit]],
+        found: SearchResult,
+        numbers: Sequence[int],
+        k: int,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        """Put the k best items of the queries of these numbers into the results.
+
+        ``sizes`` has the number of candidates of each query if hits get probabilities.
+        """
         found = found.cpu()
         found.refuse_nothing(numbers)
         rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
-        for number, query_rows, query_scores in zip(numbers, rows, scores, strict=True):
-            pairs = zip(query_rows, query_scores, strict=True)
-            results[number] = [self._hit(row, score) for row, score in pairs if score > float("-inf")]
+        probabilities: list[list[float | None]] = [[None] * len(each) for each in rows]
+        if sizes is not None and self.calibration is not None:
+            probabilities = self.calibration.probabilities(found.scores, torch.tensor(sizes))[:, :k].tolist()
+        for number, *columns in zip(numbers, rows, scores, probabilities, strict=True):
+            hits = zip(*columns, strict=True)
+            results[number] = [self._hit(*hit) for hit in hits if hit[1] > float("-inf")]
 
-    def _hit(self, row: int, score: float) -> Hit:
+    def _hit(self, row: int, score: float, probability: float | None) -> Hit:
         bundle = self.data.bundle
-        return Hit(bundle.item_id(row), score, bundle.record(row), row)
+        return Hit(bundle.item_id(row), score, bundle.record(row), row, probability)
 
     def _per_query(self, candidates: Candidates | Sequence[Candidates], queries: int) -> list[CandidateSet | None]:
         if candidates is None or isinstance(candidates, str | CandidateSet):

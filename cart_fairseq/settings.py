@@ -9,6 +9,8 @@ CANDIDATES = ("split", "all")
 SCORINGS = ("masked", "renormalised")
 DEFAULT_SCORING = "masked"
 AUTO = "auto"
+CALIBRATION_PARAMETERS = 6
+"""Length of a model's buffer ``calibration``, see :mod:`cart_fairseq.search.calibration`."""
 PRECISIONS = (AUTO, "float32", "bf16", "fp16", "int8")
 BEAM, RERANKED_BEAM = 30, 200
 """Default beam width; the second with a dense head but without look-ahead, where the head raises items from low ranks of

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cart_fairseq.checks import is_number
 from cart_fairseq.network.config import NetworkConfig, StackConfig
+from cart_fairseq.settings import CALIBRATION_PARAMETERS, SCORINGS
 
 TRAIN_AGAIN = "give a checkpoint that fairseq-train wrote, or train again"
 MOST_LAYERS = 1000
@@ -59,7 +60,7 @@ def check_ranking(weights: Mapping[str, Tensor]) -> None:
 
     Raises:
         ValueError: the level discount is not in (0, 1], the weight of the dense score is negative, the share of priors
-            is not in [0, 1], or a digit of the revision is not in [0, 255].
+            is not in [0, 1], a digit of the revision is not in [0, 255], or the calibration is out of range.
     """
     digits = weights.get(REVISION_DIGITS)
     if digits is not None and not (digits.ndim == 1 and len(digits) and ((digits >= 0) & (digits <= 255)).all()):
@@ -74,6 +75,24 @@ def check_ranking(weights: Mapping[str, Tensor]) -> None:
         value = float(found)
         if not least <= value <= most or (name == "level_discount" and value == 0):
             raise ValueError(f"its weight {name} is {value:g}; choose another with python -m cart_fairseq.tune")
+    calibration = weights.get("calibration")
+    if calibration is not None:
+        _check_calibration(calibration)
+
+
+def _check_calibration(found: Tensor) -> None:
+    """Check the parameters of probabilities: factors of scores are not negative, the last one is a place in SCORINGS.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if found.shape != (CALIBRATION_PARAMETERS,):
+        raise ValueError(
+            f"its weight calibration has shape {(*found.shape,)}; tune again with python -m cart_fairseq.tune"
+        )
+    slope, peak, *_, scoring = found.tolist()
+    if min(slope, peak) < 0 or not 0 <= scoring <= len(SCORINGS) - 1:
+        raise ValueError(f"its weight calibration is {found.tolist()}; tune again with python -m cart_fairseq.tune")
 
 
 def section(cfg: Any, name: str) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class CARTModel(CART, BaseFairseqModel):
             )
         # earlier checkpoints lack these; for them every item that was added to the catalogue is younger
         state_dict.setdefault("level_discount", self.level_discount)
+        state_dict.setdefault("calibration", self.calibration)
         state_dict.setdefault("revision_digits", torch.zeros_like(self.revision_digits))
         if self.dense is not None:
             state_dict.setdefault("dense.prior_share", self.dense.prior_share)

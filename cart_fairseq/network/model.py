@@ -16,6 +16,7 @@ from cart_fairseq.network.encoder import CARTEncoder
 from cart_fairseq.network.feature_reader import FeatureReader
 from cart_fairseq.network.fusion import Fusion
 from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
+from cart_fairseq.settings import CALIBRATION_PARAMETERS
 
 REVISION_DIGITS = 5
 """Digits of a revision number to the base 256."""
@@ -57,6 +58,7 @@ class CART(nn.Module):
 
     data_fingerprint: Tensor
     level_discount: Tensor
+    calibration: Tensor
     revision_digits: Tensor
 
     def __init__(
@@ -76,6 +78,8 @@ class CART(nn.Module):
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         # gamma of the search's ranking; cart_fairseq.tune sets it
         self.register_buffer("level_discount", torch.tensor(1.0))
+        # of the probabilities of hits; cart_fairseq.tune sets it, zeros: not calibrated
+        self.register_buffer("calibration", torch.zeros(CALIBRATION_PARAMETERS))
         self.register_buffer("revision_digits", torch.full((REVISION_DIGITS,), 255.0))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))

@@ -54,7 +54,8 @@ def convert(model: Any, precision: str) -> Any:
     model.precision = precision
     if precision == "float32":
         return model
-    dense, reader, level_discount = model.dense, model.reader, model.level_discount
+    dense, reader = model.dense, model.reader
+    level_discount, calibration = model.level_discount, model.calibration
     if dense is not None:
         model.encoder_digest = digest_of_encoder(model)
     model.dense = model.reader = None
@@ -62,7 +63,8 @@ def convert(model: Any, precision: str) -> Any:
         _quantise(model)
     else:
         model.to(DTYPES[precision])
-    model.dense, model.reader, model.level_discount = dense, reader, level_discount
+    model.dense, model.reader = dense, reader
+    model.level_discount, model.calibration = level_discount, calibration
     return model
 
 
