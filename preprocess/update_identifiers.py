@@ -3,6 +3,7 @@
     add      encode new items with the codec of the catalogue and give them the next free unique tokens
     remove   take items out of the catalogue; their identifiers stay reserved
     compact  merge what was added, forget what was removed, free its identifiers
+    renew    change nothing, and write what searches with a checkpoint read, as the others do with --path
 
 From Python: `add`, `remove` and `compact` of `preprocess.api`. No other identifier changes, so a trained
 checkpoint goes on. The trie, candidate sets and subsets of a data-bin follow. An update that is killed at any moment
@@ -24,6 +25,7 @@ COMMANDS = {
     "remove": "take items out of the catalogue; their identifiers stay reserved",
     "compact": "merge what was added, forget what was removed",
 }
+RENEW = "write priors, statistics and vectors that searches with a checkpoint read into the data-bin"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m preprocess.update_identifiers", description="Change the catalogue of a bundle or a data-bin."
     )
     commands = result.add_subparsers(dest="command", required=True)
+    renewing = commands.add_parser("renew", help=RENEW, description=RENEW)
+    renewing.add_argument("--data-bin", dest="target", type=Path, metavar="FOLDER", required=True, help="the data-bin")
+    renewing.add_argument(
+        "--path", metavar="CHECKPOINT", required=True, help="the checkpoint, or an ensemble a.pt:b.pt"
+    )
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         target = command.add_mutually_exclusive_group(required=True)
@@ -72,23 +79,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = command.parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
     if args.path is not None and not (args.target / "identifiers").is_dir():
         command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
-    from preprocess.updating import steps
-
     renew = None
     if args.path is not None:
         from cart_fairseq.renewing import renewal
 
         renew = renewal(args.path, args.target)
-    if args.command == "add":
-        updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args), args.captions)
-    elif args.command == "remove":
-        with listed_in(args.item_ids_from):
-            updated = steps.remove(args.target, read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids)
-    else:
-        updated = steps.compact(args.target)
+    if args.command != "renew":
+        update(args)
+    if renew is not None:
+        if renew():
+            print(f"{args.target}: what searches with {args.path} read is up to date")
+        elif args.command == "renew":
+            raise SystemExit(2)
+
+
+def update(args: argparse.Namespace) -> None:
+    """Change the catalogue, and print what was done."""
+    from cart_fairseq.catalogue.errors import UnknownItem
+    from preprocess.updating import steps
+    from preprocess.updating.new_items import KnownItem
+
+    try:
+        if args.command == "add":
+            updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args))
+        elif args.command == "remove":
+            with listed_in(args.item_ids_from):
+                ids = read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids
+                updated = steps.remove(args.target, ids)
+        else:
+            updated = steps.compact(args.target)
+    except (KnownItem, UnknownItem) as error:
+        if args.path is None:
+            raise
+        again = f"python -m preprocess.update_identifiers renew --data-bin {args.target} --path {args.path}"
+        raise ValueError(f"{error}; if an earlier run did this and was stopped later, finish it with {again}") from None
     print(updated.summary)
-    if renew is not None and renew():
-        print(f"{args.target}: what searches with {args.path} read is up to date")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,10 @@ def refuse_other_width(bundle: IdentifierBundle, path: Path, embeddings: Embeddi
         )
 
 
+class KnownItem(ValueError):
+    """An item to add is in the catalogue already."""
+
+
 def refuse_known(bundle: IdentifierBundle, items: ItemsFile) -> None:
     """Raise for an item that is in the catalogue. One that was removed may come back, under a new identifier."""
     new = pa.array((item["item_id"] for item in items), pa.string())
@@ -83,7 +87,7 @@ def refuse_known(bundle: IdentifierBundle, items: ItemsFile) -> None:
     same = same[~np.isin(same, bundle.removed)]
     if len(same):
         row = pc.index(new, bundle.id_column[same[0]]).as_py()
-        raise ValueError(
+        raise KnownItem(
             f"{items.path}, row {row + 1}: item_id {new[row].as_py()!r} is already in the catalogue ({len(same)} of "
             f"{len(new)} items are); leave it out, or remove the old one first"
         )

@@ -1,6 +1,8 @@
 """`update_identifiers --path` leaves nothing for a search to compute."""
 
 import functools
+import re
+import shlex
 import shutil
 
 import numpy as np
@@ -45,6 +47,45 @@ def test_priors_follow_an_update(world, tmp_path, monkeypatch, capsys):
     update_identifiers.main(["remove", "--data-bin", str(data), "--item-ids", "item 4", "--path", str(path)])
     monkeypatch.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
     assert CartRetriever.from_pretrained(path, data).search(["a dog"], k=3)[0]
+
+
+def test_what_a_killed_renewal_left_undone_is_named_and_done_by_renew(world, tmp_path, monkeypatch, capsys):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    data, path = tmp_path / "data-bin", world / "save" / "checkpoint_best.pt"
+    embeddings, items = new_items(tmp_path / "new", 4)
+    add = ["add", "--data-bin", str(data), "--embeddings", str(embeddings), "--items", str(items), "--path", str(path)]
+    remove = ["remove", "--data-bin", str(data), "--item-ids", "item 3", "--path", str(path)]
+    for command, said in ((add, "is already in the catalogue"), (remove, "was removed from the catalogue")):
+        with monkeypatch.context() as killed:
+            killed.setattr(renewing, "store_priors", lambda *_: pytest.exit("killed"))
+            with pytest.raises(pytest.exit.Exception):
+                update_identifiers.main(command)
+        again = f"finish it with python -m preprocess.update_identifiers renew --data-bin {data} --path {path}"
+        with pytest.raises(ValueError, match=f"{said}.*{re.escape(again)}"):
+            update_identifiers.main(command)
+        with pytest.raises(ValueError, match=said) as plain:
+            update_identifiers.main(command[:-2])
+        assert "update_identifiers renew" not in str(plain.value)
+        state = DataBin(data).bundle.state
+        update_identifiers.main(shlex.split(again.split("update_identifiers ")[1]))
+        assert "is up to date" in capsys.readouterr().out
+        assert DataBin(data).bundle.state == state
+        with monkeypatch.context() as watched:
+            watched.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
+            assert CartRetriever.from_pretrained(path, data).search(["a dog"], k=3)[0]
+
+
+def test_renew_says_by_its_exit_code_that_nothing_was_written(world, tmp_path, capsys):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    (tmp_path / "data-bin" / "search").symlink_to(tmp_path)
+    given = ["--data-bin", str(tmp_path / "data-bin"), "--path", str(world / "save" / "checkpoint_best.pt")]
+    with pytest.raises(SystemExit) as stopped:
+        update_identifiers.main(["renew", *given])
+    assert stopped.value.code == 2
+    assert "search: is a link, and nothing is written through it" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        update_identifiers.main(["renew", *given[:2]])
+    assert "the following arguments are required: --path" in capsys.readouterr().err
 
 
 def test_a_bundle_alone_has_no_searches(world, tmp_path, capsys):
