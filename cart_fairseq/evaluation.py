@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.calibrating import calibrating_rows, presence_figures
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.checks import checks_settings
 from cart_fairseq.measuring.labels import RECALL_CUTOFFS
@@ -25,6 +26,7 @@ from cart_fairseq.measuring.results import (
 )
 from cart_fairseq.measuring.trec import write_qrels, write_run
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.calibration import HITS
 from cart_fairseq.settings import EvaluationSettings
 
 DEPTH = max(RECALL_CUTOFFS)
@@ -36,7 +38,8 @@ class Evaluation:
 
     Attributes:
         figures: metrics in percent, numbers of queries and candidates, the candidate set, and the data-bin's
-            ``index_captions`` setting.
+            ``index_captions`` setting; for a search with a calibrated checkpoint also what
+            :func:`~cart_fairseq.calibrating.presence_figures` returns, without the queries that calibrated it.
         queries: the measured queries.
         rankings: the items found for each query.
         item_ids: the item id of each row of the data-bin.
@@ -94,8 +97,9 @@ def evaluate(
                 f"query {query.query_id!r} asks for item {opened.bundle.item_ids[query.item_row]!r}, which is not in "
                 f"the candidate set {name!r}; choose another set with --candidates"
             )
+    presence: dict[str, Any] = {}
     if path:
-        rankings = _search(path, opened, asked, candidates, settings)
+        rankings, presence = _search(path, opened, asked, candidates, settings)
     else:
         assert generation is not None
         rankings = read_generation(generation, opened, asked)
@@ -120,6 +124,7 @@ def evaluate(
         "candidates": len(candidates),
         "candidate_set": name,
         "index_captions": opened.manifest["index_captions"],
+        **presence,
     }
     return Evaluation(figures, asked, rankings, opened.bundle.item_ids)
 
@@ -188,8 +193,11 @@ def set_of_splits(splits: set[str | None], path: str) -> str:
 
 def _search(
     path: str | Path, data: DataBin, queries: Sequence[Query], candidates: np.ndarray, settings: EvaluationSettings
-) -> list[Ranking]:
-    """Rank the items for each query with a checkpoint; for the scores see :class:`cart_fairseq.retriever.Hit`."""
+) -> tuple[list[Ranking], dict[str, Any]]:
+    """Rank the items for each query with a checkpoint, and measure the probabilities of hits if it is calibrated.
+
+    For the scores see :class:`cart_fairseq.retriever.Hit`.
+    """
     retriever = CartRetriever.from_pretrained(
         path,
         data=data.bundle.directory.parent,
@@ -202,8 +210,19 @@ def _search(
         prior_share=settings.prior_share,
     )
     competing = None if len(candidates) == len(data.bundle) else data.candidate_set(candidates)
-    found = retriever.search([query.text for query in queries], k=DEPTH, candidates=competing)
-    return [
+    depth = max(DEPTH, min(HITS, retriever.beam))  # deeper, the beam would be wider
+    found = retriever.search([query.text for query in queries], k=depth, candidates=competing)
+    rankings = [
         Ranking([hit.row for hit in hits], [hit.score for hit in hits], [query.query_id] * len(hits))
         for query, hits in zip(queries, found, strict=True)
     ]
+    presence: dict[str, Any] = {}
+    calibrated = calibrating_rows(data)
+    others = [place for place, query in enumerate(queries) if query.item_row not in calibrated]
+    size = len(retriever.data.trie if competing is None else competing)
+    if retriever.calibration is not None and others and size > 1:
+        chosen = [rankings[place] for place in others]
+        rows, scores = [each.rows for each in chosen], [each.scores for each in chosen]
+        targets = [queries[place].item_row for place in others]
+        presence = presence_figures(retriever.calibration, rows, scores, targets, size)
+    return [Ranking(each.rows[:DEPTH], each.scores[:DEPTH], each.where[:DEPTH]) for each in rankings], presence

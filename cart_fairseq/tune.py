@@ -1,4 +1,4 @@
-"""Chooses the ranking weights on the valid queries and stores them in the checkpoint.
+"""Chooses the ranking weights on the valid queries, calibrates probabilities, and stores both in the checkpoint.
 
     python -m cart_fairseq.tune --data data-bin --path checkpoints/checkpoint_best.pt
 
@@ -18,8 +18,8 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cart_fairseq.tune",
-        description="Choose level discount, dense weight and share of priors on the valid queries, and store them in the "
-        "checkpoint.",
+        description="Choose level discount, dense weight and share of priors on the valid queries, calibrate the "
+        "probabilities of hits on half of them, and store all in the checkpoint.",
     )
     add, default = made.add_argument, TuningSettings()
     add("--data", type=Path, required=True, metavar="DIR", help="the data-bin")
@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(found.tables())
     if settings.keep:
         print(f"{args.path}: searches with it use {', '.join(f'{name} {v:g}' for name, v in found.kept.items())} now")
+    if found.calibration is None:
+        print("hits have no probabilities: too few of the valid queries that calibrate them found their item")
     if args.json:
         write_json(args.json, found.as_json())
 

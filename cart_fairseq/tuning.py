@@ -3,7 +3,8 @@
 First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the
 weight of the dense score and the share of the items' priors together. One search is enough for all discounts, because
 they change only the order of the items found. The weights and shares have one search, too: it is guided by values in
-their middle, and its beam is so wide that it holds the best items at all of them.
+their middle, and its beam is so wide that it holds the best items at all of them. What it found also calibrates the
+probabilities of hits, on half of the queries.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cart_fairseq.calibrating import calibrate
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.checks import checks_settings
@@ -29,12 +31,14 @@ from cart_fairseq.progress import Progress
 from cart_fairseq.renewing import store_search_files
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
+from cart_fairseq.search.calibration import Calibration
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import BEAM, RERANKED_BEAM, TuningSettings
+from cart_fairseq.settings import BEAM, CALIBRATION_PARAMETERS, RERANKED_BEAM, TuningSettings
 
 CRITERION = METRIC_NAMES[-1]
 DISCOUNT_STATE, WEIGHT_STATE, SHARE_STATE = "level_discount", "dense.weight", "dense.prior_share"
+CALIBRATION_STATE = "calibration"
 Figures = dict[float, dict[str, float]]
 
 
@@ -50,6 +54,7 @@ class Tuning:
         discounts, weights, shares: metrics in percent for each setting that was compared: the weights with the best
             share, the shares with the best weight.
         kept: the chosen values by their names in the checkpoint's state dict.
+        calibration: the parameters of hits' probabilities; None if too few queries found their item.
     """
 
     discount: float
@@ -61,6 +66,7 @@ class Tuning:
     weights: Figures
     shares: Figures
     kept: dict[str, float]
+    calibration: Calibration | None = None
 
     def tables(self) -> str:
         """Format the metrics, one line per setting, with the best settings marked."""
@@ -81,6 +87,7 @@ class Tuning:
             "weights": _rows("weight", self.weights),
             "discounts": _rows("discount", self.discounts),
             "shares": _rows("share", self.shares),
+            "calibration": None if self.calibration is None else self.calibration._asdict(),
         }
 
 
@@ -103,9 +110,13 @@ class Found(NamedTuple):
 
     def figures(self, discount: float, weight: float = 0.0, share: float = 0.0) -> dict[str, float]:
         """Metrics in percent, with the items ranked by these settings."""
+        return metrics_from_counts(metric_counts(ranks_of(self.ranked(discount, weight, share)[0], self.targets)))
+
+    def ranked(self, discount: float, weight: float = 0.0, share: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Rows (Q, K) int64 and scores (Q, K) float32, with the items ranked by these settings."""
         scores = discounted(self.token_scores, discount) + weight * (self.dense - share * self.priors)
-        order = scores.argsort(dim=1, descending=True, stable=True)
-        return metrics_from_counts(metric_counts(ranks_of(self.rows.gather(1, order), self.targets)))
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        return self.rows.gather(1, order), scores
 
 
 def search_subset(
@@ -168,7 +179,7 @@ def best_pair(figures: Mapping[tuple[float, float], Mapping[str, float]]) -> tup
     return max(sorted(figures), key=lambda pair: figures[pair][CRITERION])
 
 
-def keep(path: Path, values: Mapping[str, float], tuned: Stamp | None = None) -> None:
+def keep(path: Path, values: Mapping[str, float | list[float]], tuned: Stamp | None = None) -> None:
     """Write values into the model's state in a checkpoint, atomically.
 
     Args:
@@ -207,7 +218,7 @@ def _rows(head: str, figures: Figures) -> list[dict[str, float]]:
 def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuning:
     """Choose discount, dense weight and share of priors by MRR@10 on the valid queries, and store them in the checkpoint.
 
-    The items' priors, and for a large catalogue the statistics that look-ahead needs, are written into the data-bin.
+    With them the probabilities of hits are calibrated, on half of the queries, and stored. The items' priors, and for a large catalogue the statistics that look-ahead needs, are written into the data-bin.
 
     Args:
         path: the checkpoint.
@@ -228,7 +239,7 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         refuse_unwritable(path)
     competing = "valid" if settings.candidates == "split" else "all"
     beam = settings.beam or BEAM
-    found = search_subset(retriever, "valid", competing, beam)
+    plain = found = search_subset(retriever, "valid", competing, beam)
     discounts = {discount: found.figures(discount) for discount in settings.discounts}
     discount = best_discount(discounts)
     kept = {DISCOUNT_STATE: discount}
@@ -246,10 +257,15 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         weights = {w: figures[w, share if w else min(settings.shares)] for w in settings.weights}
         shares = {s: figures[weight, s] for s in settings.shares if (weight, s) in figures}
         kept |= {WEIGHT_STATE: weight, SHARE_STATE: share}
+    ranked = found.ranked(discount, weight, share) if weight else plain.ranked(discount)
+    competitors = retriever.data.search_space(competing).candidates or retriever.data.trie
+    calibration = calibrate(retriever.data, *ranked, found.targets, len(competitors), settings.scoring)
     if settings.keep:
-        keep(path, kept, opened)
+        stored = [0.0] * CALIBRATION_PARAMETERS if calibration is None else calibration.stored()
+        keep(path, {**kept, CALIBRATION_STATE: stored}, opened)
         for model in retriever.models:
             if model.dense is not None:
                 model.dense.prior_share.fill_(share)
         store_search_files(retriever.models, retriever.data)
-    return Tuning(discount, weight, share, beam, settings.candidates, discounts, weights, shares, kept)
+    figures_of = (discounts, weights, shares)
+    return Tuning(discount, weight, share, beam, settings.candidates, *figures_of, kept, calibration)

@@ -196,7 +196,7 @@ def measure(queries: Sequence[Query], rankings: Sequence[Ranking]) -> dict[str, 
 
 
 def metric_table(result: Mapping[str, Any]) -> str:
-    """Format the metrics and the numbers of queries and candidates as a table of two lines.
+    """Format the metrics and the numbers of queries and candidates as a table of two lines; one more for probabilities.
 
     Args:
         result: the object that `python -m cart_fairseq.evaluate --json` writes.
@@ -206,4 +206,10 @@ def metric_table(result: Mapping[str, Any]) -> str:
         "".join(f"{name:>8}" for name in METRIC_LABELS.values()) + f"{'queries':>10}  {'candidates':<18}index captions"
     )
     row = "".join(f"{result[key]:8.2f}" for key in METRIC_LABELS)
-    return f"{head}\n{row}{result['queries']:>10,}  {candidates:<18}{result['index_captions']}"
+    table = f"{head}\n{row}{result['queries']:>10,}  {candidates:<18}{result['index_captions']}"
+    if "calibration_error" not in result:
+        return table
+    return (
+        f"{table}\nprobabilities: calibration error {result['calibration_error']:.3f}, AUROC of present against absent "
+        f"{result['presence_auroc']:.3f} ({result['presence_queries']:,} queries)"
+    )

@@ -1,0 +1,92 @@
+"""Which valid queries calibrate a model's probabilities, and figures of the probabilities on other queries.
+
+Half of the items of the valid queries calibrate. The figures are of queries with the wanted item among the candidates, and
+of the same queries with it taken away: what a search found, without the item. That equals a search without it, as long as
+the beam holds the best items and symbols are scored over the whole vocabulary.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.measuring.presence import auroc, calibration_error
+from cart_fairseq.search.calibration import Calibration, fit
+
+
+def calibrates(item_id: str) -> bool:
+    """Whether valid queries of an item calibrate; for about half of all ids, the same in every catalogue."""
+    return zlib.crc32(item_id.encode()) % 2 == 0
+
+
+def calibrating_rows(data: DataBin) -> set[int]:
+    """Rows of the items whose valid queries calibrate a model; empty if the data-bin has no valid queries."""
+    if "valid" not in data.subsets:
+        return set()
+    rows = set(data.queries("valid", ("item_row",))["item_row"].to_pylist())
+    return {row for row in rows if calibrates(data.bundle.item_id(row))}
+
+
+def calibrate(
+    data: DataBin, rows: Tensor, scores: Tensor, targets: Tensor, candidates: int, scoring: str
+) -> Calibration | None:
+    """Fit the probabilities on the queries of the items that calibrate.
+
+    Args:
+        data: the data-bin.
+        rows: (Q, K) int64, the items found for each valid query, best first.
+        scores: (Q, K), their scores; -inf marks an unused entry.
+        targets: (Q,) int64, the row of each query's right item.
+        candidates: the number of candidates.
+        scoring: how symbols were scored.
+
+    Returns:
+        None if too few queries found their item, see :func:`~cart_fairseq.search.calibration.fit`.
+    """
+    used = torch.tensor([calibrates(data.bundle.item_id(row)) for row in targets.tolist()])
+    right = (rows[used] == targets[used].unsqueeze(1)) & scores[used].isfinite()
+    place = torch.where(right.any(1), right.int().argmax(1), -1)
+    return fit(scores[used], place, torch.full((len(place),), candidates), scoring)
+
+
+def presence_figures(
+    calibration: Calibration,
+    rows: Sequence[Sequence[int]],
+    scores: Sequence[Sequence[float]],
+    targets: Sequence[int],
+    candidates: int,
+) -> dict[str, Any]:
+    """Compute figures of the probabilities.
+
+    Args:
+        calibration: of the search.
+        rows, scores: the items found for each query and their scores, best first.
+        targets: the row of each query's right item, which is among the candidates.
+        candidates: the number of candidates, at least 2.
+
+    Returns:
+        ``calibration_error`` of each query's best hit, with and without the wanted item; ``presence_auroc`` of the sum of
+        a query's probabilities, with the wanted item against without; ``presence_queries``, the number of queries.
+    """
+    depth = max(len(each) for each in rows)
+    found = torch.tensor([[*each, *[-1] * (depth - len(each))] for each in rows])
+    present = torch.tensor([[*each, *[-torch.inf] * (depth - len(each))] for each in scores], dtype=torch.float64)
+    right = found == torch.tensor(targets).unsqueeze(1)
+    absent = present.masked_fill(right, -torch.inf).sort(1, descending=True).values
+    best: list[NDArray[np.float64]] = []
+    sums: list[NDArray[np.float64]] = []
+    for kept, size in ((present, candidates), (absent, candidates - 1)):
+        probabilities = calibration.probabilities(kept, torch.full((len(kept),), size)).numpy()
+        best.append(probabilities[:, 0])
+        sums.append(probabilities.sum(1))
+    correct = np.concatenate([right[:, 0].numpy(), np.zeros(len(targets), dtype=bool)])
+    return {
+        "calibration_error": round(calibration_error(np.concatenate(best), correct), 4),
+        "presence_auroc": round(auroc(*sums), 4),
+        "presence_queries": len(targets),
+    }
