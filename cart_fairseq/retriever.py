@@ -188,7 +188,7 @@ class CartRetriever:
         """Rank items for each query.
 
         Args:
-            queries: texts and :class:`~cart_fairseq.query.Query` objects, in a list or another series; not one of them
+            queries: texts and ``Query`` objects, in a list or another series; not one of them
                 alone. Only models with a dense head answer queries that are not one text.
             k: number of items per query; with fewer candidates, fewer items are returned.
             candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
@@ -262,7 +262,13 @@ class CartRetriever:
             results[each.position] = [hit for hit in results[each.position] if hit.row not in each.left_out][:k]
 
     def encode_media(self, paths: Sequence[str]) -> Any:
-        """Embed media files with the encoder that made the catalogue's embeddings: (n, E) float32.
+        """Embed media files with the encoder that made the catalogue's embeddings.
+
+        Args:
+            paths: of n files.
+
+        Returns:
+            (n, E) float32.
 
         Raises:
             ValueError: the data-bin names no encoder, it cannot be loaded, or a file cannot be read.

@@ -51,6 +51,7 @@ class JoinedTowers:
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Text features, read in the order of the lengths: (n, T) float32, in the given order."""
+        assert self.parts.features is not None
         order = np.argsort([len(text) for text in texts], kind="stable")
         found = [self.parts.features([texts[i] for i in order[at : at + BATCH]]) for at in range(0, len(order), BATCH)]
         return np.concatenate(found)[np.argsort(order)]
