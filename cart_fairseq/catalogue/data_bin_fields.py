@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cart_fairseq.catalogue.segments import HISTORY
 from cart_fairseq.files import is_plain_name
 
 INDEX_CAPTIONS = ("include", "exclude", "borrowed")
@@ -23,6 +24,9 @@ def check_fields(manifest: Any) -> None:
             raise ValueError(f"{name} is {manifest[name]!r}")
     if manifest["index_captions"] not in INDEX_CAPTIONS:
         raise ValueError(f"index_captions is {manifest['index_captions']!r}")
+    history = manifest.get("history", "")
+    if not isinstance(history, str) or not (history == "" or HISTORY.fullmatch(history)):
+        raise ValueError(f"history is {history!r}")
     longest = manifest["inputs"]["max_query_tokens"]
     if type(longest) is not int or longest < 2:
         raise ValueError(f"max_query_tokens is {longest!r}")

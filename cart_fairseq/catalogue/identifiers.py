@@ -90,6 +90,7 @@ class IdentifierBundle:
         parts: the folders that hold its rows (:mod:`cart_fairseq.catalogue.segments`).
         positions: the J positions with their names and sizes.
         ages: the updates that added the rows, in row order.
+        histories: revision -> history, of the revisions that added rows (:func:`~cart_fairseq.catalogue.segments.histories_of`).
         removed: (R,) int64, ascending rows of removed items. They are not in the catalogue, but their identifiers stay
             reserved.
         manifest: the parsed ``manifest.json``.
@@ -105,6 +106,7 @@ class IdentifierBundle:
             self.parts = segments.parts_of(manifest)
             complete = sum(part.items for part in self.parts) == manifest["items"]
             self.ages = segments.ages_of(manifest) if complete else []
+            self.histories = segments.histories_of(manifest)
             segments.check_ranges([(p.name, p.size) for p in self.positions], manifest)
             check_size([(p.name, p.size) for p in self.positions], manifest["files"].get("dict.id.txt"))
         except (KeyError, TypeError, ValueError) as error:
@@ -195,6 +197,12 @@ class IdentifierBundle:
     def items_at(self, revision: int) -> int:
         """Return the number of rows that a revision had; rows from there on came later."""
         return sum(age.items for age in self.ages if age.revision <= revision)
+
+    @property
+    def history(self) -> str:
+        """16 hexadecimal digits that name the rows' additions; empty where an earlier version added the last ones."""
+        last = max([age.revision for age in self.ages] + [*self.histories])
+        return self.histories.get(last, "") if last else self.fingerprint[:16]
 
     @cached_property
     def state(self) -> str:

@@ -28,6 +28,7 @@ IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
 SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
 BLOCK_ROWS = 1 << 17
 FOLDER = re.compile(r"segments/\d{6,12}/")
+HISTORY = re.compile(r"[0-9a-f]{16}")
 REMEDY = "build it again with python -m preprocess.build_identifiers"
 MOST_POSITIONS = 64
 
@@ -157,6 +158,32 @@ def ages_of(manifest: Mapping[str, Any]) -> list[Age]:
     if not whole or revisions != sorted(revisions) or sum(age.items for age in ages) != manifest["items"]:
         raise ValueError(f"ages is {manifest.get('ages')!r}")
     return ages
+
+
+def histories_of(manifest: Mapping[str, Any]) -> dict[int, str]:
+    """Return the history of each revision that added rows, as far as it was recorded: 16 hexadecimal digits.
+
+    A revision is a number, which copies of a bundle count on their own. Equal histories are of the same additions.
+
+    Raises:
+        ValueError: one is something else.
+    """
+    found = manifest.get("histories", {})
+    if not isinstance(found, dict) or not all(
+        isinstance(each, str) and HISTORY.fullmatch(each) and str(number).isdecimal() for number, each in found.items()
+    ):
+        raise ValueError(f"histories is {str(found)[:80]!r}")
+    return {int(number): each for number, each in found.items()}
+
+
+def next_history(before: str, entries: Iterable[Mapping[str, Any]]) -> str:
+    """Return the history of a revision that adds rows.
+
+    Args:
+        before: what came before; see :func:`histories_of`.
+        entries: of the files of the new rows.
+    """
+    return hashlib.sha256(json.dumps([before, *(entry["sha256"] for entry in entries)]).encode()).hexdigest()[:16]
 
 
 def file_entry(path: Path) -> dict[str, Any]:

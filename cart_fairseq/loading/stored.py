@@ -19,7 +19,7 @@ from cart_fairseq.settings import CALIBRATION_PARAMETERS, SCORINGS
 TRAIN_AGAIN = "give a checkpoint that fairseq-train wrote, or train again"
 MOST_LAYERS = 1000
 MOST_POSITIONS = 1 << 16
-REVISION_DIGITS = "revision_digits"
+DIGITS = ("revision_digits", "history_bytes")
 Scalar = bool | int | float | str | None
 
 
@@ -60,11 +60,12 @@ def check_ranking(weights: Mapping[str, Tensor]) -> None:
 
     Raises:
         ValueError: the level discount is not in (0, 1], the weight of the dense score is negative, the share of priors
-            is not in [0, 1], a digit of the revision is not in [0, 255], or the calibration is out of range.
+            is not in [0, 1], a digit of the revision or history is not in [0, 255], or the calibration is out of range.
     """
-    digits = weights.get(REVISION_DIGITS)
-    if digits is not None and not (digits.ndim == 1 and len(digits) and ((digits >= 0) & (digits <= 255)).all()):
-        raise ValueError(f"its weight {REVISION_DIGITS} is {str(digits.tolist())[:80]}, not digits; {TRAIN_AGAIN}")
+    for name in DIGITS:
+        digits = weights.get(name)
+        if digits is not None and not (digits.ndim == 1 and len(digits) and ((digits >= 0) & (digits <= 255)).all()):
+            raise ValueError(f"its weight {name} is {str(digits.tolist())[:80]}, not digits; {TRAIN_AGAIN}")
     ranges = (("level_discount", 0.0, 1.0), ("dense.weight", 0.0, float("inf")), ("dense.prior_share", 0.0, 1.0))
     for name, least, most in ranges:
         found = weights.get(name)

@@ -85,6 +85,7 @@ class CARTModel(CART, BaseFairseqModel):
         state_dict.setdefault("level_discount", self.level_discount)
         state_dict.setdefault("calibration", self.calibration)
         state_dict.setdefault("revision_digits", torch.zeros_like(self.revision_digits))
+        state_dict.setdefault("history_bytes", torch.zeros_like(self.history_bytes))
         if self.dense is not None:
             state_dict.setdefault("dense.prior_share", self.dense.prior_share)
         own_keys = self.state_dict().keys()

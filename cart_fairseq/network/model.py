@@ -20,6 +20,7 @@ from cart_fairseq.settings import CALIBRATION_PARAMETERS
 
 REVISION_DIGITS = 5
 """Digits of a revision number to the base 256."""
+HISTORY_BYTES = 8
 UNTRAINED = (1 << 8 * REVISION_DIGITS) - 1
 """The revision of a model before any training: no item is younger."""
 
@@ -60,6 +61,7 @@ class CART(nn.Module):
     level_discount: Tensor
     calibration: Tensor
     revision_digits: Tensor
+    history_bytes: Tensor
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class CART(nn.Module):
         # of the probabilities of hits; cart_fairseq.tune sets it, zeros: not calibrated
         self.register_buffer("calibration", torch.zeros(CALIBRATION_PARAMETERS))
         self.register_buffer("revision_digits", torch.full((REVISION_DIGITS,), 255.0))
+        self.register_buffer("history_bytes", torch.zeros(HISTORY_BYTES))
         pretrained = {*encoder.transformer.modules()} if isinstance(encoder, PretrainedEncoder) else set()
         self.apply(lambda module: None if module in pretrained else _init_xavier(module))
         for module in self.modules():
@@ -98,6 +101,16 @@ class CART(nn.Module):
     def revision(self, value: int) -> None:
         digits = [value >> 8 * place & 255 for place in range(REVISION_DIGITS)]
         self.revision_digits.copy_(torch.tensor(digits))
+
+    @property
+    def history(self) -> str:
+        """The additions to the identifier bundle that the model knows, in hexadecimal digits; empty if not recorded."""
+        found = bytes(int(value) for value in self.history_bytes.tolist())
+        return found.hex() if any(found) else ""
+
+    @history.setter
+    def history(self, value: str) -> None:
+        self.history_bytes.copy_(torch.tensor([*bytes.fromhex(value).ljust(HISTORY_BYTES, b"\0")]))
 
     def forward(
         self,

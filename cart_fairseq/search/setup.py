@@ -8,7 +8,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import EOS
 from cart_fairseq.network.model import CART
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.younger import ages_of
+from cart_fairseq.search.younger import ages_of, known_items
 from cart_fairseq.settings import DEFAULT_SCORING
 
 
@@ -36,9 +36,8 @@ def make_generator(
     Raises:
         ValueError: a value is out of range.
     """
-    revision = min(model.revision for model in models)
-    known_items = data.bundle.items_at(revision)
-    ages = None if known_items == len(data.bundle) else ages_of(data.trie, known_items)
+    known = min(known_items(data.bundle, model.revision, model.history) for model in models)
+    ages = None if known == len(data.bundle) else ages_of(data.trie, known)
     hybrid = dense_weight != 0 and all(model.dense is not None for model in models)
     items = data.dense_items if hybrid else None
     options = (scoring, items, dense_weight, level_discount, lookahead, bias, ages)

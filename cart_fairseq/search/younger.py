@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
@@ -73,6 +74,21 @@ class Ages:
             self._divided[owner] = (*halves, not every, some)
         old, young, has_older, has_younger = self._divided[owner]
         return each if old is None else old, each if young is None else young, has_older, has_younger
+
+
+def known_items(bundle: IdentifierBundle, revision: int, history: str) -> int:
+    """The number of item rows that a model was trained on.
+
+    Two copies of a bundle with different additions both have a revision 1, so the history decides where it is recorded.
+
+    Args:
+        bundle: the identifier bundle that is searched.
+        revision: of the bundle that the model was trained with.
+        history: likewise; empty where an earlier version recorded none.
+    """
+    if not history or bundle.history == history:
+        return bundle.items_at(revision)
+    return bundle.items_at(max((number for number, each in bundle.histories.items() if each == history), default=0))
 
 
 _ages: "WeakKeyDictionary[IdentifierTrie, dict[int, Ages]]" = WeakKeyDictionary()

@@ -130,6 +130,7 @@ class CartRetrievalTask(FairseqTask):
         super().begin_epoch(epoch, model)
         if model.revision == UNTRAINED or self.cfg.know_added_items:
             model.revision = int(self.data.manifest.get("revision", 0))
+            model.history = self.data.manifest.get("history", "")
 
     def _training_examples(self) -> dict[str, Any]:
         """Arguments of the training data set: repeated examples (``pairs``), the dense head's data (``dense``)."""

@@ -197,6 +197,7 @@ def write_manifest(
         "fingerprint": source.bundle.fingerprint,
         "identifiers": source.bundle.state,
         "revision": source.bundle.revision,
+        "history": source.bundle.history,
         "seed": settings.seed,
         "counts": contents.counts,
         "valid_held_out": contents.held_out,

@@ -115,6 +115,9 @@ def add_segment(
     manifest["items"] += len(values)
     for name in PART_FILES:
         manifest["files"][folder + name] = segments.file_entry(bundle.directory / folder / name)
+    rows = [manifest["files"][folder + name] for name in (segments.IDENTIFIERS, segments.ITEMS)]
+    history = segments.next_history(bundle.history or bundle.state, rows)
+    manifest["histories"] = {**bundle.manifest.get("histories", {}), str(manifest["revision"]): history}
     return manifest
 
 

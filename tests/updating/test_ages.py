@@ -15,6 +15,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.files import write_json
 from cart_fairseq.reading import read_json
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.younger import known_items
 from preprocess.data_bin.build import binarize
 from preprocess.updating.steps import add, compact, remove
 
@@ -136,3 +137,71 @@ def test_a_model_that_is_trained_further_keeps_what_it_knows_unless_told(world, 
     run(*train_flags(tmp_path / "bin", tmp_path / "save", "--max-epoch", 1, "--dense-dim", 8, *begin, *flags))
     retriever = CartRetriever.from_pretrained(tmp_path / "save" / "checkpoint_last.pt", tmp_path / "bin")
     assert retriever.models[0].revision == revision
+
+
+def test_copies_of_a_bundle_with_other_additions_have_other_histories(tmp_path):
+    built = build(tmp_path / "one", make_codec(), unique_size=32)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    remove(tmp_path / "two", ["item 3"])
+    assert IdentifierBundle.load(tmp_path / "two").history == built.history == built.fingerprint[:16]
+    common = add_new(tmp_path / "one", tmp_path / "first", 4)
+    assert add_new(tmp_path / "two", tmp_path / "first", 4).history == common.history != built.history
+    one = add_new(tmp_path / "one", tmp_path / "second", 3, 6, first=4)
+    two = add_new(tmp_path / "two", tmp_path / "third", 2, 7, first=40)
+    assert one.history != two.history
+    items = len(built)
+    assert known_items(one, one.revision, one.history) == items + 7
+    assert known_items(two, two.revision, two.history) == items + 6
+    assert known_items(two, one.revision, one.history) == items  # by its number, the revision would know all
+    assert known_items(two, 9, common.history) == items + 4  # the last additions that both have
+    assert known_items(two, 9, built.history) == items
+    assert known_items(two, two.revision, "") == items + 6  # a checkpoint of before
+    assert compact(tmp_path / "two").bundle.history == two.history
+    assert known_items(IdentifierBundle.load(tmp_path / "two"), two.revision, two.history) == items + 5
+
+
+def test_additions_to_a_bundle_of_before_continue_without_their_history(tmp_path):
+    items = len(build(tmp_path / "identifiers", make_codec(), unique_size=32))
+    add_new(tmp_path / "identifiers", tmp_path / "first", 4)
+    path = tmp_path / "identifiers" / "manifest.json"
+    manifest = read_json(path)
+    del manifest["histories"]
+    write_json(path, manifest)
+    before = IdentifierBundle.load(path.parent)
+    assert before.history == ""
+    assert known_items(before, 1, before.history) == items + 4
+    after = add_new(tmp_path / "identifiers", tmp_path / "second", 3, 6, first=4)
+    assert known_items(after, 1, before.history) == items + 4
+    assert known_items(after, 2, after.history) == items + 7
+
+
+@pytest.mark.parametrize("histories", [{"1": "x"}, {"a": "0" * 16}, {"1": 7}, ["0" * 16], "0" * 16])
+def test_damaged_histories_are_refused(tmp_path, histories):
+    build(tmp_path / "identifiers", make_codec(), unique_size=32)
+    path = tmp_path / "identifiers" / "manifest.json"
+    write_json(path, {**json.loads(path.read_text()), "histories": histories})
+    with pytest.raises(CatalogueError, match=r"manifest\.json: damaged"):
+        IdentifierBundle.load(path.parent)
+
+
+def test_a_model_knows_what_it_was_trained_on_not_what_a_copy_has_of_the_same_number(world, tmp_path):
+    shutil.copytree(world / "identifiers", tmp_path / "one")
+    shutil.copytree(world / "identifiers", tmp_path / "two")
+    add_new(tmp_path / "one", tmp_path / "first", 4)
+    add_new(tmp_path / "two", tmp_path / "second", 4, 6, first=40)
+    for name, seed in (("one", 5), ("two", 6)):
+        joined = np.concatenate([np.load(world / "embeddings.npy"), embed(4, seed)])
+        np.save(tmp_path / f"{name}.npy", joined)
+        binarize(
+            tmp_path / name, world / "captions.jsonl", tmp_path / f"{name}-bin", embeddings=tmp_path / f"{name}.npy"
+        )
+    run(*train_flags(tmp_path / "one-bin", tmp_path / "save", "--max-epoch", 1, "--dense-dim", 8))
+    path = tmp_path / "save" / "checkpoint_best.pt"
+    known = CartRetriever.from_pretrained(path, tmp_path / "one-bin")
+    assert known.models[0].history == known.data.bundle.history
+    other = CartRetriever.from_pretrained(path, tmp_path / "two-bin")
+    assert other.models[0].revision == other.data.bundle.revision == 1
+    assert known._generator(5).ages is None
+    ages = other._generator(5).ages
+    assert ages is not None
+    assert ages.known_items == other.data.bundle.items_at(0)
