@@ -1,6 +1,7 @@
 """Facets: which fields there are, which items they find, and bounds on their memory."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,12 @@ def test_updates_change_the_counts_and_read_new_parts_alone(tmp_path: Path, monk
     assert counts(first, "split") == {"train": 32, "valid": 8, "test": 8}
     add_items(data, [{"item_id": f"new {n}", "split": "test", "colour": "red"} for n in range(3)])
     read: list[int] = []
-    monkeypatch.setattr(facets, "read_part", lambda records, digest: read.append(1) or read_part(records, digest))
+
+    def counted(records: Iterable[str], digest: str) -> facets.PartFacets:
+        read.append(1)
+        return read_part(records, digest)
+
+    monkeypatch.setattr(facets, "read_part", counted)
     second = Facets(DataBin(data).bundle, first)
     assert (counts(second, "split"), counts(second, "colour")) == ({"train": 32, "valid": 8, "test": 11}, {"red": 3})
     assert second.rows({"colour": "red"}).tolist() == [48, 49, 50]

@@ -42,7 +42,7 @@ PROTECTED = ["/api/info", "/api/facets", "/api/items/item 3", "/media/sound", "/
 def test_the_token_is_asked_for(locked: TestClient, path: str):
     assert locked.get(path).status_code == 401
     for wrong in ("", "Bearer", f"Basic {SECRET}", f"Bearer {SECRET}x", f"Bearer {SECRET[:-1]}", "Bearer ä"):
-        answer = locked.get(path, headers={"authorization": wrong.encode("latin-1")})
+        answer = locked.get(path, headers={b"authorization": wrong.encode("latin-1")})
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
         assert SECRET not in answer.text
@@ -129,7 +129,7 @@ def test_lengths_that_are_none_are_refused(length: bytes):
     async def send(message: Any) -> None:
         said.append(message)
 
-    async def never(*parts: Any) -> None:
+    async def never(*parts: Any) -> Any:
         raise AssertionError("the application was asked")
 
     scope = {"type": "http", "method": "POST", "path": "/api/search", "headers": [(b"content-length", length)]}

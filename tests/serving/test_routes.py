@@ -159,8 +159,17 @@ def test_wrong_requests_are_refused_by_field(client: TestClient, request_: Any, 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"query": NaN}', b'{"query": {"embedding": [NaN]}}', b'{"query": {"embedding": [1e999]}}']
-    + [b'{"query": "\\ud83d"}', b"\xff\xfe", b"[" * 100_000, b'{"query":{"text":' + b"[" * 100_000],
+    [
+        b"",
+        b"{",
+        b'{"query": NaN}',
+        b'{"query": {"embedding": [NaN]}}',
+        b'{"query": {"embedding": [1e999]}}',
+        b'{"query": "\\ud83d"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"query":{"text":' + b"[" * 100_000,
+    ],
 )
 def test_what_is_no_json_of_ours_is_refused(client: TestClient, body: bytes):
     answer = client.post("/api/search", content=body, headers={"content-type": "application/json"})

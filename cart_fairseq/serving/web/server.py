@@ -34,9 +34,6 @@ def serve(settings: ServingSettings) -> None:
         service = Service(settings)
         gc.freeze()  # collections between searches look at what is new alone
         sys.setswitchinterval(SWITCH)
-        host, port = listener.getsockname()[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        logger.info("%d items, revision %d, at %s", service.served.items, service.served.revision, address)
         asyncio.run(_run(service, listener))
 
 
@@ -65,7 +62,20 @@ def _bound(settings: ServingSettings) -> Iterator[socket.socket]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, whose end is decided here."""
+    """uvicorn's server, whose end is decided here.
+
+    Args:
+        config: of uvicorn.
+        line: what is logged as soon as the server listens.
+    """
+
+    def __init__(self, config: uvicorn.Config, line: str):
+        super().__init__(config)
+        self.line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        logger.info(self.line)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -89,7 +99,9 @@ async def _run(service: Service, listener: socket.socket) -> None:
         timeout_graceful_shutdown=int(service.settings.timeout) + 5,
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
-    server = _Server(config)
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    server = _Server(config, f"{service.served.items:,} items, revision {service.served.revision}, at {address}")
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
