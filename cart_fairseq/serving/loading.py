@@ -72,6 +72,8 @@ def renew(settings: ServingSettings, served: Served, checkpoint: bool) -> Served
         return None
     old = served.retriever
     retriever = CartRetriever(old.models, data, settings.beam)
+    if data.manifest.get("encoder") == served.data.manifest.get("encoder"):
+        retriever._media_encoder = old._media_encoder  # loading it takes seconds
     return Served(retriever, served)
 
 

@@ -87,7 +87,8 @@ def _search_group(
     queries = [query for asked in group for query in asked.queries]
     candidates = [sets[place] for place in places for _ in batch[place].queries]
     try:
-        hits = served.retriever.search(queries, k=max(asked.k for asked in group), candidates=candidates)
+        most = max(asked.k for asked in group)
+        hits = served.retriever.search(queries, k=most, candidates=candidates, at_least=group[0].at_least)
     except Exception as error:
         if len(places) > 1:
             for place in places:
@@ -106,10 +107,11 @@ def _wrong(error: Exception, served: Served, asked: Asked) -> Exception:
     """Make a refusal of an error that the request caused; return any other as it is."""
     if isinstance(error, Refusal) or not isinstance(error, ValueError):
         return error
-    text = str(error)
+    text = served.hide(str(error)).replace(asked.upload or "\0", "the file")
     position = re.match(r"query (\d+)", text)
-    if position is None:
-        return error
-    field = f"queries.{position[1]}" if asked.several else "query"
-    said = served.hide(text[position.end() :].lstrip(": ")).replace(asked.upload or "\0", "the file")
-    return refusal_of(ValueError(said), field)
+    if position is not None:
+        field = f"queries.{position[1]}" if asked.several else "query"
+        return refusal_of(ValueError(text[position.end() :].lstrip(": ")), field)
+    if asked.at_least is not None and text.startswith("at_least is "):
+        return refusal_of(ValueError(text.removeprefix("at_least is ")), "at_least")
+    return error

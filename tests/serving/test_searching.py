@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from serving_samples import add_items, copy_world, settings
 
+from cart_fairseq import CartRetriever
 from cart_fairseq.query import Query
 from cart_fairseq.serving import served as module
 from cart_fairseq.serving.errors import Refusal
@@ -70,6 +72,7 @@ def test_what_is_wrong_fails_alone(served: Served):
         asked("a dog", where={"nobody": 1}),
         Asked([Query(embedding=[1.0, 2.0])], 5),
         Asked([Query("a dog"), Query(item_id="nobody")], 5, several=True),
+        asked("a dog", at_least=0.5),
     ]
     found = search(served, [*BATCH, *wrong])
     for answer, alone in zip(found, search(served, BATCH), strict=False):
@@ -79,7 +82,7 @@ def test_what_is_wrong_fails_alone(served: Served):
     errors = [error for error in found if isinstance(error, Refusal)]
     assert len(errors) == len(wrong)
     fields = [error.body["error"]["field"] for error in errors]
-    assert fields == ["candidates", "candidates", "where.nobody", "query", "queries.1"]
+    assert fields == ["candidates", "candidates", "where.nobody", "query", "queries.1", "at_least"]
     assert not any(str(served.data.root) in str(error) for error in errors)
 
 
@@ -121,3 +124,19 @@ def test_a_removed_item_is_not_found_and_one_that_came_back_is(tmp_path: Path):
     assert found.row_of("item 4") is None
     assert found.row_of("item 3") == 48
     assert found.items == 47
+
+
+def test_what_is_less_probable_is_left_out(served: Served):
+    [model] = served.retriever.models
+    model.calibration.copy_(torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0]))
+    calibrated = Served(CartRetriever([model], served.data))
+    model.calibration.zero_()
+    every, some = search(calibrated, [asked("a dog", k=30), asked("a dog", k=30, at_least=0.05)])
+    assert isinstance(every, Answer)
+    assert isinstance(some, Answer)
+    probabilities = [hit.probability for hit in every.hits[0]]
+    expected = [
+        hit for hit, probability in zip(every.hits[0], probabilities, strict=True) if (probability or 0) >= 0.05
+    ]
+    assert 0 < len(expected) < 30
+    assert some.hits[0] == expected

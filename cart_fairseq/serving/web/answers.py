@@ -37,7 +37,7 @@ class HitBody(BaseModel):
     item_id: str
     score: float = Field(description="higher is better; only comparable within one result")
     probability: float | None = Field(
-        description="that the item fits; null if the model is not calibrated for the query"
+        description="that this is the wanted item; null if the model is not calibrated, or for queries of another kind than one text"
     )
     record: dict[str, Any] = Field(description="the item's fields")
     media_url: str | None = Field(description="path of the item's file on this host; null if it has none")
@@ -132,7 +132,7 @@ def search_body(answer: Answer, media: MediaFolder, took: float) -> bytes:
                 {
                     "item_id": hit.item_id,
                     "score": hit.score,
-                    "probability": getattr(hit, "probability", None),
+                    "probability": hit.probability,
                     "record": hit.record,
                     "media_url": media.url(hit.item_id, hit.record),
                 }

@@ -20,6 +20,7 @@ def info_of(service: Service) -> dict[str, Any]:
             "checkpoint": [Path(each).name for each in str(own.path).split(":")],
             "parameters": sum(each.numel() for model in retriever.models for each in model.parameters()),
             "dense": all(model.dense is not None for model in retriever.models),
+            "calibrated": retriever.calibration is not None,
             "beam": retriever.beam,
             "precision": retriever.models[0].precision,
             "device": str(retriever.device),
