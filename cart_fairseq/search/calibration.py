@@ -215,4 +215,4 @@ def _fit_presence(rows: Tensor, labels: Tensor) -> tuple[float, Tensor]:
 
     with torch.enable_grad():
         optimiser.step(loss)
-        return float(loss()), weights.detach()
+        return float(loss().detach()), weights.detach()

@@ -53,6 +53,9 @@ SEARCHES = [
     ({"candidates": [[1]]}, "candidates has 1"),
     ({"candidates": [None, None]}, "2 candidate sets for 1 queries"),
     ({"candidates": ["no such item"]}, "no such item"),
+    ({"at_least": 0.2}, "at_least is 0.2, but hits have no probabilities"),
+    ({"at_least": 2}, "at_least is 2; it must be a probability"),
+    ({"at_least": "x"}, "at_least is 'x'"),
 ]
 
 

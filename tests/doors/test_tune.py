@@ -110,6 +110,7 @@ def test_only_the_settings_change_and_a_dry_run_changes_nothing(world, checkpoin
     assert {name: float(after[name]) for name in tuned} == tuned
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before.keys() - tuned.keys())
+    assert not after["calibration"].any()  # too few queries
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
 
 
@@ -211,11 +212,12 @@ def test_later_symbols_count_less_where_they_are_told_to(world, checkpoint):
         setup_task(data, level_discount=1.5)
 
 
-def test_checkpoints_of_before_have_neither_discount_nor_priors(world, checkpoint):
+def test_checkpoints_of_before_have_neither_discount_nor_priors_nor_probabilities(world, checkpoint):
     state = torch.load(checkpoint)
-    del state["model"]["level_discount"], state["model"]["dense.prior_share"]
+    del state["model"]["level_discount"], state["model"]["dense.prior_share"], state["model"]["calibration"]
     torch.save(state, checkpoint)
     assert kept(checkpoint, world / "data-bin")[0] == 1.0
-    head = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin").models[0].dense
-    assert head is not None
-    assert float(head.prior_share) == 0.0
+    retriever = CartRetriever.from_pretrained(checkpoint, data=world / "data-bin")
+    assert retriever.models[0].dense is not None
+    assert float(retriever.models[0].dense.prior_share) == 0.0
+    assert {hit.probability for hit in retriever.search(["red cat"])[0]} == {None}

@@ -46,10 +46,12 @@ def test_the_dense_head_and_tuned_values_stay_exact(task):
     model = make_model(task)
     model.dense = DenseHead(model.decoder.output_projection.weight.size(1), 6, 8, 0.0, 0.3)
     model.level_discount.fill_(0.9)
+    model.calibration.fill_(0.123)
     before = copy.deepcopy(model.state_dict())
     for precision in ("bf16", "fp16", "int8"):
         reduced = convert(copy.deepcopy(model), precision)
         assert torch.equal(reduced.level_discount, before["level_discount"])
+        assert torch.equal(reduced.calibration, before["calibration"])
         assert {p.dtype for p in reduced.dense.parameters()} == {torch.float32}
         assert digest_of_encoder(reduced) == digest_of_encoder(model)
     assert digest_of_encoder(convert(copy.deepcopy(model), "bf16").float()) == digest_of_encoder(model)

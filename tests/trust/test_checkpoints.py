@@ -131,6 +131,16 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     "level discount NaN": (filled("level_discount", float("nan")), "level_discount holds NaN"),
     "level discount 0": (filled("level_discount", 0.0), "level_discount is 0; choose another"),
     "level discount above 1": (filled("level_discount", 1.5), "level_discount is 1.5; choose another"),
+    "a calibration of another length": (weight("calibration", torch.ones(3)), "calibration has shape .3,.; tune again"),
+    "a negative slope": (
+        weight("calibration", torch.tensor([-1.0, 1, 0, 0, 0, 0])),
+        "calibration is .-1.0, .*; tune again",
+    ),
+    "a calibration of no scoring": (
+        weight("calibration", torch.tensor([1.0, 1, 0, 0, 0, 7])),
+        "calibration is .*7.0.; tune again",
+    ),
+    "a calibration with NaN": (weight("calibration", torch.full((6,), float("nan"))), "calibration holds NaN"),
     "a tensor that repeats one value": (
         weight("decoder.output_projection.weight", torch.zeros(1).expand(10**6, 10**5)),
         "no plain tensor of shape .1000000, 100000",
