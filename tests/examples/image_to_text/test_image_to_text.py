@@ -1,0 +1,79 @@
+"""examples/image_to_text: captions become items, and images ask for them."""
+
+import numpy as np
+import pytest
+from conftest import load_example, write_jsonl
+from recipe_calls import call, training_here
+from recipe_samples import write_data
+
+from cart_fairseq.reading import read_json, read_jsonl
+
+captions_as_items = load_example("image_to_text", "captions_as_items")
+image_to_text = load_example("image_to_text", "image_to_text")
+
+
+def split_of(item: int) -> str:
+    return "valid" if item % 4 == 0 else "train"
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """DATA, the catalogue of its captions, and OUT of a run on that."""
+    folder = tmp_path_factory.mktemp("image-to-text")
+    data = write_data(folder / "data")
+    write_jsonl(data / "items.jsonl", [{"item_id": f"i{row}", "split": split_of(row)} for row in range(20)])
+    lines = read_jsonl(data / "captions.jsonl")
+    roles = [("index" if row % 5 == 0 else "query") if split_of(row // 5) == "valid" else "train" for row in range(100)]
+    write_jsonl(data / "captions.jsonl", [{**line, "role": role} for line, role in zip(lines, roles, strict=True)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(captions_as_items, "ALIGN", 4)
+        captions_as_items.main([str(data), str(folder / "catalogue")])
+    variables = {
+        "RECIPE": "joined",
+        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
+        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
+    }
+    flags = ["--max-update", 2, "--arch", "cart_tiny", "--media-positions", 2]
+    with training_here():
+        call("own_data/run", folder / "catalogue", folder / "out", *flags, **variables)
+    return data, folder / "catalogue", folder / "out"
+
+
+def test_every_caption_is_an_item_with_its_own_text(turned):
+    data, catalogue, _ = turned
+    captions, items = read_jsonl(data / "captions.jsonl"), read_jsonl(catalogue / "items.jsonl")
+    assert sorted(item["text"] for item in items) == sorted(caption["text"] for caption in captions)
+    splits = {item["item_id"]: item.get("split") for item in read_jsonl(data / "items.jsonl")}
+    assert all(item["split"] == splits[item["of"]] for item in items)
+    own = {item["item_id"]: item["text"] for item in items}
+    trained = [line for line in read_jsonl(catalogue / "captions.jsonl") if line["role"] == "index"]
+    assert {line["item_id"]: line["text"] for line in trained} == own
+    for name, rows in (("media.npy", len(splits)), ("embeddings.npy", len(items))):
+        vectors = np.load(catalogue / name)
+        assert len(vectors) == rows
+        np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=5e-3)
+
+
+def test_both_systems_are_measured_on_the_same_queries(turned, tmp_path):
+    image_to_text.main([*map(str, turned), "--json", str(tmp_path / "found.json")])
+    found = read_json(tmp_path / "found.json")
+    assert [row["system"] for row in found["results"]] == ["CART", "dual tower"] * 2
+    assert found["queries"] > 0
+    sizes = [row["candidates"] for row in found["results"]]
+    assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
+
+
+def test_the_first_caption_of_the_image_counts():
+    found = [["b", "a", "a"], ["c", "c", "a"], ["b"]]
+    assert image_to_text.ranks(found, ["a", "c", "a"]).tolist() == [2, 1, 0]
+
+
+def test_the_tower_ranks_by_cosine():
+    captions = np.array([[1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32)
+    found = image_to_text.of_tower(np.array([[0, 1]], dtype=np.float32), captions, ["a", "b", "c"])
+    assert found == [["c", "b", "a"]]
+
+
+def test_a_split_without_captions_is_refused(turned):
+    with pytest.raises(ValueError, match="no captioned item of split 'nowhere'"):
+        image_to_text.main([*map(str, turned), "--subset", "nowhere"])
