@@ -39,7 +39,9 @@ def read_made(folder: Path) -> Made:
     return Made(made_from, {folder / name: digest for name, digest in record["files"].items()})
 
 
-JOIN = Kind("join", read_made, lambda folder: folder / RECORD)
+NAMES = (RECORD, PARTS, VOCABULARY, ITEMS, CAPTIONS, ALIGNED, ORIGINALS)
+"""All that a join holds. A data-bin that was made from one has a record of that name, too, and must not be replaced."""
+JOIN = Kind("join", read_made, lambda folder: folder / RECORD, names=NAMES)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

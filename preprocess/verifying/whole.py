@@ -127,7 +127,7 @@ def verify(path: str | Path) -> Verified:
     path = Path(path)
     if path.is_file():
         return _checkpoint(path)
-    if (path / joined_folder.RECORD).is_file():
+    if (path / joined_folder.RECORD).is_file() and not (path / MANIFEST).is_file():  # a data-bin of a join has both
         return _join(path)
     if (path / embedded_files.RECORD).is_file():
         return _embeddings(path)
@@ -169,6 +169,8 @@ def _data_bin(path: Path) -> Verified:
     if data.encoder_files is not None:
         found.files(data.encoder_files, data.manifest["text_encoder"], f"{data.encoder_files.folder.name}/", REMEDY)
     for folder in sorted((path / STORED).iterdir()) if (path / STORED).is_dir() else ():
+        if not folder.is_dir() or folder.name.startswith("."):  # not ours, or of a process that was killed
+            continue
         recorded = stored_checksums(folder)
         found.digests(folder, recorded, "remove the folder; python -m cart_fairseq.tune makes it again")
         others = (each.name for each in folder.iterdir() if each.suffix == ".npy" and each.name not in recorded)

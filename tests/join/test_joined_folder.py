@@ -175,6 +175,6 @@ def test_without_a_caption_to_use_nothing_is_made(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     files = write_world(tmp_path)
-    for output, message in ((tmp_path, "holds files that are no join"), (files.items, "is a file")):
+    for output, message in ((tmp_path, "which is not of this command"), (files.items, "is a file")):
         with pytest.raises(ValueError, match=message):
             join(files._replace(output=output))

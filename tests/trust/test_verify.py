@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from changing import embed, make_data_bin, new_items
-from conftest import ITEMS
+from conftest import ITEMS, write_jsonl
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -24,6 +24,8 @@ from cart_fairseq.reading import read_json
 from cart_fairseq.search.stored_arrays import save_arrays
 from preprocess import verify as command
 from preprocess.data_bin.build import binarize
+from preprocess.join.build import join_captions
+from preprocess.join.settings import JoinSettings
 from preprocess.updating.steps import add, compact, remove
 from preprocess.verifying.whole import verify
 
@@ -84,6 +86,29 @@ def test_a_flipped_bit_in_any_file_of_a_data_bin_is_noticed(data: Path):
     bundle = verify(data / "identifiers")
     assert bundle.kind == "bundle"
     assert bundle.checked == len(names(data / "identifiers"))
+
+
+def test_a_data_bin_of_a_join_is_a_data_bin(made: Path, tmp_path: Path):
+    settings = JoinSettings(text_dim=4, pca=4)
+    given = [made / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl")]
+    write_jsonl(given[1], [{"item_id": f"item {i}"} for i in range(ITEMS)])
+    join_captions(*given, tmp_path / "joined", settings)
+    data = tmp_path / "data-bin"
+    binarize(made / "identifiers", made / "captions.jsonl", data, embeddings=tmp_path / "joined")
+    assert (data / "join.json").is_file()
+    assert verify(data).kind == "data-bin"
+    with pytest.raises(
+        ValueError, match=r"data-bin: holds '.*', which is not of this command; choose another --output"
+    ):
+        join_captions(*given, data, settings)
+    assert verify(data).kind == "data-bin"
+
+
+def test_strays_beside_stored_arrays_are_passed_over(data: Path):
+    found = verify(data)
+    (data / "search" / "notes.txt").write_text("mine\n")
+    (data / "search" / ".vectors.0.abcd1234.tmp").mkdir()
+    assert verify(data) == found
 
 
 def test_a_flipped_bit_in_a_join_is_noticed(tmp_path: Path):
