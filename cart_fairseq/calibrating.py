@@ -7,7 +7,7 @@ the beam holds the best items and symbols are scored over the whole vocabulary.
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.measuring.presence import auroc, calibration_error
+from cart_fairseq.measuring.presence import Numbers, auroc, calibration_error
 from cart_fairseq.search.calibration import Calibration, fit
 
 
@@ -54,39 +54,55 @@ def calibrate(
     return fit(scores[used], place, torch.full((len(place),), candidates), scoring)
 
 
-def presence_figures(
+class Outcome(NamedTuple):
+    """What a search with probabilities found for Q queries, with the wanted item among the candidates and without it.
+
+    Attributes:
+        present, absent: (Q, K) float64, probabilities of the hits, best first; 0 for unused entries.
+        right: (Q, K) bool, which hit of ``present`` is the wanted item.
+    """
+
+    present: Numbers
+    absent: Numbers
+    right: NDArray[np.bool_]
+
+    def figures(self) -> dict[str, Any]:
+        """Compute figures of the probabilities.
+
+        Returns:
+            ``calibration_error`` of each query's best hit, with and without the wanted item; ``presence_auroc`` of the
+            sum of a query's probabilities, with the wanted item against without; ``presence_queries``, the number of
+            queries.
+        """
+        best = np.concatenate([self.present[:, 0], self.absent[:, 0]])
+        correct = np.concatenate([self.right[:, 0], np.zeros(len(self.right), dtype=bool)])
+        return {
+            "calibration_error": round(calibration_error(best, correct), 4),
+            "presence_auroc": round(auroc(self.present.sum(1), self.absent.sum(1)), 4),
+            "presence_queries": len(self.right),
+        }
+
+
+def outcome(
     calibration: Calibration,
     rows: Sequence[Sequence[int]],
     scores: Sequence[Sequence[float]],
     targets: Sequence[int],
     candidates: int,
-) -> dict[str, Any]:
-    """Compute figures of the probabilities.
+) -> Outcome:
+    """Compute the probabilities of what a search found, and what they are without the wanted items.
 
     Args:
         calibration: of the search.
         rows, scores: the items found for each query and their scores, best first.
         targets: the row of each query's right item, which is among the candidates.
         candidates: the number of candidates, at least 2.
-
-    Returns:
-        ``calibration_error`` of each query's best hit, with and without the wanted item; ``presence_auroc`` of the sum of
-        a query's probabilities, with the wanted item against without; ``presence_queries``, the number of queries.
     """
     depth = max(len(each) for each in rows)
     found = torch.tensor([[*each, *[-1] * (depth - len(each))] for each in rows])
     present = torch.tensor([[*each, *[-torch.inf] * (depth - len(each))] for each in scores], dtype=torch.float64)
     right = found == torch.tensor(targets).unsqueeze(1)
     absent = present.masked_fill(right, -torch.inf).sort(1, descending=True).values
-    best: list[NDArray[np.float64]] = []
-    sums: list[NDArray[np.float64]] = []
-    for kept, size in ((present, candidates), (absent, candidates - 1)):
-        probabilities = calibration.probabilities(kept, torch.full((len(kept),), size)).numpy()
-        best.append(probabilities[:, 0])
-        sums.append(probabilities.sum(1))
-    correct = np.concatenate([right[:, 0].numpy(), np.zeros(len(targets), dtype=bool)])
-    return {
-        "calibration_error": round(calibration_error(np.concatenate(best), correct), 4),
-        "presence_auroc": round(auroc(*sums), 4),
-        "presence_queries": len(targets),
-    }
+    sizes = torch.full((len(found),), candidates)
+    there, gone = calibration.probabilities(present, sizes), calibration.probabilities(absent, sizes - 1)
+    return Outcome(there.numpy(), gone.numpy(), right.numpy())

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cart_fairseq.calibrating import calibrating_rows, presence_figures
+from cart_fairseq.calibrating import calibrating_rows, outcome
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.checks import checks_settings
 from cart_fairseq.measuring.labels import RECALL_CUTOFFS
@@ -39,7 +39,7 @@ class Evaluation:
     Attributes:
         figures: metrics in percent, numbers of queries and candidates, the candidate set, and the data-bin's
             ``index_captions`` setting; for a search with a calibrated checkpoint also what
-            :func:`~cart_fairseq.calibrating.presence_figures` returns, without the queries that calibrated it.
+            :meth:`~cart_fairseq.calibrating.Outcome.figures` returns, without the queries that calibrated it.
         queries: the measured queries.
         rankings: the items found for each query.
         item_ids: the item id of each row of the data-bin.
@@ -224,5 +224,5 @@ def _search(
         chosen = [rankings[place] for place in others]
         rows, scores = [each.rows for each in chosen], [each.scores for each in chosen]
         targets = [queries[place].item_row for place in others]
-        presence = presence_figures(retriever.calibration, rows, scores, targets, size)
+        presence = outcome(retriever.calibration, rows, scores, targets, size).figures()
     return [Ranking(each.rows[:DEPTH], each.scores[:DEPTH], each.where[:DEPTH]) for each in rankings], presence
