@@ -44,7 +44,7 @@ def test_the_record(world, tmp_path, capsys):
         asked = [text for text, _ in pairs]
         present = retriever.search(asked, k=30, candidates=name)
         others = retriever.search(["an arrow", "a gear"], k=30, candidates=name)
-        sums = [np.array([sum(hit.probability for hit in hits) for hits in each]) for each in (present, others)]
+        sums = [np.array([sum(hit.probability or 0 for hit in hits) for hits in each]) for each in (present, others)]
         assert result["others_auroc"] == pytest.approx(auroc(*sums))
         first = [hits[0].row == row for hits, (_, row) in zip(present, pairs, strict=True)]
         assert result["recall_at_1"] == pytest.approx(100 * np.mean(first))
@@ -72,12 +72,9 @@ def test_what_a_least_probability_does():
 
 def test_a_model_that_is_not_calibrated_is_refused(world, tmp_path):
     others = write_jsonl(tmp_path / "others.jsonl", [{"item_id": "x", "text": "an arrow"}])
-    plain = CartRetriever.from_pretrained
+    path, data = world / "save" / "checkpoint_best.pt", world / "data-bin"
+    other = CartRetriever.from_pretrained(path, data, level_discount=0.123)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            script.CartRetriever, "from_pretrained", lambda *given, **options: plain(*given, level_discount=0.123)
-        )
+        patch.setattr(script.CartRetriever, "from_pretrained", lambda *given, **options: other)
         with pytest.raises(ValueError, match=r"is not calibrated; run python -m cart_fairseq\.tune"):
-            script.main(
-                [str(world / "save" / "checkpoint_best.pt"), f"--data={world / 'data-bin'}", f"--others={others}"]
-            )
+            script.main([str(path), f"--data={data}", f"--others={others}"])

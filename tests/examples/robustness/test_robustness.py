@@ -41,6 +41,7 @@ def test_every_style_is_measured_for_both_systems(run, tmp_path, capsys):
     assert record["queries"] == len(table["text"])
     tower = script.JoinedTowers(run / "joined")
     rows = retriever.data.candidates("valid")
+    assert rows is not None
     items = np.load(run / "joined" / "aligned.npy").astype(np.float32)
     for style in styles.STYLES:
         texts = styles.styled(table["text"], style, 3)
