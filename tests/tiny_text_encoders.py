@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
 )
 
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
@@ -63,15 +65,45 @@ def byte_pairs() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokens, **names)
 
 
+ABROAD = ("ein roter hund am strand", "un chien rouge sur la plage", "красная собака на пляже", "海边的红狗")
+"""A red dog on a beach, in other languages."""
+
+
+def multilingual_pieces() -> PreTrainedTokenizerFast:
+    """As XLM-RoBERTa has it, on which multilingual sentence encoders build: pieces of a unigram model, in any script."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    letters = sorted({letter for text in ABROAD for letter in text if letter != " "} | {*string.ascii_lowercase})
+    pieces = ["▁", *(f"▁{word}" for word in WORDS), *letters]
+    scores = [(token, 0.0) for token in special] + [(piece, -float(len(letters)) / len(piece)) for piece in pieces]
+    tokens = Tokenizer(models.Unigram(scores, unk_id=3))
+    tokens.normalizer = normalizers.NFKC()
+    tokens.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokens.decoder = decoders.Metaspace()
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
+    return PreTrainedTokenizerFast(tokenizer_object=tokens, cls_token="<s>", sep_token="</s>", **names)
+
+
 def make(kind: str, seed: int = 1) -> tuple[Any, PreTrainedTokenizerFast]:
-    """A model, spread out so that texts differ, and its tokeniser: `bert`, `roberta`, `distilbert` or `mpnet`."""
+    """A model, spread out so that texts differ, and its tokeniser; see :data:`KINDS`."""
     torch.manual_seed(seed)
-    tokenizer = byte_pairs() if kind in ("roberta", "mpnet") else word_pieces()
+    tokenizer = multilingual_pieces() if kind == "xlm-roberta" else None
+    tokenizer = tokenizer or (byte_pairs() if kind in ("roberta", "mpnet") else word_pieces())
     size = len(tokenizer) + (5 if kind == "roberta" else 0)  # some models have room for more tokens
     common = {**SIZES, "vocab_size": size, "max_position_embeddings": POSITIONS, "pad_token_id": tokenizer.pad_token_id}
     model: Any
     if kind == "roberta":
         model = RobertaModel(RobertaConfig(**common, bos_token_id=0, eos_token_id=2))
+    elif kind == "xlm-roberta":
+        model = XLMRobertaModel(XLMRobertaConfig(**common, bos_token_id=0, eos_token_id=2))
     elif kind == "mpnet":
         model = MPNetModel(MPNetConfig(**common, bos_token_id=0, eos_token_id=2))
     elif kind == "distilbert":
@@ -86,7 +118,7 @@ def make(kind: str, seed: int = 1) -> tuple[Any, PreTrainedTokenizerFast]:
     return model.eval(), tokenizer
 
 
-KINDS = ("bert", "roberta", "distilbert", "mpnet")
+KINDS = ("bert", "roberta", "distilbert", "mpnet", "xlm-roberta")
 
 
 def save(folder: Path, kind: str, seed: int = 1) -> Path:

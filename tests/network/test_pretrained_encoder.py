@@ -14,6 +14,7 @@ from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.precision import convert
 from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.retriever import CartRetriever
 
 PREFIX = "encoder.transformer."
 
@@ -56,6 +57,21 @@ def test_states_are_those_of_transformers(any_kind):
     for ours, hidden in zip(found["encoder_states"], expected[1:], strict=True):
         torch.testing.assert_close(ours.transpose(0, 1)[real], hidden[real])
     assert found["encoder_out"][0] is found["encoder_states"][-1]
+
+
+def test_queries_of_other_languages_reach_a_multilingual_encoder_whole(tmp_path):
+    """A model that was trained on English captions reads every letter of them, and finds items."""
+    data = tiny.make_data_bin(tmp_path, tiny.save(tmp_path / "source", "xlm-roberta"))
+    task = tiny.loaded(data)
+    codec, unknown = QueryCodec(task.data), task.query_dict.unk()
+    symbols = [codec.symbols(text) for text in tiny.ABROAD]
+    assert all(unknown not in each and len(each) > 5 for each in symbols)
+    assert [codec.decode(codec.encode(text)).replace(" ", "") for text in tiny.ABROAD] == [
+        text.replace(" ", "") for text in tiny.ABROAD
+    ]
+    found = CartRetriever([make_model(task)], task.data).search(tiny.ABROAD, k=3)
+    assert [len(hits) for hits in found] == [3] * len(tiny.ABROAD)
+    assert len({tuple(hit.score for hit in hits) for hits in found}) == len(tiny.ABROAD)
 
 
 def test_the_longest_query_has_positions(any_kind):
