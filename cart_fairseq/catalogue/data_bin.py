@@ -143,6 +143,7 @@ class DataBin:
             )
         with self.files.reading(name) as path:
             table = pq.read_table(path, columns=None if columns is None else [*columns])
+            table.validate(full=True)  # its texts are UTF-8
             if "item_row" in table.column_names and len(table):
                 rows = table["item_row"].to_numpy()
                 least, most = int(rows.min()), int(rows.max())

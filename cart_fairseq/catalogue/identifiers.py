@@ -270,8 +270,9 @@ class IdentifierBundle:
         return {item_id: row for row, item_id in enumerate(self.item_ids) if row not in gone}
 
     def record(self, row: int) -> dict[str, Any]:
-        """The object of ``items.jsonl`` that describes the item of a row."""
-        return json.loads(self._records[row].as_py())
+        """The object of ``items.jsonl`` that describes the item of a row; CatalogueError where it is damaged."""
+        with reading(self.directory / segments.folder_of(self.parts, row) / segments.ITEMS, segments.REMEDY):
+            return {**json.loads(self._records[row].as_py())}
 
     @cached_property
     def report(self) -> dict[str, Any]:

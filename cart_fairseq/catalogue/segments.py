@@ -241,12 +241,19 @@ def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.Chunke
     for part in parts:
         with files.reading(part.folder + ITEMS) as path:
             column = pq.read_table(path, columns=[name])[name]
+            column.validate(full=True)  # its texts are UTF-8
         if len(column) != part.items:
             raise CatalogueError(
                 f"{files.folder / part.folder / ITEMS}: {len(column)} rows for {part.items} identifiers; {REMEDY}"
             )
         chunks += column.chunks
     return pa.chunked_array(chunks, pa.string())
+
+
+def folder_of(parts: Sequence[Part], row: int) -> str:
+    """Return the folder of the part that has a row."""
+    ends = itertools.accumulate(part.items for part in parts)
+    return next(part.folder for part, end in zip(parts, ends) if row < end)
 
 
 def read_removed(files: HeldFiles, manifest: Mapping[str, Any]) -> np.ndarray:

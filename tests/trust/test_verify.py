@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from changing import embed, make_data_bin, new_items
@@ -102,6 +104,37 @@ def test_a_data_bin_of_a_join_is_a_data_bin(made: Path, tmp_path: Path):
     ):
         join_captions(*given, data, settings)
     assert verify(data).kind == "data-bin"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"item 7"', b'"item 7}'), (b'"item 7"', b'"item \xff"'), (b'{"item_id": "item 7"', b'["item_id", "item 7"')],
+)
+def test_a_damaged_record_of_an_item_names_its_file(data: Path, old: bytes, new: bytes):
+    path = data / "identifiers" / "item_ids.parquet"
+    table = pq.read_table(path)
+    records = [text.encode() for text in table["record"].to_pylist()]
+    records[7] = records[7].replace(old, new)
+    assert new in records[7]
+    column = pa.array(records, pa.binary())
+    table = table.set_column(2, "record", pa.Array.from_buffers(pa.string(), len(column), column.buffers()))
+    pq.write_table(table, path)
+    replace_size(data / "identifiers", path.name)
+    bundle = IdentifierBundle.load(data / "identifiers")
+    with pytest.raises(CatalogueError, match=r"identifiers/item_ids\.parquet: .*; build it again"):
+        bundle.record(7)
+
+
+def test_a_damaged_text_of_a_query_names_its_file(data: Path):
+    path = data / "queries.train.parquet"
+    table = pq.read_table(path)
+    texts = pa.array([b"\xff" + text.encode() for text in table["text"].to_pylist()], pa.binary())
+    place = table.schema.get_field_index("text")
+    table = table.set_column(place, "text", pa.Array.from_buffers(pa.string(), len(texts), texts.buffers()))
+    pq.write_table(table, path)
+    replace_size(data, path.name)
+    with pytest.raises(CatalogueError, match=r"queries\.train\.parquet: "):
+        DataBin(data).queries("train")
 
 
 def test_strays_beside_stored_arrays_are_passed_over(data: Path):
