@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import write_jsonl
+from documented import ROOT, fences
 from media_samples import describe, write_media
 from mixed_world import retriever
 
@@ -19,7 +20,7 @@ from preprocess.encoders.settings import EmbeddingSettings
 from preprocess.join.build import join_captions
 from preprocess.join.settings import JoinSettings
 
-FILES = [f"{number}.{suffix}" for number, suffix in enumerate(["png", "jpg", "wav", "mp4", "png", "png", "wav", "png"])]
+FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png", "6.wav", "7.png"]
 KINDS = {"png": "image", "jpg": "image", "wav": "audio", "mp4": "video"}
 
 
@@ -55,6 +56,19 @@ def test_each_file_finds_itself(world):
     by_vector = opened.search([Query(embedding=row) for row in embedded], k=2)
     for hit, other in zip(hits, by_vector, strict=True):
         assert [each.score for each in hit] == pytest.approx([each.score for each in other], abs=1e-3)
+
+
+def test_the_examples_of_the_guide_run(world, tmp_path, monkeypatch):
+    [example] = [block for block in fences(ROOT / "docs" / "searching.md", "python") if "import Query" in block]
+    write_media(tmp_path / "photo.jpg", 1)
+    monkeypatch.chdir(tmp_path)
+    opened, answers = retriever(world / "data-bin"), []
+    search = opened.search
+    monkeypatch.setattr(opened, "search", lambda *given, **options: answers.append(search(*given, **options)))
+    exec(example, {"retriever": opened, "vector": np.load(world / "extracted" / "embeddings.npy")[4]})
+    assert [len(answer) for answer in answers] == [1, 1, 1, 2]
+    assert answers[1][0][0].item_id == "a.jpg"
+    assert "a.jpg" not in {hit.item_id for hit in answers[0][0] + answers[2][0]}
 
 
 def test_files_are_weighed_with_texts(world):
