@@ -7,6 +7,7 @@ import pytest
 import torch
 from changing import dense_world
 from commands import run, train_flags
+from documented import ROOT, fences
 
 from cart_fairseq import Query, tune
 from cart_fairseq.calibrating import calibrates, calibrating_rows
@@ -148,6 +149,16 @@ def test_evaluate_measures_queries_that_did_not_calibrate(world, retriever, subs
         auroc(*(torch.tensor(s).double().numpy() for s in sums)), abs=1e-3
     )
     assert re.search(r"calibration error \d\.\d{3}, AUROC of present against absent \d\.\d{3}", capsys.readouterr().out)
+
+
+def test_the_example_of_the_guide_runs(world, monkeypatch, capsys):
+    (world / "checkpoints").symlink_to(world / "save")
+    monkeypatch.chdir(world)
+    (example,) = fences(ROOT / "docs" / "nothing_fits.md", "python")
+    exec(compile(example, "example", "exec"), {"__name__": "example"})
+    printed = [line.rpartition(" ") for line in capsys.readouterr().out.splitlines()]
+    assert len(printed) == 3
+    assert all(0 < float(probability) < 1 for _, _, probability in printed)
 
 
 def test_evaluate_says_nothing_of_probabilities_where_there_are_none(world, tmp_path, capsys):
