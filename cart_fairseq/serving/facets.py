@@ -1,7 +1,6 @@
 """Facets: the fields of items that a search can be restricted by, with the items of each value."""
 
 import json
-import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.checks import is_number
 from cart_fairseq.serving.errors import Refusal
 
 NOT_FACETS = ("item_id", "media")
@@ -56,7 +56,7 @@ def keys_of(value: Any) -> list[Key] | str:
     if isinstance(value, bool):
         return [("truth", value)]
     if isinstance(value, int | float):
-        return [("number", value)] if math.isfinite(value) and abs(value) < 1 << 53 else "has numbers out of range"
+        return [("number", value)] if is_number(value) and abs(value) < 1 << 53 else "has numbers out of range"
     if isinstance(value, str):
         return [("text", value)] if len(value) <= LONGEST else f"has texts of more than {LONGEST} characters"
     if isinstance(value, list):

@@ -9,15 +9,14 @@ items must be of that revision.
 
 import argparse
 import asyncio
-import functools
+import json
 import random
 import sys
 import tempfile
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +61,32 @@ class Expected:
         return f"items {sorted(foreign)} are not of revision {revision}" if foreign else None
 
 
-def apply_update(data: str, number: int, items: int, width: int, added: list[str]) -> float:
-    """Add items, or remove those that were added; runs in a process of its own. Returns the time of its end."""
-    from preprocess.api import add, remove
+async def apply_update(data: Path, number: int, items: int, width: int, added: Sequence[str]) -> None:
+    """Add items, or remove those that were added, by the command of the project.
 
-    if added:
-        remove(data, added)
-        return time.time()
-    with tempfile.TemporaryDirectory() as folder:
-        embeddings, listed = Path(folder, "embeddings.npy"), Path(folder, "items.jsonl")
-        np.save(embeddings, np.random.default_rng(number).standard_normal((items, width)).astype(np.float32))
-        listed.write_text("".join(f'{{"item_id": "{number} {i} {NEW}"}}\n' for i in range(items)), encoding="utf-8")
-        add(data, embeddings, listed)
-    return time.time()
+    Raises:
+        ValueError: the command failed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        flags = ["remove", "--data-bin", str(data), "--item-ids", *added]
+        if not added:
+            rows = np.random.default_rng(number).standard_normal((items, width)).astype(np.float32)
+            np.save(folder / "embeddings.npy", rows)
+            listed = "".join(json.dumps({"item_id": item_id}) + "\n" for item_id in names_of(number, items))
+            (folder / "items.jsonl").write_text(listed, encoding="utf-8")
+            files = ["--embeddings", str(folder / "embeddings.npy"), "--items", str(folder / "items.jsonl")]
+            flags = ["add", "--data-bin", str(data), *files]
+        command = [sys.executable, "-m", "preprocess.update_identifiers", *flags]
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise ValueError(f"update {number} failed: {said.decode()}")
+
+
+def names_of(number: int, items: int) -> list[str]:
+    """The ids of the items that an update adds."""
+    return [f"{number} {item} {NEW}" for item in range(items)]
 
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -106,25 +118,21 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
     at_first = await metrics(watch)
     clients = [asyncio.create_task(client(number)) for number in range(args.clients)]
     await asyncio.sleep(1)
-    loop, added = asyncio.get_running_loop(), list[str]()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        for number in range(args.updates):
-            names = [] if added else [f"{number} {i} {NEW}" for i in range(args.items)]
-            expected.items[newest + 1] = expected.items[newest] - {*added} | {*names}
-            newest += 1
-            work = functools.partial(apply_update, str(args.data), number, args.items, width, added)
-            ended = await loop.run_in_executor(process, work)
-            added = names
-            while time.time() < ended + 60:
-                answer = (await watch.search({"query": TEXTS[0], "candidates": names or None, "k": 1})).json()
-                if answer.get("catalogue", {}).get("revision") == newest:
-                    break
-                await asyncio.sleep(0.05)
-            found_after.append(time.time() - ended)
-            print(
-                f"update {number + 1}: found {found_after[-1]:.2f} s after its end, {sum(statuses.values())} answers",
-                flush=True,
-            )
+    added: list[str] = []
+    for number in range(args.updates):
+        names = [] if added else names_of(number, args.items)
+        expected.items[newest + 1] = expected.items[newest] - {*added} | {*names}
+        newest += 1
+        await apply_update(args.data, number, args.items, width, added)
+        ended, added = time.monotonic(), names
+        while time.monotonic() < ended + 60:
+            answer = (await watch.search({"query": TEXTS[0], "candidates": names or None, "k": 1})).json()
+            if answer.get("catalogue", {}).get("revision") == newest:
+                break
+            await asyncio.sleep(0.05)
+        found_after.append(time.monotonic() - ended)
+        said = f"update {number + 1}: found {found_after[-1]:.2f} s after its end, {sum(statuses.values())} answers"
+        print(said, flush=True)
     await asyncio.sleep(1)
     done = True
     await asyncio.gather(*clients)

@@ -68,6 +68,7 @@ def test_candidates_are_a_name_or_items(client: TestClient, retriever: CartRetri
         ({"tags": ["old", "nobody"]}, {PICTURE}),
         ({"seen": True}, {PICTURE}),
         ({"seen": 1}, set()),
+        ({"year": 10**400}, set()),
         ({"year": "2021"}, set()),
         ({"year": 2020, "tags": "nobody"}, set()),
     ],
@@ -144,6 +145,7 @@ WRONG = [
     ({"query": "a", "where": {"year": {"a": 1}}}, "where.year", "{'a': 1}"),
     ({"query": "a", "at_least": 2}, "at_least", "2"),
     ([], "body", "[]"),
+    ({"query": "a", **{f"x{n}": 1 for n in range(200)}}, "body", "200 faults"),
 ]
 
 
@@ -188,6 +190,11 @@ def test_unknown_paths_and_methods_have_the_same_form_of_error(client: TestClien
     answer = client.request(method, path)
     assert answer.status_code == status
     assert answer.json()["error"]["field"] == "path"
+
+
+def test_all_methods_of_a_path_are_named(client: TestClient):
+    assert client.delete("/media/3").headers["allow"] == "GET, HEAD"
+    assert client.get("/api/search").headers["allow"] == "POST"
 
 
 def test_one_wrong_query_of_a_batch_fails_alone(client: TestClient):

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from cart_fairseq.serving.errors import Refusal
 from cart_fairseq.serving.searching import Asked
@@ -212,6 +213,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if error.status_code == 405:  # of all routes of the path
+        matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        headers["allow"] = ", ".join(sorted({method for route in matching for method in route.methods}))
     found = f"{request.method} {request.url.path}"
     refusal = Refusal(error.status_code, "path", found, "see /openapi.json for paths and methods", headers=headers)
     return await _refused(request, refusal)

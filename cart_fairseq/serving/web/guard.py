@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from cart_fairseq.serving.errors import Refusal
 from cart_fairseq.serving.metrics import Metrics
 
@@ -147,6 +149,8 @@ class Guard:
         except Refusal as refusal:
             if not started:
                 await refuse(refusal, counted)
+        except ClientDisconnect:  # nobody is there who could be answered
+            pass
         except Exception:
             logger.exception("a request to %s failed", scope["path"])
             if not started:

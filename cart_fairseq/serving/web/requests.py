@@ -14,6 +14,7 @@ MOST_PARTS = 16
 MOST_CHARACTERS = 2000
 MOST_CANDIDATES = 10_000
 MOST_DIMENSIONS = 16_384
+MOST_ERRORS = 100
 UPLOADED = "uploaded"
 """The context of a request with a media file, which needs no other query."""
 
@@ -133,6 +134,8 @@ def read_request(body: bytes, uploads: bool = False) -> SearchRequest:
 
 def _refusal_of_model(error: ValidationError) -> Refusal:
     """Make a refusal of what pydantic found first."""
+    if error.error_count() > MOST_ERRORS:  # a list of them takes much more memory than the request
+        return Refusal(422, "body", f"{error.error_count():,} faults", "see /openapi.json")
     first = min(error.errors(include_url=False, include_context=False), key=lambda each: -len(each["loc"]))
     if first["type"] == "json_invalid":
         return Refusal(422, "body", first["msg"], "send valid JSON")

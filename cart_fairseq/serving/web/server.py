@@ -91,7 +91,7 @@ async def _run(service: Service, listener: socket.socket) -> None:
         ws="none",
         lifespan="on",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # not each invalid request of a stranger
         access_log=False,
         server_header=False,
         proxy_headers=False,
