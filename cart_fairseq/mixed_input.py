@@ -26,7 +26,7 @@ class MixedInput(NamedTuple):
         position: of the query among all.
         words: (T,) int64, the symbols that the decoder reads; None for none.
         texts: the symbols of each text, with its weight.
-        embedding: (E,) float32, the weighted sum of the other parts.
+        embeddings: the embedding (E,) float32 of each other part, of length 1, with its weight.
         read: (E,) float32, what the decoder reads of them; zeros for nothing.
         left_out: rows of items that the answer leaves out.
     """
@@ -34,7 +34,7 @@ class MixedInput(NamedTuple):
     position: int
     words: Tensor | None
     texts: list[tuple[Tensor, float]]
-    embedding: NDArray[np.float32]
+    embeddings: list[tuple[NDArray[np.float32], float]]
     read: NDArray[np.float32]
     left_out: frozenset[int]
 
@@ -82,7 +82,7 @@ def mixed_inputs(
     found = []
     for position, parts in queries:
         total = sum(abs(part.weight) for part in parts)
-        embedding, read = (np.zeros(items.original_dim, dtype=np.float32) for _ in range(2))
+        embeddings, read = [], np.zeros(items.original_dim, dtype=np.float32)
         for part in parts:
             if part.kind == TEXT:
                 continue
@@ -90,7 +90,7 @@ def mixed_inputs(
                 vector = items.originals(np.array([rows[part.value]]))[0].numpy()
             else:
                 vector = _embedding(position, part, items.original_dim, encode_media)
-            embedding += part.weight / total * vector
+            embeddings.append((vector, part.weight / total))
             read += max(part.weight, 0) * vector
         texts = [
             (codec.symbols(part.value), part.weight / total) for part in parts if part.kind == TEXT and part.weight
@@ -99,7 +99,7 @@ def mixed_inputs(
         length = float(np.linalg.norm(read))
         left_out = frozenset(rows[part.value] for part in parts if part.kind == ITEM)
         words = codec.symbols(", ".join(said)) if said else None
-        found.append(MixedInput(position, words, texts, embedding, read / (length or 1), left_out))
+        found.append(MixedInput(position, words, texts, embeddings, read / (length or 1), left_out))
     return found
 
 
@@ -116,12 +116,17 @@ def mixed_batches(
         nothing = torch.tensor([EOS])
         source = net_input([nothing if each.words is None else each.words for each in batch], PAD)
         texts = [(number, *text) for number, each in enumerate(batch) for text in each.texts]
+        parts = [(number, *part) for number, each in enumerate(batch) for part in each.embeddings]
         encoded = net_input([symbols for _, symbols, _ in texts], PAD) if texts else None
         mixed = MixedQueries(
             None if encoded is None else {name: value.to(device) for name, value in encoded.items()},
             torch.tensor([number for number, _, _ in texts], dtype=torch.int64, device=device),
             torch.tensor([weight for _, _, weight in texts], device=device),
-            torch.from_numpy(np.stack([each.embedding for each in batch])).to(device),
+            torch.from_numpy(
+                np.array([vector for _, vector, _ in parts], dtype=np.float32).reshape(-1, len(batch[0].read))
+            ).to(device),
+            torch.tensor([number for number, _, _ in parts], dtype=torch.int64, device=device),
+            torch.tensor([weight for _, _, weight in parts], device=device),
             torch.from_numpy(np.stack([each.read for each in batch])).to(device),
             torch.tensor([each.words is not None for each in batch], device=device),
         )

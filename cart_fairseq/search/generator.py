@@ -143,9 +143,9 @@ class IdentifierGenerator(nn.Module):
     ) -> SearchResult:
         """Rank items by their dense scores alone, for queries of which the decoders can read nothing."""
         self.models.eval()
-        device = mixed.embeddings.device
+        device = mixed.read.device
         trie = trie.to(device)
-        allowed = BatchCandidates(trie, candidates, len(mixed.embeddings), device)
+        allowed = BatchCandidates(trie, candidates, len(mixed.read), device)
         scorer = self._scorer([], trie, mixed)
         assert scorer is not None
         return rank_by_dense(scorer.look_ahead(trie, allowed), trie, min(self.beam_size, allowed.largest))

@@ -8,7 +8,6 @@ from mixed_world import retriever, write_data_bin
 
 from cart_fairseq import CartRetriever, Query
 from cart_fairseq.query import ITEM, MEDIA, TEXT
-from cart_fairseq.search.mixed_queries import cosine_factor
 from preprocess.api import compact, remove
 
 RAW = embeddings_of_items().astype(np.float64)
@@ -51,9 +50,22 @@ def slow_scores(opened: CartRetriever, query: Query) -> np.ndarray:
             score = torch.stack(each).mean(0).numpy()
         else:
             unit = UNIT[[int(item_id[1:]) for item_id in opened.data.bundle.item_ids]]
-            score = unit @ vector_of(part) * cosine_factor(opened.models, items, opened.data.trie)
+            score = unit @ vector_of(part)
+            present = np.setdiff1d(rows, opened.data.bundle.removed)
+            score *= 2 * dense_spread(opened, present) / score[present].std()
         found += part.weight * score
     return found / sum(abs(part.weight) for part in parts)
+
+
+@torch.no_grad()
+def dense_spread(opened: CartRetriever, rows: np.ndarray) -> float:
+    """Standard deviation of the dense scores between different items."""
+    features = opened.data.dense_items.features(rows)
+    each = []
+    for model in opened.models:
+        vectors = model.dense.item(features).double()
+        each.append(vectors @ vectors.T * float(model.dense.scale()))
+    return float(torch.stack(each).mean(0)[~torch.eye(len(rows), dtype=torch.bool)].std(correction=0))
 
 
 def expected(opened: CartRetriever, query: Query, data) -> dict[str, float]:
