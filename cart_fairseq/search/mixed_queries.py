@@ -19,7 +19,7 @@ from cart_fairseq.search.item_vectors import QueryVectors, item_vectors, kept, m
 SAMPLE = 1000
 """Number of items, spread evenly over the catalogue, on which scores are compared."""
 LOUDNESS = 2.0
-"""Standard deviation of an embedding's scores, relative to that of dense scores; examples/media_queries compares others."""
+"""Standard deviation of an embedding's scores, relative to that of dense scores."""
 LEAST_SPREAD = 1e-6
 
 

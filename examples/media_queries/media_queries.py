@@ -36,6 +36,8 @@ NOISE = 0.1
 """Length of the noise of the first measurement, relative to the embedding's."""
 STRONG = (4.0, 6.0, 8.0)
 """Likewise of the second."""
+WEIGHTS = (0.5, 1.0, 2.0)
+"""Weights of the embedding beside half of a caption, whose weight is 1."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,9 +86,12 @@ def by_caption_and_embedding(retriever: CartRetriever, count: int, draw: np.rand
     for length in STRONG:
         vectors = noisy(originals, length, draw)
         alone = [Query(embedding=vector) for vector in vectors]
-        both = [Query(text=text, embedding=vector) for text, vector in zip(texts, vectors, strict=True)]
-        for name, queries in (("embedding", alone), ("both", both)):
-            results.append({"query": name, "noise": length, **figures(retriever, queries, rows)})
+        results.append({"query": "embedding", "noise": length, **figures(retriever, alone, rows)})
+        for weight in WEIGHTS:
+            pairs = zip(texts, vectors, strict=True)
+            both = [Query(text=text, embedding=each, weights={"embedding": weight}) for text, each in pairs]
+            row = {"query": "both", "noise": length, "weight": weight}
+            results.append({**row, **figures(retriever, both, rows)})
     return results
 
 
@@ -143,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     print(f"own embedding, noise {NOISE}: R@1 {record['own_embedding']['recall_at_1']:.1f}")
     for row in record["caption_and_embedding"]:
-        noise = f", noise {row['noise']:g}" if "noise" in row else ""
+        noise = "".join(f", {name} {row[name]:g}" for name in ("noise", "weight") if name in row)
         print(f"{row['query']}{noise}: R@1 {row['recall_at_1']:.1f}, R@10 {row['recall_at_10']:.1f}")
     print(", ".join(f"{name} {value:.3f}" for name, value in record["more_like_this"].items()))
     if args.json:

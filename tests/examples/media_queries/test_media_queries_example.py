@@ -34,7 +34,7 @@ def test_all_three_are_measured(run, tmp_path):
     media_queries.main([str(run), *flags])
     found = read_json(tmp_path / "found.json")
     assert found["media_positions"] == 2
-    assert len(found["caption_and_embedding"]) == 1 + 2 * len(media_queries.STRONG)
+    assert len(found["caption_and_embedding"]) == 1 + (1 + len(media_queries.WEIGHTS)) * len(media_queries.STRONG)
     assert {"commit", "machine", "settings", "own_embedding"} <= found.keys()
     shares = found["more_like_this"]
     assert all(0 <= value <= 1 for value in shares.values())
