@@ -36,7 +36,7 @@ test: .venv/.installed-test
 
 # an hour: kills, damaged files, full disks, readers beside a writer; fails on any fault
 trust: .venv/.installed-test
-	$(BIN)/python tests/trust/campaign.py $(if $(wildcard /dev/shm),--folder /dev/shm) --json trust.json
+	$(BIN)/python tests/trust/campaign $(if $(wildcard /dev/shm),--folder /dev/shm) --json trust.json
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -92,8 +92,8 @@ def test_a_flipped_bit_in_any_file_of_a_data_bin_is_noticed(data: Path):
 
 def test_a_data_bin_of_a_join_is_a_data_bin(made: Path, tmp_path: Path):
     settings = JoinSettings(text_dim=4, pca=4)
-    given = [made / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl")]
-    write_jsonl(given[1], [{"item_id": f"item {i}"} for i in range(ITEMS)])
+    write_jsonl(made / "items.jsonl", [{"item_id": f"item {i}"} for i in range(ITEMS)])
+    given = made / "embeddings.npy", made / "items.jsonl", made / "captions.jsonl"
     join_captions(*given, tmp_path / "joined", settings)
     data = tmp_path / "data-bin"
     binarize(made / "identifiers", made / "captions.jsonl", data, embeddings=tmp_path / "joined")

@@ -17,7 +17,7 @@ from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.rqvae_runner import forget_damaged
 from preprocess.identifiers.settings import IdentifierSettings
 
-OLD = Path(__file__).resolve().parents[1] / "compatibility"
+OLD = Path(__file__).resolve().parents[2] / "compatibility"
 SETTINGS = IdentifierSettings(
     scheme="residual-kmeans",
     kmeans_clusters=3,
