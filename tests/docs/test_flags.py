@@ -1,5 +1,6 @@
 """The tables of docs/flags.md are the parsers' flags, and the defaults that help texts name are the real ones."""
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -7,6 +8,7 @@ import flag_tables
 import pytest
 from documented import ROOT
 
+from cart_fairseq import serve
 from cart_fairseq.criterions.cart_rdrop import CARTRDropConfig
 from cart_fairseq.models.flags import DEFAULTS
 from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig
@@ -41,3 +43,12 @@ def test_the_named_defaults_are_real(name):
             default = f"{default:g}"
         if default is not None and named != "the encoder's":
             assert named.split(",")[0] == str(default), flag
+
+
+def test_the_page_about_serving_names_every_flag_with_its_default():
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`--.*?) \|", page, re.M)
+    named = dict(re.findall(r"`(--[\w-]+)(?: (\S+))?`", " ".join(rows)))
+    flags = [action for action in serve.parser()._actions if action.option_strings[0].startswith("--")]
+    expected = {action.option_strings[0]: action.default for action in flags if not action.required}
+    assert named == {name: "" if default is None else str(default) for name, default in expected.items()}
