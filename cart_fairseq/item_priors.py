@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from cart_fairseq.query_codec import QueryCodec
@@ -22,7 +21,7 @@ from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
 from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
 from cart_fairseq.search.stored_arrays import (
     ENCODER,
-    REMEDY,
+    check_finite,
     digest_of,
     folder_to_write,
     open_array,
@@ -120,8 +119,7 @@ def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
     folder = _stored(models, data, 1)
     if folder is not None:
         found = open_array(folder, PRIORS, np.float32, [len(data.bundle)])
-        if not np.isfinite(found).all():
-            raise CatalogueError(f"{folder}/{PRIORS}.npy: holds NaN or infinite values; {REMEDY}")
+        check_finite(folder, PRIORS, found)
         return torch.from_numpy(found).to(device)
     stored = _bank_of(models, data)
     bank = QueryBank(stored.vectors.to(device), _rows(data, stored.item_ids).to(device))
@@ -149,6 +147,7 @@ def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
     if folder is None:
         return None
     vectors = open_array(folder, "vectors", np.float32, [None, None])
+    check_finite(folder, "vectors", vectors)
     return _Bank(torch.from_numpy(vectors), open_array(folder, "item_ids", np.str_, [len(vectors)]).tolist())
 
 

@@ -22,7 +22,7 @@ from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.files import replacing, write_json
 from cart_fairseq.search.prefix_clusters import CLUSTERS, Clusters, Points, cluster_depth
 from cart_fairseq.search.prefix_mass import segment_logsumexp
-from cart_fairseq.search.stored_arrays import REMEDY, open_array, save_arrays
+from cart_fairseq.search.stored_arrays import REMEDY, check_finite, open_array, save_arrays
 
 AXES = 128
 SAMPLE = 16384
@@ -123,10 +123,15 @@ class PrefixStatistics(NamedTuple):
         for depth in range(1, trie.length):
             nodes = array(f"nodes.{depth}", np.int64, None)
             count = len(nodes)
+            begin, end = trie.leaves(depth, torch.arange(trie.num_nodes(depth), device=trie.rows.device))
+            if not torch.equal(nodes, torch.nonzero(end - begin > CLUSTERS).flatten().cpu()):
+                raise CatalogueError(f"{folder}/nodes.{depth}.npy: not the prefixes of this catalogue; {REMEDY}")
             means = array(f"means.{depth}", np.float16, count, CLUSTERS, axes)
             of_clusters = (array(f"{name}.{depth}", np.float32, count, CLUSTERS) for name in ("weights", "spreads"))
             depths.append(Clusters(nodes, means, *of_clusters))
         bias = array("bias", np.float32, None)
+        for name, values in {"basis": basis, "bias": bias}.items():
+            check_finite(folder, name, values.numpy())
         if len(bias) not in (0, items):
             raise CatalogueError(f"{folder}/bias.npy: holds {len(bias)} values for {items} items; {REMEDY}")
         return cls(basis, array("leaves", np.float16, items, axes), bias, tuple(depths))

@@ -90,6 +90,16 @@ def stored_checksums(folder: Path) -> dict[str, str]:
     return found
 
 
+def check_finite(folder: Path, name: str, values: NDArray[Any]) -> None:
+    """Refuse values of a stored array that rank nothing.
+
+    Raises:
+        CatalogueError: one is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise CatalogueError(f"{folder}/{name}.npy: holds NaN or infinite values; {REMEDY}")
+
+
 def open_array(folder: Path, name: str, dtype: Any, shape: Sequence[int | None], mapped: bool = False) -> NDArray[Any]:
     """Open an array that :func:`save_arrays` wrote.
 

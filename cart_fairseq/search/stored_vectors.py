@@ -16,7 +16,7 @@ from cart_fairseq.files import replacing
 from cart_fairseq.progress import Progress
 from cart_fairseq.search.item_vectors import BLOCK, item_vectors, kept
 from cart_fairseq.search.mixed_items import Items, MixedItems
-from cart_fairseq.search.stored_arrays import digest_of, folder_to_write, note_checksums, open_array
+from cart_fairseq.search.stored_arrays import check_finite, digest_of, folder_to_write, note_checksums, open_array
 from cart_fairseq.search.stored_statistics import EXACT_ITEMS, OF_ITEMS
 
 VECTORS = "vectors"
@@ -33,7 +33,7 @@ def vectors_of(models: Sequence[Any], items: Items, stored: Path | None) -> Call
         stored: the folder with stored vectors; None for none.
 
     Raises:
-        CatalogueError: stored vectors are damaged.
+        CatalogueError: stored vectors are damaged; of values that are no numbers the function says so.
     """
 
     if isinstance(items, MixedItems):
@@ -46,7 +46,13 @@ def vectors_of(models: Sequence[Any], items: Items, stored: Path | None) -> Call
             return partial(item_vectors, models, items)
         width = sum(model.dense.width for model in models)
         array = open_array(folder, VECTORS, np.float16, [len(items.embeddings), width], mapped=True)
-        return lambda rows: torch.from_numpy(array[rows.cpu().numpy()]).to(rows.device).float()
+
+        def read(rows: Tensor) -> Tensor:
+            found = array[rows.cpu().numpy()]
+            check_finite(folder, VECTORS, found)
+            return torch.from_numpy(found).to(rows.device).float()
+
+        return read
 
     return kept(models, items, VECTORS, None, opened)
 

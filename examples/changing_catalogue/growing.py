@@ -120,6 +120,8 @@ def forget_others(results: Path, state: str, checkpoint: Path) -> None:
     """Remove a state's figures if they are of another model, and remember the model in ``RESULTS/models.json``."""
     path, now = results / "models.json", sha256(checkpoint)
     models = read_json(path) if path.is_file() else {}
+    if not isinstance(models, dict):
+        raise ValueError(f"{path}: does not name the models of the figures; remove the folder to measure again")
     if models.get(state) != now:
         for measured in MEASURED:
             (results / f"{state}.{measured}.json").unlink(missing_ok=True)

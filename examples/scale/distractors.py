@@ -11,9 +11,11 @@ import numpy as np
 from joined_towers import JoinedTowers
 from numpy.typing import NDArray
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
+from cart_fairseq.files import digest, replacing, sha256, write_json, write_jsonl
 from cart_fairseq.progress import track
+from cart_fairseq.reading import read_json
 from cart_fairseq.renewing import renewal
 from preprocess.data import joined_folder
 from preprocess.updating.steps import add
@@ -21,6 +23,7 @@ from preprocess.updating.steps import add
 NOISE = 0.7
 """Length of the noise that is added to each part of a real row, which has length 1."""
 BLOCK = 8192
+MADE_FROM = "made-from.json"
 
 
 def neighbours(rows: NDArray[np.floating[Any]], widths: list[int], draw: np.random.Generator) -> NDArray[np.float32]:
@@ -41,30 +44,29 @@ def write_join(folder: Path, joined: JoinedTowers, count: int, seed: int) -> Non
     """Write a join of `count` synthetic items, each a neighbour of a random real one.
 
     Args:
-        folder: receives joined rows, aligned rows, items.jsonl and the record.
+        folder: receives joined rows, aligned rows, those of before the join (the real items'), items.jsonl and the record.
         joined: the join of the real items.
         count: of items.
         seed: of all draws.
     """
     draw = np.random.default_rng(seed)
     real = np.load(joined.folder / joined_folder.ITEMS, mmap_mode="r")
-    sizes = {joined_folder.ITEMS: real.shape[1], joined_folder.ALIGNED: joined.towers.width}
+    originals = np.load(joined.folder / joined_folder.ORIGINALS, mmap_mode="r")
+    widths = {joined_folder.ITEMS: real.shape[1], joined_folder.ALIGNED: joined.towers.width}
+    widths[joined_folder.ORIGINALS] = originals.shape[1]
     with replacing(folder, directory=True) as new:
-        rows, aligned = (
-            np.lib.format.open_memmap(new / name, mode="w+", dtype=np.float16, shape=(count, width))
-            for name, width in sizes.items()
-        )
+        rows, aligned, before = (new_array(new / name, np.float16, (count, width)) for name, width in widths.items())
         blocks = [slice(at, min(at + BLOCK, count)) for at in range(0, count, BLOCK)]
         for block in track(blocks, "synthetic items", "blocks"):
-            source = draw.integers(len(real), size=block.stop - block.start)
-            made = neighbours(real[np.sort(source)], joined.record["parts"], draw)
-            rows[block], aligned[block] = made, joined.towers(made)
-        rows.flush()
-        aligned.flush()
+            source = np.sort(draw.integers(len(real), size=block.stop - block.start))
+            made = neighbours(real[source], joined.record["parts"], draw)
+            rows[block], aligned[block], before[block] = made, joined.towers(made), originals[source]
+        for array in (rows, aligned, before):
+            array.flush()
         write_jsonl(
             new / "items.jsonl", ({"item_id": f"synthetic {number}", "split": "train"} for number in range(count))
         )
-        files = {name: sha256(new / name) for name in sizes}
+        files = {name: sha256(new / name) for name in widths}
         write_json(new / joined_folder.RECORD, {**joined.record, "items": count, "files": files})
 
 
@@ -81,8 +83,15 @@ def enlarged(base: Path, joined: JoinedTowers, checkpoint: Path, size: int, work
 
     Returns:
         The data-bin and the join of the synthetic items.
+
+    Raises:
+        ValueError: what is there was made from something else.
     """
     data, new = work / f"data-bin.{size}", work / f"synthetic.{size}"
+    made_from = {"catalogue": DataBin(base).bundle.state, "join": digest(joined.record), "seed": seed}
+    if (work / MADE_FROM).is_file() and read_json(work / MADE_FROM) != made_from:
+        raise ValueError(f"{work}: was made from another catalogue, join or seed; choose another --work")
+    write_json(work / MADE_FROM, made_from)
     count = size - len(DataBin(base).trie)
     if not new.is_dir():
         write_join(new, joined, count, seed)

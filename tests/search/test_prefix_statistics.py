@@ -1,5 +1,6 @@
 """Estimated masses: exact where a prefix has few distinct items, near elsewhere; leaves, files and cost."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search import prefix_statistics, stored_statistics
 from cart_fairseq.search.generator import IdentifierGenerator
+from cart_fairseq.search.item_vectors import item_vectors
 from cart_fairseq.search.prefix_clusters import CLUSTERS
 from cart_fairseq.search.prefix_mass import PrefixMass
 from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
@@ -138,6 +140,29 @@ def test_statistics_of_something_else_or_damaged_are_refused(tmp_path):
     (folder / "leaves.npy").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"leaves\.npy: missing or damaged"):
         PrefixStatistics.open(folder, statistics_key(models[:1], items, trie, None), trie)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("nodes.1", lambda values: values + 1, "not the prefixes of this catalogue"),
+        ("nodes.1", lambda values: values[:-1], "not the prefixes of this catalogue|holds float"),
+        ("bias", lambda values: values * np.nan, "holds NaN or infinite values"),
+        ("basis", lambda values: values * np.inf, "holds NaN or infinite values"),
+    ],
+)
+def test_statistics_with_values_of_none_are_refused(tmp_path, name, change, said):
+    items, trie, model = dense_items(tmp_path, 90), catalogue(90), hybrid_model(SIZES, 0)
+    bias = torch.zeros(90)
+    key = statistics_key([model], items, trie, bias)
+    vectors = partial(item_vectors, [model], items)
+    compute_statistics(trie, vectors, bias).save(tmp_path / "of", key)
+    path = tmp_path / "of" / f"{name}.npy"
+    values = np.load(path)
+    assert len(values)
+    np.save(path, change(values))
+    with pytest.raises(CatalogueError, match=said):
+        PrefixStatistics.open(tmp_path / "of", key, trie)
 
 
 @pytest.mark.parametrize("facts", ["[]", "{}", '{"format": "prefix statistics 1"}'])

@@ -63,6 +63,20 @@ def test_damaged_vectors_are_named(tmp_path):
         vectors_of([model], items, tmp_path / STORED)
 
 
+def test_vectors_that_are_no_numbers_are_named_when_they_are_read(tmp_path):
+    trie, items, model = catalogue(90), dense_items(tmp_path, 90), hybrid_model(SIZES, 0)
+    data: Any = SimpleNamespace(dense_items=items, trie=trie)
+    folder = store_vectors([model], data, exact_items=0)
+    assert folder is not None
+    vectors = np.load(folder / "vectors.npy")
+    vectors[7, 0] = np.nan
+    np.save(folder / "vectors.npy", vectors)
+    read = vectors_of([model], items, tmp_path / STORED)
+    read(torch.arange(7))
+    with pytest.raises(CatalogueError, match=r"vectors\.npy: holds NaN or infinite values; remove the folder"):
+        read(torch.tensor([3, 7]))
+
+
 def test_a_model_without_a_dense_head_has_none(tmp_path):
     from cart_fairseq.renewing import store_search_files
 

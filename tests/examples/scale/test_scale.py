@@ -54,6 +54,8 @@ def test_every_size_and_system_is_measured(run, tmp_path, capsys):
     flags = [str(run), "--work", str(tmp_path / "work"), "--beams", "3", "--queries", "10"]
     flags += ["--json", str(tmp_path / "scale.json"), "--plot", str(tmp_path / "scale.png")]
     scale.main([*flags, "--sizes", "30", str(ITEMS)])
+    with pytest.raises(ValueError, match=r"work: was made from another catalogue, join or seed; choose another --work"):
+        scale.main([*flags, "--sizes", "30", "--seed", "2"])
     record = read_json(tmp_path / "scale.json")
     towers = [f"dual tower{priors}, {kind}" for priors in ("", " with priors") for kind in ("exact", "HNSW")]
     systems = ["CART, beam 3", *towers]
