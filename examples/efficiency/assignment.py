@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from provenance import provenance
 
+from cart_fairseq.arrays import new_array
 from cart_fairseq.catalogue.unique_token import unique_tokens
 from cart_fairseq.files import write_json
 from cart_fairseq.processes import run_script
@@ -41,7 +42,7 @@ ROUNDS = 20
 
 def write_embeddings(path: Path, rows: int, dimension: int) -> None:
     """Write (rows, dimension) standard normal float16."""
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, dimension))
+    out = new_array(path, np.float16, (rows, dimension))
     draw = np.random.default_rng(1)
     for start in range(0, rows, 16_384):
         block = out[start : start + 16_384]
