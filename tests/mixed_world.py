@@ -24,7 +24,7 @@ def write_data_bin(root: Path, joined: bool = True) -> World:
     write_bundle(root / "identifiers", np.concatenate([codes, unique], 1), positions, records, {}, {}, {})
     embeddings = files.embeddings
     if joined:
-        join_captions(*files, JoinSettings(**SMALL))
+        join_captions(files.embeddings, files.items, files.captions, files.output, JoinSettings(**SMALL))
         embeddings = files.output
     binarize(root / "identifiers", files.captions, root / "data-bin", embeddings=embeddings)
     return files

@@ -8,6 +8,7 @@ from mixed_world import retriever, write_data_bin
 
 from cart_fairseq import CartRetriever, Query
 from cart_fairseq.query import ITEM, MEDIA, TEXT
+from cart_fairseq.search.item_vectors import mean_weight
 from preprocess.api import compact, remove
 
 RAW = embeddings_of_items().astype(np.float64)
@@ -40,11 +41,13 @@ def slow_scores(opened: CartRetriever, query: Query) -> np.ndarray:
     """Dense scores at weight 1 of all items in double precision, the mean over the models: (N,)."""
     parts, rows, found = query.parts(), np.arange(len(opened.data.bundle)), np.zeros(len(opened.data.bundle))
     items = opened.data.dense_items
+    assert items is not None
     for part in parts:
         if part.kind == TEXT:
             symbols = opened.codec.symbols(part.value).unsqueeze(0)
             each = []
             for model in opened.models:
+                assert model.dense is not None
                 asked = model.dense.query(model.encoder(symbols, torch.tensor([symbols.size(1)])))[0].double()
                 each.append(model.dense.item(items.features(rows)).double() @ asked * float(model.dense.scale()))
             score = torch.stack(each).mean(0).numpy()
@@ -60,9 +63,10 @@ def slow_scores(opened: CartRetriever, query: Query) -> np.ndarray:
 @torch.no_grad()
 def dense_spread(opened: CartRetriever, rows: np.ndarray) -> float:
     """Standard deviation of the dense scores between different items."""
-    features = opened.data.dense_items.features(rows)
-    each = []
+    assert opened.data.dense_items is not None
+    features, each = opened.data.dense_items.features(rows), []
     for model in opened.models:
+        assert model.dense is not None
         vectors = model.dense.item(features).double()
         each.append(vectors @ vectors.T * float(model.dense.scale()))
     return float(torch.stack(each).mean(0)[~torch.eye(len(rows), dtype=torch.bool)].std(correction=0))
@@ -70,7 +74,7 @@ def dense_spread(opened: CartRetriever, rows: np.ndarray) -> float:
 
 def expected(opened: CartRetriever, query: Query, data) -> dict[str, float]:
     """The score of each item that the answer may hold."""
-    dense = slow_scores(opened, query) * float(np.mean([float(model.dense.weight) for model in opened.models]))
+    dense = slow_scores(opened, query) * mean_weight(opened.models)
     words = [part.value for part in query.parts() if part.kind == TEXT and part.weight > 0]
     written = dict.fromkeys(opened.data.bundle.item_ids, 0.0)
     if words:
@@ -176,7 +180,7 @@ WRONG = [
     (Query(text="red", weights={"text": float("inf")}), "query 1 has the weight inf"),
     (Query(text="red", weights={"colour": 1}), "query 1 has a weight for 'colour'"),
     (Query(media="picture.png"), "query 1: .*does not say which encoder made its embeddings"),
-    (Query(media=3), "query 1 has media 3"),
+    (Query(media=3), "query 1 has media 3"),  # type: ignore[arg-type]
 ]
 
 

@@ -24,9 +24,10 @@ def world(request, tmp_path_factory):
     """A data-bin made from a join, and three new items."""
     root = tmp_path_factory.mktemp("world")
     files = write_world(root)
-    join_captions(*files, JoinSettings(**SMALL, keep_embedding=True, align=request.param))
-    settings = IdentifierSettings(scheme="residual-kmeans", kmeans_clusters=4, codebooks=1, codebook_size=4)
-    build_identifiers(files.output, files.items, root / "identifiers", settings)
+    settings = JoinSettings(**SMALL, keep_embedding=True, align=request.param)
+    join_captions(files.embeddings, files.items, files.captions, files.output, settings)
+    identified = IdentifierSettings(scheme="residual-kmeans", kmeans_clusters=4, codebooks=1, codebook_size=4)
+    build_identifiers(files.output, files.items, root / "identifiers", identified)
     binarize(root / "identifiers", files.captions, root / "data-bin", embeddings=files.output)
     (root / "new").mkdir()
     np.save(root / "new" / "embeddings.npy", np.random.default_rng(8).normal(size=(3, WIDTH)).astype(np.float32))
@@ -41,6 +42,12 @@ def data_bin(world, tmp_path):
     return tmp_path / "data-bin"
 
 
+def join_new(new, output, like):
+    """Join the new items as an earlier join did."""
+    embeddings, items, captions = (new / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl"))
+    join_captions(embeddings, items, captions, output, JoinSettings(), like=like)
+
+
 def added(data_bin):
     """Identifiers, features and embeddings of the new items."""
     data = DataBin(data_bin)
@@ -51,8 +58,7 @@ def added(data_bin):
 
 def test_added_items_are_joined_as_by_hand(world, data_bin, tmp_path):
     new = world / "new"
-    files = [new / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl")]
-    join_captions(*files, tmp_path / "joined", JoinSettings(), like=world / "joined")
+    join_new(new, tmp_path / "joined", world / "joined")
     shutil.copytree(data_bin, tmp_path / "by-hand", symlinks=True)
     add(tmp_path / "by-hand", tmp_path / "joined", new / "items.jsonl")
     add(data_bin, new / "embeddings.npy", new / "items.jsonl", captions=new / "captions.jsonl")
@@ -62,9 +68,8 @@ def test_added_items_are_joined_as_by_hand(world, data_bin, tmp_path):
 
 
 def test_a_data_bin_serves_as_the_join_that_others_are_like(world, data_bin, tmp_path):
-    files = [world / "new" / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl")]
     for name, like in (("one", world / "joined"), ("other", data_bin)):
-        join_captions(*files, tmp_path / name, JoinSettings(), like=like)
+        join_new(world / "new", tmp_path / name, like)
     for name in ("embeddings.npy", "captions.npy"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
