@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.serving.served import Served
 from cart_fairseq.serving.settings import ServingSettings
+
+KEPT_BYTES = 128 << 20
+"""Freed memory that the allocator may keep."""
 
 
 class Stamps(NamedTuple):
@@ -41,6 +45,9 @@ def load(settings: ServingSettings, earlier: Served | None = None) -> Served:
     Raises:
         ValueError: one is missing or damaged, or they do not belong together.
     """
+    # otherwise fairseq's task makes the allocator keep freed blocks, as a training needs, and memory grows for ever:
+    # each batch of queries has another shape
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(KEPT_BYTES))
     retriever = CartRetriever.from_pretrained(
         settings.path, settings.data, settings.beam, settings.device, settings.precision
     )

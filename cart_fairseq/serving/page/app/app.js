@@ -154,6 +154,7 @@ class SearchApp extends HTMLElement {
   async request(k) {
     const stopping = (this.stopping = new AbortController());
     const { query } = this;
+    this.results.begin();
     const timers = [
       setTimeout(() => this.waiting(), SOON),
       ...SLOW.map((ms) => setTimeout(() => this.state.slow(ms / 1000), ms)),

@@ -5,6 +5,8 @@ import { filtersOf } from "./query.js";
 
 /** Values of a field that are shown before one looks for others. */
 const SHOWN = 12;
+/** Fields with few values whose values are shown at once. */
+const OPEN = 5;
 
 export class SearchFilters extends HTMLElement {
   connectedCallback() {
@@ -25,7 +27,7 @@ export class SearchFilters extends HTMLElement {
 
   /** Take the fields and candidate sets of the catalogue. */
   offer(facets, sets) {
-    this.facets = facets.fields;
+    this.facets = facets.fields.toSorted((one, other) => one.values.length - other.values.length);
     this.sets = sets;
   }
 
@@ -43,7 +45,7 @@ export class SearchFilters extends HTMLElement {
     this.query = query;
     if (!this.facets) return;
     if (!this.drawn) {
-      this.fields.replaceChildren(...(this.sets.length > 1 ? [this.choiceOfSet()] : []), ...this.facets.map((facet) => this.group(facet)));
+      this.fields.replaceChildren(...(this.sets.length > 1 ? [this.choiceOfSet()] : []), ...this.facets.map((facet, place) => this.group(facet, place < OPEN && facet.values.length <= SHOWN)));
       this.drawn = true;
     }
     for (const box of this.fields.querySelectorAll("input[type=checkbox]")) box.checked = (query.where[box.facet] ?? []).includes(box.facetValue);
@@ -69,7 +71,7 @@ export class SearchFilters extends HTMLElement {
     return el("fieldset", {}, el("legend", {}, "Search in"), ...choices);
   }
 
-  group({ field, values }) {
+  group({ field, values }, open) {
     const list = el("div", { className: "values" });
     const draw = (wanted) => {
       const fitting = values.filter(({ value }) => String(value).toLowerCase().includes(wanted.toLowerCase()));
@@ -85,7 +87,7 @@ export class SearchFilters extends HTMLElement {
       type: "search", className: "look", placeholder: "Find a value", "aria-label": `Find a value of ${field}`,
       oninput: (event) => draw(event.target.value),
     });
-    const made = el("details", { open: this.facets.length <= 4 }, el("summary", {}, field, el("span", { className: "chosen" })), look, list);
+    const made = el("details", { open }, el("summary", {}, field, el("span", { className: "chosen" })), look, list);
     made.facet = field;
     return made;
   }

@@ -9,8 +9,8 @@ import { sorted } from "./toolbar.js";
 const REST = 0.2;
 const FITS = 0.5;
 /** Hits that are loaded before any is shown, and the longest wait for them in milliseconds. */
-const FIRST = 12;
-const PATIENCE = 250;
+const FIRST = 20;
+const PATIENCE = 300;
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 0, ArrowDown: 0 };
 
 /**
@@ -47,11 +47,16 @@ export class SearchResults extends HTMLElement {
     new IntersectionObserver(([entry]) => entry.isIntersecting && !this.end.hidden && tell(this, "more-hits"), { rootMargin: "900px" }).observe(this.end);
   }
 
+  /** Say that a search goes on. What is shown stays. */
+  begin() {
+    this.grid.setAttribute("aria-busy", "true");
+  }
+
   /** Show grey cards while a search goes on. */
   wait(number = 12) {
     this.forget();
     this.end.hidden = true;
-    this.grid.setAttribute("aria-busy", "true");
+    this.begin();
     const bones = () => el("li", { className: "skeleton", "aria-hidden": "true" }, el("div", { className: "media" }), el("p", { className: "bone" }), el("p", { className: "bone short" }));
     this.grid.replaceChildren(...Array.from({ length: number }, bones));
   }

@@ -19,7 +19,7 @@ export class SearchState extends HTMLElement {
     this.hidden = false;
     this.dataset.state = state;
     const said = more.filter(Boolean).map((each) => (typeof each === "string" ? el("p", {}, each) : each));
-    this.replaceChildren(sign && el("div", { className: "sign-of-state" }, icon(sign)), el("h2", {}, title), ...said);
+    this.replaceChildren(...(sign ? [el("div", { className: "sign-of-state" }, icon(sign))] : []), el("h2", {}, title), ...said);
   }
 
   /** Before the first search. */

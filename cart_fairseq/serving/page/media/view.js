@@ -48,11 +48,12 @@ export class MediaView extends HTMLElement {
     near.unobserve(this);
   }
 
-  /** Load it; the promise ends when it is on the screen or failed. */
+  /** Load it; the promise ends when a picture is there or failed, and for others at once. */
   load() {
     this.loading ??= kindOf(this.hit).then((kind) => {
       this.dataset.kind = kind;
-      return this[kind]();
+      const shown = this[kind]();
+      return kind === "image" ? shown : null;
     });
     return this.loading;
   }
