@@ -1,0 +1,135 @@
+"""Queries by uploaded file, by item and by embedding, through the routes."""
+
+import concurrent.futures
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+from fastapi.testclient import TestClient
+from media_samples import describe, write_media
+from mixed_world import retriever
+from serving_samples import png
+
+from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.serving import loading
+from cart_fairseq.serving.served import Served
+from cart_fairseq.serving.service import Service
+from cart_fairseq.serving.settings import ServingSettings
+from cart_fairseq.serving.web.application import create_app
+from preprocess.api import remove
+from preprocess.data_bin.build import binarize
+from preprocess.encoders.extract import extract_embeddings
+from preprocess.encoders.settings import EmbeddingSettings
+
+FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Media, and a data-bin of their embeddings by the encoder plain."""
+    root = tmp_path_factory.mktemp("world")
+    for number, name in enumerate(FILES):
+        write_media(root / name, number)
+    kinds = {"png": "image", "jpg": "image", "wav": "audio", "mp4": "video"}
+    items = [{"item_id": name, "media": name, "modality": kinds[name[-3:]], "split": "train"} for name in FILES]
+    write_jsonl(root / "items.jsonl", items)
+    lines = [{"item_id": name, "text": text} for number, name in enumerate(FILES) for text in describe(number)]
+    write_jsonl(root / "captions.jsonl", lines)
+    extract_embeddings(root / "items.jsonl", root / "extracted", EmbeddingSettings("plain", workers=0))
+    codes = np.zeros((len(FILES), 1), dtype=np.int64)
+    unique = unique_tokens(codes, 16)
+    positions = [Position("k", 1), *unique_positions(unique.shape[1], 16)]
+    write_bundle(root / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, {}, {})
+    embeddings = root / "extracted" / "embeddings.npy"
+    binarize(root / "identifiers", root / "captions.jsonl", root / "data-bin", embeddings=embeddings)
+    (root / "checkpoint.pt").write_bytes(b"models of random weights stand in")
+    return root
+
+
+@pytest.fixture
+def client(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(loading, "load", lambda *given: Served(retriever(world / "data-bin")))
+    own = ServingSettings(world / "data-bin", world / "checkpoint.pt", media_root=world, poll=0.05)
+    with TestClient(create_app(Service(own))) as found:
+        yield found
+
+
+def upload(client: TestClient, content: bytes, **request: Any) -> list[dict[str, Any]]:
+    answer = client.post("/api/search", files={"media": ("x", content)}, data={"request": json.dumps(request)})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["results"][0]["hits"]
+
+
+def ask(client: TestClient, query: Any) -> list[dict[str, Any]]:
+    answer = client.post("/api/search", json={"query": query, "k": 6})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["results"][0]["hits"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_file_finds_itself(client: TestClient, world: Path, name: str):
+    [hit] = upload(client, (world / name).read_bytes(), k=1)
+    assert hit["item_id"] == name
+    assert client.get(hit["media_url"]).content == (world / name).read_bytes()
+    assert [*client.app.state.service.uploads.iterdir()] == []  # type: ignore[attr-defined]
+
+
+def test_a_file_is_weighed_with_a_text_and_filtered(client: TestClient, world: Path):
+    content = (world / "4.png").read_bytes()
+    hits = upload(client, content, k=6, where={"modality": "image"})
+    assert {hit["item_id"] for hit in hits} == {"0.png", "a.jpg", "4.png", "5.png"}
+    query = {"text": describe(4)[0], "weights": {"text": 1, "media": -1}}
+    assert upload(client, content, k=6, query=query)[0]["item_id"] != "4.png"
+
+
+def test_more_and_less_like_an_item(client: TestClient):
+    more = [hit["item_id"] for hit in ask(client, {"item_id": "0.png"})]
+    assert sorted(more) == sorted({*FILES} - {"0.png"})
+    less = ask(client, {"item_id": ["0.png", "2.wav"], "weights": {"item_id": [1, -1]}})
+    assert {hit["item_id"] for hit in less} == {*FILES} - {"0.png", "2.wav"}
+
+
+def test_an_embedding_finds_its_item(client: TestClient, world: Path):
+    embedded = np.load(world / "extracted" / "embeddings.npy")
+    assert [ask(client, {"embedding": row.tolist()})[0]["item_id"] for row in embedded] == FILES
+    info = client.get("/api/info").json()["queries"]
+    assert info == {"text": True, "item_id": True, "embedding": embedded.shape[1], "media": True, "reason": None}
+
+
+def test_files_that_cannot_be_read_fail_alone(client: TestClient, world: Path):
+    """Concurrent uploads, of which every second one is no picture beyond its first bytes."""
+
+    def send(number: int) -> Any:
+        content = png()[:20] if number % 2 else (world / "5.png").read_bytes()
+        return client.post("/api/search", files={"media": ("x", content)}, data={"request": '{"k": 1}'})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        answers = [*threads.map(send, range(8))]
+    assert [answer.status_code for answer in answers] == [200, 422] * 4
+    assert {answer.json()["results"][0]["hits"][0]["item_id"] for answer in answers[::2]} == {"5.png"}
+    service = client.app.state.service  # type: ignore[attr-defined]
+    for answer in answers[1::2]:
+        error = answer.json()["error"]
+        assert error["field"] == "query"
+        assert "the file" in error["found"]
+        assert str(service.uploads) not in answer.text
+    assert [*service.uploads.iterdir()] == []
+
+
+def test_the_encoder_is_kept_over_an_update(client: TestClient, world: Path):
+    service = client.app.state.service  # type: ignore[attr-defined]
+    upload(client, (world / "0.png").read_bytes(), k=1)
+    encoder = service.served.retriever._media_encoder
+    assert encoder is not None
+    remove(world / "data-bin", ["5.png"])
+    end = time.monotonic() + 60
+    while client.get("/api/info").json()["catalogue"]["revision"] == 0:
+        assert time.monotonic() < end
+    assert service.served.retriever._media_encoder is encoder
+    assert "5.png" not in {hit["item_id"] for hit in upload(client, (world / "5.png").read_bytes(), k=6)}
