@@ -75,9 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table_of(figures))
     if args.json:
         record = provenance(vars(args), "checkpoint", "data", "joined", "json", "seed")
-        examples = {style: asked[style][:3] for style in STYLES}
         counts = {"queries": len(order), "candidates": len(tower.rows)}
-        write_json(args.json, {**record, "seed": args.seed, **counts, "examples": examples, "metrics": figures})
+        write_json(args.json, {**record, "seed": args.seed, **counts, "metrics": figures})
 
 
 class Tower:
