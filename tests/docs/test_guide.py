@@ -47,7 +47,9 @@ def known_flags() -> set[str]:
         for action in parser._actions:
             if isinstance(action.choices, dict):  # subcommands
                 found |= {flag for each in action.choices.values() for flag in each._option_string_actions}
-    for path in [*(ROOT / "examples").rglob("*.py"), *(ROOT / "preprocess").rglob("*.py")]:
+    for path in [
+        path for folder in ("examples", "preprocess", "tests/trust") for path in (ROOT / folder).rglob("*.py")
+    ]:
         found |= set(re.findall(r'"(--[a-z][a-z0-9-]+)"', path.read_text(encoding="utf-8")))
     return found | {"--help", "--install"}  # the second is xcode-select's
 
