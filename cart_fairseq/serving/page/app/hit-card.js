@@ -33,12 +33,14 @@ export class HitCard extends HTMLElement {
       type: "button", className: "open", "aria-label": `Open ${labelOf(hit)}`, onclick: () => tell(this, "open-hit", hit),
     });
     const caption = captionOf(hit);
+    const title = el("p", { className: caption ? "caption" : "caption only-id", title: caption || hit.item_id }, caption || hit.item_id);
     this.alikeButton = el("button", { type: "button", className: "alike", hidden: true, onclick: () => tell(this, "unfold", hit.item_id) });
     this.replaceChildren(
-      el("div", { className: "media" }, this.view, this.openButton, likes && likeButtons(hit), this.alikeButton),
+      el("div", { className: "media" }, this.view, this.openButton, this.alikeButton),
       el("div", { className: "about" },
-        el("p", { className: caption ? "caption" : "caption only-id", title: caption || hit.item_id }, caption || hit.item_id),
+        hit.media_url && title, // an item without a file shows its text in the place of the picture
         el("p", { className: "below" }, probabilityOf(hit), caption ? el("span", { className: "id", title: hit.item_id }, hit.item_id) : null)),
+      ...(likes ? [likeButtons(hit)] : []),
     );
     return this;
   }

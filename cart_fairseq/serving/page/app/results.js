@@ -215,8 +215,8 @@ function below(cards, place, down) {
 
 function lineElement({ before, rest }) {
   const text = before
-    ? [el("strong", {}, "The rest probably does not fit"), ` – what you mean is among it with a probability of ${share(rest)}.`]
-    : [el("strong", {}, "Probably nothing fits"), ` – what you mean is among these with a probability of ${share(rest)}.`];
+    ? [el("strong", {}, "The rest probably does not fit"), `: ${share(rest)} that what you mean is among it.`]
+    : [el("strong", {}, "Probably nothing fits"), `: ${share(rest)} that what you mean is among these.`];
   return el("li", { className: "line" }, el("p", {}, ...text));
 }
 

@@ -19,8 +19,8 @@ export class SearchBox extends HTMLElement {
       type: "file", accept: "image/*,audio/*,video/*", hidden: true, tabIndex: -1, "aria-label": "File as query",
       onchange: () => this.chosen(),
     });
-    this.attach = iconButton("attach", "Search with a picture, sound or clip", () => this.files.click());
-    this.clear = iconButton("close", "Clear the search", () => this.tellEmpty());
+    this.attach = iconButton("attach", "Search with a picture, sound or clip", () => this.files.click(), { hidden: true });
+    this.clear = iconButton("close", "Clear the search", () => this.tellEmpty(), { hidden: true });
     this.why = el("p", { className: "why", hidden: true });
     const go = el("button", { type: "submit", className: "go", "aria-label": "Search", title: "Search" }, icon("search"));
     this.form = el(
