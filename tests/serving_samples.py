@@ -1,8 +1,12 @@
 """A data-bin with media and a checkpoint, for the tests of the service."""
 
+import asyncio
 import json
 import shutil
+import socket
 import struct
+import threading
+import time
 import wave
 import zlib
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from fastapi.testclient import TestClient
 
 from cart_fairseq.serving.service import Service
@@ -96,3 +101,20 @@ def client_of(folder: Path, **options: Any) -> Iterator[TestClient]:
     """A client of a service on a copied world; `client.app.state.service` is the service."""
     with TestClient(create_app(Service(settings(folder, **options)))) as client:
         yield client
+
+
+@contextmanager
+def listening(service: Service) -> Iterator[int]:
+    """The port of a service that answers in a thread of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        own = {"http": "h11", "loop": "asyncio", "ws": "none", "log_config": None, "timeout_keep_alive": 75}
+        server = uvicorn.Server(uvicorn.Config(create_app(service), **own))  # type: ignore[arg-type]
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield int(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(60)

@@ -3,20 +3,15 @@
 import asyncio
 import importlib.util
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from conftest import load_example
-from serving_samples import copy_world, settings
+from serving_samples import copy_world, listening, settings
 
 from cart_fairseq.serving.service import Service
-from cart_fairseq.serving.web.application import create_app
 
 load, live_updates, attacks = (load_example("serving", name) for name in ("load", "live_updates", "attacks"))
 
@@ -28,18 +23,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(world: Path) -> Iterator[int]:
-    """The port of a service in a thread of this process."""
-    app = create_app(Service(settings(world, media_root=world / "media", poll=0.05, timeout=5.0)))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, http="h11", loop="asyncio", ws="none", log_config=None, timeout_keep_alive=75)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield int(listener.getsockname()[1])
-        server.should_exit = True
-        thread.join(60)
+    with listening(Service(settings(world, media_root=world / "media", poll=0.05, timeout=5.0))) as found:
+        yield found
 
 
 def test_load(port: int, tmp_path: Path):
