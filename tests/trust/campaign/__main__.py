@@ -24,6 +24,7 @@ from cart_fairseq.files import write_json
 
 PARTS = {
     "kills": (kills.kills, 200, "kills of each update; a quarter of them of other steps"),
+    "searches": (kills.kills_of_searches, 50, "kills of what writes files of searches, of each step"),
     "limits": (disks.limits, 30, "limits of file sizes, of each step"),
     "disks": (disks.full_disks, 15, "sizes of a full ext4 and a full tmpfs, of each step"),
     "power": (power.power_cuts, 30, "power cuts of each step"),

@@ -2,16 +2,20 @@
 
 import os
 import random
+import shutil
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from changing import embed
 from conftest import ITEMS, write_jsonl
-from trials import Campaign, forked, killed_at, writes_of
-from worlds import STEPS, UPDATES, consistent
+from trials import Campaign, forked, killed_at, must, writes_of
+from worlds import STEPS, UPDATES, Step, consistent, hits, make_dense, verify_all
 
+from cart_fairseq import renewing
+from cart_fairseq.tuning import SHARE_STATE, keep
 from preprocess.api import add, compact, remove
 
 
@@ -29,6 +33,50 @@ def kills(campaign: Campaign, trials: int) -> None:
                 continue
             campaign.note(f"kill {step}", *campaign.finishes(run, place, after))
         campaign.show()
+
+
+SEARCHES: dict[str, Step] = {
+    "renew": lambda place: renewing.renewal(place / "checkpoint.pt", place / "data-bin")(),
+    "tune's keep": lambda place: keep(place / "checkpoint.pt", {SHARE_STATE: 0.25}),
+}
+"""What writes beside a checkpoint's searches, or into the checkpoint."""
+
+
+def kills_of_searches(campaign: Campaign, trials: int) -> None:
+    """Kill what writes for searches; these find the same before and after, or what the new checkpoint says."""
+    source = campaign.made("dense-model", make_dense)
+    bare = campaign.copy(source, campaign.folder / "bare")
+    shutil.rmtree(bare / "data-bin" / "search")
+    for step, run in SEARCHES.items():
+        place = campaign.copy(bare)
+        before, total = must(partial(found_by, place)), writes_of(partial(run, place))
+        after = must(partial(done_and_found, run, campaign.copy(bare)))
+        for _ in range(trials):
+            place = campaign.copy(bare)
+            forked(partial(killed_at, partial(run, place), campaign.draw.randrange(total)))
+            seen, again = forked(partial(found_by, place)), forked(partial(done_and_found, run, place))
+            if seen.kind != "done" or seen.value["hits"] not in (before["hits"], after["hits"]):
+                campaign.note(f"kill {step}", "lost", seen)
+            elif again.kind != "done":
+                campaign.note(f"kill {step}", "blocked", again)
+            else:
+                same = again.value == after
+                campaign.note(f"kill {step}", "old or new, then done" if same else "wrong", (again.value, after))
+        campaign.show()
+    shutil.rmtree(bare)
+
+
+def found_by(place: Path) -> dict[str, Any]:
+    """What a search finds, all of whose files are whole, and the names of those that it reads beside the data-bin."""
+    verify_all(place)
+    stored = place / "data-bin" / "search"
+    return {"hits": hits(place), "stored": sorted(str(path.relative_to(stored)) for path in stored.rglob("*"))}
+
+
+def done_and_found(run: Step, place: Path) -> dict[str, Any]:
+    """Run a step, and search."""
+    run(place)
+    return found_by(place)
 
 
 def readers(campaign: Campaign, seconds: float) -> None:
