@@ -47,8 +47,8 @@ class Hit:
             weighted dense score. Higher is better.
         record: the item's object in ``items.jsonl`` (``media``, ``split`` …).
         row: the item's row in the catalogue.
-        probability: how likely this is the wanted item, between 0 and 1; those of a query's hits sum to the probability
-            that something fits. None: the model is not calibrated for this search, or the query is not one text.
+        probability: how likely this is the wanted item, between 0 and 1; those of a query's 30 best hits sum to the
+            probability that something fits. None: the model is not calibrated for this search, or the query is not one text.
     """
 
     item_id: str
