@@ -3,6 +3,7 @@
 import { el, icon, iconButton } from "./dom.js";
 import { likeButtons, probabilityOf } from "./hit-card.js";
 import { captionOf, labelOf } from "../media/kinds.js";
+import { silence } from "../media/player.js";
 
 export class HitDetails extends HTMLElement {
   connectedCallback() {
@@ -14,7 +15,7 @@ export class HitDetails extends HTMLElement {
       "dialog",
       { className: "details", "aria-label": "Item", onclick: (event) => event.target === this.dialog && this.dialog.close() },
       el("div", { className: "details-inside" },
-        el("header", {}, this.previous, this.next, el("span", { className: "space" }), iconButton("close", "Close", () => this.dialog.close())),
+        el("div", { className: "head" }, this.previous, this.next, el("span", { className: "space" }), iconButton("close", "Close", () => this.dialog.close())),
         this.stage, this.about),
     );
     this.dialog.addEventListener("keydown", (event) => {
@@ -37,6 +38,7 @@ export class HitDetails extends HTMLElement {
    */
   open(cards, hit, likes) {
     Object.assign(this, { cards, likes, place: cards.findIndex((card) => card.hit === hit) });
+    silence();
     this.show();
     if (!this.dialog.open) this.dialog.showModal();
   }
@@ -58,7 +60,7 @@ export class HitDetails extends HTMLElement {
     view.load();
     const file = hit.media_url && el("a", { className: "tool", href: hit.media_url, target: "_blank", rel: "noopener" }, icon("open"), "Open the file");
     this.about.replaceChildren(
-      el("h2", {}, captionOf(hit) || hit.item_id),
+      el("h2", { className: captionOf(hit) ? "" : "only-id" }, labelOf(hit)),
       el("div", { className: "actions" }, this.likes && likeButtons(hit), file),
       el("dl", {}, ...rows(hit)),
     );

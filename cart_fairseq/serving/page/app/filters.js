@@ -18,9 +18,9 @@ export class SearchFilters extends HTMLElement {
       "dialog",
       { className: "panel", "aria-labelledby": "filters-title", onclick: (event) => event.target === this.dialog && this.dialog.close() },
       el("div", { className: "panel-inside" },
-        el("header", {}, el("h2", { id: "filters-title" }, "Filters"), close),
+        el("div", { className: "head" }, el("h2", { id: "filters-title" }, "Filters"), close),
         this.fields,
-        el("footer", {}, this.reset, done)),
+        el("div", { className: "foot" }, this.reset, done)),
     );
     this.replaceChildren(this.dialog);
   }

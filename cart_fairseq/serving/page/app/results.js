@@ -133,8 +133,10 @@ export class SearchResults extends HTMLElement {
     }
     const before = [...this.grid.children];
     const same = before.every((each, place) => each === drawn[place] || (each.className === "line" && drawn[place]?.className === "line"));
+    const focused = this.grid.contains(document.activeElement) ? document.activeElement : null;
     if (same) this.grid.append(...drawn.slice(before.length));
     else this.grid.replaceChildren(...drawn);
+    if (focused?.isConnected) focused.focus({ preventScroll: true }); // it was taken out and put back
     tell(this, "drawn", { shown: drawn.filter((each) => each.className !== "line").length });
   }
 

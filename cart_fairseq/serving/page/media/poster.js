@@ -6,7 +6,7 @@ import { contrastOf } from "./likeness.js";
 const SHOWS = 12;
 const STEP = 0.2;
 const LATEST = 20;
-const WIDTH = 480;
+const WIDTH = 640;
 const PATIENCE = 8000;
 
 let before = Promise.resolve();
