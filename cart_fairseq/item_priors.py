@@ -89,6 +89,11 @@ def store_priors(models: Sequence[Any], data: DataBin) -> None:
             save_arrays(new, {PRIORS: priors_of(models, data).cpu().numpy()})
 
 
+def has_priors(models: Sequence[Any], data: DataBin) -> bool:
+    """Whether a data-bin with embeddings holds the priors of its items for these models."""
+    return _stored(models, data, 1) is not None
+
+
 def _names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
     """The names of the folders of stored queries and priors, which depend on what the arrays are computed from."""
     return kept(models, data.trie, "names", None, lambda: _compute_names(models, data))

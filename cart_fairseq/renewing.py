@@ -10,9 +10,9 @@ from typing import Any
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.files import remove_scratch
-from cart_fairseq.item_priors import mean_share, prior_bias, store_priors
-from cart_fairseq.search.stored_arrays import folder_to_write
-from cart_fairseq.search.stored_statistics import store_statistics
+from cart_fairseq.item_priors import has_priors, mean_share, prior_bias, store_priors
+from cart_fairseq.search.stored_arrays import folder_to_write, stored_folder
+from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_key, store_statistics
 from cart_fairseq.search.stored_vectors import store_vectors
 
 
@@ -58,3 +58,14 @@ def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
         print(f"warning: {reason}", file=sys.stderr)
         return False
     return True
+
+
+def is_renewed(models: Sequence[Any], data: DataBin) -> bool:
+    """Whether the first search with these models has no statistics of a large catalogue to compute."""
+    items = data.dense_items
+    if items is None or len(data.trie) <= EXACT_ITEMS or any(model.dense is None for model in models):
+        return True
+    stored = stored_folder(items)
+    if stored is None or (mean_share(models) and not has_priors(models, data)):
+        return False
+    return (stored / statistics_key(models, items, data.trie, prior_bias(models, data))[:16]).is_dir()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.renewing import is_renewed
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.batching import Batcher, Job
 from cart_fairseq.serving.metrics import Metrics
@@ -16,6 +17,8 @@ from cart_fairseq.serving.settings import ServingSettings
 
 RETRY = 30.0
 """Seconds until a state that could not be opened is tried again, although nothing has changed."""
+PATIENCE = 60.0
+"""Seconds in which the files that searches of a large catalogue read may follow an update."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Service:
         self._stamps = loading.stamps_of(settings)
         self.served = loading.load(settings)
         self._pace = self.served.warm()
+        self._renewed = is_renewed(self.served.retriever.models, self.served.data)
         self._show()
         self._tasks: list[asyncio.Task[Any]] = []
         self._refused: loading.Stamps | None = None
@@ -151,5 +155,14 @@ class Service:
         """Open and warm what has changed; None if nothing has."""
         new = loading.renew(self.settings, self.served, checkpoint)
         if new is not None:
+            if self._renewed:
+                self._wait_for_files(new)
             new.warm()
+            self._renewed = is_renewed(new.retriever.models, new.data)
         return new
+
+    def _wait_for_files(self, new: Served) -> None:
+        """Wait until an update with ``--path`` has written the files of searches, which takes less than to compute them."""
+        end = time.monotonic() + PATIENCE
+        while not is_renewed(new.retriever.models, new.data) and time.monotonic() < end:
+            time.sleep(self.settings.poll)

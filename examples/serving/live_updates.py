@@ -2,9 +2,9 @@
 
     python examples/serving/live_updates.py --port 8000 --data data-bin --updates 100 --items 10 --json updates.json
 
-The service must run on this machine, on this data-bin. Items of random embeddings are added, and removed again by every
-second update; at the end the catalogue has the items that it had. Every answer names the revision that it is from; its
-items must be of that revision.
+The service must run on this machine, on this data-bin. Items are added, and removed again by every second update; at the
+end the catalogue has the items that it had. Every answer names the revision that it is from; its items must be of that
+revision.
 """
 
 import argparse
@@ -28,8 +28,9 @@ from load import TEXTS
 from provenance import provenance
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import write_json
+from cart_fairseq.files import sha256, write_json
 from cart_fairseq.processes import run_script
+from preprocess.data import joined_folder
 
 NEW = "of a live update"
 
@@ -61,23 +62,46 @@ class Expected:
         return f"items {sorted(foreign)} are not of revision {revision}" if foreign else None
 
 
-async def apply_update(data: Path, number: int, items: int, width: int, added: Sequence[str]) -> None:
+def write_new(folder: Path, number: int, items: int, width: int, join: Path | None) -> list[str]:
+    """Write new items into a folder; return the flags of `update_identifiers add` for them.
+
+    Args:
+        number: of the update.
+        width: of the embeddings that the catalogue was built from.
+        join: the join that it was built from, whose rows the new items repeat; None for random embeddings.
+    """
+    draw = np.random.default_rng(number)
+    given = folder / "embeddings.npy"
+    if join is None:
+        np.save(given, draw.standard_normal((items, width)).astype(np.float32))
+    else:
+        given, record = folder / "join", joined_folder.read_record(join)
+        given.mkdir()
+        chosen = draw.integers(record["items"], size=items)
+        files = {}
+        for name in (joined_folder.ITEMS, joined_folder.ALIGNED, joined_folder.ORIGINALS):
+            if name in record["files"]:
+                np.save(given / name, np.load(join / name, mmap_mode="r")[chosen])
+                files[name] = sha256(given / name)
+        write_json(given / joined_folder.RECORD, {**record, "items": items, "files": files})
+    listed = "".join(json.dumps({"item_id": item_id}) + "\n" for item_id in names_of(number, items))
+    (folder / "items.jsonl").write_text(listed, encoding="utf-8")
+    return ["--embeddings", str(given), "--items", str(folder / "items.jsonl")]
+
+
+async def apply_update(args: argparse.Namespace, number: int, width: int, added: Sequence[str]) -> None:
     """Add items, or remove those that were added, by the command of the project.
 
     Raises:
         ValueError: the command failed.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        flags = ["remove", "--data-bin", str(data), "--item-ids", *added]
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["remove", "--data-bin", str(args.data), "--item-ids", *added]
         if not added:
-            rows = np.random.default_rng(number).standard_normal((items, width)).astype(np.float32)
-            np.save(folder / "embeddings.npy", rows)
-            listed = "".join(json.dumps({"item_id": item_id}) + "\n" for item_id in names_of(number, items))
-            (folder / "items.jsonl").write_text(listed, encoding="utf-8")
-            files = ["--embeddings", str(folder / "embeddings.npy"), "--items", str(folder / "items.jsonl")]
-            flags = ["add", "--data-bin", str(data), *files]
-        command = [sys.executable, "-m", "preprocess.update_identifiers", *flags]
+            new = write_new(Path(folder), number, args.items, width, args.join)
+            flags = ["add", "--data-bin", str(args.data), *new]
+        renewed = ["--path", str(args.path)] if args.path else []
+        command = [sys.executable, "-m", "preprocess.update_identifiers", flags[0], *renewed, *flags[1:]]
         process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
         said, _ = await process.communicate()
         if process.returncode:
@@ -114,8 +138,7 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
                 faults.append(f"status {reply.status}")
         own.close()
 
-    watch = Client(args.port)
-    at_first = await metrics(watch)
+    at_first = await metrics(Client(args.port))
     clients = [asyncio.create_task(client(number)) for number in range(args.clients)]
     await asyncio.sleep(1)
     added: list[str] = []
@@ -123,20 +146,21 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
         names = [] if added else names_of(number, args.items)
         expected.items[newest + 1] = expected.items[newest] - {*added} | {*names}
         newest += 1
-        await apply_update(args.data, number, args.items, width, added)
-        ended, added = time.monotonic(), names
+        await apply_update(args, number, width, added)
+        ended, added, watch = time.monotonic(), names, Client(args.port)
         while time.monotonic() < ended + 60:
             answer = (await watch.search({"query": TEXTS[0], "candidates": names or None, "k": 1})).json()
             if answer.get("catalogue", {}).get("revision") == newest:
                 break
             await asyncio.sleep(0.05)
+        watch.close()
         found_after.append(time.monotonic() - ended)
         said = f"update {number + 1}: found {found_after[-1]:.2f} s after its end, {sum(statuses.values())} answers"
         print(said, flush=True)
     await asyncio.sleep(1)
     done = True
     await asyncio.gather(*clients)
-    at_last = await metrics(watch)
+    at_last = await metrics(Client(args.port))
     return {
         "updates": args.updates,
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
@@ -156,6 +180,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Update a data-bin that a service on this machine answers from.")
     made.add_argument("--port", type=int, required=True, help="of the service")
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data-bin, which is changed")
+    made.add_argument(
+        "--join", type=Path, metavar="FOLDER", help="the join that the identifiers were built from, if any"
+    )
+    renewed = "the checkpoint, for the update to write what its searches read (large catalogues)"
+    made.add_argument("--path", type=Path, metavar="CKPT", help=renewed)
     made.add_argument("--updates", type=int, default=100, help="half of them add items (default: %(default)s)")
     made.add_argument("--items", type=int, default=20, help="items of each update (default: %(default)s)")
     made.add_argument("--clients", type=int, default=8, help="clients that search meanwhile (default: %(default)s)")

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,6 +15,11 @@ import torch
 from fastapi.testclient import TestClient
 from serving_samples import OLD, add_items, client_of, copy_world
 
+from cart_fairseq import CartRetriever, renewing
+from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.item_priors import prior_bias
+from cart_fairseq.search.stored_statistics import store_statistics
+from cart_fairseq.serving import service as service_module
 from preprocess.api import compact, remove
 
 POLL = 0.05
@@ -181,3 +187,43 @@ def test_nothing_is_written_into_the_data_bin(world: Path):
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
+
+
+def test_files_of_searches_that_follow_an_update_are_waited_for(
+    client: TestClient, world: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those of a large catalogue: to compute them beside the update would take as long again."""
+    written, asked = threading.Event(), threading.Event()
+
+    def renewed(models: Any, data: DataBin) -> bool:
+        asked.set()
+        return written.is_set()
+
+    monkeypatch.setattr(service_module, "is_renewed", renewed)
+    add_items(world / "data-bin", [{"item_id": "new"}])
+    assert asked.wait(30)
+    assert catalogue(client)["revision"] == 0
+    written.set()
+    wait_for(lambda: catalogue(client)["revision"] == 1)
+
+
+def test_files_that_do_not_come_are_not_waited_for_for_ever(
+    client: TestClient, world: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(service_module, "is_renewed", lambda models, data: False)
+    for revision in (1, 2):
+        add_items(world / "data-bin", [{"item_id": f"new {revision}"}])
+        wait_for(lambda revision=revision: catalogue(client)["revision"] == revision)  # type: ignore[misc]
+
+
+def test_whether_the_files_of_searches_are_there(world: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = CartRetriever.from_pretrained(world / "checkpoint.pt", world / "data-bin", device="cpu")
+    models, data = opened.models, opened.data
+    assert renewing.is_renewed(models, data)  # a small catalogue needs none
+    monkeypatch.setattr(renewing, "EXACT_ITEMS", 10)
+    assert not renewing.is_renewed(models, data)
+    store_statistics(models, data, prior_bias(models, data), exact_items=10)
+    assert renewing.is_renewed(models, data)
+    add_items(world / "data-bin", [{"item_id": "new"}])
+    assert not renewing.is_renewed(models, DataBin(world / "data-bin"))
