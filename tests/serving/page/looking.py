@@ -30,36 +30,46 @@ LIKELY = Calibration(slope=0.25, peak=0.25, offset=3.0, gain=0.0, size=0.0, scor
 DOUBTFUL = LIKELY._replace(offset=-1.5)
 
 
-@pytest.fixture(scope="session")
+WORLDS: list[Path] = []
+
+
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data-bin of the page's world."""
-    return write_world(tmp_path_factory.mktemp("page"))
+    """The data-bin of the page's world, which is made once in a process."""
+    if not WORLDS:
+        WORLDS.append(write_world(tmp_path_factory.mktemp("page")))
+    return WORLDS[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(world: Path) -> Iterator[str]:
     """The address of the service."""
     with serving(world, LIKELY) as (address, _):
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's chromium."""
     if CHROMIUM is None:
         pytest.skip("the page is not tested without chromium; apt-get install chromium")
     with playwright.sync_playwright() as started:
         own = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+            timeout=120_000,
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
         )
         yield own
         own.close()
 
 
-@pytest.fixture(params=[*LOOKS])
+@pytest.fixture
 def look(request: pytest.FixtureRequest) -> str:
-    """The name of a look."""
-    return request.param
+    """The name of a look; light unless a test is marked with :data:`in_each_look`."""
+    return getattr(request, "param", "light")
+
+
+in_each_look = pytest.mark.parametrize("look", [*LOOKS], indirect=True)
 
 
 @pytest.fixture
@@ -71,7 +81,7 @@ def page(browser: Any, look: str, service: str) -> Iterator[Any]:
     wrong: list[str] = []
     own.on("pageerror", lambda error: wrong.append(str(error)))
     own.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
-    own.set_default_timeout(15_000)
+    own.set_default_timeout(30_000)
     yield own
     context.close()
     assert not wrong
@@ -79,7 +89,7 @@ def page(browser: Any, look: str, service: str) -> Iterator[Any]:
 
 def until(page: Any, condition: str) -> None:
     """Wait until JavaScript is true. (Playwright's own way needs `eval`, which the policy of content forbids.)"""
-    end = time.monotonic() + 15
+    end = time.monotonic() + 30
     while not page.evaluate(condition):
         assert time.monotonic() < end, condition
         time.sleep(0.02)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from looking import DOUBTFUL, LOOKS, browser, ids, look, page, search, service, shown, until, world  # noqa: F401
+from looking import DOUBTFUL, LOOKS, browser, ids, in_each_look, look, page, search, service, shown, until, world  # noqa: F401
 from page_world import serving
 
 TOKEN = "a token of enough characters"
@@ -177,6 +177,7 @@ SIGHTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@in_each_look
 def test_axe_finds_no_violation(page: Any, look: str):  # noqa: F811
     page.emulate_media(color_scheme=LOOKS[look]["color_scheme"], reduced_motion="reduce")
     for name, see in SIGHTS.items():
