@@ -60,7 +60,7 @@ def landscape(number: int, size: tuple[int, int] = (640, 480), step: int = 0) ->
 def write_clip(path: Path, number: int, codec: str = "libx264") -> None:
     """A clip of 3 s whose first OPENING frames are black."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FRAMES, options={"g": "5"} if codec == "libx264" else {})
+        stream: Any = container.add_stream(codec, rate=FRAMES, options={"g": "5"} if codec == "libx264" else {})
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for step in range(3 * FRAMES):
             shown = Image.new("RGB", (320, 240)) if step < OPENING else landscape(number, (320, 240), step)

@@ -1,15 +1,16 @@
 """Each state of the page has its own sight: begin, empty, slow, busy, failed, refused, a token is needed; and axe finds nothing."""
 
+# ruff: noqa: F401, F811 - fixtures are imported by name
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from looking import DOUBTFUL, LOOKS, browser, ids, in_each_look, look, page, search, service, shown, until, world  # noqa: F401
+from looking import DOUBTFUL, LOOKS, browser, ids, in_each_look, look, page, search, service, shown, until, world
 from page_world import serving
 
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 TOKEN = "a token of enough characters"
 
 
@@ -28,13 +29,13 @@ def state(page: Any, name: str) -> Any:
     return found
 
 
-def refuse_once(page: Any, answer: Callable[[Any], None]) -> None:
+def refuse_once(page: Any, answer: Callable[[Any], None]) -> Any:
     """Answer the next search with an error."""
-    page.route("**/api/search", answer, times=1)
+    return page.route("**/api/search", answer, times=1)
 
 
 @pytest.fixture(scope="module")
-def locked(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: F811
+def locked(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a service that asks for a token, has no dense head and no probability."""
     file = tmp_path_factory.mktemp("token") / "token"
     file.write_text(TOKEN)
@@ -43,13 +44,13 @@ def locked(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 @pytest.fixture(scope="module")
-def doubtful(world: Path) -> Iterator[str]:  # noqa: F811
+def doubtful(world: Path) -> Iterator[str]:
     """The address of a service whose searches probably find nothing that fits, with at most 7 hits."""
     with serving(world, DOUBTFUL, max_k=7) as (address, _):
         yield address
 
 
-def test_a_full_service_is_asked_again_after_a_countdown(page: Any):  # noqa: F811
+def test_a_full_service_is_asked_again_after_a_countdown(page: Any):
     page.goto("/")
     refuse_once(page, reply(429, **{"retry-after": "1"}))
     page.fill("#query", "sea")
@@ -59,7 +60,7 @@ def test_a_full_service_is_asked_again_after_a_countdown(page: Any):  # noqa: F8
     assert not page.locator("search-state").is_visible()
 
 
-def test_a_service_that_is_away_or_fails_is_asked_again(page: Any):  # noqa: F811
+def test_a_service_that_is_away_or_fails_is_asked_again(page: Any):
     page.goto("/")
     refuse_once(page, lambda route: route.abort())
     page.fill("#query", "sea")
@@ -79,7 +80,7 @@ def test_a_service_that_is_away_or_fails_is_asked_again(page: Any):  # noqa: F81
     assert "query: too long. Send less." in state(page, "wrong").inner_text()
 
 
-def test_a_slow_search_shows_grey_cards_and_can_be_stopped(page: Any):  # noqa: F811
+def test_a_slow_search_shows_grey_cards_and_can_be_stopped(page: Any):
     page.goto("/")
     refuse_once(page, lambda route: None)
     page.fill("#query", "sea")
@@ -92,35 +93,35 @@ def test_a_slow_search_shows_grey_cards_and_can_be_stopped(page: Any):  # noqa: 
     assert shown(page)
 
 
-def test_nothing_fits_the_filters(page: Any):  # noqa: F811
+def test_nothing_fits_the_filters(page: Any):
     page.goto("/?q=sea&f.modality=audio&f.year=1900")
     assert "No item fits these filters" in state(page, "nothing").inner_text()
     page.get_by_role("button", name="Clear the filters").click()
     assert len(shown(page)) > 20
 
 
-def test_less_like_alone_asks_for_more(page: Any):  # noqa: F811
+def test_less_like_alone_asks_for_more(page: Any):
     page.goto("/?less=picture+3")
     state(page, "only-less")
     search(page, "sea")
     assert "picture 3" not in ids(page)
 
 
-def test_a_file_of_another_browser_is_missed(page: Any):  # noqa: F811
+def test_a_file_of_another_browser_is_missed(page: Any):
     page.goto("/?file=elsewhere")
     state(page, "lost")
 
 
-def test_files_that_cannot_be_queries_are_refused_at_once(page: Any, tmp_path: Path):  # noqa: F811
+def test_files_that_cannot_be_queries_are_refused_at_once(page: Any, tmp_path: Path):
     (tmp_path / "text.txt").write_text("no picture")
     page.goto("/")
     page.set_input_files("search-box input[type=file]", tmp_path / "text.txt")
     assert page.get_by_role("alert").inner_text() == "text.txt is no picture, sound or clip."
 
 
-def test_a_token_is_asked_for_and_a_model_without_examples_says_why(browser: Any, locked: str):  # noqa: F811
+def test_a_token_is_asked_for_and_a_model_without_examples_says_why(browser: Any, locked: str):
     context = browser.new_context(base_url=locked)
-    page = context.new_page()  # noqa: F811
+    page = context.new_page()
     page.goto("/?q=sea")
     state(page, "token")
     page.fill("#token", "wrong")
@@ -139,9 +140,9 @@ def test_a_token_is_asked_for_and_a_model_without_examples_says_why(browser: Any
     context.close()
 
 
-def test_probably_nothing_fits_and_the_limit_of_hits(browser: Any, doubtful: str):  # noqa: F811
+def test_probably_nothing_fits_and_the_limit_of_hits(browser: Any, doubtful: str):
     context = browser.new_context(base_url=doubtful)
-    page = context.new_page()  # noqa: F811
+    page = context.new_page()
     page.goto("/?q=sea&fold=0")
     assert len(shown(page)) == 7
     assert page.locator("search-results li").first.inner_text().startswith("Probably nothing fits")
@@ -149,7 +150,7 @@ def test_probably_nothing_fits_and_the_limit_of_hits(browser: Any, doubtful: str
     context.close()
 
 
-def test_screen_readers_hear_what_happens(page: Any):  # noqa: F811
+def test_screen_readers_hear_what_happens(page: Any):
     page.goto("/?q=sea")
     shown(page)
     assert page.get_by_role("status").inner_text().startswith("30 hits")
@@ -178,11 +179,11 @@ SIGHTS: dict[str, Callable[[Any], Any]] = {
 
 
 @in_each_look
-def test_axe_finds_no_violation(page: Any, look: str):  # noqa: F811
+def test_axe_finds_no_violation(page: Any, look: str):
     page.emulate_media(color_scheme=LOOKS[look]["color_scheme"], reduced_motion="reduce")
     for name, see in SIGHTS.items():
         see(page)
         page.wait_for_load_state("networkidle")
-        found = Axe().run(page)
+        found = axe.Axe().run(page)
         said = [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found.response["violations"]]
         assert not said, (name, said)

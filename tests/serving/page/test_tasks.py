@@ -1,5 +1,6 @@
 """What people do on the page, as they do it, in light, dark and phone size."""
 
+# ruff: noqa: F401, F811 - fixtures are imported by name
 import csv
 import json
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from looking import browser, card, ids, in_each_look, look, page, search, service, shown, until, world  # noqa: F401
+from looking import browser, card, ids, in_each_look, look, page, search, service, shown, until, world
 from page_world import LONG, TWINS
 
 pytestmark = in_each_look
