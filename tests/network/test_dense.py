@@ -33,18 +33,15 @@ def joined(tmp_path, request):
     features = draw.standard_normal((len(captions), WIDTH // 2)).astype(np.float16)
     features[[caption["role"] == "query" for caption in captions]] = 0
     np.save(folder / "captions.npy", features)
-    settings = {"index_captions": request.param}
-    write_record(
-        folder,
-        {
-            "settings": settings,
-            "parts": [WIDTH // 2] * 2,
-            "dimension": 9,
-            "captions": len(captions),
-            "texts": texts_digest(captions),
-        },
-    )
+    write_join(folder, request.param, captions)
     return folder
+
+
+def write_join(folder, index_captions, captions=()):
+    """Make a folder of rows look like a join."""
+    said = {"captions": len(captions), "texts": texts_digest(captions)}
+    settings = {"index_captions": index_captions}
+    write_record(folder, {"settings": settings, "parts": [WIDTH // 2] * 2, "dimension": 9, **said})
 
 
 @pytest.fixture
@@ -325,9 +322,12 @@ def test_a_join_of_other_captions_or_damaged_is_refused(tmp_path, joined):
 
 def test_updates_of_the_catalogue_carry_the_embeddings(dense_bin, tmp_path):
     before, captions = (np.load(dense_bin / name) for name in (EMBEDDINGS, CAPTIONS))
-    new = new_items(tmp_path / "new", 5)
+    _, items = new_items(tmp_path / "new", 5)
+    (tmp_path / "new-joined").mkdir()
     added = np.load(tmp_path / "new" / "embeddings.npy")
-    add(dense_bin, *new)
+    np.save(tmp_path / "new-joined" / "embeddings.npy", added)
+    write_join(tmp_path / "new-joined", "include")
+    add(dense_bin, tmp_path / "new-joined", items)
     np.testing.assert_array_equal(np.load(dense_bin / EMBEDDINGS), np.concatenate([before, added.astype(np.float16)]))
     remove(dense_bin, ["item 0", "item 1", "new 2"])
     assert len(np.load(dense_bin / EMBEDDINGS)) == ITEMS + 5
@@ -340,7 +340,8 @@ def test_updates_of_the_catalogue_carry_the_embeddings(dense_bin, tmp_path):
     task = setup_task(dense_bin)
     task.load_dataset("train")
     assert len(task.datasets["train"]) == len(captions) - 5
-    np.save(tmp_path / "new" / "embeddings.npy", embed(5, 5)[:, :3])
-    write_jsonl(tmp_path / "new" / "items.jsonl", [{"item_id": f"other {row}"} for row in range(5)])
+    np.save(tmp_path / "new-joined" / "embeddings.npy", embed(5, 5)[:, :3])
+    write_join(tmp_path / "new-joined", "include")
+    write_jsonl(items, [{"item_id": f"other {row}"} for row in range(5)])
     with pytest.raises(ValueError, match="width 3"):
-        add(dense_bin, *new)
+        add(dense_bin, tmp_path / "new-joined", items)
