@@ -147,8 +147,8 @@ def serving(
     own.calibration = calibrated
     settings = ServingSettings(data, "checkpoint.pt", media_root=data.parent / "media", poll=0, device="cpu", **options)
     with (
-        mock.patch.object(loading, "load", lambda settings: Served(own)),
-        mock.patch.object(loading, "stamps_of", lambda settings: None),
+        mock.patch.object(loading, "load", return_value=Served(own)),
+        mock.patch.object(loading, "stamps_of", return_value=None),
     ):
         service = Service(settings)
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error", ws="none", lifespan="on"))
