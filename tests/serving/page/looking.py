@@ -84,7 +84,7 @@ def page(browser: Any, look: str, service: str) -> Iterator[Any]:
     own.set_default_timeout(30_000)
     yield own
     context.close()
-    assert not wrong
+    assert not wrong, wrong
 
 
 def until(page: Any, condition: str) -> None:

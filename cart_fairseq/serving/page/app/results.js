@@ -70,6 +70,8 @@ export class SearchResults extends HTMLElement {
   }
 
   forget() {
+    clearTimeout(this.folding);
+    this.folding = null;
     this.cards.clear();
     this.unfolded.clear();
     this.hits = [];
