@@ -47,7 +47,9 @@ def create_app(service: Service) -> FastAPI:
     _add_routes(app, service, token, media)
     if PAGE.is_dir():
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
-        app.add_api_route("/", lambda: FileResponse(PAGE / "index.html"), include_in_schema=False, methods=["GET"])
+        app.add_api_route(
+            "/", lambda: FileResponse(PAGE / "index.html"), include_in_schema=False, methods=["GET", "HEAD"]
+        )
     app.add_middleware(
         Guard,  # type: ignore[arg-type]
         token=token,

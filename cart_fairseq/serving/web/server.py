@@ -83,7 +83,7 @@ class _Server(uvicorn.Server):
 
 
 async def _run(service: Service, listener: socket.socket) -> None:
-    """Serve; after the first signal go on for a moment, then answer what was accepted and end; after a second, end."""
+    """Serve; after the first signal go on for a moment, or until a second one, then answer what was accepted and end."""
     config = uvicorn.Config(
         create_app(service),
         http="h11",  # its memory for headers is bounded
@@ -106,7 +106,7 @@ async def _run(service: Service, listener: socket.socket) -> None:
 
     def stop() -> None:
         if service.ending:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
             return
         service.end()
         logger.info("ending: what was accepted is answered")
