@@ -16,6 +16,7 @@ from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.processes import run_script
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.mixed_items import MixedItems
 from cart_fairseq.search.prefix_statistics import PrefixStatistics
 from cart_fairseq.search.stored_arrays import STORED
 from cart_fairseq.search.stored_statistics import statistics_key
@@ -127,9 +128,11 @@ def test_statistics_of_a_large_catalogue_are_kept_in_its_data_bin(world, checkpo
     opened = DataBin(data)
     models = CartRetriever.from_pretrained(checkpoint, data=data).models
     assert opened.dense_items is not None
-    key = statistics_key(models, opened.dense_items, opened.trie, None)
-    assert [folder.name for folder in (data / STORED).iterdir()] == [key[:16]]
-    PrefixStatistics.open(data / STORED / key[:16], key, opened.trie)
+    seen = (opened.dense_items, MixedItems(opened.dense_items, None))  # by texts, and by queries that are not one text
+    keys = [statistics_key(models, items, opened.trie, None) for items in seen]
+    assert {folder.name for folder in (data / STORED).iterdir()} == {key[:16] for key in keys}
+    for key in keys:
+        PrefixStatistics.open(data / STORED / key[:16], key, opened.trie)
 
 
 def test_a_data_bin_that_cannot_be_written_to_is_tuned_all_the_same(world, checkpoint, monkeypatch, capsys):
