@@ -235,7 +235,7 @@ def test_the_keyboard_is_enough(page: Any):
     page.keyboard.press("ArrowRight")
     assert found[1] in dialog.inner_text()
     page.keyboard.press("Escape")
-    assert page.evaluate(focused) == found[1]
+    until(page, f"document.activeElement.closest('hit-card')?.hit.item_id === {json.dumps(found[1])}")
     page.keyboard.press("+")
     until(page, "document.querySelectorAll('.chips .chip').length === 1")
     shown(page)
