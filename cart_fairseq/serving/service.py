@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from cart_fairseq.renewing import is_renewed
+from cart_fairseq.search.stored_arrays import STORED
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.batching import Batcher, Job
 from cart_fairseq.serving.metrics import Metrics
@@ -17,8 +19,8 @@ from cart_fairseq.serving.settings import ServingSettings
 
 RETRY = 30.0
 """Seconds until a state that could not be opened is tried again, although nothing has changed."""
-PATIENCE = 60.0
-"""Seconds in which the files that searches of a large catalogue read may follow an update."""
+PATIENCE, MORE_PATIENCE = 60.0, 900.0
+"""Seconds in which the first file that searches of a large catalogue read may follow an update, and each further one."""
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +164,18 @@ class Service:
         return new
 
     def _wait_for_files(self, new: Served) -> None:
-        """Wait until an update with ``--path`` has written the files of searches, which takes less than to compute them."""
-        end = time.monotonic() + PATIENCE
+        """Wait while an update with ``--path`` writes the files of searches; to compute them beside it takes longer."""
+        folder = Path(self.settings.data) / STORED
+        seen, end = _names_in(folder), time.monotonic() + PATIENCE
         while not is_renewed(new.retriever.models, new.data) and time.monotonic() < end:
             time.sleep(self.settings.poll)
+            found = _names_in(folder)
+            if found != seen:  # it is at work
+                seen, end = found, time.monotonic() + MORE_PATIENCE
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()

@@ -217,6 +217,26 @@ def test_files_that_do_not_come_are_not_waited_for_for_ever(
         wait_for(lambda revision=revision: catalogue(client)["revision"] == revision)  # type: ignore[misc]
 
 
+def test_an_update_that_is_at_work_on_them_is_given_more_time(
+    client: TestClient, world: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written, asked = threading.Event(), threading.Event()
+
+    def renewed(models: Any, data: DataBin) -> bool:
+        asked.set()
+        (world / "data-bin" / "search" / "vectors").mkdir(parents=True, exist_ok=True)  # the update has begun
+        return written.is_set()
+
+    monkeypatch.setattr(service_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(service_module, "is_renewed", renewed)
+    add_items(world / "data-bin", [{"item_id": "new"}])
+    assert asked.wait(30)
+    time.sleep(3)
+    assert catalogue(client)["revision"] == 0
+    written.set()
+    wait_for(lambda: catalogue(client)["revision"] == 1)
+
+
 def test_whether_the_files_of_searches_are_there(world: Path, monkeypatch: pytest.MonkeyPatch):
     opened = CartRetriever.from_pretrained(world / "checkpoint.pt", world / "data-bin", device="cpu")
     models, data = opened.models, opened.data
