@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cart_fairseq.registration import register_with_fairseq
 
 if TYPE_CHECKING:
-    from cart_fairseq.query import Query
+    from cart_fairseq.queries.query import Query
     from cart_fairseq.retriever import CartRetriever, Hit
 
 __all__ = ["CartRetriever", "Hit", "Query"]
@@ -19,7 +19,8 @@ __all__ = ["CartRetriever", "Hit", "Query"]
 def __getattr__(name: str) -> Any:
     """Import the public API on first use, because importing torch takes seconds, which would slow down ``--help``."""
     if name in __all__:
-        from cart_fairseq import query, retriever
+        from cart_fairseq import retriever
+        from cart_fairseq.queries import query
 
         return getattr(query if name == "Query" else retriever, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,9 @@ python -m cart_fairseq.evaluate out.txt --queries new.jsonl --data data-bin   # 
 import argparse
 from collections.abc import Sequence
 
-from cart_fairseq.files import refuse_unwritable, write_json
-from cart_fairseq.processes import run_script
-from cart_fairseq.settings import PRECISIONS, SCORINGS, EvaluationSettings
+from cart_fairseq.base.files import refuse_unwritable, write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.settings import PRECISIONS, SCORINGS, EvaluationSettings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.prior_share,
     )
     refuse_unwritable(args.trec_run, args.qrels, args.json)
-    from cart_fairseq.evaluation import evaluate
     from cart_fairseq.measuring.results import metric_table
+    from cart_fairseq.steps.evaluation import evaluate
 
     found = evaluate(args.data, args.generation, args.queries, args.path, settings)
     if args.trec_run:

@@ -1,7 +1,6 @@
 """CartRetriever: ranks items for text queries, from Python."""
 
 import os
-import textwrap
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,26 +9,25 @@ from typing import Any
 
 import torch
 
+from cart_fairseq.base.checks import check_count
+from cart_fairseq.base.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEAM, check_search
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.checks import check_count
-from cart_fairseq.item_priors import prior_bias
-from cart_fairseq.media_encoder import open_media_encoder
-from cart_fairseq.mixed_input import is_plain, mixed_batches, mixed_inputs, refuse_mixed
+from cart_fairseq.loading.devices import device_of
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
-from cart_fairseq.query import Part, Query, parts_of
-from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.queries.candidates import Candidates, candidate_set, sets_of
+from cart_fairseq.queries.codec import QueryCodec
+from cart_fairseq.queries.item_priors import prior_bias
+from cart_fairseq.queries.media_encoder import open_media_encoder
+from cart_fairseq.queries.mixed_input import is_plain, mixed_batches, mixed_inputs, refuse_mixed
+from cart_fairseq.queries.query import Part, Query, parts_of
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.calibration import calibration_of, check_at_least
-from cart_fairseq.search.generator import IdentifierGenerator, own_discount
-from cart_fairseq.search.result import SearchResult
+from cart_fairseq.search.generator import IdentifierGenerator
+from cart_fairseq.search.result import SearchResult, own_discount
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEAM, check_search
-
-Candidates = str | CandidateSet | Iterable[str] | None
-"""Name of a candidate set, a prepared set, item ids, or None for the whole catalogue."""
 
 _forked = threading.Event()
 """Set in a forked process until its first search: torch would wait for ever for threads, which a fork does not copy."""
@@ -146,7 +144,7 @@ class CartRetriever:
                 option is out of range; or there is no such device.
         """
         check_search(beam, scoring, precision, dense_weight, level_discount, prior_share=prior_share)
-        target = _device(device)
+        target = device_of(device)
         from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
         models, opened = load_models(path, data)
@@ -166,17 +164,7 @@ class CartRetriever:
         Raises:
             ValueError: a name or an item id is unknown, or there is no candidate.
         """
-        if isinstance(candidates, CandidateSet):
-            return candidates
-        if candidates is None or isinstance(candidates, str):
-            return self.data.search_space("all" if candidates is None else candidates).candidates
-        item_ids = _listed(candidates)
-        for item_id in item_ids:
-            if not isinstance(item_id, str):
-                raise ValueError(
-                    f"candidates has {item_id!r}; give item ids, which are strings, or a set for each query"
-                )
-        return self.data.candidate_set(self.data.bundle.rows_of(item_ids))
+        return candidate_set(self.data, candidates)
 
     def search(
         self,
@@ -211,7 +199,7 @@ class CartRetriever:
             _forked.clear()
         if not parts:
             return []
-        allowed = self._per_query(candidates, len(parts))
+        allowed = sets_of(self.data, candidates, len(parts))
         plain = [number for number, each in enumerate(parts) if is_plain(each)]
         others = [(number, each) for number, each in enumerate(parts) if not is_plain(each)]
         if at_least is not None:
@@ -314,43 +302,3 @@ class CartRetriever:
     def _hit(self, row: int, score: float, probability: float | None) -> Hit:
         bundle = self.data.bundle
         return Hit(bundle.item_id(row), score, bundle.record(row), row, probability)
-
-    def _per_query(self, candidates: Candidates | Sequence[Candidates], queries: int) -> list[CandidateSet | None]:
-        if candidates is None or isinstance(candidates, str | CandidateSet):
-            return [self.candidate_set(candidates)] * queries
-        given = _listed(candidates)
-        if all(isinstance(each, str) for each in given):
-            return [self.candidate_set(given)] * queries
-        if any(isinstance(each, str) for each in given):
-            raise ValueError("candidates mixes item ids with sets; give item ids alone, or one set for each query")
-        if len(given) != queries:
-            raise ValueError(f"{len(given)} candidate sets for {queries} queries; give one each, or one for all")
-        return [self.candidate_set(each) for each in given]
-
-
-def _listed(candidates: Any) -> list[Any]:
-    """Return candidates as a list.
-
-    Raises:
-        ValueError: they are no series.
-    """
-    if not isinstance(candidates, Iterable):
-        raise ValueError(f"candidates is {candidates!r}; give the name of a candidate set or a list of item ids")
-    return [*candidates]
-
-
-def _device(asked: str | torch.device | None) -> torch.device:
-    """Return the device to search on; without a wish, a GPU if there is one.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    if asked is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(asked)
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = textwrap.shorten(str(error).splitlines()[0], 120)
-        raise ValueError(f"device is {asked!r}; it cannot be used here ({reason}); give cpu, or leave it out") from None
-    return device

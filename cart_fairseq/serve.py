@@ -6,9 +6,9 @@ python -m cart_fairseq.serve --data data-bin --path checkpoints/checkpoint_best.
 import argparse
 from collections.abc import Sequence
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.settings import PRECISIONS
 from cart_fairseq.serving.settings import ServingSettings
-from cart_fairseq.settings import PRECISIONS
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.files import refuse_unwritable, write_json
-from cart_fairseq.processes import run_script
-from cart_fairseq.settings import CANDIDATES, SCORINGS, TuningSettings
+from cart_fairseq.base.files import refuse_unwritable, write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.settings import CANDIDATES, SCORINGS, TuningSettings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep=not args.dry_run,
     )
     refuse_unwritable(args.json)
-    from cart_fairseq.tuning import tune
+    from cart_fairseq.steps.tuning import tune
 
     found = tune(args.path, args.data, settings)
     print(found.tables())

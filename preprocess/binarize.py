@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import settings_from
 from preprocess.data.fields import INDEX_CAPTIONS
 from preprocess.data_bin.settings import DataBinSettings

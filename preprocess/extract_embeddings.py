@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import not_negative, positive, settings_from
 from preprocess.data.fields import MODALITIES, ON_ERROR
 from preprocess.encoders.settings import DTYPES, FAMILIES, PRECISIONS, EmbeddingSettings

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.captioners import families
 from preprocess.captioners.settings import CaptionSettings
 from preprocess.data.arguments import positive, settings_from

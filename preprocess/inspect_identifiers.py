@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import positive, settings_from
 from preprocess.inspection.settings import InspectionSettings
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import settings_from
 from preprocess.updating.item_ids import IDS, IDS_FROM, listed_in, mark_ids, read_ids
 from preprocess.updating.settings import AddSettings
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
     renew = None
     if args.path is not None:
-        from cart_fairseq.renewing import renewal
+        from cart_fairseq.steps.renewing import renewal
 
         renew = renewal(args.path, args.target)
     if args.command != "renew":

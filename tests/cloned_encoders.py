@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.libraries import hide_broken_torchaudio
+from cart_fairseq.base.libraries import hide_broken_torchaudio
 
 IMAGEBIND_MODEL = """
 import torch

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import warm_python
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TASK = ["--user-dir", str(REPOSITORY / "cart_fairseq"), "--task", "cart_retrieval"]

@@ -126,7 +126,7 @@ def serve(address: str, log: str) -> None:
         importlib.import_module("torchaudio")
     except (
         Exception
-    ):  # as cart_fairseq.libraries does, which must not be imported here: fairseq imports the plugin itself
+    ):  # as cart_fairseq.base.libraries does, which must not be imported here: fairseq imports the plugin itself
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
     for name in LIBRARIES:
         importlib.import_module(name)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.base.files import digest, sha256
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import HeldFiles
-from cart_fairseq.files import digest, sha256
 
 SEAL = "checksum"
 """The field of a manifest with a checksum of its other fields."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from cart_fairseq.base.files import is_plain_name
 from cart_fairseq.catalogue.segments import HISTORY
-from cart_fairseq.files import is_plain_name
 
 INDEX_CAPTIONS = ("include", "exclude", "borrowed")
 FIELDS = {

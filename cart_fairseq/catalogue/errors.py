@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq import reading as readers
+from cart_fairseq.base import reading as readers
 
 
 class CatalogueError(ValueError):
@@ -36,7 +36,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file of a bundle or data-bin, as :func:`cart_fairseq.reading.read_json` does.
+    """Parse a JSON file of a bundle or data-bin, as :func:`cart_fairseq.base.reading.read_json` does.
 
     Raises:
         CatalogueError: the file is missing, not UTF-8 or not JSON; the message names it.

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from cart_fairseq.base.reading import unreadable
 from cart_fairseq.catalogue import errors
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.reading import unreadable
 
 DESCRIPTORS = Path("/proc/self/fd")
 OPENS_ANEW = DESCRIPTORS.is_dir()

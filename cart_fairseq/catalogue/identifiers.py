@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
+from cart_fairseq.base.files import replacing, write_json
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.dictionary import SPECIALS, check_size
@@ -25,7 +26,6 @@ from cart_fairseq.catalogue.positions import Position as Position
 from cart_fairseq.catalogue.positions import semantic_positions as semantic_positions
 from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION, hold_files
 from cart_fairseq.catalogue.trie_build import build_levels
-from cart_fairseq.files import replacing, write_json
 
 FILES = ("identifiers.npy", "item_ids.parquet", "dict.id.txt", "codec.safetensors", "codec.json", "report.json")
 

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cart_fairseq.base.files import is_plain_name, sha256
+from cart_fairseq.base.progress import track
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.catalogue.held_files import HeldFiles, Stamp, identity
-from cart_fairseq.files import is_plain_name, sha256
-from cart_fairseq.progress import track
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

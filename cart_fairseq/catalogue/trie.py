@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cart_fairseq.base.files import replacing
 from cart_fairseq.catalogue.errors import CatalogueError, reading
 from cart_fairseq.catalogue.trie_build import build_levels, index_dtype
-from cart_fairseq.files import replacing
 
 FORMAT = "identifier trie 1"
 

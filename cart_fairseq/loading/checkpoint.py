@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from cart_fairseq.files import replacing
-from cart_fairseq.reading import reason, unreadable
+from cart_fairseq.base.files import replacing
+from cart_fairseq.base.reading import reason, unreadable
 
 ZIP = b"PK\x03\x04"
 """The first bytes of a zip file, which torch's checkpoints are."""

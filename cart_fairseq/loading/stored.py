@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cart_fairseq.checks import is_number
+from cart_fairseq.base.checks import is_number
+from cart_fairseq.base.settings import CALIBRATION_PARAMETERS, SCORINGS
 from cart_fairseq.network.config import NetworkConfig, StackConfig
-from cart_fairseq.settings import CALIBRATION_PARAMETERS, SCORINGS
 
 TRAIN_AGAIN = "give a checkpoint that fairseq-train wrote, or train again"
 MOST_LAYERS = 1000

@@ -6,10 +6,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from cart_fairseq.base.libraries import import_library
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.text_encoder import CONFIG, WEIGHTS, missing
-from cart_fairseq.libraries import import_library
 from cart_fairseq.loading.stored import MOST_LAYERS, check_weights, refuse_larger
 
 

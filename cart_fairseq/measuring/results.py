@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from cart_fairseq.base.checks import is_encodable
+from cart_fairseq.base.reading import read_jsonl, refuse_packed, unreadable
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.checks import is_encodable
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.reading import read_jsonl, refuse_packed, unreadable
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cart_fairseq.files import replacing
+from cart_fairseq.base.files import replacing
 
 PLAIN = string.punctuation.replace("%", "")
 

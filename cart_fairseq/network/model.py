@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cart_fairseq.base.settings import CALIBRATION_PARAMETERS
 from cart_fairseq.network.config import NetworkConfig
 from cart_fairseq.network.decoder import CARTDecoder
 from cart_fairseq.network.dense_head import DenseHead, mean_state
@@ -16,7 +17,6 @@ from cart_fairseq.network.encoder import CARTEncoder
 from cart_fairseq.network.feature_reader import FeatureReader
 from cart_fairseq.network.fusion import Fusion
 from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
-from cart_fairseq.settings import CALIBRATION_PARAMETERS
 
 REVISION_DIGITS = 5
 """Digits of a revision number to the base 256."""

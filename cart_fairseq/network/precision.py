@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cart_fairseq.settings import AUTO, PRECISIONS
+from cart_fairseq.base.settings import AUTO, PRECISIONS
 
 NARROW = 128
 """Models narrower than this are searched in float32: there is little to gain."""
@@ -31,7 +31,7 @@ def convert(model: Any, precision: str) -> Any:
 
     Args:
         model: the model.
-        precision: one of :data:`cart_fairseq.settings.PRECISIONS`; ``auto``: see :func:`fastest`.
+        precision: one of :data:`cart_fairseq.base.settings.PRECISIONS`; ``auto``: see :func:`fastest`.
 
     Raises:
         ValueError: the precision is unknown, int8 was chosen for a model on a GPU, or the model is in int8 already and

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from cart_fairseq.checks import is_number
-from cart_fairseq.settings import CALIBRATION_PARAMETERS, SCORINGS
+from cart_fairseq.base.checks import is_number
+from cart_fairseq.base.settings import CALIBRATION_PARAMETERS, SCORINGS
 
 HITS = 30
 """Number of best items whose scores count."""
@@ -39,7 +39,7 @@ class Calibration(NamedTuple):
         slope: factor of the scores for a hit's share of the presence, above 0.
         peak: factor of the scores for the presence, above 0. The larger, the more the best hit counts.
         offset, gain, size: weights of the presence.
-        scoring: the scoring of symbols for which they hold, one of :data:`~cart_fairseq.settings.SCORINGS`.
+        scoring: the scoring of symbols for which they hold, one of :data:`~cart_fairseq.base.settings.SCORINGS`.
     """
 
     slope: float

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cart_fairseq.network.decoder import IncrementalState
 from cart_fairseq.network.model import CART
-from cart_fairseq.search.mixed_queries import MixedQueries
+from cart_fairseq.search.dense.mixed_queries import MixedQueries
 
 
 class Rows(NamedTuple):

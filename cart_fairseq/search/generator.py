@@ -7,21 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cart_fairseq.base.settings import DEFAULT_SCORING, check_search
 from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.model import CART
 from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
-from cart_fairseq.search.dense_scores import DenseScorer
-from cart_fairseq.search.item_vectors import mean_weight, query_vectors
-from cart_fairseq.search.mixed_items import MixedItems
-from cart_fairseq.search.mixed_queries import MixedQueries, mixed_vectors
-from cart_fairseq.search.result import SearchResult, discounted
-from cart_fairseq.search.stored_arrays import stored_folder
-from cart_fairseq.search.stored_statistics import EXACT_ITEMS
-from cart_fairseq.search.younger import Ages, merged, rank_by_dense
-from cart_fairseq.settings import DEFAULT_SCORING, check_search
+from cart_fairseq.search.dense.dense_scores import DenseScorer
+from cart_fairseq.search.dense.item_vectors import mean_weight, query_vectors
+from cart_fairseq.search.dense.mixed_items import MixedItems
+from cart_fairseq.search.dense.mixed_queries import MixedQueries, mixed_vectors
+from cart_fairseq.search.dense.stored_arrays import stored_folder
+from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS
+from cart_fairseq.search.dense.younger import Ages, merged, rank_by_dense
+from cart_fairseq.search.result import SearchResult, discounted, own_discount
 
 SearchSpaces = Callable[[str], SearchSpace]
 
@@ -32,7 +32,7 @@ class IdentifierGenerator(nn.Module):
     All identifiers have the same length J, so there is no end-of-sentence step and no length normalisation. An ensemble
     averages the probabilities of each symbol. Items are ranked by the discounted sum of their symbols' scores plus the
     weighted dense score. With dense heads the same sum guides the beam: a prefix has the mass of the items below it as
-    its dense score (:class:`~cart_fairseq.search.lookahead.LookAhead`). There are two ways to score a symbol:
+    its dense score (:class:`~cart_fairseq.search.dense.lookahead.LookAhead`). There are two ways to score a symbol:
 
     - ``masked``: log-softmax over the whole identifier vocabulary; invalid symbols are masked afterwards. Ranks and
       scores equal those of fairseq's ``PrefixConstrainedBeamSearch`` and of GENRE.
@@ -297,11 +297,3 @@ class IdentifierGenerator(nn.Module):
             ]
             for query in range(len(result.scores))
         ]
-
-
-def own_discount(models: Sequence[Any]) -> float:
-    """Return the mean of the models' own level discounts.
-
-    On a GPU the call waits for the device; call it once for several searches.
-    """
-    return sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)

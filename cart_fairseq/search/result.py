@@ -1,7 +1,7 @@
 """The result of a search, and the level discount of identifier scores."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,3 +79,11 @@ def discounted(token_scores: Tensor, discount: float) -> Tensor:
     """
     levels = torch.arange(token_scores.size(-1), device=token_scores.device)
     return (token_scores * discount**levels).sum(-1)
+
+
+def own_discount(models: Sequence[Any]) -> float:
+    """Return the mean of the models' own level discounts.
+
+    On a GPU the call waits for the device; call it once for several searches.
+    """
+    return sum(float(getattr(model, "level_discount", 1.0)) for model in models) / len(models)

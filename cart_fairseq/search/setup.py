@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from cart_fairseq.base.settings import DEFAULT_SCORING
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import EOS
 from cart_fairseq.network.model import CART
+from cart_fairseq.search.dense.younger import ages_of, known_items
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.younger import ages_of, known_items
-from cart_fairseq.settings import DEFAULT_SCORING
 
 
 def make_generator(

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.base.checks import is_number
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.checks import is_number
 from cart_fairseq.serving.errors import Refusal
 
 NOT_FACETS = ("item_id", "media")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.stored_statistics import EXACT_ITEMS
+from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS
 from cart_fairseq.serving.errors import Refusal, refusal_of
 from cart_fairseq.serving.facets import Facets
 

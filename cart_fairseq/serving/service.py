@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.renewing import is_renewed
-from cart_fairseq.search.stored_arrays import STORED
+from cart_fairseq.search.dense.stored_arrays import STORED
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.batching import Batcher, Job
 from cart_fairseq.serving.metrics import Metrics
 from cart_fairseq.serving.searching import Answer, Asked, search
 from cart_fairseq.serving.served import Served
 from cart_fairseq.serving.settings import ServingSettings
+from cart_fairseq.steps.renewing import is_renewed
 
 RETRY = 30.0
 """Seconds until a state that could not be opened is tried again, although nothing has changed."""

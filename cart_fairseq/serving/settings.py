@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cart_fairseq.checks import Settings, check_count
-from cart_fairseq.settings import AUTO, check_search
+from cart_fairseq.base.checks import Settings, check_count
+from cart_fairseq.base.settings import AUTO, check_search
 
 MIB = 1 << 20
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import QUERIES, metric_counts, metrics_from_counts
 from cart_fairseq.network.model import UNTRAINED
 from cart_fairseq.network.precision import convert
-from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.queries.codec import QueryCodec
+from cart_fairseq.queries.item_priors import prior_bias
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.setup import make_generator
 from cart_fairseq.tasks.held_sequences import open_sequences

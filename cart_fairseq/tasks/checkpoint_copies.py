@@ -8,7 +8,7 @@ import shutil
 
 from fairseq.file_io import PathManager
 
-from cart_fairseq.files import replacing
+from cart_fairseq.base.files import replacing
 
 _copy = PathManager.copy
 

@@ -6,8 +6,8 @@ from typing import Any, Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import MISSING
 
-from cart_fairseq.checks import check_count
-from cart_fairseq.settings import AUTO, DEFAULT_SCORING, PRECISIONS, SCORINGS, check_search
+from cart_fairseq.base.checks import check_count
+from cart_fairseq.base.settings import AUTO, DEFAULT_SCORING, PRECISIONS, SCORINGS, check_search
 
 MOST_BEAM, MOST_REPEATS = 10_000, 1_000
 """Checkpoints store these options, and memory for them is taken when a foreign one is validated."""

@@ -6,7 +6,7 @@ fairseq reads torchrun's environment variables only with GPUs. This module passe
 import os
 import sys
 
-from cart_fairseq.processes import end_with_parent
+from cart_fairseq.base.processes import end_with_parent
 
 
 def main() -> None:

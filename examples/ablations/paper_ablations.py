@@ -11,8 +11,8 @@ from plan import MEASURED
 from settings import Settings, from_environment
 from steps import Run, check_run, train_and_evaluate
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
 
 SIZES = ("--kmeans-clusters", "128", "--codebook-size", "128")  # whatever few items would get: some tables name them
 

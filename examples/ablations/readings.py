@@ -13,11 +13,11 @@ from provenance import commit, machine
 from settings import from_environment, words
 from steps import Run, check_run, measure, train
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
+from cart_fairseq.base.settings import BEAM
 from cart_fairseq.loading.checkpoint import read_checkpoint
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
-from cart_fairseq.settings import BEAM
 
 WIDTH = ("--encoder-embed-dim", "128", "--encoder-ffn-embed-dim", "512")
 MODEL = (*WIDTH, "--max-update", "1000", "--consistency-weight", "0", "--dense-dim", "0", "--distillation-weight", "0")

@@ -26,10 +26,10 @@ from provenance import provenance
 from published import DATASETS
 from systems import OWN, WHOLE, line, measured_run, rate, remembered, run_folders
 
-from cart_fairseq.files import replacing, sha256, write_json
+from cart_fairseq.base.files import replacing, sha256, write_json
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
-from cart_fairseq.processes import run_script
 from preprocess.data.media import load_image
 from preprocess.encoders.loading import load_encoder, resolve_device
 

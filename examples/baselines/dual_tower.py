@@ -13,7 +13,7 @@ from projection import Heads, ProjectionSettings, train
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from cart_fairseq.files import replacing
+from cart_fairseq.base.files import replacing
 from cart_fairseq.measuring.labels import MRR_CUTOFF
 from cart_fairseq.measuring.results import Ranking, measure
 

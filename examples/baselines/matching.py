@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cart_fairseq.base.progress import Progress
 from cart_fairseq.measuring.results import Ranking
-from cart_fairseq.progress import Progress
 from preprocess.encoders.pretrained import load_part, loading
 
 CLASSES = {"blip": "BlipForImageTextRetrieval", "blip-2": "Blip2ForImageTextRetrieval"}

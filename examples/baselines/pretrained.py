@@ -29,11 +29,11 @@ from provenance import provenance
 from published import DATASETS
 from systems import line, measured_run, remembered, run_folders
 
-from cart_fairseq.checks import check_count
-from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
+from cart_fairseq.base.checks import check_count
+from cart_fairseq.base.files import replacing, sha256, write_json, write_jsonl
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
-from cart_fairseq.processes import run_script
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.media import load_image
 from preprocess.encoders.embedded_files import relocated

@@ -7,8 +7,8 @@ from typing import Any
 from obtainable import NOT_CARRIED, RIVALS, RUNS, Rival
 from published import FIGURES, TITLES, Published
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
 
 HEAD = ("System", "weights", *METRIC_LABELS.values(), *(f"paper {label}" for label in METRIC_LABELS.values()))
 TRAIN = "no run of it in --runs"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cart_fairseq.base.progress import Progress
 from cart_fairseq.network.dense_head import info_nce
-from cart_fairseq.progress import Progress
 
 FIRST_TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # CLIP's
 

@@ -10,8 +10,8 @@ from typing import Any
 from settings import from_environment, words
 from steps import Run, check_run, train_and_evaluate
 
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from preprocess.identifiers.settings import SCHEME_HELP
 
 SCHEMES = "coarse-fine atomic structured hierarchical-kmeans rqvae semantic"

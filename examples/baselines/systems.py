@@ -12,11 +12,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 from collection import Collection
 from plan import checkpoint_of
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_NAMES, MRR_CUTOFF
 from cart_fairseq.measuring.results import Query, subset_queries
-from cart_fairseq.reading import read_json
 from cart_fairseq.retriever import CartRetriever
 
 DEPTH = MRR_CUTOFF

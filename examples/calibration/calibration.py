@@ -20,14 +20,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 from provenance import provenance
 
-from cart_fairseq.calibrating import Outcome, calibrating_rows, outcome
-from cart_fairseq.checks import check_count
-from cart_fairseq.files import refuse_unwritable, write_json
+from cart_fairseq.base.checks import check_count
+from cart_fairseq.base.files import refuse_unwritable, write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.measuring.presence import Numbers, auroc
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_jsonl
 from cart_fairseq.retriever import CartRetriever, Hit
 from cart_fairseq.search.calibration import HITS
+from cart_fairseq.steps.calibrating import Outcome, calibrating_rows, outcome
 
 LEAST = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 """Values of ``at_least`` that are compared."""

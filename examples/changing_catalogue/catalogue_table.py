@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
 
 STATES = {
     "before": "before the new items came",

@@ -15,8 +15,8 @@ from steps import Run, check_run, train_and_evaluate
 from towers import Tower
 
 from cart_fairseq import evaluate as evaluating
-from cart_fairseq.files import replacing, sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import replacing, sha256, write_json
+from cart_fairseq.base.reading import read_json
 from preprocess import join_captions, update_identifiers
 from preprocess.data.inputs import read_items
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import write_json, write_jsonl
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json, write_jsonl
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 from preprocess.data.arguments import not_negative
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from joined_towers import JoinedTowers
 
+from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
-from cart_fairseq.reading import read_jsonl
 from preprocess.data import joined_folder
 from preprocess.data.inputs import read_items
 

@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from cart_fairseq.files import inside, replacing
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.base.files import inside, replacing
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json, read_jsonl
 from preprocess.inspection.html import data_uri, document, medium, tiles
 
 METRICS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr_at_10": "MRR@10"}

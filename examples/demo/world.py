@@ -23,10 +23,10 @@ import sounds
 from sklearn.decomposition import PCA
 from words import Phrasing, captions
 
-from cart_fairseq.files import write_json, write_jsonl
-from cart_fairseq.processes import run_script
-from cart_fairseq.progress import track
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json, write_jsonl
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.progress import track
+from cart_fairseq.base.reading import read_json
 from preprocess.data.output import Kind as OutputKind
 from preprocess.data.output import Made, Output
 

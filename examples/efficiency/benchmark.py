@@ -28,13 +28,13 @@ from summary import ratios, table
 from text_encoders import ENCODERS, text_encoder, width_of
 from timing import Contender, interleaved
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import write_json
 from cart_fairseq.models.flags import DEFAULTS
 from cart_fairseq.network.precision import convert
-from cart_fairseq.processes import run_script
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.settings import SCORINGS
 
 PRECISIONS = ("float32", "bf16", "int8")
 INDEXES = ("flat", "ivf", "hnsw")

@@ -15,7 +15,7 @@ import torch
 from timing import Contender
 from torch import Tensor, nn
 
-from cart_fairseq.libraries import hide_broken_torchaudio
+from cart_fairseq.base.libraries import hide_broken_torchaudio
 
 PATCHES = {"blip": 577, "blip2": 257}  # of a picture of 384 x 384 or 224 x 224, including the class token
 QUERY_TOKENS = 32  # of BLIP-2, which read the picture in the place of its patches

@@ -14,7 +14,7 @@ from stock_model import as_stock
 from timing import Contender
 from torch import Tensor, nn
 
-from cart_fairseq.libraries import hide_broken_torchaudio
+from cart_fairseq.base.libraries import hide_broken_torchaudio
 from cart_fairseq.models.flags import DEFAULTS
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import SearchResult

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from provenance import provenance
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.progress import track
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import write_json
-from cart_fairseq.processes import run_script
-from cart_fairseq.progress import track
 
 SIZE = 128
 OFFSETS = [4 + SIZE * position for position in range(4)]

@@ -11,9 +11,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cart_fairseq.files import replacing
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import replacing
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 
 SHOWN = (
     "renormalised-bf16",

@@ -17,14 +17,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 import torch
 from provenance import provenance
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.progress import track
+from cart_fairseq.base.settings import PRECISIONS, SCORINGS
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.results import Ranking, measure, subset_queries
-from cart_fairseq.processes import run_script
-from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.settings import PRECISIONS, SCORINGS
 
 DEPTH = 10
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cart_fairseq.libraries import hide_broken_torchaudio
+from cart_fairseq.base.libraries import hide_broken_torchaudio
 
 WIDTHS = {"clip": 512, "clap": 512, "minilm": 384}
 """Dimensions of the vectors: those of the published models."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.progress import Progress
 
 
 @dataclass(frozen=True)

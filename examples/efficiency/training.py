@@ -27,11 +27,11 @@ from provenance import commit, machine
 from timing import Contender, interleaved
 from torch import Tensor
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
-from cart_fairseq.files import write_json
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.models.flags import DEFAULTS
-from cart_fairseq.processes import run_script
 from cart_fairseq.training.allocator import keep_freed_memory
 
 CONSISTENCY_WEIGHT = 0.15

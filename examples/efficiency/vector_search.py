@@ -9,7 +9,7 @@ import torch
 from text_encoders import Encode
 from timing import Contender
 
-from cart_fairseq.progress import track
+from cart_fairseq.base.progress import track
 
 # from this number of queries faiss uses matrix products, which are much faster; the default of 1.15 is too high
 faiss.cvar.distance_compute_blas_threshold = 20

@@ -14,10 +14,10 @@ from settings import Settings, from_environment, words
 from steps import Run, check_run, train
 
 from cart_fairseq import tune
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
+from cart_fairseq.base.settings import TuningSettings
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
-from cart_fairseq.settings import TuningSettings
 
 MODEL = ("--max-update", "660", "--fusion", "none", "--consistency-weight", "0", "--decoder-layers", "2")
 SEARCH = ("--dry-run", "--beam", "30", "--discounts", "1")

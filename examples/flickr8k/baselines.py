@@ -28,11 +28,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
-from cart_fairseq.processes import run_script
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.roles import Caption, candidate_rows, resolve

@@ -28,11 +28,11 @@ from joined_towers import JoinedTowers
 from provenance import commit, machine
 from sklearn.decomposition import PCA
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.measuring.labels import METRIC_LABELS, METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_json
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import open_embeddings
 from preprocess.join.text_features import EncoderFeatures

@@ -21,17 +21,17 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 from provenance import commit, machine
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.progress import track
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.files import write_json
-from cart_fairseq.item_priors import prior_bias
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.processes import run_script
-from cart_fairseq.progress import track
+from cart_fairseq.queries.item_priors import prior_bias
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
-from cart_fairseq.search.item_vectors import kept_vectors, query_vectors
+from cart_fairseq.search.dense.item_vectors import kept_vectors, query_vectors
 from cart_fairseq.search.setup import make_generator
 
 DEPTH = 10

@@ -6,8 +6,8 @@ from calls import check, make
 from preparing import annotating, embedding
 from settings import from_environment
 
-from cart_fairseq.files import write_jsonl
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.files import write_jsonl
+from cart_fairseq.base.reading import read_jsonl
 from preprocess.data.fields import MEASURED
 from preprocess.data.inputs import read_items
 

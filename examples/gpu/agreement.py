@@ -12,11 +12,11 @@ import torch
 from catalogue import random_cart, random_catalogue, random_queries, task_of
 from parts import SEED, Record, arguments, run
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.precision import convert
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import SearchResult
-from cart_fairseq.settings import SCORINGS
 
 PRECISIONS = ("float32", "bf16", "fp16")
 SIZES = (128,) * 4

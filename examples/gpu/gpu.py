@@ -15,8 +15,8 @@ from typing import Any
 from lock import locked
 from settings import words
 
-from cart_fairseq.processes import end_with_parent
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.processes import end_with_parent
+from cart_fairseq.base.reading import read_json
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent

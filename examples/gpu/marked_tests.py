@@ -8,7 +8,7 @@ from pathlib import Path
 
 from parts import Record, arguments, run
 
-from cart_fairseq.processes import end_with_parent
+from cart_fairseq.base.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")

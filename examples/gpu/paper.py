@@ -13,7 +13,7 @@ from parts import Record, arguments, inputs_of, run
 from settings import Settings
 from steps import train_and_evaluate
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 
 RECIPE = "paper"
 SMALL_IDENTIFIERS = ("--epochs", "2")

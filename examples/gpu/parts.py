@@ -9,9 +9,9 @@ from typing import Any
 import provenance
 import torch
 
-from cart_fairseq.files import sha256, write_json
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 
 SEED = 1
 

@@ -16,7 +16,7 @@ from plan import checkpoint_of
 from settings import Settings
 from steps import train_and_evaluate
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 
 PRECISIONS: dict[str, list[str]] = {"float32": [], "bf16": ["--bf16"], "fp16": ["--fp16"]}
 RECIPE, EPOCHS = "cpu", 10

@@ -19,9 +19,9 @@ from text_encoders import text_encoder
 from timing import Contender, interleaved
 from torch import Tensor, nn
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.precision import convert
-from cart_fairseq.settings import SCORINGS
 
 PRECISIONS = {"cuda": ("float32", "tf32", "bf16", "fp16"), "cpu": ("float32", "bf16")}
 TOWERS = ("clip", "clap")

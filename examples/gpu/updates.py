@@ -18,8 +18,8 @@ from defaults import this_machine, train_flags
 from parts import SEED, Record, arguments, run
 from schedules import RECIPES
 
-from cart_fairseq.files import write_jsonl
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_jsonl
+from cart_fairseq.base.reading import read_json
 from preprocess.api import IdentifierSettings, binarize, build_identifiers
 from preprocess.data_bin.settings import DataBinSettings
 

@@ -15,10 +15,10 @@ from reference import tfidf
 from settings import from_environment
 from steps import evaluate, train
 
-from cart_fairseq.files import digest, replacing, sha256, write_json, write_jsonl
+from cart_fairseq.base.files import digest, replacing, sha256, write_json, write_jsonl
+from cart_fairseq.base.progress import track
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.progress import track
-from cart_fairseq.reading import read_json
 
 SIDE = 128
 """Pixels of a drawn icon's width and height."""

@@ -20,8 +20,8 @@ import numpy as np
 from provenance import provenance
 from synthetic import ClusteredVectors
 
-from cart_fairseq.files import write_json
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.collisions import move_to_free_codes
 from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error

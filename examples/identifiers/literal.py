@@ -15,10 +15,10 @@ from settings import Settings, from_environment, words
 from sklearn.cluster import MiniBatchKMeans
 from steps import Run, check_run, measure, train
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import open_embeddings
 
 SEEDS = 3

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from provenance import provenance
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import write_json
-from cart_fairseq.processes import run_script
 from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.identifiers.codec import TransformedCodec, load_codec
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec

@@ -24,9 +24,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 from joined_towers import JoinedTowers
 
-from cart_fairseq.files import replacing, write_jsonl
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.files import replacing, write_jsonl
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_jsonl
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.joined_folder import ORIGINALS
 from preprocess.join.build import join_captions

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from plan import checkpoint_of
 from provenance import provenance
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts
-from cart_fairseq.processes import run_script
-from cart_fairseq.query import Query
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.queries.query import Query
 from cart_fairseq.retriever import CartRetriever
 
 DEPTH = 10

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from calls import refusing
 
-from cart_fairseq.processes import end_with_parent
+from cart_fairseq.base.processes import end_with_parent
 
 PLUGIN = Path(__file__).resolve().parents[2] / "cart_fairseq"
 PROGRESS = re.compile(rb" \| (train_inner|valid) \| |Loaded checkpoint")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cart_fairseq import files
+from cart_fairseq.base import files
 
 NAME = "lock"
 PATIENCE = 5.0

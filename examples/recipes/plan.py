@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from defaults import SEED, Machine, index_repeats, train_flags, user_options
 from schedules import RECIPES
 
-from cart_fairseq.files import sha256, write_json
-from cart_fairseq.reading import read_json
-from cart_fairseq.settings import BEAM
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.reading import read_json
+from cart_fairseq.base.settings import BEAM
 
 MEASURED = ("valid", "test")
 # may change between two calls for one OUT: how long, on what machine, and how it reports

@@ -17,11 +17,11 @@ from plan import MEASURED
 from provenance import commit, machine
 from schedules import RECIPES
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS
-from cart_fairseq.reading import read_json
 
 PRECISION = "precision.json"
 SHOWN_QUERIES, SHOWN_ITEMS, SEED = 5, 3, 1

@@ -269,7 +269,7 @@ def stop(*_: object) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(EXAMPLES.parent))
-    from cart_fairseq.processes import run_script
+    from cart_fairseq.base.processes import run_script
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, stop)

@@ -25,8 +25,8 @@ from settings import Settings
 
 from cart_fairseq import evaluate as evaluating
 from cart_fairseq import tune
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.retriever import CartRetriever
 from preprocess import binarize, build_identifiers, generate_captions, join_captions
 from preprocess.captioners.settings import CaptionSettings

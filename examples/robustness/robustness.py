@@ -21,13 +21,13 @@ from joined_towers import JoinedTowers
 from provenance import provenance
 from styles import STYLES, styled
 
+from cart_fairseq.base.checks import check_count
+from cart_fairseq.base.files import refuse_unwritable, write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.progress import track
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.checks import check_count
-from cart_fairseq.files import refuse_unwritable, write_json
 from cart_fairseq.measuring.labels import METRIC_LABELS, METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.processes import run_script
-from cart_fairseq.progress import track
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data import joined_folder
 

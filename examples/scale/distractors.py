@@ -11,12 +11,12 @@ import numpy as np
 from joined_towers import JoinedTowers
 from numpy.typing import NDArray
 
-from cart_fairseq.arrays import new_array
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import digest, replacing, sha256, write_json, write_jsonl
+from cart_fairseq.base.progress import track
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import digest, replacing, sha256, write_json, write_jsonl
-from cart_fairseq.progress import track
-from cart_fairseq.reading import read_json
-from cart_fairseq.renewing import renewal
+from cart_fairseq.steps.renewing import renewal
 from preprocess.data import joined_folder
 from preprocess.updating.steps import add
 

@@ -27,15 +27,15 @@ from joined_towers import JoinedTowers
 from plan import checkpoint_of
 from provenance import provenance
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.progress import track
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import write_json
-from cart_fairseq.item_priors import mean_share
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.processes import run_script
-from cart_fairseq.progress import track
+from cart_fairseq.queries.item_priors import mean_share
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
+from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
 from preprocess.data import joined_folder
 
 DEPTH, BATCH = 10, 100

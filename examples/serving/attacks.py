@@ -25,8 +25,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 from http_client import HOST, Client, metrics
 from provenance import provenance
 
-from cart_fairseq.files import write_json
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
 
 JSON = "content-type: application/json"
 FORM = "content-type: multipart/form-data; boundary=BOUNDARY"

@@ -27,9 +27,9 @@ from http_client import Client, metrics
 from load import TEXTS
 from provenance import provenance
 
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import sha256, write_json
-from cart_fairseq.processes import run_script
 from preprocess.data import joined_folder
 
 NEW = "of a live update"

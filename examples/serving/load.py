@@ -21,9 +21,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 from http_client import Client, Reply, metrics
 from provenance import provenance
 
-from cart_fairseq.files import write_json
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import printable
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import printable
 
 TEXTS = ["a red dog in the snow", "a white bird near a river", "two people on the beach", "an old house", "a cat"]
 

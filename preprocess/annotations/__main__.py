@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.annotations.settings import FORMATS, POLICIES, AnnotationSettings
 from preprocess.data.arguments import flag, settings_from
 

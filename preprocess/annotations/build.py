@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import digest, sha256
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import digest, sha256
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
 from preprocess.annotations.entries import Reading
 from preprocess.annotations.media import MediaFolder

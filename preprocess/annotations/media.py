@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.progress import Progress
 from preprocess.annotations.entries import Entry
 
 

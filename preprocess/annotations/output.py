@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cart_fairseq.files import refuse_paths, sha256, write_json, write_jsonl
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import refuse_paths, sha256, write_json, write_jsonl
+from cart_fairseq.base.reading import read_json
 from preprocess.annotations.entries import Entry, Published
 from preprocess.annotations.media import MediaFolder
 from preprocess.data.fields import SPLITS

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cart_fairseq.checks import Settings
+from cart_fairseq.base.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 
 POLICIES = ("skip", "keep", "fail")

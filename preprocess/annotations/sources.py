@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.reading import parse_json, read_bytes
+from cart_fairseq.base.reading import parse_json, read_bytes
 from preprocess.annotations.entries import check_name
 
 

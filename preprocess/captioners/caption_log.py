@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cart_fairseq import disk
+from cart_fairseq.base import disk
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import digest, sha256, write_json
-from cart_fairseq.progress import Progress
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import digest, sha256, write_json
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.reading import read_json
 from preprocess.captioners.caption_folding import fresh, known_captions, new_caption_ids
 from preprocess.captioners.caption_log import CaptionLog, Record
 from preprocess.captioners.captioner import Captioner, Target

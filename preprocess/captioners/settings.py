@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cart_fairseq.checks import Settings
+from cart_fairseq.base.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 from preprocess.data.fields import ON_ERROR, SPLITS
 from preprocess.encoders.settings import PRECISIONS

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cart_fairseq.libraries import import_library
+from cart_fairseq.base.libraries import import_library
 from preprocess.captioners.blip import without_prompt
 from preprocess.captioners.captioner import Target
 from preprocess.captioners.drawing import draw, grouped

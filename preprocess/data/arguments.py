@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from cart_fairseq.checks import check_count
+from cart_fairseq.base.checks import check_count
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.progress import Progress
-from cart_fairseq.reading import read_begin, refuse_packed, unreadable
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.reading import read_begin, refuse_packed, unreadable
 from preprocess.data.fields import EMBEDDING_COLUMN
 from preprocess.data.tables import SUFFIXES as TABLE_SUFFIXES
 from preprocess.data.tables import TableRows

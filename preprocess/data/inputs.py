@@ -14,8 +14,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from cart_fairseq.progress import Progress
-from cart_fairseq.reading import parse_row, read_jsonl, unreadable
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.reading import parse_row, read_jsonl, unreadable
 from preprocess.data.embeddings import Embeddings
 from preprocess.data.fields import MODALITIES, ROLES, SPLITS
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load_file
 
+from cart_fairseq.base.files import digest, refuse_paths, sha256, write_json
+from cart_fairseq.base.reading import check_fields, read_json
 from cart_fairseq.catalogue.errors import reading
-from cart_fairseq.files import digest, refuse_paths, sha256, write_json
-from cart_fairseq.reading import check_fields, read_json
 from preprocess.data.output import Kind, Made, damaged
 
 RECORD, PARTS, VOCABULARY = "join.json", "join.safetensors", "vocabulary.json"

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.arrays import new_array
-from cart_fairseq.files import replacing, sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import replacing, sha256, write_json
+from cart_fairseq.base.reading import read_json
 
 SUMS = "sums.npy"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.files import inside
+from cart_fairseq.base.files import inside
 
 
 def refuse_outside(items: Sequence[Mapping[str, Any]], source: Path, within: str | Path | None) -> None:

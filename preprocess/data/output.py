@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cart_fairseq import files
-from cart_fairseq.files import sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base import files
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.reading import read_json
 from preprocess.data.working_folder import KEY, LOCK, empty, foreign, read_key
 
 UPDATE_LOCK = "update.lock"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from preprocess.data.kept import BlockStore, Shape
 
 

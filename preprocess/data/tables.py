@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cart_fairseq.reading import reason, unreadable
+from cart_fairseq.base.reading import reason, unreadable
 
 SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc")
 READ_ROWS = 4096

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq import files
-from cart_fairseq.reading import read_json
+from cart_fairseq.base import files
+from cart_fairseq.base.reading import read_json
 
 LOCK, KEY = "lock", "key.json"
 

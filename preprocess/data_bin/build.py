@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
 from cart_fairseq.catalogue.text_encoder import TextEncoder
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import sha256, write_json
 from preprocess.data.inputs import read_captions
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data_bin.choice import VocabularyChoice

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.base.files import sha256
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.text_encoder import TextEncoder
-from cart_fairseq.files import sha256
 from preprocess.data_bin.pretrained_vocabulary import PretrainedVocabulary, identity
 from preprocess.data_bin.vocabulary import DICTIONARY, SENTENCEPIECE, QueryVocabulary, Vocabulary, train_sentencepiece
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from cart_fairseq.arrays import new_array
+from cart_fairseq.base.arrays import new_array
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.errors import reading

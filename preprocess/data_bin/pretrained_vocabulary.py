@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
+from cart_fairseq.base.files import sha256
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.segments import file_entry
 from cart_fairseq.catalogue.text_encoder import CONFIG, FOLDER, TOKENIZER, WEIGHTS, TextEncoder, TokenSymbols, missing
-from cart_fairseq.files import sha256
 from cart_fairseq.loading.transformer import load_transformer, without_pooler
 from preprocess.data_bin.vocabulary import DICTIONARY
 from preprocess.encoders.pretrained import load_model, load_part

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cart_fairseq.checks import Settings
+from cart_fairseq.base.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 from preprocess.data.fields import INDEX_CAPTIONS
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.errors import reading
-from cart_fairseq.query_codec import beginning
+from cart_fairseq.queries.codec import beginning
 from preprocess.data.roles import Caption
 from preprocess.data_bin.vocabulary import EOS, UNK, Vocabulary
 

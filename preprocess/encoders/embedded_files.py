@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.arrays import new_array
-from cart_fairseq.files import refuse_paths, sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import refuse_paths, sha256, write_json
+from cart_fairseq.base.reading import read_json
 from preprocess.data.embeddings import blocks
 from preprocess.data.output import Kind, Made
 

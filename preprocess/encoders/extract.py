@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import digest, sha256, write_jsonl
-from cart_fairseq.progress import Progress
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import digest, sha256, write_jsonl
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.reading import read_jsonl
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.media_folder import refuse_outside

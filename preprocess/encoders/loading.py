@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cart_fairseq.files import digest
+from cart_fairseq.base.files import digest
 from preprocess.encoders.base import Encoder, EncoderSettings
 from preprocess.encoders.settings import FAMILIES, PRECISIONS
 

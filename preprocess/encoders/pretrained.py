@@ -6,7 +6,7 @@ Without a network, give a folder, or set HF_HUB_OFFLINE=1 to use the cache of ea
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cart_fairseq.libraries import import_library
+from cart_fairseq.base.libraries import import_library
 
 Loaded = TypeVar("Loaded")
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cart_fairseq.progress import track
+from cart_fairseq.base.progress import track
 from cart_fairseq.rqvae.network import nearest
 from preprocess.data.embeddings import Embeddings, RowSubset
 from preprocess.identifiers.settings import BLOCK_ROWS

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq import disk
-from cart_fairseq.progress import track
+from cart_fairseq.base import disk
+from cart_fairseq.base.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.identifiers.schemes.scheme import Codec

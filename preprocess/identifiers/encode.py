@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.kept import BlockStore, Shape
 from preprocess.identifiers.clustering import chunks

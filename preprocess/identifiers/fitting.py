@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from cart_fairseq.arrays import new_array
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.identifiers import Position
-from cart_fairseq.files import write_json
-from cart_fairseq.progress import Progress
-from cart_fairseq.reading import read_json
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.kept import is_whole, keeping
 from preprocess.identifiers.clustering import sample_rows

@@ -17,11 +17,11 @@ from typing import TextIO
 import numpy as np
 import torch
 
-import cart_fairseq.files
+import cart_fairseq.base.files
+from cart_fairseq.base.processes import end_with_parent
+from cart_fairseq.base.progress import Progress
 from cart_fairseq.loading.checkpoint import read_checkpoint
 from cart_fairseq.loading.stored import check_weights
-from cart_fairseq.processes import end_with_parent
-from cart_fairseq.progress import Progress
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.identifiers.settings import RQVAESettings
 
@@ -49,7 +49,7 @@ def fairseq_arguments(
     """
     updates_per_epoch = math.ceil(rows / settings.batch_size)
     options = {
-        "--user-dir": Path(cart_fairseq.files.__file__).parent,
+        "--user-dir": Path(cart_fairseq.base.files.__file__).parent,
         "--task": "cart_rqvae",
         "--arch": "cart_rqvae",
         "--criterion": "cart_rqvae",

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cart_fairseq.checks import Settings
+from cart_fairseq.base.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers
 from preprocess.data.fields import EMBEDDING_COLUMN
 

@@ -13,7 +13,7 @@ from sklearn.decomposition import IncrementalPCA
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cart_fairseq.progress import track
+from cart_fairseq.base.progress import track
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.clustering import chunks
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.progress import track
+from cart_fairseq.base.progress import track
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.prefix_groups import PrefixGroups
 

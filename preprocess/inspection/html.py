@@ -4,7 +4,7 @@ import base64
 import html
 from pathlib import Path
 
-from cart_fairseq.media_types import MEDIA_TYPES
+from cart_fairseq.base.media_types import MEDIA_TYPES
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f5f2; --card: #fff; --ink: #1d1d22; --soft: #64646f; --line: #dedcd6;

@@ -4,8 +4,8 @@ import html
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.files import inside
-from cart_fairseq.media_types import MEDIA_TYPES
+from cart_fairseq.base.files import inside
+from cart_fairseq.base.media_types import MEDIA_TYPES
 from preprocess.inspection.html import data_uri, medium
 
 

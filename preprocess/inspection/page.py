@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import replacing
+from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import replacing
-from cart_fairseq.reading import read_jsonl
 from preprocess.data.embeddings import Embeddings, RowSubset, open_embeddings
 from preprocess.data.joined_folder import identifier_rows
 from preprocess.identifiers.prefix_groups import PrefixGroups

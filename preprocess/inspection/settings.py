@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cart_fairseq.checks import Settings
+from cart_fairseq.base.checks import Settings
 from preprocess.data.arguments import check_numbers
 
 

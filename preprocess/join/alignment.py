@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.base.progress import track
 from cart_fairseq.network.dense_head import DenseHead, info_nce
-from cart_fairseq.progress import track
 from cart_fairseq.training.companions import Companions
 
 EPOCHS, UPDATES, BATCH, DROPOUT = 10, 400, 512, 0.25

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import digest, sha256
 from cart_fairseq.catalogue.errors import reading
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import digest, sha256
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.fields import MEASURED
 from preprocess.data.inputs import ItemsFile, match_items, read_captions

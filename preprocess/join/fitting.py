@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
 from preprocess.data.embeddings import Embeddings, RowSubset
 from preprocess.data.joined_folder import PARTS, VOCABULARY, SavedParts
 from preprocess.identifiers.clustering import sample_rows

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from cart_fairseq.arrays import new_array
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.joined_folder import ALIGNED, ITEMS, ORIGINALS
 from preprocess.data.roles import Caption

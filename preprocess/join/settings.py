@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from cart_fairseq.checks import Settings
+from cart_fairseq.base.checks import Settings
 from preprocess.data.arguments import check_choice, check_numbers, flag
 from preprocess.data.fields import EMBEDDING_COLUMN
 from preprocess.encoders.settings import FAMILIES

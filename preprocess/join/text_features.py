@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.progress import Progress
 
 LSA_DIMENSION = 512
 MANY = 100_000

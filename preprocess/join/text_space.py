@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.transform import Transform
 

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cart_fairseq.base.files import is_still, locked_file, remove_scratch, replacing, write_json
+from cart_fairseq.base.progress import Progress
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import is_still, locked_file, remove_scratch, replacing, write_json
-from cart_fairseq.progress import Progress
 from preprocess.data.output import UPDATE_LOCK
 from preprocess.identifiers.report import measure
 from preprocess.updating.journal import free_name, note_names, noted_names

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin, pending_folder
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import read_manifest
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
 from preprocess.data.working_folder import refuse_build
 from preprocess.data_bin.dense import DenseRows
 from preprocess.updating.bundle import MANIFEST, finish_bundle, locked, refuse_links

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from cart_fairseq import disk
+from cart_fairseq.base import disk
+from cart_fairseq.base.files import is_plain_name, remove_scratch, replacing, write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import CANDIDATES, PENDING, TRIE, DataBin, build_trie, pending_folder
 from cart_fairseq.catalogue.dense_items import EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import file_entry
-from cart_fairseq.files import is_plain_name, remove_scratch, replacing, write_json
-from cart_fairseq.reading import read_json
 from preprocess.data.fields import MEASURED
 from preprocess.data.roles import candidate_rows
 from preprocess.data_bin.dense import DenseRows, update_dense

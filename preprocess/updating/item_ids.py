@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cart_fairseq.base.reading import read_jsonl, read_text
 from cart_fairseq.catalogue.errors import UnknownItem
-from cart_fairseq.reading import read_jsonl, read_text
 
 IDS, IDS_FROM = "--item-ids", "--item-ids-from"
 FLAGS = (IDS, IDS_FROM, "--identifiers", "--data-bin", "--path", "--help", "-h")

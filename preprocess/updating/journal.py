@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 
 JOURNAL = "update.json"
 NAMES = "names"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.progress import Progress
+from cart_fairseq.base.progress import Progress
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.schemes.scheme import Codec
 

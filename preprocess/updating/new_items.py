@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cart_fairseq.base.files import digest
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import digest
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
 from preprocess.data.joined_folder import identifier_rows

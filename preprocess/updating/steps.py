@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.base.checks import checks_settings, is_encodable
+from cart_fairseq.base.files import digest
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.checks import checks_settings, is_encodable
-from cart_fairseq.files import digest
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of
 from preprocess.updating.bundle import REPORT, add_segment, merge_segments, remove_rows

@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.base.files import sha256
+from cart_fairseq.base.progress import track
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.checksums import verify_files, verify_seal
 from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import MANIFEST
-from cart_fairseq.files import sha256
 from cart_fairseq.loading.checkpoint import refuse_damaged
-from cart_fairseq.progress import track
-from cart_fairseq.reading import read_json
-from cart_fairseq.search.stored_arrays import STORED, stored_checksums
+from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import check_embeddings, open_embeddings
 from preprocess.encoders import embedded_files

@@ -14,7 +14,7 @@ from annotation_samples import (
     write_msvd,
 )
 
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.reading import read_jsonl
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
 from preprocess.annotations.build import WrittenAnnotations, read_annotations
 from preprocess.annotations.media import MediaFolder

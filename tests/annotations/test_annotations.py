@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import needs_fork, stopped_at
 
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.reading import read_jsonl
 from preprocess.annotations import audiocaps, clotho, karpathy, msrvtt, msvd
 from preprocess.annotations import build as building
 from preprocess.annotations.__main__ import main

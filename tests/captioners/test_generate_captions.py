@@ -10,7 +10,7 @@ import pytest
 from conftest import write_jsonl
 from tiny_captioners import save_blip, save_image, save_sound, save_video, save_whisper
 
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.base.reading import read_json, read_jsonl
 from preprocess.captioners import blip, generate
 from preprocess.captioners.caption_folding import folded
 from preprocess.captioners.generate import GeneratedCaptions, generate_captions

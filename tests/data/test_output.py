@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.files import sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.reading import read_json
 from preprocess.data.output import Kind, Made, Output
 
 

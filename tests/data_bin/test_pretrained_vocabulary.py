@@ -12,9 +12,9 @@ from commands import ENVIRONMENT
 from conftest import make_model, write_jsonl
 from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model, T5Config, T5Model
 
+from cart_fairseq.base.reading import read_json, read_jsonl
 from cart_fairseq.catalogue.text_encoder import TokenSymbols
-from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.queries.codec import QueryCodec
 from preprocess.data_bin.build import binarize
 from preprocess.data_bin.settings import DataBinSettings
 

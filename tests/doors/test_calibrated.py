@@ -10,12 +10,12 @@ from commands import run, train_flags
 from documented import ROOT, fences
 
 from cart_fairseq import Query, tune
-from cart_fairseq.calibrating import calibrates, calibrating_rows
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.presence import auroc, calibration_error
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search import calibration as module
+from cart_fairseq.steps.calibrating import calibrates, calibrating_rows
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.files import replacing, sha256, write_json, write_jsonl
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.files import replacing, sha256, write_json, write_jsonl
+from cart_fairseq.base.reading import read_jsonl
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -64,7 +64,7 @@ def test_rows_are_read_as_they_were_written_and_a_failure_leaves_the_old_ones(tm
 
 
 def test_scripts_end_with_one_line_and_code_2():
-    code = "from cart_fairseq.files import run_script\ndef main(): raise ValueError('x:\\n y')\nrun_script(main)"
+    code = "from cart_fairseq.base.files import run_script\ndef main(): raise ValueError('x:\\n y')\nrun_script(main)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2]
     )

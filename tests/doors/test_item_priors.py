@@ -8,11 +8,11 @@ import torch
 from changing import dense_world
 from conftest import ITEMS
 
-from cart_fairseq import item_priors
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.item_priors import prior_bias, priors_of, store_priors
+from cart_fairseq.queries import item_priors
+from cart_fairseq.queries.item_priors import prior_bias, priors_of, store_priors
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.stored_statistics import store_statistics
+from cart_fairseq.search.dense.stored_statistics import store_statistics
 from preprocess.api import compact, remove
 
 

@@ -1,4 +1,4 @@
-"""cart_fairseq.progress: bars that no other process can block, and lines where output is no terminal."""
+"""cart_fairseq.base.progress: bars that no other process can block, and lines where output is no terminal."""
 
 import contextlib
 import io
@@ -15,8 +15,8 @@ import tqdm  # noqa: TID251
 import tqdm.auto  # noqa: TID251
 from processes import forked, needs_fork
 
-from cart_fairseq import progress
-from cart_fairseq.progress import Progress, track
+from cart_fairseq.base import progress
+from cart_fairseq.base.progress import Progress, track
 
 WAIT = 20  # seconds after which a bar counts as blocked; it takes milliseconds
 
@@ -212,5 +212,5 @@ def test_a_step_that_fails_does_not_say_that_it_ended(seconds, capsys):
 
 
 def test_importing_it_does_not_import_tqdm():
-    code = "import sys, cart_fairseq.progress; print('tqdm' in sys.modules)"
+    code = "import sys, cart_fairseq.base.progress; print('tqdm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -7,8 +7,8 @@ from join_samples import ITEMS, WIDTH, embeddings_of_items
 from mixed_world import retriever, write_data_bin
 
 from cart_fairseq import CartRetriever, Query
-from cart_fairseq.query import ITEM, MEDIA, TEXT
-from cart_fairseq.search.item_vectors import mean_weight
+from cart_fairseq.queries.query import ITEM, MEDIA, TEXT
+from cart_fairseq.search.dense.item_vectors import mean_weight
 from preprocess.api import compact, remove
 
 RAW = embeddings_of_items().astype(np.float64)
@@ -122,7 +122,7 @@ def test_restricted_candidates_hold(data, query, candidates):
 def test_large_catalogues_are_searched_by_estimates_and_score_exactly(data, query, monkeypatch):
     opened = retriever(data, beam=ITEMS)
     exact = opened.search([query], k=ITEMS)[0]
-    for module in ("generator", "lookahead"):
+    for module in ("generator", "dense.lookahead"):
         monkeypatch.setattr(f"cart_fairseq.search.{module}.EXACT_ITEMS", 8)
     again = retriever(data, beam=ITEMS).search([query], k=ITEMS)[0]
     assert {hit.item_id: hit.score for hit in again} == pytest.approx(

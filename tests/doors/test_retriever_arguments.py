@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cart_fairseq import CartRetriever, evaluate, tune
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 CHECKPOINT, DATA = OLD / "dense.pt", OLD / "dense" / "data-bin"

@@ -10,16 +10,17 @@ from changing import dense_world
 from commands import run, train_flags
 from conftest import setup_task
 
-from cart_fairseq import renewing, tune, tuning
+from cart_fairseq import tune
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.labels import METRIC_NAMES
-from cart_fairseq.processes import run_script
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.mixed_items import MixedItems
-from cart_fairseq.search.prefix_statistics import PrefixStatistics
-from cart_fairseq.search.stored_arrays import STORED
-from cart_fairseq.search.stored_statistics import statistics_key
+from cart_fairseq.search.dense.mixed_items import MixedItems
+from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics
+from cart_fairseq.search.dense.stored_arrays import STORED
+from cart_fairseq.search.dense.stored_statistics import statistics_key
+from cart_fairseq.steps import renewing, tuning
 
 
 @pytest.fixture(scope="module")

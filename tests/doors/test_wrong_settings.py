@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import preprocess.api
-from cart_fairseq.evaluation import evaluate
-from cart_fairseq.settings import EvaluationSettings, TuningSettings
-from cart_fairseq.tuning import tune
+from cart_fairseq.base.settings import EvaluationSettings, TuningSettings
+from cart_fairseq.steps.evaluation import evaluate
+from cart_fairseq.steps.tuning import tune
 from preprocess.api import (
     AddSettings,
     AnnotationSettings,

@@ -14,8 +14,8 @@ from media_samples import describe, write_media
 from processes import forked
 from tiny_encoders import save_model
 
-from cart_fairseq import progress
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base import progress
+from cart_fairseq.base.reading import read_jsonl
 from preprocess import extract_embeddings as door
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_items

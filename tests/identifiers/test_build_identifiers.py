@@ -13,8 +13,8 @@ import pytest
 import torch
 from building import CODES, ITEMS, WIDTH, build, command_line, points, training_here, write_catalogue
 
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position
-from cart_fairseq.processes import run_script
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import build_identifiers
 from preprocess.data.arguments import settings_from

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cart_fairseq import progress
-from cart_fairseq.progress import Progress
+from cart_fairseq.base import progress
+from cart_fairseq.base.progress import Progress
 from preprocess.identifiers.rqvae_runner import fairseq_arguments, follow, train_rqvae
 from preprocess.identifiers.settings import RQVAESettings
 

@@ -9,9 +9,9 @@ from changing import make_codec
 from conftest import write_jsonl
 from join_samples import ITEMS, SMALL, TEXT, World, captions_of_items, embeddings_of_items, join, write_world
 
-from cart_fairseq import progress
+from cart_fairseq.base import progress
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.reading import read_json
 from preprocess import update_identifiers
 from preprocess.data.joined_folder import dense_rows, identifier_rows
 from preprocess.data_bin.build import binarize

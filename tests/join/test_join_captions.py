@@ -26,8 +26,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler, normalize
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.reading import read_json
 from preprocess.data.roles import assign, hold_out, resolve
 from preprocess.encoders.loading import load_encoder
 from preprocess.identifiers.build import build_identifiers

@@ -16,8 +16,8 @@ from join_samples import (
     write_world,
 )
 
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from preprocess import join_captions
 from preprocess.data.joined_folder import VERSION
 from preprocess.join.text_features import LsaFeatures

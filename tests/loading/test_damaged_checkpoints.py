@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cart_fairseq import CartRetriever, evaluate, tune
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 GOOD, DATA = OLD / "plain.pt", OLD / "plain" / "data-bin"

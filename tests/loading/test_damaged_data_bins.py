@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cart_fairseq import CartRetriever
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 

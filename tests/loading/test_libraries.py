@@ -27,14 +27,14 @@ def make_torchaudio(folder: Path, source: str) -> None:
 
 def test_transformers_works_beside_a_torchaudio_that_does_not_load(tmp_path):
     make_torchaudio(tmp_path, "raise OSError('Could not load this library: libtorchaudio.so')")
-    code = "from cart_fairseq.libraries import import_library as load; library = load('transformers'); "
+    code = "from cart_fairseq.base.libraries import import_library as load; library = load('transformers'); "
     code += "print(library.AutoModel.__name__, load('transformers.audio_utils').is_torchaudio_available())"
     assert run(code, tmp_path).split() == ["AutoModel", "False"]
 
 
 def test_a_torchaudio_that_loads_stays(tmp_path):
     make_torchaudio(tmp_path, "sound = 'heard'")
-    code = "from cart_fairseq.libraries import hide_broken_torchaudio as hide; hide(); import torchaudio; print(torchaudio.sound)"
+    code = "from cart_fairseq.base.libraries import hide_broken_torchaudio as hide; hide(); import torchaudio; print(torchaudio.sound)"
     assert run(code, tmp_path).split() == ["heard"]
 
 

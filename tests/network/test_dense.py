@@ -8,10 +8,10 @@ import torch
 from changing import build, embed, make_codec, new_items
 from conftest import ITEMS, make_batch, make_captions, make_model, setup_task, write_jsonl
 
+from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, DenseItems
 from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
 from cart_fairseq.network.dense_head import MAPPED_SHARE, DenseHead
-from cart_fairseq.reading import read_jsonl
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.training.companions import Companions
 from preprocess.data.joined_folder import texts_digest, write_record

@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import make_batch, make_model
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.network import precision as precisions
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.precision import convert, digest_of_encoder, gain
-from cart_fairseq.settings import SCORINGS
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from cart_fairseq.criterions.cart_rdrop import CARTRDropCriterion
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.precision import convert
-from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.retriever import CartRetriever
 
 PREFIX = "encoder.transformer."

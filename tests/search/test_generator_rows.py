@@ -6,10 +6,11 @@ import torch
 from conftest import make_batch, make_model
 from test_search_properties import model_for, offsets_of, queries, reference, whole
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.generator import IdentifierGenerator, own_discount
-from cart_fairseq.settings import SCORINGS
+from cart_fairseq.search.generator import IdentifierGenerator
+from cart_fairseq.search.result import own_discount
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_search_properties import catalogues, model_for, offsets_of, queries, whole
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.precision import convert
-from cart_fairseq.search import item_vectors
+from cart_fairseq.search.dense import item_vectors
+from cart_fairseq.search.dense.prefix_mass import PrefixMass
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.prefix_mass import PrefixMass
-from cart_fairseq.settings import SCORINGS
 
 WIDTH = 6
 

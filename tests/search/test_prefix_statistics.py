@@ -10,19 +10,19 @@ import torch
 from test_lookahead import hybrid_model
 from test_search_properties import LargestTensor, model_for, offsets_of, queries, whole
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search import prefix_statistics, stored_statistics
+from cart_fairseq.search.dense import prefix_statistics, stored_statistics
+from cart_fairseq.search.dense.item_vectors import item_vectors
+from cart_fairseq.search.dense.prefix_clusters import CLUSTERS
+from cart_fairseq.search.dense.prefix_mass import PrefixMass
+from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics, compute_statistics
+from cart_fairseq.search.dense.stored_arrays import STORED
+from cart_fairseq.search.dense.stored_statistics import statistics_key, store_statistics
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.item_vectors import item_vectors
-from cart_fairseq.search.prefix_clusters import CLUSTERS
-from cart_fairseq.search.prefix_mass import PrefixMass
-from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
-from cart_fairseq.search.stored_arrays import STORED
-from cart_fairseq.search.stored_statistics import statistics_key, store_statistics
-from cart_fairseq.settings import SCORINGS
 
 SIZES = [3, 5, 40]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cart_fairseq.search import priors
-from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
+from cart_fairseq.search.dense import priors
+from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
 
 
 def bank_of(queries: int, items: int, width: int = 5, seed: int = 0) -> tuple[QueryBank, torch.Tensor]:

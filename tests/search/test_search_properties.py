@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.models.cart import CARTModel, cart_tiny_architecture
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.settings import SCORINGS
 
 SPECIALS = 4
 

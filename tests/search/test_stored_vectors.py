@@ -11,11 +11,11 @@ from test_prefix_statistics import SIZES, catalogue, dense_items
 from test_search_properties import model_for, queries, whole
 
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.search import stored_vectors
+from cart_fairseq.search.dense import stored_vectors
+from cart_fairseq.search.dense.stored_arrays import STORED
+from cart_fairseq.search.dense.stored_statistics import store_statistics
+from cart_fairseq.search.dense.stored_vectors import store_vectors, vectors_of
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.stored_arrays import STORED
-from cart_fairseq.search.stored_statistics import store_statistics
-from cart_fairseq.search.stored_vectors import store_vectors, vectors_of
 
 
 def searched(model, trie, items):
@@ -78,7 +78,7 @@ def test_vectors_that_are_no_numbers_are_named_when_they_are_read(tmp_path):
 
 
 def test_a_model_without_a_dense_head_has_none(tmp_path):
-    from cart_fairseq.renewing import store_search_files
+    from cart_fairseq.steps.renewing import store_search_files
 
     data: Any = SimpleNamespace(dense_items=dense_items(tmp_path, 90), trie=catalogue(90))
     assert store_search_files([model_for(SIZES, 0)], data)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from test_lookahead import dense_score, hybrid_model, items, source_of  # noqa: F401
 from test_search_properties import catalogues, offsets_of, queries, whole
 
+from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.search.dense.younger import Ages
 from cart_fairseq.search.generator import IdentifierGenerator
-from cart_fairseq.search.younger import Ages
-from cart_fairseq.settings import SCORINGS
 
 WHOLE = 24
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from serving_samples import CLIP, PAGE, PICTURE, SECRET, SOUND, client_of, copy_world, png
 
-from cart_fairseq.media_types import MEDIA_TYPES, MORE_TYPES, suffix_of, type_of_content
+from cart_fairseq.base.media_types import MEDIA_TYPES, MORE_TYPES, suffix_of, type_of_content
 
 
 @pytest.fixture(scope="module")

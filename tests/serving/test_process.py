@@ -18,7 +18,7 @@ from conftest import load_example
 from serving_samples import add_items, copy_world
 
 from cart_fairseq import serve
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 from preprocess.api import remove
 
 ROOT = Path(__file__).resolve().parents[2]

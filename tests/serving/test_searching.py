@@ -8,7 +8,7 @@ import torch
 from serving_samples import add_items, copy_world, settings
 
 from cart_fairseq import CartRetriever
-from cart_fairseq.query import Query
+from cart_fairseq.queries.query import Query
 from cart_fairseq.serving import served as module
 from cart_fairseq.serving.errors import Refusal
 from cart_fairseq.serving.loading import load

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cart_fairseq import evaluate
-from cart_fairseq.files import write_jsonl
+from cart_fairseq.base.files import write_jsonl
 from preprocess import binarize, build_identifiers, join_captions, update_identifiers
 from preprocess.annotations import __main__ as annotations
 

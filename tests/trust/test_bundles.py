@@ -13,11 +13,11 @@ from conftest import write_jsonl
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cart_fairseq.base.files import is_plain_name, sha256, write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import is_plain_name, sha256, write_json
-from cart_fairseq.reading import read_json
 from preprocess.annotations import output as annotated
 from preprocess.data import joined_folder
 from preprocess.data.output import Kind, Made, Output

@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import worlds, mounts, power
 from trials import Campaign
-from cart_fairseq import disk
+from cart_fairseq.base import disk
 
 campaign = Campaign(Path(sys.argv[2]), 1)
 power.STEPS = {"remove": worlds.STEPS["remove"]}

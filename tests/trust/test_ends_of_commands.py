@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.processes import run_script
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,7 +108,7 @@ def test_names_that_are_no_unicode_are_printed(capsys):
 def test_ctrl_c_ends_in_one_line(tmp_path: Path):
     # a shell starts what it puts in the background with SIGINT ignored
     code = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from cart_fairseq.processes import run_script\nprint('on', flush=True); run_script(lambda: time.sleep(60))"
+    code += "from cart_fairseq.base.processes import run_script\nprint('on', flush=True); run_script(lambda: time.sleep(60))"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -121,9 +121,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path: Path):
 
 
 def test_an_output_that_is_closed_early_is_no_fault():
-    code = (
-        "from cart_fairseq.processes import run_script\nrun_script(lambda: [print('x' * 100) for _ in range(100000)])"
-    )
+    code = "from cart_fairseq.base.processes import run_script\nrun_script(lambda: [print('x' * 100) for _ in range(100000)])"
     command = f'{sys.executable} -c "{code}" | head -1 >{os.devnull}; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "2\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from mutations import COMMANDS, OLD, make_world
 
-from cart_fairseq import evaluate, tune, tuning
-from cart_fairseq.files import refuse_unwritable
-from cart_fairseq.progress import Progress
+from cart_fairseq import evaluate, tune
+from cart_fairseq.base.files import refuse_unwritable
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.steps import tuning
 
 
 def full(*_: object, **__: object) -> None:
@@ -21,8 +22,8 @@ def test_commands_find_out_first_whether_they_can_write(flags: list[str], tmp_pa
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     Path("folder").mkdir()
-    monkeypatch.setattr("cart_fairseq.tuning.tune", full)
-    monkeypatch.setattr("cart_fairseq.evaluation.evaluate", full)
+    monkeypatch.setattr("cart_fairseq.steps.tuning.tune", full)
+    monkeypatch.setattr("cart_fairseq.steps.evaluation.evaluate", full)
     for command in (tune, evaluate):
         with pytest.raises(ValueError, match=rf"^{flags[1]}: cannot be written \("):
             command.main(["--data", "data-bin", "--path", "checkpoint.pt", *flags])

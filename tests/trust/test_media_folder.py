@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import load_example, make_bundle
 
+from cart_fairseq.base.files import inside
 from cart_fairseq.catalogue.identifiers import Position, write_bundle
-from cart_fairseq.files import inside
 from preprocess.inspection.media import MediaShelf
 from preprocess.inspection.page import inspect_identifiers
 from preprocess.inspection.settings import InspectionSettings

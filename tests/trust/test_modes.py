@@ -17,8 +17,8 @@ from processes import forked, needs_fork
 from safetensors.torch import save_file
 from torch import ones
 
-from cart_fairseq.files import replacing
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.files import replacing
+from cart_fairseq.base.processes import run_script
 
 NOBODY = 65534
 

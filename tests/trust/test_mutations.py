@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mutations import ANY, COMMANDS, LINES, NPY, TEXT, WHOLE, Damage, bit, damage, link_world, make_world, row, value
 
-from cart_fairseq.processes import run_script
+from cart_fairseq.base.processes import run_script
 
 READ = ("BOM", "CRLF")
 """Ways to save a text that make no difference."""

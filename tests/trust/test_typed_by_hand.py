@@ -15,8 +15,8 @@ from mutations import OLD, make_world
 from processes import needs_fork
 
 from cart_fairseq import CartRetriever
-from cart_fairseq.query_codec import beginning
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.reading import read_jsonl
+from cart_fairseq.queries.codec import beginning
 from preprocess.annotations import __main__ as annotations
 from preprocess.data.inputs import read_captions
 from preprocess.data_bin.vocabulary import QueryVocabulary, train_sentencepiece

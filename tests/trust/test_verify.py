@@ -17,13 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cart_fairseq import CartRetriever
+from cart_fairseq.base.files import sha256
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import sha256
 from cart_fairseq.loading.checkpoint import read_checkpoint
-from cart_fairseq.reading import read_json
-from cart_fairseq.search.stored_arrays import save_arrays
+from cart_fairseq.search.dense.stored_arrays import save_arrays
 from preprocess import verify as command
 from preprocess.data_bin.build import binarize
 from preprocess.join.build import join_captions

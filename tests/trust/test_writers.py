@@ -10,11 +10,11 @@ from changing import build as build_bundle
 from changing import embed, make_codec, make_data_bin
 from conftest import ITEMS, load_example, write_jsonl
 
+from cart_fairseq.base.files import locked_file
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.held_files import identity
-from cart_fairseq.files import locked_file
 from cart_fairseq.loading.checkpoint import read_checkpoint
-from cart_fairseq.tuning import keep
+from cart_fairseq.steps.tuning import keep
 from preprocess.data.output import Output
 from preprocess.data_bin import build as data_bin_build
 from preprocess.data_bin.build import DATA_BIN, binarize

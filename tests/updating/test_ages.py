@@ -9,13 +9,13 @@ import torch
 from changing import build, dense_world, embed, make_codec, new_items
 from commands import run, train_flags
 
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.younger import known_items
+from cart_fairseq.search.dense.younger import known_items
 from preprocess.data_bin.build import binarize
 from preprocess.updating.steps import add, compact, remove
 

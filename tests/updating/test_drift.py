@@ -5,7 +5,7 @@ import pytest
 from conftest import write_jsonl
 from test_placement import CODECS, POINTS
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.codec import TransformedCodec, load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of

@@ -13,9 +13,9 @@ from changing import make_data_bin, new_items
 from conftest import ITEMS
 from processes import forked
 
+from cart_fairseq.base.files import sha256
+from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import sha256
-from cart_fairseq.processes import run_script
 from preprocess.updating.bundle import locked
 from preprocess.updating.steps import add, compact, remove
 

@@ -9,8 +9,8 @@ import torch
 from changing import build, embed, make_codec, new_items
 from conftest import ITEMS, write_jsonl
 
+from cart_fairseq.base.files import sha256
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.files import sha256
 from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.update_identifiers import main

@@ -9,8 +9,8 @@ from changing import make_data_bin, new_items
 from conftest import ITEMS, make_captions, make_model, setup_task
 from fairseq.data import data_utils
 
+from cart_fairseq.base.files import sha256
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import sha256
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data.roles import candidate_rows
 from preprocess.data_bin.build import binarize

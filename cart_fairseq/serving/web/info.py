@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.mixed_input import refuse_mixed
+from cart_fairseq.queries.mixed_input import refuse_mixed
 from cart_fairseq.serving.service import Service
 from cart_fairseq.serving.settings import MIB
 from cart_fairseq.serving.web import requests

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from starlette.responses import FileResponse
 
-from cart_fairseq.files import inside
-from cart_fairseq.media_types import HEAD, suffix_of, type_of_content, type_of_name
+from cart_fairseq.base.files import inside
+from cart_fairseq.base.media_types import HEAD, suffix_of, type_of_content, type_of_name
 from cart_fairseq.serving.errors import Refusal
 
 UNKNOWN = "application/octet-stream"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, model_validator
 
-from cart_fairseq.query import Query
+from cart_fairseq.queries.query import Query
 from cart_fairseq.serving.errors import Refusal, refusal_of
 
 MOST_QUERIES = 256

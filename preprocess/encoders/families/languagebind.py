@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cart_fairseq.libraries import import_library
+from cart_fairseq.base.libraries import import_library
 from preprocess.data.media import load_audio, load_frames, load_image, reading
 from preprocess.encoders.base import Encoder, EncoderSettings, Reader, Tensors
 from preprocess.encoders.families.imagebind import SIDE, normalised

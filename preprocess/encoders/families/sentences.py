@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from cart_fairseq.libraries import import_library
+from cart_fairseq.base.libraries import import_library
 from preprocess.encoders.base import Encoder, EncoderSettings, Tensors
 from preprocess.encoders.pretrained import loading
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cart_fairseq.arrays import new_array
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.identifiers import Position
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.kept import is_whole, keeping

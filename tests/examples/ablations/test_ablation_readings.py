@@ -8,8 +8,8 @@ from fairseq import options
 from recipe_calls import Stopped, call, training_here
 from recipe_samples import write_data
 
-from cart_fairseq.files import sha256
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import sha256
+from cart_fairseq.base.reading import read_json
 
 ROOT = Path(__file__).resolve().parents[3]
 readings = load_example("ablations", "readings")

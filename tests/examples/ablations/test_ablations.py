@@ -10,8 +10,8 @@ from fairseq import options
 from media_samples import describe
 from recipe_calls import Stopped, call, training_here
 
-from cart_fairseq.files import sha256, write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.reading import read_json
 from preprocess import build_identifiers
 from preprocess.data.arguments import settings_from
 from preprocess.identifiers.fitting import fit_settings

@@ -8,8 +8,8 @@ from conftest import write_jsonl
 from recipe_calls import call, training_here
 from recipe_samples import write_data
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.reading import read_json
 from cart_fairseq.retriever import CartRetriever
 from preprocess.inspection.page import inspect_identifiers
 from preprocess.inspection.settings import InspectionSettings

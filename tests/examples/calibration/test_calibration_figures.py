@@ -8,10 +8,10 @@ from changing import dense_world
 from conftest import load_example, write_jsonl
 
 from cart_fairseq import tune
-from cart_fairseq.calibrating import Outcome, calibrating_rows
 from cart_fairseq.measuring.presence import auroc
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search import calibration as module
+from cart_fairseq.steps.calibrating import Outcome, calibrating_rows
 
 script = load_example("calibration", "calibration")
 

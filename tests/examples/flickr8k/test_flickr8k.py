@@ -10,8 +10,8 @@ from conftest import load_example
 from join_samples import world
 from scipy.sparse import csr_matrix
 
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 from preprocess import join_captions
 
 ROOT = Path(__file__).resolve().parents[3]

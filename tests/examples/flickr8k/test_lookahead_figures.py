@@ -6,8 +6,8 @@ import torch
 from changing import build, make_codec
 from conftest import ITEMS, load_example, make_batch, make_captions, make_model, setup_task
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.measuring.labels import METRIC_NAMES
-from cart_fairseq.reading import read_json
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data_bin.build import binarize
 

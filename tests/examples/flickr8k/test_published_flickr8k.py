@@ -10,7 +10,7 @@ from annotation_samples import make_samples, write_flickr30k
 from media_samples import write_media
 from recipe_calls import call
 
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.base.reading import read_json, read_jsonl
 from preprocess.encoders.base import MediaSample
 from preprocess.encoders.loading import load_encoder
 

@@ -13,7 +13,7 @@ from conftest import load_example
 from recipe_calls import call
 from recipe_samples import write_data
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
 
 gpu = load_example("gpu", "gpu")
 ROOT = Path(__file__).resolve().parents[3]

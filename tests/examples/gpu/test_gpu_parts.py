@@ -11,8 +11,8 @@ from conftest import load_example
 from recipe_calls import Stopped, training_here
 from recipe_samples import write_data
 
-from cart_fairseq.files import write_json
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.files import write_json
+from cart_fairseq.base.reading import read_json
 
 for folder, name in (("efficiency", "catalogue"), ("efficiency", "timing"), ("efficiency", "text_encoders")):
     load_example(folder, name)  # the parts import them by their names

@@ -16,7 +16,7 @@ from media_samples import picture
 from PIL import Image
 from recipe_calls import call, training_here
 
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.base.reading import read_json, read_jsonl
 
 icons = load_example("icons", "icons")
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24" stroke="currentColor" stroke-width="2">{}</svg>'

@@ -5,7 +5,7 @@ from conftest import load_example
 from recipe_calls import Stopped, call, training_here
 from recipe_samples import write_data
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 from preprocess import build_identifiers
 from preprocess.data.arguments import settings_from
 from preprocess.identifiers.fitting import fit_settings

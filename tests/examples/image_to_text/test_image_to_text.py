@@ -6,7 +6,7 @@ from conftest import load_example, write_jsonl
 from recipe_calls import call, training_here
 from recipe_samples import write_data
 
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.base.reading import read_json, read_jsonl
 
 captions_as_items = load_example("image_to_text", "captions_as_items")
 image_to_text = load_example("image_to_text", "image_to_text")

@@ -8,8 +8,8 @@ from conftest import write_jsonl
 from recipe_calls import Trainings, call, training_here
 from recipe_samples import write_data
 
-from cart_fairseq.files import sha256
-from cart_fairseq.reading import read_jsonl
+from cart_fairseq.base.files import sha256
+from cart_fairseq.base.reading import read_jsonl
 
 SMALL = "--scheme residual-kmeans --kmeans-clusters 3 --codebook-size 3 --allow-collapse"
 TINY = ("--arch", "cart_tiny", "--batch-size", "16", "--max-update", "2")

@@ -10,7 +10,7 @@ from conftest import load_example, write_jsonl
 from media_samples import describe
 from recipe_calls import call, training_here, value_after
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 from preprocess.data.inputs import read_captions, read_items
 
 split, table = load_example("changing_catalogue", "split"), load_example("changing_catalogue", "catalogue_table")

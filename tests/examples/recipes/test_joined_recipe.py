@@ -12,7 +12,7 @@ from conftest import load_example
 from join_samples import ITEMS, captions_of_items, world
 from recipe_calls import Stopped, call, training_here
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.retriever import CartRetriever
 from preprocess import binarize, build_identifiers, generate_captions, join_captions
 

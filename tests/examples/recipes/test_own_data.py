@@ -15,7 +15,7 @@ import pytest
 from recipe_calls import Stopped, call, fairseq_calls, training_here
 from recipe_samples import write_data
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 
 SCRIPT = Path(__file__).resolve().parents[3] / "examples" / "own_data" / "run.sh"
 HOSTILE = '-it\'s "x" $(touch hacked) `id` [a]*?\n~ {1,2} #%s\\'

@@ -6,7 +6,7 @@ import pytest
 from conftest import load_example
 from recipe_samples import manifest
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
 
 plan, defaults = load_example("recipes", "plan"), load_example("recipes", "defaults")
 Machine = defaults.Machine

@@ -8,7 +8,7 @@ from conftest import load_example
 from recipe_calls import Stopped, call, training_here
 from recipe_samples import manifest, write_data
 
-from cart_fairseq.reading import read_json
+from cart_fairseq.base.reading import read_json
 
 calls, defaults, fairseq_calls = (load_example("recipes", name) for name in ("calls", "defaults", "fairseq_calls"))
 QUICK = {"IDENTIFIER_FLAGS": "--scheme residual-kmeans --kmeans-clusters 3 --codebook-size 3 --allow-collapse"}

@@ -18,7 +18,7 @@ from conftest import load_example
 from media_samples import describe, write_media
 from recipe_calls import Stopped, call, steps, training_here, value_after
 
-from cart_fairseq.reading import read_json, read_jsonl
+from cart_fairseq.base.reading import read_json, read_jsonl
 from preprocess.captioners.families import named
 from preprocess.encoders.settings import FAMILIES
 

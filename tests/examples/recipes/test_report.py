@@ -2,7 +2,7 @@
 
 from conftest import load_example
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
 
 report = load_example("recipes", "report")
 

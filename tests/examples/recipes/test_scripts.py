@@ -103,5 +103,5 @@ def test_the_shell_finds_the_program_from_anywhere_and_a_wrong_call_loads_nothin
     assert done.returncode == 2
     assert "usage: bash examples/own_data/run.sh DATA OUT" in done.stderr
     loaded = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
-    assert "cart_fairseq.processes" in loaded
+    assert "cart_fairseq.base.processes" in loaded
     assert not loaded & {"numpy", "torch", "fairseq", "pyarrow", "sklearn"}

@@ -6,8 +6,8 @@ from conftest import load_example
 from recipe_calls import call, training_here
 from recipe_samples import write_data
 
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.reading import read_json
 
 distractors, scale = load_example("scale", "distractors"), load_example("scale", "scale")
 ITEMS = 20

@@ -20,7 +20,7 @@ import power
 import recipe
 from trials import Campaign
 
-from cart_fairseq.files import write_json
+from cart_fairseq.base.files import write_json
 
 PARTS = {
     "kills": (kills.kills, 200, "kills of each update; a quarter of them of other steps"),

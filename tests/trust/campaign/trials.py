@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from worlds import make_world, shown
 
-from cart_fairseq.processes import is_expected
+from cart_fairseq.base.processes import is_expected
 
 GOOD = ("done", "old or new, then done", "refused", "same result", "noticed by verify")
 SECONDS = 60

@@ -18,8 +18,8 @@ from media_samples import write_media  # noqa: E402
 
 from cart_fairseq import CartRetriever, renewing  # noqa: E402
 from cart_fairseq.catalogue.data_bin import DataBin  # noqa: E402
+from cart_fairseq.steps.tuning import SHARE_STATE, keep  # noqa: E402
 from cart_fairseq.tasks.checkpoints import load_models  # noqa: E402, F401 - imported before the forks
-from cart_fairseq.tuning import SHARE_STATE, keep  # noqa: E402
 from preprocess.api import (  # noqa: E402
     EmbeddingSettings,
     IdentifierSettings,

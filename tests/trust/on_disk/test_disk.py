@@ -15,12 +15,12 @@ import torch
 from changing import embed, make_data_bin, new_items
 from conftest import ITEMS, write_jsonl
 
-from cart_fairseq import disk
-from cart_fairseq.arrays import new_array
+from cart_fairseq.base import disk
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import replacing, write_json
+from cart_fairseq.base.processes import is_expected
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import replacing, write_json
-from cart_fairseq.processes import is_expected
-from cart_fairseq.reading import read_json
 from preprocess.captioners.caption_log import CaptionLog, Record
 from preprocess.data_bin.build import binarize
 from preprocess.identifiers.build import build_identifiers

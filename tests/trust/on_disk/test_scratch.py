@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cart_fairseq.files import remove_scratch, replacing
+from cart_fairseq.base.files import remove_scratch, replacing
 from preprocess.data.output import Kind, Made, Output
 
 PARCEL = Kind("parcel", lambda path: Made(None), lambda path: path / "parcel.json")
 WRITER = """
 import os, sys
 from pathlib import Path
-from cart_fairseq.files import replacing
+from cart_fairseq.base.files import replacing
 with replacing(Path(sys.argv[1]), directory=True) as new:
     (new / "half").write_text("half")
     print("begun", flush=True)
@@ -88,7 +88,7 @@ def test_replacing_leaves_nothing_after_an_error(tmp_path: Path):
 KILLED_BETWEEN = """
 import os, sys
 from pathlib import Path
-from cart_fairseq.files import replacing
+from cart_fairseq.base.files import replacing
 rename = Path.rename
 def killed(self, target):
     rename(self, target)

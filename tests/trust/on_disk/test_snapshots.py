@@ -14,8 +14,8 @@ from cart_fairseq.catalogue import held_files
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import HeldFiles
-from cart_fairseq.query_codec import QueryCodec
-from cart_fairseq.search.stored_arrays import folder_to_write, stored_folder
+from cart_fairseq.queries.codec import QueryCodec
+from cart_fairseq.search.dense.stored_arrays import folder_to_write, stored_folder
 from cart_fairseq.tasks.held_sequences import open_sequences
 from preprocess.data_bin.build import binarize
 from preprocess.data_bin.settings import DataBinSettings

@@ -11,8 +11,8 @@ import pytest
 from changing import make_data_bin, new_items
 from conftest import write_jsonl
 
+from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.reading import read_jsonl
 from preprocess.data_bin.build import binarize
 from preprocess.updating.bundle import REMOVED, SEGMENT
 from preprocess.updating.steps import add, compact, remove

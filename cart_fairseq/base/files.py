@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq import disk
-from cart_fairseq.processes import run_script as run_script
-from cart_fairseq.reading import read_json as read_json
-from cart_fairseq.reading import read_jsonl as read_jsonl
+from cart_fairseq.base import disk
+from cart_fairseq.base.processes import run_script as run_script
+from cart_fairseq.base.reading import read_json as read_json
+from cart_fairseq.base.reading import read_jsonl as read_jsonl
 
 OLD = "old"
 """Name of what is replaced, as long as it lies in the scratch folder."""

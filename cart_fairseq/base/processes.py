@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from cart_fairseq.disk import NO_ROOM
-from cart_fairseq.reading import printable
+from cart_fairseq.base.disk import NO_ROOM
+from cart_fairseq.base.reading import printable
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.candidates import BatchCandidates
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import QueryVectors, item_vectors
-from cart_fairseq.search.lookahead import LookAhead
-from cart_fairseq.search.mixed_items import Items
+from cart_fairseq.search.dense.item_vectors import QueryVectors, item_vectors
+from cart_fairseq.search.dense.lookahead import LookAhead
+from cart_fairseq.search.dense.mixed_items import Items
 
 
 class DenseScorer(NamedTuple):

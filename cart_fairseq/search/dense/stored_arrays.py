@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.base.files import is_plain_name, sha256, write_json
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
-from cart_fairseq.files import is_plain_name, sha256, write_json
 from cart_fairseq.network.precision import digest_of_encoder, weights_digest
 
 ENCODER = "encoder."

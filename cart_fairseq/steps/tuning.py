@@ -18,23 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cart_fairseq.calibrating import calibrate
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.files import is_still, locked_file, refuse_unwritable
+from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.settings import BEAM, CALIBRATION_PARAMETERS, RERANKED_BEAM, TuningSettings
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.catalogue.held_files import Stamp, identity
-from cart_fairseq.checks import checks_settings
-from cart_fairseq.files import is_still, locked_file, refuse_unwritable
-from cart_fairseq.item_priors import prior_bias, priors_of
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
-from cart_fairseq.progress import Progress
-from cart_fairseq.renewing import store_search_files
+from cart_fairseq.queries.item_priors import prior_bias, priors_of
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.calibration import Calibration
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.settings import BEAM, CALIBRATION_PARAMETERS, RERANKED_BEAM, TuningSettings
+from cart_fairseq.steps.calibrating import calibrate
+from cart_fairseq.steps.renewing import store_search_files
 
 CRITERION = METRIC_NAMES[-1]
 DISCOUNT_STATE, WEIGHT_STATE, SHARE_STATE = "level_discount", "dense.weight", "dense.prior_share"

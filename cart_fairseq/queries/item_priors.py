@@ -1,4 +1,4 @@
-"""The priors of a data-bin's items for a model, stored in the data-bin or computed; see :mod:`cart_fairseq.search.priors`."""
+"""The priors of a data-bin's items for a model, stored in the data-bin or computed; see :mod:`cart_fairseq.search.dense.priors`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from cart_fairseq.base.files import replacing
+from cart_fairseq.base.progress import Progress
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.files import replacing
-from cart_fairseq.progress import Progress
-from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.search.batching import batches
-from cart_fairseq.search.item_vectors import item_vectors, kept, query_vectors
-from cart_fairseq.search.priors import QueryBank, bank_captions, item_priors
-from cart_fairseq.search.stored_arrays import (
+from cart_fairseq.search.dense.item_vectors import item_vectors, kept, query_vectors
+from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
+from cart_fairseq.search.dense.stored_arrays import (
     ENCODER,
     check_finite,
     digest_of,
@@ -28,7 +28,7 @@ from cart_fairseq.search.stored_arrays import (
     save_arrays,
     stored_folder,
 )
-from cart_fairseq.search.stored_statistics import statistics_key
+from cart_fairseq.search.dense.stored_statistics import statistics_key
 
 BANK, PRIORS = "queries", "priors"
 OF_QUERIES = (ENCODER, "dense.query_tower.", "dense.log_scale", "dense.share_logit")

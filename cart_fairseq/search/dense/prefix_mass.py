@@ -33,7 +33,7 @@ class PrefixMass:
             self.mass[depth] = segment_logsumexp(self.mass[depth + 1], counts)
 
     def below(self, depth: int, nodes: Tensor, exists: Tensor) -> Tensor:
-        """Log mass below each query's nodes, see :meth:`~cart_fairseq.search.lookahead.LookAhead.below`."""
+        """Log mass below each query's nodes, see :meth:`~cart_fairseq.search.dense.lookahead.LookAhead.below`."""
         known, mass = self.nodes[depth], self.mass[depth]
         query = torch.arange(len(nodes), device=nodes.device).unsqueeze(1)
         if known is not None:

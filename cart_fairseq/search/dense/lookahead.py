@@ -5,7 +5,7 @@ identifiers begin with p, where d_i is the dense score of item i at weight 1 (co
 its score is the hybrid score itself, and nothing is reranked. The paper has no look-ahead.
 
 Masses are exact for at most ``EXACT_ITEMS`` candidates. Above, they are estimated from statistics of the whole
-catalogue (:mod:`cart_fairseq.search.prefix_statistics`), so that the cost of a search does not grow with it; scores of
+catalogue (:mod:`cart_fairseq.search.dense.prefix_statistics`), so that the cost of a search does not grow with it; scores of
 leaves are exact.
 """
 
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.candidates import BatchCandidates
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import QueryVectors, kept_vectors
-from cart_fairseq.search.mixed_items import Items
-from cart_fairseq.search.prefix_mass import PrefixMass
-from cart_fairseq.search.prefix_statistics import PAIRS, PrefixStatistics
-from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_of
-from cart_fairseq.search.stored_vectors import vectors_of
+from cart_fairseq.search.dense.item_vectors import QueryVectors, kept_vectors
+from cart_fairseq.search.dense.mixed_items import Items
+from cart_fairseq.search.dense.prefix_mass import PrefixMass
+from cart_fairseq.search.dense.prefix_statistics import PAIRS, PrefixStatistics
+from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, statistics_of
+from cart_fairseq.search.dense.stored_vectors import vectors_of
 
 
 class LookAhead:
@@ -126,7 +126,7 @@ class EstimatedMass:
         trie: the catalogue's trie.
         leaves: (n,) int64, the candidates' leaves, ascending; None for all.
         statistics: of the catalogue.
-        queries: (B, D) float32, see :func:`~cart_fairseq.search.item_vectors.query_vectors`.
+        queries: (B, D) float32, see :func:`~cart_fairseq.search.dense.item_vectors.query_vectors`.
         vectors_of: maps item rows (n,) to vectors (n, D) float32.
         bias: (N,) float32 by item row; None for no bias.
     """

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cart_fairseq.arrays import new_array
+from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.files import replacing
+from cart_fairseq.base.progress import Progress
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dense_items import DenseItems
-from cart_fairseq.files import replacing
-from cart_fairseq.progress import Progress
-from cart_fairseq.search.item_vectors import BLOCK, item_vectors, kept
-from cart_fairseq.search.mixed_items import Items, MixedItems
-from cart_fairseq.search.stored_arrays import check_finite, digest_of, folder_to_write, note_checksums, open_array
-from cart_fairseq.search.stored_statistics import EXACT_ITEMS, OF_ITEMS
+from cart_fairseq.search.dense.item_vectors import BLOCK, item_vectors, kept
+from cart_fairseq.search.dense.mixed_items import Items, MixedItems
+from cart_fairseq.search.dense.stored_arrays import check_finite, digest_of, folder_to_write, note_checksums, open_array
+from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, OF_ITEMS
 
 VECTORS = "vectors"
 

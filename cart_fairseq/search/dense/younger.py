@@ -15,7 +15,7 @@ from torch import Tensor
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.lookahead import LookAhead
+from cart_fairseq.search.dense.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
 
 Sets = CandidateSet | Sequence[CandidateSet | None] | None

@@ -1,4 +1,4 @@
-"""Turns queries with parts that are not one text into the input of a search; see :mod:`cart_fairseq.search.mixed_queries`."""
+"""Turns queries with parts that are not one text into the input of a search; see :mod:`cart_fairseq.search.dense.mixed_queries`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import EOS, PAD
-from cart_fairseq.query import EMBEDDING, ITEM, MEDIA, TEXT, Part
-from cart_fairseq.query_codec import QueryCodec
+from cart_fairseq.queries.codec import QueryCodec
+from cart_fairseq.queries.query import EMBEDDING, ITEM, MEDIA, TEXT, Part
 from cart_fairseq.search.batching import BATCH_SIZE, net_input
-from cart_fairseq.search.mixed_queries import MixedQueries
+from cart_fairseq.search.dense.mixed_queries import MixedQueries
 
 MediaEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
 """Maps the paths of n files to embeddings (n, E)."""

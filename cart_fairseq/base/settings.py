@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from cart_fairseq.checks import Settings, check_count, is_number
+from cart_fairseq.base.checks import Settings, check_count, is_number
 
 CANDIDATES = ("split", "all")
 SCORINGS = ("masked", "renormalised")
@@ -53,7 +53,7 @@ def check_search(
 
 @dataclasses.dataclass(frozen=True)
 class TuningSettings(Settings):
-    """Settings of :func:`cart_fairseq.tuning.tune`.
+    """Settings of :func:`cart_fairseq.steps.tuning.tune`.
 
     Attributes:
         candidates: the items that compete, one of :data:`CANDIDATES`.
@@ -91,7 +91,7 @@ class TuningSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings(Settings):
-    """Settings of :func:`cart_fairseq.evaluation.evaluate`.
+    """Settings of :func:`cart_fairseq.steps.evaluation.evaluate`.
 
     Attributes:
         subset: the measured subset of the data-bin or of the queries' file (default: from the generation file's name).

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import item_vectors, kept
-from cart_fairseq.search.mixed_items import Items, MixedItems
-from cart_fairseq.search.prefix_statistics import PrefixStatistics, compute_statistics
-from cart_fairseq.search.stored_arrays import digest_of, folder_to_write
+from cart_fairseq.search.dense.item_vectors import item_vectors, kept
+from cart_fairseq.search.dense.mixed_items import Items, MixedItems
+from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics, compute_statistics
+from cart_fairseq.search.dense.stored_arrays import digest_of, folder_to_write
 
 EXACT_ITEMS = 1 << 16
 """Largest number of candidates whose scores are all computed for each query; above, masses are estimated."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cart_fairseq.calibrating import calibrating_rows, outcome
+from cart_fairseq.base.checks import checks_settings
+from cart_fairseq.base.settings import EvaluationSettings
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.checks import checks_settings
 from cart_fairseq.measuring.labels import RECALL_CUTOFFS
 from cart_fairseq.measuring.results import (
     Query,
@@ -27,7 +27,7 @@ from cart_fairseq.measuring.results import (
 from cart_fairseq.measuring.trec import write_qrels, write_run
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.calibration import HITS
-from cart_fairseq.settings import EvaluationSettings
+from cart_fairseq.steps.calibrating import calibrating_rows, outcome
 
 DEPTH = max(RECALL_CUTOFFS)
 
@@ -39,7 +39,7 @@ class Evaluation:
     Attributes:
         figures: metrics in percent, numbers of queries and candidates, the candidate set, and the data-bin's
             ``index_captions`` setting; for a search with a calibrated checkpoint also what
-            :meth:`~cart_fairseq.calibrating.Outcome.figures` returns, without the queries that calibrated it.
+            :meth:`~cart_fairseq.steps.calibrating.Outcome.figures` returns, without the queries that calibrated it.
         queries: the measured queries.
         rankings: the items found for each query.
         item_ids: the item id of each row of the data-bin.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.search.item_vectors import QueryVectors, item_vectors, kept, mean_weight, query_vectors
+from cart_fairseq.search.dense.item_vectors import QueryVectors, item_vectors, kept, mean_weight, query_vectors
 
 SAMPLE = 1000
 """Number of items, spread evenly over the catalogue, on which scores are compared."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.base.files import remove_scratch
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.files import remove_scratch
-from cart_fairseq.item_priors import has_priors, mean_share, prior_bias, store_priors
-from cart_fairseq.search.stored_arrays import folder_to_write, stored_folder
-from cart_fairseq.search.stored_statistics import EXACT_ITEMS, statistics_key, store_statistics
-from cart_fairseq.search.stored_vectors import store_vectors
+from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, store_priors
+from cart_fairseq.search.dense.stored_arrays import folder_to_write, stored_folder
+from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, statistics_key, store_statistics
+from cart_fairseq.search.dense.stored_vectors import store_vectors
 
 
 def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cart_fairseq.disk import naming, reserve
+from cart_fairseq.base.disk import naming, reserve
 
 
 def new_array(path: str | Path, dtype: Any, shape: Sequence[int]) -> np.memmap:

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cart_fairseq.base.files import replacing, write_json
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.catalogue.trie import IdentifierTrie
-from cart_fairseq.files import replacing, write_json
-from cart_fairseq.search.prefix_clusters import CLUSTERS, Clusters, Points, cluster_depth
-from cart_fairseq.search.prefix_mass import segment_logsumexp
-from cart_fairseq.search.stored_arrays import REMEDY, check_finite, open_array, save_arrays
+from cart_fairseq.search.dense.prefix_clusters import CLUSTERS, Clusters, Points, cluster_depth
+from cart_fairseq.search.dense.prefix_mass import segment_logsumexp
+from cart_fairseq.search.dense.stored_arrays import REMEDY, check_finite, open_array, save_arrays
 
 AXES = 128
 SAMPLE = 16384

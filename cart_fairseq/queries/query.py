@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.checks import is_encodable, is_number
+from cart_fairseq.base.checks import is_encodable, is_number
 
 TEXT, ITEM, EMBEDDING, MEDIA = "text", "item_id", "embedding", "media"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cart_fairseq.checks import is_encodable
+from cart_fairseq.base.checks import is_encodable
 
 DEEPEST = 100
 """Levels of nesting in JSON. Python's own reader and writer fail at different depths, which depend on the caller."""

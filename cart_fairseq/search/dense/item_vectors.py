@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
-from cart_fairseq.search.mixed_items import Items, MixedItems
+from cart_fairseq.search.dense.mixed_items import Items, MixedItems
 
 BLOCK = 8192
 

@@ -1,0 +1,22 @@
+"""The device of a search."""
+
+import textwrap
+
+import torch
+
+
+def device_of(asked: str | torch.device | None) -> torch.device:
+    """Return the device to search on; without a wish, a GPU if there is one.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if asked is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = textwrap.shorten(str(error).splitlines()[0], 120)
+        raise ValueError(f"device is {asked!r}; it cannot be used here ({reason}); give cpu, or leave it out") from None
+    return device

@@ -1,0 +1,1 @@
+"""What a search is asked with, and what is stored of queries."""

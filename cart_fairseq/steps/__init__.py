@@ -1,0 +1,1 @@
+"""What the commands do: tuning, evaluating, and what they store."""
