@@ -23,7 +23,7 @@ from cart_fairseq.base.reading import printable
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 PACKAGES = ("cart_fairseq", "preprocess", "__main__")
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 RAISE = dis.opmap["RAISE_VARARGS"]
 CHECK, RIGHTS = "check the path", "give your account the right to read or write there, or choose another place"
 REMEDIES = {

@@ -17,7 +17,7 @@ from typing import TextIO
 import numpy as np
 import torch
 
-import cart_fairseq.base.files
+import cart_fairseq
 from cart_fairseq.base.processes import end_with_parent
 from cart_fairseq.base.progress import Progress
 from cart_fairseq.loading.checkpoint import read_checkpoint
@@ -49,7 +49,7 @@ def fairseq_arguments(
     """
     updates_per_epoch = math.ceil(rows / settings.batch_size)
     options = {
-        "--user-dir": Path(cart_fairseq.base.files.__file__).parent,
+        "--user-dir": Path(cart_fairseq.__file__).parent,
         "--task": "cart_rqvae",
         "--arch": "cart_rqvae",
         "--criterion": "cart_rqvae",

@@ -122,7 +122,7 @@ def test_captions_that_measure_leave_no_trace(tmp_path, borrowed, encoder):
     }
     assert measured
     # records of what the files were made from
-    records = {"joined/join.json", "data-bin/manifest.json"}
+    records = {"joined/join.json", "data-bin/join.json", "data-bin/manifest.json"}
     records |= {f"{top}identifiers/{name}.json" for top in ("", "data-bin/") for name in ("report", "manifest")}
     assert differing - measured <= records
     trained = [path for name, path in found["marked"].items() if "valid" not in name.name and "test" not in name.name]

@@ -16,8 +16,9 @@ from changing import dense_world, embed, make_data_bin, new_items  # noqa: E402
 from conftest import ITEMS, write_jsonl  # noqa: E402
 from media_samples import write_media  # noqa: E402
 
-from cart_fairseq import CartRetriever, renewing  # noqa: E402
+from cart_fairseq import CartRetriever  # noqa: E402
 from cart_fairseq.catalogue.data_bin import DataBin  # noqa: E402
+from cart_fairseq.steps import renewing  # noqa: E402
 from cart_fairseq.steps.tuning import SHARE_STATE, keep  # noqa: E402
 from cart_fairseq.tasks.checkpoints import load_models  # noqa: E402, F401 - imported before the forks
 from preprocess.api import (  # noqa: E402
