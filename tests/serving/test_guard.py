@@ -99,7 +99,8 @@ def test_short_tokens_are_refused(tmp_path: Path, content: bytes):
 def test_every_answer_has_the_headers(client: TestClient, path: str):
     headers = client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["cache-control"] == "no-cache"
+    kept = "private, max-age=3600" if path.startswith("/media") else "no-cache"
+    assert headers["cache-control"] == kept
     assert "access-control-allow-origin" not in headers
     assert (
         "'unsafe-inline'" not in headers["content-security-policy"] or "sandbox" in headers["content-security-policy"]
