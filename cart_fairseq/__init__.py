@@ -5,24 +5,24 @@
 ``import cart_fairseq`` does the same as soon as fairseq is imported.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from cart_fairseq.registration import register_with_fairseq
 
 if TYPE_CHECKING:
+    from cart_fairseq.queries.hit import Hit
     from cart_fairseq.queries.query import Query
-    from cart_fairseq.retriever import CartRetriever, Hit
+    from cart_fairseq.retriever import CartRetriever
 
 __all__ = ["CartRetriever", "Hit", "Query"]
+MODULES = {"CartRetriever": "retriever", "Hit": "queries.hit", "Query": "queries.query"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the public API on first use, because importing torch takes seconds, which would slow down ``--help``."""
-    if name in __all__:
-        from cart_fairseq import retriever
-        from cart_fairseq.queries import query
-
-        return getattr(query if name == "Query" else retriever, name)
+    if name in MODULES:
+        return getattr(importlib.import_module(f"cart_fairseq.{MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,9 +1,9 @@
 """CartRetriever: ranks items for text queries, from Python."""
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.queries.candidates import Candidates, candidate_set, sets_of
 from cart_fairseq.queries.codec import QueryCodec
+from cart_fairseq.queries.hit import Hit
 from cart_fairseq.queries.item_priors import prior_bias
 from cart_fairseq.queries.media_encoder import open_media_encoder
 from cart_fairseq.queries.mixed_input import is_plain, mixed_batches, mixed_inputs, refuse_mixed
@@ -33,27 +34,6 @@ _forked = threading.Event()
 """Set in a forked process until its first search: torch would wait for ever for threads, which a fork does not copy."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked.set)
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One retrieved item.
-
-    Attributes:
-        item_id: the item's id.
-        score: the sum of the natural-log probabilities of its identifier's symbols, discounted by level, plus the
-            weighted dense score. Higher is better.
-        record: the item's object in ``items.jsonl`` (``media``, ``split`` …).
-        row: the item's row in the catalogue.
-        probability: how likely this is the wanted item, between 0 and 1; those of a query's 30 best hits sum to the
-            probability that something fits. None: the model is not calibrated for this search, or the query is not one text.
-    """
-
-    item_id: str
-    score: float
-    record: dict[str, Any] = field(compare=False)
-    row: int = -1
-    probability: float | None = None
 
 
 class CartRetriever:
@@ -151,6 +131,18 @@ class CartRetriever:
         models = [convert(model.to(target).eval(), precision) for model in models]
         return cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead, prior_share)
 
+    def on(self, data: DataBin) -> "CartRetriever":
+        """Return a retriever with the same models and options for another state of the data-bin.
+
+        Args:
+            data: the data-bin, opened again; its identifiers and vocabulary are those of the models.
+        """
+        found = copy.copy(self)
+        found.data, found.codec = data, QueryCodec(data)
+        if data.manifest.get("encoder") != self.data.manifest.get("encoder"):
+            found._media_encoder = None
+        return found
+
     def candidate_set(self, candidates: Candidates) -> CandidateSet | None:
         """Prepare candidates once for several searches.
 
@@ -176,8 +168,8 @@ class CartRetriever:
         """Rank items for each query.
 
         Args:
-            queries: texts and ``Query`` objects, in a list or another series; not one of them
-                alone. Only models with a dense head answer queries that are not one text.
+            queries: texts and ``Query`` objects, in a list or another series; not one of them alone. Only models with
+                a dense head answer queries that are not one text.
             k: number of items per query; with fewer candidates, fewer items are returned.
             candidates: the items that may be found: the name of a candidate set (``all``, ``valid``, ``test``), item
                 ids, the result of ``candidate_set``, or None for the whole catalogue. Or a list with one entry per
@@ -235,13 +227,12 @@ class CartRetriever:
         most = k + max(len(each.left_out) for each in inputs)
         generator = self._generator(max(self.beam, most))
         reading = all(model.reader is not None for model in self.models)
-        decoded = [each for each in inputs if each.words is not None or (reading and each.read.any())]
-        ranked = [each for each in inputs if each.words is None and not (reading and each.read.any())]
-        for group in (decoded, ranked):
+        for decoded in (True, False):
+            group = [each for each in inputs if each.is_decoded(reading) == decoded]
             for batch, net_input, mixed in mixed_batches(group, self.device):
                 numbers = [each.position for each in batch]
                 sets = [allowed[number] for number in numbers]
-                if group is decoded:
+                if decoded:
                     found = generator.search(net_input, self.data.trie, sets, mixed)
                 else:
                     found = generator.rank(mixed, self.data.trie, sets)

@@ -6,7 +6,8 @@ import numpy as np
 from conftest import make_model, setup_task
 from join_samples import ITEMS, SMALL, World, split_of, write_world
 
-from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.identifiers import write_bundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.retriever import CartRetriever
 from preprocess.data_bin.build import binarize

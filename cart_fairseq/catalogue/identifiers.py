@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.base.files import replacing, write_json
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.dictionary import SPECIALS, check_size
-from cart_fairseq.catalogue.errors import CatalogueError, UnknownItem, read_json, reading
+from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.held_files import HeldFiles, open_settled
-from cart_fairseq.catalogue.positions import Position as Position
-from cart_fairseq.catalogue.positions import semantic_positions as semantic_positions
+from cart_fairseq.catalogue.item_ids import ItemIds
+from cart_fairseq.catalogue.positions import Position, semantic_positions
 from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION, hold_files
 from cart_fairseq.catalogue.trie_build import build_levels
 
@@ -253,15 +252,15 @@ class IdentifierBundle:
         Raises:
             ValueError: an item is not in the catalogue.
         """
-        wanted = pa.array(item_ids, pa.string())
-        found = np.flatnonzero(pc.is_in(self.id_column, value_set=wanted).to_numpy())
-        rows = found[~np.isin(found, self.removed)]
-        if len(rows) < len(wanted.unique()):
-            missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=self.id_column.take(rows))))[0]
-            was_there = pc.is_in(missing, value_set=self.id_column.take(found)).as_py()
-            state = "was removed from" if was_there else "is not in"
-            raise UnknownItem(f"item {missing.as_py()!r} {state} the catalogue; check the item ids")
-        return rows
+        return self._ids.rows_of(item_ids)
+
+    def find(self, item_id: str) -> int | None:
+        """Return the row of one item, or None if it is not in the catalogue; see :meth:`ItemIds.find`."""
+        return self._ids.find(item_id)
+
+    @cached_property
+    def _ids(self) -> ItemIds:
+        return ItemIds(self.id_column, self.removed)
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -271,8 +270,11 @@ class IdentifierBundle:
 
     def record(self, row: int) -> dict[str, Any]:
         """The object of ``items.jsonl`` that describes the item of a row; CatalogueError where it is damaged."""
-        with reading(self.directory / segments.folder_of(self.parts, row) / segments.ITEMS, segments.REMEDY):
+        try:
             return {**json.loads(self._records[row].as_py())}
+        except Exception:
+            with reading(self.directory / segments.folder_of(self.parts, row) / segments.ITEMS, segments.REMEDY):
+                raise
 
     @cached_property
     def report(self) -> dict[str, Any]:

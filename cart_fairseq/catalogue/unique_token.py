@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.trie_build import blocks, sort_rows
 
 

@@ -38,6 +38,10 @@ class MixedInput(NamedTuple):
     read: NDArray[np.float32]
     left_out: frozenset[int]
 
+    def is_decoded(self, reading: bool) -> bool:
+        """Whether the decoder has anything to read: words or, for models that read embeddings, one of these."""
+        return self.words is not None or (reading and bool(self.read.any()))
+
 
 def is_plain(parts: Sequence[Part]) -> bool:
     """Whether a query is one text."""
@@ -64,7 +68,7 @@ def refuse_mixed(models: Sequence[Any], data: DataBin, dense_weight: float | Non
 def mixed_inputs(
     queries: Sequence[tuple[int, list[Part]]], data: DataBin, codec: QueryCodec, encode_media: MediaEncoder
 ) -> list[MixedInput]:
-    """Look up items, encode texts and media, and sum them up.
+    """Look up items, and encode texts and media.
 
     Args:
         queries: position and parts of each query.
@@ -78,26 +82,25 @@ def mixed_inputs(
     """
     items = data.dense_items
     assert items is not None
-    rows = _rows([(position, part.value) for position, parts in queries for part in parts if part.kind == ITEM], data)
+    numbered = [(position, part) for position, parts in queries for part in parts]
+    vectors = _item_vectors([each for each in numbered if each[1].kind == ITEM], data)
+    vectors |= _media_vectors([each for each in numbered if each[1].kind == MEDIA], encode_media)
     found = []
     for position, parts in queries:
         total = sum(abs(part.weight) for part in parts)
         embeddings, read = [], np.zeros(items.original_dim, dtype=np.float32)
         for part in parts:
-            if part.kind == TEXT:
-                continue
-            if part.kind == ITEM:
-                vector = items.originals(np.array([rows[part.value]]))[0].numpy()
-            else:
-                vector = _embedding(position, part, items.original_dim, encode_media)
-            embeddings.append((vector, part.weight / total))
-            read += max(part.weight, 0) * vector
+            if part.kind != TEXT:
+                given = part.value if part.kind == EMBEDDING else vectors[part.kind, part.value].vector
+                vector = _unit(given, items.original_dim, position, part.kind)
+                embeddings.append((vector, part.weight / total))
+                read += max(part.weight, 0) * vector
         texts = [
             (codec.symbols(part.value), part.weight / total) for part in parts if part.kind == TEXT and part.weight
         ]
         said = [part.value for part in parts if part.kind == TEXT and part.weight > 0]
         length = float(np.linalg.norm(read))
-        left_out = frozenset(rows[part.value] for part in parts if part.kind == ITEM)
+        left_out = frozenset(vectors[ITEM, part.value].row for part in parts if part.kind == ITEM)
         words = codec.symbols(", ".join(said)) if said else None
         found.append(MixedInput(position, words, texts, embeddings, read / (length or 1), left_out))
     return found
@@ -133,37 +136,67 @@ def mixed_batches(
         yield batch, {name: value.to(device) for name, value in source.items()}, mixed
 
 
-def _rows(wanted: Sequence[tuple[int, str]], data: DataBin) -> dict[str, int]:
-    """Rows of items, given the position of the query that names each.
+class _Looked(NamedTuple):
+    """What was looked up: an embedding (E,) float32, and the row of its item, -1 for a file."""
+
+    vector: NDArray[np.float32]
+    row: int
+
+
+def _item_vectors(wanted: Sequence[tuple[int, Part]], data: DataBin) -> dict[tuple[str, str], _Looked]:
+    """Look up items, given the position of the query that names each.
 
     Raises:
         ValueError: an item is not in the catalogue.
     """
     if not wanted:
         return {}
-    try:
-        rows = data.bundle.rows_of([item_id for _, item_id in wanted])
-    except ValueError:
-        for position, item_id in wanted:
+    rows = []
+    for position, part in wanted:
+        row = data.bundle.find(part.value)
+        if row is None:
             try:
-                data.bundle.rows_of([item_id])
+                data.bundle.rows_of([part.value])  # says whether it was removed
+            except ValueError as error:
+                raise ValueError(f"query {position}: {error}") from None
+        rows.append(row)
+    assert data.dense_items is not None
+    vectors = data.dense_items.originals(np.array(rows, dtype=np.int64)).numpy()
+    return {(ITEM, part.value): _Looked(*each) for (_, part), *each in zip(wanted, vectors, rows, strict=True)}
+
+
+def _media_vectors(wanted: Sequence[tuple[int, Part]], encode_media: MediaEncoder) -> dict[tuple[str, str], _Looked]:
+    """Embed files together, given the position of the query that names each.
+
+    Raises:
+        ValueError: a file cannot be embedded.
+    """
+    paths = [part.value for _, part in wanted]
+    if not paths:
+        return {}
+    try:
+        vectors = encode_media(paths)
+    except ValueError:
+        for position, part in wanted:  # which one it is
+            try:
+                encode_media([part.value])
             except ValueError as error:
                 raise ValueError(f"query {position}: {error}") from None
         raise
-    return {data.bundle.item_id(row): row for row in rows.tolist()}
+    return {(MEDIA, path): _Looked(vector, -1) for path, vector in zip(paths, vectors, strict=True)}
 
 
-def _embedding(position: int, part: Part, width: int, encode_media: MediaEncoder) -> NDArray[np.float32]:
-    """The embedding of a part, of length 1."""
-    try:
-        vector = encode_media([part.value])[0] if part.kind == MEDIA else part.value
-    except ValueError as error:
-        raise ValueError(f"query {position}: {error}") from None
+def _unit(vector: NDArray[np.float32], width: int, position: int, kind: str) -> NDArray[np.float32]:
+    """An embedding (E,) at length 1.
+
+    Raises:
+        ValueError: it has another width than the catalogue's.
+    """
     if len(vector) != width:
-        source = "its media file" if part.kind == MEDIA else EMBEDDING
+        source = "its media file" if kind == MEDIA else kind
         raise ValueError(
             f"query {position}: the embedding of {source} has width {len(vector)}, the catalogue's have {width}; embed with the "
             "encoder of the catalogue, before any join"
         )
-    vector = np.asarray(vector, dtype=np.float32)
-    return vector / np.abs(vector).max() / np.linalg.norm(vector / np.abs(vector).max())
+    scaled = vector / np.abs(vector).max()  # squares of large or small values leave the range of float32
+    return scaled / np.linalg.norm(scaled)  # type: ignore[no-any-return]

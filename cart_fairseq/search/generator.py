@@ -14,10 +14,10 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.model import CART
 from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
-from cart_fairseq.search.dense.dense_scores import DenseScorer
 from cart_fairseq.search.dense.item_vectors import mean_weight, query_vectors
 from cart_fairseq.search.dense.mixed_items import MixedItems
 from cart_fairseq.search.dense.mixed_queries import MixedQueries, mixed_vectors
+from cart_fairseq.search.dense.scorer import DenseScorer
 from cart_fairseq.search.dense.stored_arrays import stored_folder
 from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS
 from cart_fairseq.search.dense.younger import Ages, merged, rank_by_dense

@@ -77,11 +77,7 @@ def renew(settings: ServingSettings, served: Served, checkpoint: bool) -> Served
         return load(settings, served)
     if _same(data, served.data):
         return None
-    old = served.retriever
-    retriever = CartRetriever(old.models, data, settings.beam)
-    if data.manifest.get("encoder") == served.data.manifest.get("encoder"):
-        retriever._media_encoder = old._media_encoder  # loading it takes seconds
-    return Served(retriever, served)
+    return Served(served.retriever.on(data), served)
 
 
 def verify_new(data: DataBin, old: DataBin) -> None:

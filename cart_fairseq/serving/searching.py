@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.queries.hit import Hit
 from cart_fairseq.queries.query import Query
-from cart_fairseq.retriever import Hit
 from cart_fairseq.serving.errors import Refusal, refusal_of
 from cart_fairseq.serving.served import Served
 

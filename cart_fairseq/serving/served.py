@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.candidates import CandidateSet
@@ -51,8 +50,8 @@ class Served:
         Raises:
             ValueError: the model or the catalogue cannot answer.
         """
-        self._order.size  # noqa: B018 - computes it
-        self.facets_shown  # noqa: B018
+        self.facets_shown  # noqa: B018 - computes it
+        self.bundle.find("")  # sorts the ids
         self.retriever.search([WARM_TEXT])
         began = time.monotonic()
         if not self.retriever.search([WARM_TEXT])[0]:
@@ -91,38 +90,13 @@ class Served:
             message = message.replace(str(folder), folder.name)
         return message
 
-    @cached_property
-    def _order(self) -> NDArray[np.uint64]:
-        """(N,) rows in the order of their item ids."""
-        return pc.sort_indices(self.bundle.id_column).to_numpy()  # type: ignore[no-any-return]
-
-    @cached_property
-    def _gone(self) -> frozenset[int]:
-        return frozenset(self.bundle.removed.tolist())
-
-    def row_of(self, item_id: str) -> int | None:
-        """Return the row of an item; None if it is not in the catalogue."""
-        ids, order = self.bundle.id_column, self._order
-        low, high = 0, len(order)
-        while low < high:
-            middle = (low + high) // 2
-            if ids[int(order[middle])].as_py() < item_id:
-                low = middle + 1
-            else:
-                high = middle
-        while low < len(order) and ids[int(order[low])].as_py() == item_id:  # it may have been removed and added again
-            if int(order[low]) not in self._gone:
-                return int(order[low])
-            low += 1
-        return None
-
     def record(self, item_id: str) -> dict[str, Any]:
         """Return an item's record.
 
         Raises:
             Refusal: 404, there is no such item.
         """
-        row = self.row_of(item_id)
+        row = self.bundle.find(item_id)
         if row is None:
             raise Refusal(404, "item_id", f"no item {item_id!r}", "use an id that a search or a list of items names")
         return self.bundle.record(row)

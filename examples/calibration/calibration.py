@@ -25,7 +25,8 @@ from cart_fairseq.base.files import refuse_unwritable, write_json
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.measuring.presence import Numbers, auroc
-from cart_fairseq.retriever import CartRetriever, Hit
+from cart_fairseq.queries.hit import Hit
+from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.calibration import HITS
 from cart_fairseq.steps.calibrating import Outcome, calibrating_rows, outcome
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.positions import Position
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.schemes.named import SCHEMES
 from preprocess.identifiers.schemes.scheme import Codec, Scheme

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.inspection.agreement import Agreement
 from preprocess.inspection.html import embedded, medium, tiles

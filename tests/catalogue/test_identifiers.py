@@ -8,7 +8,8 @@ import pytest
 from conftest import make_bundle
 from fairseq.data import Dictionary
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, semantic_positions, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
+from cart_fairseq.catalogue.positions import Position, semantic_positions
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 
 

@@ -13,7 +13,8 @@ from old_catalogue import ITEMS, NEW, QUERIES, embeddings, formula_codec
 from record import SEARCHES, hits
 
 from cart_fairseq import CartRetriever
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.positions import Position
 from preprocess import join_captions, update_identifiers
 from preprocess.identifiers.codec import restore_codec
 from preprocess.identifiers.schemes.named import SCHEMES

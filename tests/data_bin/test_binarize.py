@@ -12,7 +12,8 @@ from fairseq.data import Dictionary, data_utils
 from processes import needs_fork, stopped_at
 
 from cart_fairseq.base.files import sha256
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.unique_token import unique_tokens
 from preprocess.data_bin import build
 from preprocess.data_bin.build import binarize

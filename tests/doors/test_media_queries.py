@@ -10,7 +10,8 @@ from media_samples import describe, write_media
 from mixed_world import retriever
 
 from cart_fairseq import Query
-from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.identifiers import write_bundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from preprocess.data.media import MediaError
 from preprocess.data.media_kind import kind_of

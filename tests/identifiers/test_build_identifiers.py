@@ -14,7 +14,8 @@ import torch
 from building import CODES, ITEMS, WIDTH, build, command_line, points, training_here, write_catalogue
 
 from cart_fairseq.base.processes import run_script
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import build_identifiers
 from preprocess.data.arguments import settings_from

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from preprocess.identifiers.report import measure, refuse_collapse
 
 

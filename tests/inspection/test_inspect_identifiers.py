@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.segments import file_entry
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from preprocess.identifiers.prefix_groups import PrefixGroups

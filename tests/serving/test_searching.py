@@ -111,9 +111,9 @@ def test_candidate_sets_are_kept_and_their_memory_is_bounded(served: Served, mon
 def test_items_are_found_by_their_ids(served: Served):
     bundle = served.bundle
     for row in range(len(bundle)):
-        assert served.row_of(bundle.item_id(row)) == row
+        assert served.bundle.find(bundle.item_id(row)) == row
     for item_id in ("", "nobody", "item", "item 3 ", "z", "\U0010ffff"):
-        assert served.row_of(item_id) is None
+        assert served.bundle.find(item_id) is None
 
 
 def test_a_removed_item_is_not_found_and_one_that_came_back_is(tmp_path: Path):
@@ -121,8 +121,8 @@ def test_a_removed_item_is_not_found_and_one_that_came_back_is(tmp_path: Path):
     remove(world / "data-bin", ["item 3", "item 4"])
     add_items(world / "data-bin", [{"item_id": "item 3", "split": "test"}])
     found = load(settings(world))
-    assert found.row_of("item 4") is None
-    assert found.row_of("item 3") == 48
+    assert found.bundle.find("item 4") is None
+    assert found.bundle.find("item 3") == 48
     assert found.items == 47
 
 

@@ -15,7 +15,8 @@ from media_samples import describe, write_media
 from mixed_world import retriever
 from serving_samples import png
 
-from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.identifiers import write_bundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.served import Served

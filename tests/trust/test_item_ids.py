@@ -9,7 +9,8 @@ from changing import make_codec
 from conftest import write_jsonl
 
 from cart_fairseq.base.processes import run_script
-from cart_fairseq.catalogue.identifiers import IdentifierBundle, Position, write_bundle
+from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
+from cart_fairseq.catalogue.positions import Position
 from preprocess.update_identifiers import main
 from preprocess.updating.item_ids import FLAGS
 from preprocess.updating.steps import remove

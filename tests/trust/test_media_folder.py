@@ -8,7 +8,8 @@ import pytest
 from conftest import load_example, make_bundle
 
 from cart_fairseq.base.files import inside
-from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.identifiers import write_bundle
+from cart_fairseq.catalogue.positions import Position
 from preprocess.inspection.media import MediaShelf
 from preprocess.inspection.page import inspect_identifiers
 from preprocess.inspection.settings import InspectionSettings

@@ -15,7 +15,7 @@ from torch import Tensor
 from cart_fairseq.base.arrays import new_array
 from cart_fairseq.base.files import write_json
 from cart_fairseq.base.reading import read_json
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.data.kept import is_whole, keeping

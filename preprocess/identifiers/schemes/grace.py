@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from preprocess.data.embeddings import Embeddings, blocks
 from preprocess.identifiers.schemes.scheme import Codec, Needed, Scheme
 from preprocess.identifiers.schemes.tree import HierarchicalKMeans

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.clustering import NearestCentre, chunks, fit_centres, nearest_centres, sample_rows
 from preprocess.identifiers.schemes.scheme import Codec, Scheme

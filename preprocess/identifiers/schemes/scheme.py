@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from preprocess.data.embeddings import Embeddings
 from preprocess.identifiers.settings import FitSettings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.identifiers import Position
+from cart_fairseq.catalogue.positions import Position
 from preprocess.data.embeddings import Embeddings, RowSubset
 from preprocess.identifiers.clustering import fit_centres, nearest_centres
 from preprocess.identifiers.schemes.scheme import Codec, Scheme, centring_of, centring_tensor

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cart_fairseq.catalogue.identifiers import Position, write_bundle
+from cart_fairseq.catalogue.identifiers import write_bundle
+from cart_fairseq.catalogue.positions import Position
 from cart_fairseq.catalogue.unique_token import unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.identifiers.codec import load_codec
