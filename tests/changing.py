@@ -8,14 +8,25 @@ from commands import run, train_flags
 from conftest import ITEMS, make_captions, write_jsonl
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import unique_positions, unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data_bin.build import binarize
 from preprocess.identifiers.report import measure
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 from preprocess.identifiers.schemes.scheme import Codec
+from preprocess.identifiers.settings import IdentifierSettings
 
 WIDTH = 6
+QUICK = IdentifierSettings(
+    scheme="residual-kmeans",
+    kmeans_clusters=3,
+    codebook_size=3,
+    allow_collapse=True,
+    block_rows=8,
+    normalize=True,
+    pca=4,
+)
+"""A build that takes no time."""
 
 
 def make_codec(size: int = 4) -> ResidualCodec:

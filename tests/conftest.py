@@ -20,8 +20,7 @@ import warm_python
 import cart_fairseq.tasks.plugin  # noqa: F401, registers all tasks for fairseq's commands in this process
 from cart_fairseq.base.libraries import hide_broken_torchaudio
 from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import Position, unique_positions, unique_tokens
 from cart_fairseq.models.cart import CARTModel, cart_tiny_architecture
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig

@@ -99,3 +99,15 @@ def training_here(stop_at: Path | None = None) -> Iterator[Trainings]:
 def value_after(flags: Sequence[str], flag: str) -> Any:
     """The value of a flag; of one that is given twice, the last."""
     return flags[len(flags) - 1 - list(flags)[::-1].index(flag) + 1]
+
+
+def joined_run(data: Path, out: Path, *flags: object) -> Path:
+    """OUT of a short run of ``examples/own_data/run.sh`` with a join that has towers."""
+    variables = {
+        "RECIPE": "joined",
+        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
+        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
+    }
+    with training_here():
+        call("own_data/run", data, out, "--max-update", 2, "--arch", "cart_tiny", *flags, **variables)
+    return out

@@ -25,7 +25,8 @@ class MixedInput(NamedTuple):
     Attributes:
         position: of the query among all.
         words: (T,) int64, the symbols that the decoder reads; None for none.
-        texts: the symbols of each text, with its weight.
+        word_weight: the weight of the words if they are one text of the query; 0 if they are several.
+        texts: the symbols of each other text, with its weight.
         embeddings: the embedding (E,) float32 of each other part, of length 1, with its weight.
         read: (E,) float32, what the decoder reads of them; zeros for nothing.
         left_out: rows of items that the answer leaves out.
@@ -33,6 +34,7 @@ class MixedInput(NamedTuple):
 
     position: int
     words: Tensor | None
+    word_weight: float
     texts: list[tuple[Tensor, float]]
     embeddings: list[tuple[NDArray[np.float32], float]]
     read: NDArray[np.float32]
@@ -95,14 +97,15 @@ def mixed_inputs(
                 vector = _unit(given, items.original_dim, position, part.kind)
                 embeddings.append((vector, part.weight / total))
                 read += max(part.weight, 0) * vector
-        texts = [
-            (codec.symbols(part.value), part.weight / total) for part in parts if part.kind == TEXT and part.weight
-        ]
-        said = [part.value for part in parts if part.kind == TEXT and part.weight > 0]
+        said = [part for part in parts if part.kind == TEXT and part.weight > 0]
+        words = codec.symbols(", ".join(part.value for part in said)) if said else None
+        word_weight = said[0].weight / total if len(said) == 1 else 0.0
+        others = [part for part in parts if part.kind == TEXT and part.weight < 0] + ([] if word_weight else said)
+        texts = [(codec.symbols(part.value), part.weight / total) for part in others]
         length = float(np.linalg.norm(read))
         left_out = frozenset(vectors[ITEM, part.value].row for part in parts if part.kind == ITEM)
-        words = codec.symbols(", ".join(said)) if said else None
-        found.append(MixedInput(position, words, texts, embeddings, read / (length or 1), left_out))
+        read /= length or 1
+        found.append(MixedInput(position, words, word_weight, texts, embeddings, read, left_out))
     return found
 
 
@@ -132,6 +135,7 @@ def mixed_batches(
             torch.tensor([weight for _, _, weight in parts], device=device),
             torch.from_numpy(np.stack([each.read for each in batch])).to(device),
             torch.tensor([each.words is not None for each in batch], device=device),
+            torch.tensor([each.word_weight for each in batch], device=device),
         )
         yield batch, {name: value.to(device) for name, value in source.items()}, mixed
 

@@ -57,11 +57,15 @@ class Decoding:
         model: the model.
         src_tokens, src_lengths: the encoder's input.
         mixed: the queries, if some have parts that are not text.
+
+    Attributes:
+        words_out: the encoder's output.
+        encoder_out: what the decoder reads: the same, with positions for embeddings in front of it where there are any.
     """
 
     def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor, mixed: MixedQueries | None = None):
         self.decoder = model.decoder
-        self.encoder_out = model.encoder(src_tokens, src_lengths)
+        self.encoder_out = self.words_out = model.encoder(src_tokens, src_lengths)
         if mixed is not None and model.reader is not None:
             self.encoder_out = model.reader(self.encoder_out, mixed.read, mixed.read.any(1), mixed.words)
         self.state: IncrementalState = {}

@@ -207,10 +207,11 @@ class IdentifierGenerator(nn.Module):
             return None
         stored = stored_folder(self.dense)
         if mixed is not None:
-            queries = mixed_vectors(self.members, mixed, self.dense, trie, self.dense_weight)
+            words = [member.words_out for member in decoding]
+            queries = mixed_vectors(self.members, mixed, words, self.dense, trie, self.dense_weight)
             items = MixedItems(self.dense, self.bias)
             return DenseScorer(queries, self.members, items, None, stored, self.exact_items)
-        members = [(model, member.encoder_out) for model, member in zip(self.members, decoding, strict=True)]
+        members = [(model, member.words_out) for model, member in zip(self.members, decoding, strict=True)]
         queries = query_vectors(members, self.dense_weight)
         return DenseScorer(queries, self.members, self.dense, self.bias, stored, self.exact_items)
 

@@ -26,7 +26,7 @@ from provenance import provenance
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import unique_positions, unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess import update_identifiers
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec

@@ -29,7 +29,7 @@ from provenance import provenance
 from cart_fairseq.base.arrays import new_array
 from cart_fairseq.base.files import write_json
 from cart_fairseq.base.processes import run_script
-from cart_fairseq.catalogue.unique_token import unique_tokens
+from cart_fairseq.catalogue.positions import unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.data.embeddings import open_embeddings
 from preprocess.identifiers.clustering import CHUNK_ROWS

@@ -16,7 +16,7 @@ from fairseq.data import Dictionary
 from torch import Tensor
 
 from cart_fairseq.catalogue.dictionary import SPECIALS
-from cart_fairseq.catalogue.unique_token import unique_tokens
+from cart_fairseq.catalogue.positions import unique_tokens
 from cart_fairseq.models.cart import CARTModel
 
 VOCABULARY = 10_000

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import digest, sha256
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
-from cart_fairseq.catalogue.positions import Position, semantic_positions
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import Position, semantic_positions, unique_positions, unique_tokens
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
 from preprocess.data.joined_folder import identifier_rows

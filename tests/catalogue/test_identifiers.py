@@ -9,8 +9,7 @@ from conftest import make_bundle
 from fairseq.data import Dictionary
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
-from cart_fairseq.catalogue.positions import Position, semantic_positions
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import Position, semantic_positions, unique_positions, unique_tokens
 
 
 @pytest.mark.parametrize(("items", "size"), [(1, 2), (50, 3), (500, 4)])

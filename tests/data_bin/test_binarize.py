@@ -13,8 +13,7 @@ from processes import needs_fork, stopped_at
 
 from cart_fairseq.base.files import sha256
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_tokens
+from cart_fairseq.catalogue.positions import Position, unique_tokens
 from preprocess.data_bin import build
 from preprocess.data_bin.build import binarize
 from preprocess.data_bin.settings import DataBinSettings

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_tokens
+from cart_fairseq.catalogue.positions import Position, unique_tokens
 from cart_fairseq.evaluate import main
 from cart_fairseq.measuring import trec
 from preprocess.data_bin.build import binarize

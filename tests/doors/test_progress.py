@@ -177,8 +177,9 @@ def test_a_step_foresees_its_time_from_one_unit_before_the_first_batch(seconds, 
 
 
 def test_a_terminal_needs_no_foresight():
-    with contextlib.redirect_stderr(Terminal()), Progress(1000, "embedding", "items") as bar:
+    with contextlib.redirect_stderr(Terminal()) as shown, Progress(1000, "embedding", "items") as bar:
         bar.foresee(lambda: pytest.fail("computed for nothing"))
+    assert "expected" not in shown.getvalue()
 
 
 def test_what_was_resumed_does_not_count_for_the_rate(seconds, capsys):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cart_fairseq.catalogue.unique_token import unique_tokens
+from cart_fairseq.catalogue.positions import unique_tokens
 from preprocess.identifiers.schemes.grace import AtomicCodec, digit_levels
 from preprocess.identifiers.schemes.named import SCHEMES
 

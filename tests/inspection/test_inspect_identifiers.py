@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
-from cart_fairseq.catalogue.positions import Position
+from cart_fairseq.catalogue.positions import Position, unique_positions, unique_tokens
 from cart_fairseq.catalogue.segments import file_entry
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from preprocess.identifiers.prefix_groups import PrefixGroups
 from preprocess.inspect_identifiers import main
 from preprocess.inspection.media import MediaShelf

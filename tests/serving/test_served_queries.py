@@ -9,24 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
 from fastapi.testclient import TestClient
-from media_samples import describe, write_media
-from mixed_world import retriever
+from media_samples import describe
+from mixed_world import retriever, write_media_world
 from serving_samples import png
 
-from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.served import Served
 from cart_fairseq.serving.service import Service
 from cart_fairseq.serving.settings import ServingSettings
 from cart_fairseq.serving.web.application import create_app
 from preprocess.api import remove
-from preprocess.data_bin.build import binarize
-from preprocess.encoders.extract import extract_embeddings
-from preprocess.encoders.settings import EmbeddingSettings
 
 FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png"]
 
@@ -35,20 +28,7 @@ FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png"]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Media, and a data-bin of their embeddings by the encoder plain."""
     root = tmp_path_factory.mktemp("world")
-    for number, name in enumerate(FILES):
-        write_media(root / name, number)
-    kinds = {"png": "image", "jpg": "image", "wav": "audio", "mp4": "video"}
-    items = [{"item_id": name, "media": name, "modality": kinds[name[-3:]], "split": "train"} for name in FILES]
-    write_jsonl(root / "items.jsonl", items)
-    lines = [{"item_id": name, "text": text} for number, name in enumerate(FILES) for text in describe(number)]
-    write_jsonl(root / "captions.jsonl", lines)
-    extract_embeddings(root / "items.jsonl", root / "extracted", EmbeddingSettings("plain", workers=0))
-    codes = np.zeros((len(FILES), 1), dtype=np.int64)
-    unique = unique_tokens(codes, 16)
-    positions = [Position("k", 1), *unique_positions(unique.shape[1], 16)]
-    write_bundle(root / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, {}, {})
-    embeddings = root / "extracted" / "embeddings.npy"
-    binarize(root / "identifiers", root / "captions.jsonl", root / "data-bin", embeddings=embeddings)
+    write_media_world(root, FILES)
     (root / "checkpoint.pt").write_bytes(b"models of random weights stand in")
     return root
 

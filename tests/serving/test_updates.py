@@ -216,6 +216,7 @@ def test_files_that_do_not_come_are_not_waited_for_for_ever(
     for revision in (1, 2):
         add_items(world / "data-bin", [{"item_id": f"new {revision}"}])
         wait_for(lambda revision=revision: catalogue(client)["revision"] == revision)  # type: ignore[misc]
+    assert catalogue(client)["revision"] == 2
 
 
 def test_an_update_that_is_at_work_on_them_is_given_more_time(

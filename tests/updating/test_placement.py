@@ -7,7 +7,7 @@ import pytest
 from changing import WIDTH, embed, make_codec
 
 from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import unique_positions, unique_tokens
 from preprocess.identifiers.codec import TransformedCodec
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 from preprocess.identifiers.schemes.grace import AtomicCodec

@@ -86,8 +86,14 @@ def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, comp
 
 def kept_vectors(models: Sequence[Any], items: Items, rows: Tensor, owner: Any) -> Tensor:
     """Like :func:`item_vectors`, but computed once for each owner of the rows, see :func:`kept`."""
-    name, bias = ("mixed vectors", items.bias) if isinstance(items, MixedItems) else ("vectors", None)
-    return kept(models, owner, name, bias, lambda: item_vectors(models, items, rows))
+    if isinstance(items, MixedItems):
+        mixed = items
+
+        def widened() -> Tensor:
+            return torch.cat([kept_vectors(models, mixed.items, rows, owner), mixed.columns(rows)], dim=1)
+
+        return kept(models, owner, "mixed vectors", mixed.bias, widened)
+    return kept(models, owner, "vectors", None, lambda: item_vectors(models, items, rows))
 
 
 class _Same:

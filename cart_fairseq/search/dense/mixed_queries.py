@@ -27,7 +27,8 @@ class MixedQueries(NamedTuple):
     """B queries; the weights of a query's parts are divided by the sum of their magnitudes.
 
     Attributes:
-        texts: the encoder's input for all M texts of these queries; None if there are none.
+        texts: the encoder's input for M texts of these queries, of those that are not the words that the decoder reads;
+            None if there are none.
         text_owners: (M,) int64, the query of each text.
         text_weights: (M,) float32, the weight of each text.
         embeddings: (P, E) float32, the embeddings of all other parts, of length 1.
@@ -36,6 +37,7 @@ class MixedQueries(NamedTuple):
         read: (B, E) float32, what the decoder reads: the sums of the embeddings with a weight above 0, of length 1; zeros
             for a query without them.
         words: (B,) bool, whether the decoder reads words: those of the texts with a weight above 0.
+        word_weights: (B,) float32, the weight of the words as a text of the query; 0 if several texts make them.
     """
 
     texts: dict[str, Tensor] | None
@@ -46,6 +48,7 @@ class MixedQueries(NamedTuple):
     weights: Tensor
     read: Tensor
     words: Tensor
+    word_weights: Tensor
 
 
 class Spreads(NamedTuple):
@@ -61,20 +64,28 @@ class Spreads(NamedTuple):
 
 
 def mixed_vectors(
-    models: Sequence[Any], queries: MixedQueries, items: DenseItems, trie: IdentifierTrie, weight: float | None = None
+    models: Sequence[Any],
+    queries: MixedQueries,
+    words: Sequence[dict[str, list[Tensor]]],
+    items: DenseItems,
+    trie: IdentifierTrie,
+    weight: float | None = None,
 ) -> QueryVectors:
     """Compute the vectors of queries, whose inner products with those of ``MixedItems`` are dense scores.
 
     Args:
         models: models with a dense head.
         queries: the queries.
+        words: the output of each model's encoder for the words of the queries; empty if no query has words.
         items: the features of the items.
         trie: the catalogue's trie.
         weight: the weight of the dense score; None for each model's own.
     """
     read = queries.read
     texts = torch.zeros(len(read), sum(model.dense.width for model in models)).to(read)
-    share, embeddings = torch.zeros_like(read[:, :1]), torch.zeros_like(read)
+    share, embeddings = queries.word_weights.unsqueeze(1).clone(), torch.zeros_like(read)
+    if words and share.any():
+        texts = query_vectors([*zip(models, words, strict=True)], weight).vectors * share
     if queries.texts is not None:
         found = query_vectors([(model, model.encoder(**queries.texts)) for model in models], weight).vectors
         weights = queries.text_weights.unsqueeze(1)

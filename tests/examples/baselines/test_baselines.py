@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_tokens
+from cart_fairseq.catalogue.positions import Position, unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec

@@ -10,7 +10,7 @@ import torch
 from conftest import load_example
 
 from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import unique_positions, unique_tokens
 from cart_fairseq.rqvae.network import RQVAE
 from preprocess.identifiers.schemes.coarse_fine import ResidualCodec
 from preprocess.identifiers.schemes.residual_kmeans import ResidualKMeansCodec

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import load_example, write_jsonl
-from recipe_calls import call, training_here
+from recipe_calls import joined_run
 from recipe_samples import write_data
 
 from cart_fairseq.base.reading import read_json, read_jsonl
@@ -28,15 +28,8 @@ def turned(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(captions_as_items, "ALIGN", 4)
         captions_as_items.main([str(data), str(folder / "catalogue")])
-    variables = {
-        "RECIPE": "joined",
-        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
-        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
-    }
-    flags = ["--max-update", 2, "--arch", "cart_tiny", "--media-positions", 2]
-    with training_here():
-        call("own_data/run", folder / "catalogue", folder / "out", *flags, **variables)
-    return data, folder / "catalogue", folder / "out"
+    out = joined_run(folder / "catalogue", folder / "out", "--media-positions", 2)
+    return data, folder / "catalogue", out
 
 
 def test_every_caption_is_an_item_with_its_own_text(turned):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import load_example, write_jsonl
-from recipe_calls import call, training_here
+from recipe_calls import joined_run
 from recipe_samples import write_data
 
 from cart_fairseq.base.reading import read_json, read_jsonl
@@ -18,15 +18,7 @@ def run(tmp_path_factory):
     data = write_data(folder / "data")
     items = read_jsonl(data / "items.jsonl")
     write_jsonl(data / "items.jsonl", [{**item, "kinds": [f"k{row % 3}"]} for row, item in enumerate(items)])
-    variables = {
-        "RECIPE": "joined",
-        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
-        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
-    }
-    flags = ["--max-update", 2, "--arch", "cart_tiny", "--media-positions", 2]
-    with training_here():
-        call("own_data/run", data, folder / "out", *flags, **variables)
-    return folder / "out"
+    return joined_run(data, folder / "out", "--media-positions", 2)
 
 
 def test_all_three_are_measured(run, tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import load_example
-from recipe_calls import call, training_here
+from recipe_calls import joined_run
 from recipe_samples import write_data
 
 from cart_fairseq.retriever import CartRetriever
@@ -18,15 +18,7 @@ styles = load_example("robustness", "styles")
 def run(tmp_path_factory):
     """OUT of a run with a join."""
     folder = tmp_path_factory.mktemp("robustness")
-    variables = {
-        "RECIPE": "joined",
-        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
-        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
-    }
-    with training_here():
-        flags = ("--max-update", 2, "--arch", "cart_tiny")
-        call("own_data/run", write_data(folder / "data"), folder / "out", *flags, **variables)
-    return folder / "out"
+    return joined_run(write_data(folder / "data"), folder / "out")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import load_example
-from recipe_calls import call, training_here
+from recipe_calls import joined_run
 from recipe_samples import write_data
 
 from cart_fairseq.base.reading import read_json
@@ -17,23 +17,7 @@ ITEMS = 20
 def run(tmp_path_factory):
     """OUT of a run with a join."""
     folder = tmp_path_factory.mktemp("scale")
-    variables = {
-        "RECIPE": "joined",
-        "JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4",
-        "IDENTIFIER_FLAGS": "--kmeans-clusters 3 --codebook-size 4 --allow-collapse --unique-size 64",
-    }
-    with training_here():
-        call(
-            "own_data/run",
-            write_data(folder / "data"),
-            folder / "out",
-            "--max-update",
-            2,
-            "--arch",
-            "cart_tiny",
-            **variables,
-        )
-    return folder / "out"
+    return joined_run(write_data(folder / "data"), folder / "out")
 
 
 def test_neighbours_keep_their_parts_lengths():

@@ -17,8 +17,7 @@ from mixed_world import retriever
 from PIL import Image, ImageDraw
 
 from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
+from cart_fairseq.catalogue.positions import Position, unique_positions, unique_tokens
 from cart_fairseq.search.calibration import Calibration
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.served import Served

@@ -109,7 +109,7 @@ def test_less_like_alone_asks_for_more(page: Any):
 
 def test_a_file_of_another_browser_is_missed(page: Any):
     page.goto("/?file=elsewhere")
-    state(page, "lost")
+    assert state(page, "lost").is_visible()
 
 
 def test_files_that_cannot_be_queries_are_refused_at_once(page: Any, tmp_path: Path):

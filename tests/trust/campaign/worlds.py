@@ -12,7 +12,7 @@ TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 import numpy as np  # noqa: E402
-from changing import dense_world, embed, make_data_bin, new_items  # noqa: E402
+from changing import QUICK, dense_world, embed, make_data_bin, new_items  # noqa: E402
 from conftest import ITEMS, write_jsonl  # noqa: E402
 from media_samples import write_media  # noqa: E402
 
@@ -23,7 +23,6 @@ from cart_fairseq.steps.tuning import SHARE_STATE, keep  # noqa: E402
 from cart_fairseq.tasks.checkpoints import load_models  # noqa: E402, F401 - imported before the forks
 from preprocess.api import (  # noqa: E402
     EmbeddingSettings,
-    IdentifierSettings,
     JoinSettings,
     add,
     binarize,
@@ -36,15 +35,6 @@ from preprocess.api import (  # noqa: E402
 )
 
 OLD = TESTS / "compatibility"
-QUICK = IdentifierSettings(
-    scheme="residual-kmeans",
-    kmeans_clusters=3,
-    codebook_size=3,
-    allow_collapse=True,
-    block_rows=8,
-    normalize=True,
-    pca=4,
-)
 JOINED = JoinSettings(text_dim=4, pca=4)
 PLAIN = EmbeddingSettings(encoder="plain", workers=0, batch_size=2, frames=2)
 PICTURES = 6

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changing import embed
+from changing import QUICK, embed
 from conftest import ITEMS, write_jsonl
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -15,18 +15,8 @@ from preprocess.data.row_store import RowStore
 from preprocess.identifiers import build as building
 from preprocess.identifiers.build import build_identifiers
 from preprocess.identifiers.rqvae_runner import forget_damaged
-from preprocess.identifiers.settings import IdentifierSettings
 
 OLD = Path(__file__).resolve().parents[2] / "compatibility"
-SETTINGS = IdentifierSettings(
-    scheme="residual-kmeans",
-    kmeans_clusters=3,
-    codebook_size=3,
-    allow_collapse=True,
-    block_rows=8,
-    normalize=True,
-    pca=4,
-)
 
 
 def flip(path: Path, at: float = 0.6) -> None:
@@ -56,7 +46,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     np.save(folder / "embeddings.npy", embed(ITEMS, 0))
     write_jsonl(folder / "items.jsonl", [{"item_id": f"item {i}"} for i in range(ITEMS)])
-    build_identifiers(folder / "embeddings.npy", folder / "items.jsonl", folder / "identifiers", SETTINGS)
+    build_identifiers(folder / "embeddings.npy", folder / "items.jsonl", folder / "identifiers", QUICK)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -64,7 +54,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "write_bundle", stop)
         with pytest.raises(KeyboardInterrupt):
-            build_identifiers(folder / "embeddings.npy", folder / "items.jsonl", folder / "new", SETTINGS)
+            build_identifiers(folder / "embeddings.npy", folder / "items.jsonl", folder / "new", QUICK)
     assert not (folder / "new").exists()
     return folder
 
@@ -82,7 +72,7 @@ def test_a_build_goes_on_from_a_damaged_working_folder_as_from_none(killed: Path
     for mutation, mutate in MUTATIONS.items():
         shutil.copytree(killed / "new.partial", tmp_path / "new.partial")
         mutate(tmp_path / "new.partial" / name)
-        made = build_identifiers(killed / "embeddings.npy", killed / "items.jsonl", tmp_path / "new", SETTINGS)
+        made = build_identifiers(killed / "embeddings.npy", killed / "items.jsonl", tmp_path / "new", QUICK)
         assert np.array_equal(made.bundle.values, expected.values), mutation
         for file in ("codec.safetensors", "identifiers.npy"):
             assert made.bundle.manifest["files"][file] == expected.manifest["files"][file], mutation
@@ -98,7 +88,7 @@ def test_empty_leftovers_do_not_block_a_build(killed: Path, tmp_path: Path):
     shutil.copy(killed / "new.partial" / "key.json", work)
     for name in FILES:
         (work / name).touch()
-    made = build_identifiers(killed / "embeddings.npy", killed / "items.jsonl", tmp_path / "new", SETTINGS)
+    made = build_identifiers(killed / "embeddings.npy", killed / "items.jsonl", tmp_path / "new", QUICK)
     assert np.array_equal(made.bundle.values, IdentifierBundle.load(killed / "identifiers").values)
     assert not work.exists()
 

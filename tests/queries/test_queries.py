@@ -106,6 +106,14 @@ def test_texts_alone_rank_as_before_in_batches_that_mix_kinds(data):
     assert [mixed[1], mixed[4]] == opened.search([QUERIES[0], QUERIES[3]], k=5)
 
 
+@pytest.mark.parametrize(("query", "passes"), [(QUERIES[0], 0), (QUERIES[3], 1), (QUERIES[4], 2)])
+def test_a_text_that_is_the_words_is_encoded_once(data, query, passes):
+    opened, calls = retriever(data), []
+    opened.models[0].encoder.register_forward_hook(lambda *_: calls.append(1))
+    opened.search([query])
+    assert len(calls) == passes
+
+
 @pytest.mark.parametrize("query", QUERIES, ids=range(len(QUERIES)))
 @pytest.mark.parametrize("candidates", ["test", ["i3", "i5", "i9", "i30"]], ids=["set", "ids"])
 def test_restricted_candidates_hold(data, query, candidates):

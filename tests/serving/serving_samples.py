@@ -23,7 +23,7 @@ from cart_fairseq.serving.settings import ServingSettings
 from cart_fairseq.serving.web.application import create_app
 from preprocess.api import add
 
-OLD = Path(__file__).resolve().parent / "compatibility"
+OLD = Path(__file__).resolve().parents[1] / "compatibility"
 WIDTH = 12
 PICTURE = "a/picture of a dog?.png"
 SOUND, CLIP, PAGE, SECRET = "sound", "clip", "page", "secret"

@@ -4,48 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
 from documented import ROOT, fences
 from media_samples import describe, write_media
-from mixed_world import retriever
+from mixed_world import KINDS, retriever, write_media_world
 
 from cart_fairseq import Query
-from cart_fairseq.catalogue.identifiers import write_bundle
-from cart_fairseq.catalogue.positions import Position
-from cart_fairseq.catalogue.unique_token import unique_positions, unique_tokens
 from preprocess.data.media import MediaError
 from preprocess.data.media_kind import kind_of
-from preprocess.data_bin.build import binarize
-from preprocess.encoders.extract import extract_embeddings
-from preprocess.encoders.settings import EmbeddingSettings
-from preprocess.join.build import join_captions
-from preprocess.join.settings import JoinSettings
 
 FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png", "6.wav", "7.png"]
-KINDS = {"png": "image", "jpg": "image", "wav": "audio", "mp4": "video"}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["joined", "plain"])
 def world(request, tmp_path_factory):
     """Media, and a data-bin of their embeddings by the encoder plain."""
     root = tmp_path_factory.mktemp("world")
-    for number, name in enumerate(FILES):
-        write_media(root / name, number)
-    items = [{"item_id": name, "media": name, "modality": KINDS[name[-3:]], "split": "train"} for name in FILES]
-    write_jsonl(root / "items.jsonl", items)
-    lines = [{"item_id": name, "text": text} for number, name in enumerate(FILES) for text in describe(number)]
-    write_jsonl(root / "captions.jsonl", lines)
-    extract_embeddings(root / "items.jsonl", root / "extracted", EmbeddingSettings("plain", workers=0))
-    codes = np.zeros((len(FILES), 1), dtype=np.int64)
-    unique = unique_tokens(codes, 16)
-    positions = [Position("k", 1), *unique_positions(unique.shape[1], 16)]
-    write_bundle(root / "identifiers", np.concatenate([codes, unique], 1), positions, items, {}, {}, {})
-    embeddings = root / "extracted" / "embeddings.npy"
-    if request.param:
-        settings = JoinSettings(text_dim=4, pca=3)
-        join_captions(embeddings, root / "items.jsonl", root / "captions.jsonl", root / "joined", settings)
-        embeddings = root / "joined"
-    binarize(root / "identifiers", root / "captions.jsonl", root / "data-bin", embeddings=embeddings)
+    write_media_world(root, FILES, joined=request.param)
     return root
 
 
@@ -57,6 +31,14 @@ def test_each_file_finds_itself(world):
     by_vector = opened.search([Query(embedding=row) for row in embedded], k=2)
     for hit, other in zip(hits, by_vector, strict=True):
         assert [each.score for each in hit] == pytest.approx([each.score for each in other], abs=1e-3)
+
+
+def test_files_of_all_queries_are_embedded_together(world, monkeypatch):
+    opened, calls = retriever(world / "data-bin"), []
+    encode = opened.encode_media
+    monkeypatch.setattr(opened, "encode_media", lambda paths: calls.append(len(paths)) or encode(paths))
+    opened.search([Query(media=world / name) for name in FILES[:3]])
+    assert calls == [3]
 
 
 def test_the_examples_of_the_guide_run(world, tmp_path, monkeypatch):

@@ -101,6 +101,7 @@ def test_queries_are_encoded_once_for_priors_and_their_store(opened, monkeypatch
     priors_of(opened.models, opened.data)
     monkeypatch.setattr(item_priors, "_compute_bank", lambda *_: pytest.fail("the queries are encoded again"))
     store_priors(opened.models, opened.data)
+    assert len(list((opened.data.directory / "search").iterdir())) == 2
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(3, np.float32), np.full(ITEMS, np.nan, np.float32), np.zeros(ITEMS)])
