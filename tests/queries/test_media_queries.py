@@ -36,7 +36,12 @@ def test_each_file_finds_itself(world):
 def test_files_of_all_queries_are_embedded_together(world, monkeypatch):
     opened, calls = retriever(world / "data-bin"), []
     encode = opened.encode_media
-    monkeypatch.setattr(opened, "encode_media", lambda paths: calls.append(len(paths)) or encode(paths))
+
+    def counted(paths):
+        calls.append(len(paths))
+        return encode(paths)
+
+    monkeypatch.setattr(opened, "encode_media", counted)
     opened.search([Query(media=world / name) for name in FILES[:3]])
     assert calls == [3]
 
