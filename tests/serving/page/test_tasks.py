@@ -174,8 +174,16 @@ def test_hits_are_sorted_by_a_field_and_back(page: Any):
 
 
 def test_near_duplicates_are_folded_and_unfolded(page: Any):
-    page.goto("/?q=dusk&f.tags=woods")
-    found = shown(page)
+    page.goto("/?q=dusk&f.tags=woods&fold=0")
+    assert {*TWINS} <= {*shown(page)}
+    for twin in TWINS:
+        card(page, twin)
+    twins = "[...document.querySelectorAll('hit-card')].filter((card) => card.hit.item_id.startsWith('picture 0'))"
+    until(page, f"{twins}.every((card) => card.view.thumbnail)")
+    page.locator(".switch").click()
+    assert "fold=0" not in page.url
+    page.get_by_role("button", name="+ 2 alike").wait_for()
+    found = ids(page)
     assert len({*found} & {*TWINS}) == 1
     page.get_by_role("button", name="+ 2 alike").click()
     assert {*TWINS} <= {*ids(page)}
