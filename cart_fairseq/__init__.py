@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 from cart_fairseq.registration import register_with_fairseq
 
 if TYPE_CHECKING:
+    from cart_fairseq.example_retriever import ExampleRetriever
     from cart_fairseq.queries.hit import Hit
     from cart_fairseq.queries.query import Query
     from cart_fairseq.retriever import CartRetriever
 
-__all__ = ["CartRetriever", "Hit", "Query"]
-MODULES = {"CartRetriever": "retriever", "Hit": "queries.hit", "Query": "queries.query"}
+__all__ = ["CartRetriever", "ExampleRetriever", "Hit", "Query"]
+MODULES = {
+    "CartRetriever": "retriever",
+    "ExampleRetriever": "example_retriever",
+    "Hit": "queries.hit",
+    "Query": "queries.query",
+}
 
 
 def __getattr__(name: str) -> Any:

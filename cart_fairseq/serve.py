@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add, default = made.add_argument, ServingSettings
     add("--data", required=True, metavar="DIR", help="the data-bin; nothing is written into it")
-    add("--path", required=True, metavar="CKPT", help="the checkpoint, or the ensemble a.pt:b.pt")
+    path = "the checkpoint, or the ensemble a.pt:b.pt; without it items are found by example alone, not by text"
+    add("--path", metavar="CKPT", help=path)
     add(
         "--host",
         default=default.host,

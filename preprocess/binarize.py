@@ -21,7 +21,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add, default = result.add_argument, DataBinSettings()
     add("--identifiers", type=Path, required=True, help="bundle of preprocess.build_identifiers")
-    add("--captions", type=Path, required=True, help="captions.jsonl")
+    captions = (
+        "captions.jsonl; without it, but with --embeddings, the data-bin is a catalogue that is searched by example alone, "
+        "without a model"
+    )
+    add("--captions", type=Path, help=captions)
     add("--output", type=Path, required=True, help="the data-bin folder to write")
     vocabulary = "most pieces of the query vocabulary (%(default)s)"
     add("--vocab-size", type=int, default=default.vocab_size, help=vocabulary)

@@ -31,6 +31,7 @@ TRIE = "trie.safetensors"
 TEXT_ENCODER = "text-encoder"
 CANDIDATES = "candidates.{}.npy"
 """File name of a candidate set: (C,) int64 item rows, ascending. Users may add sets of their own."""
+QUERY_DICTIONARY = "dict.query.txt"
 PENDING = "next."
 QUERIES = "queries.{}.parquet"
 """File name of a subset's query table: ``query_id``, ``item_row``, ``text``, ``role``; row i is fairseq's example i."""
@@ -111,10 +112,28 @@ class DataBin:
         """
         return verify_files(self.files, self.manifest, self.files.names if names is None else names, REMEDY)
 
+    @property
+    def has_captions(self) -> bool:
+        """Whether the data-bin was made with captions. Without them nothing can be trained on it."""
+        return QUERY_DICTIONARY in self.manifest["files"]
+
+    def refuse_without_captions(self) -> None:
+        """Raise ValueError if the data-bin was made without captions."""
+        if not self.has_captions:
+            raise ValueError(
+                f"{self.directory}: was made without captions, so no model belongs to it; search it by example "
+                "(cart_fairseq.ExampleRetriever, cart_fairseq.serve without --path), or binarise with --captions"
+            )
+
     @cached_property
     def fingerprint(self) -> bytes:
-        """The 32 bytes that a checkpoint stores: 16 for the identifiers and items, 16 for the query vocabulary."""
-        vocabulary = self.manifest["files"]["dict.query.txt"]["sha256"]
+        """The 32 bytes that a checkpoint stores: 16 for the identifiers and items, 16 for the query vocabulary.
+
+        Raises:
+            ValueError: the data-bin was made without captions.
+        """
+        self.refuse_without_captions()
+        vocabulary = self.manifest["files"][QUERY_DICTIONARY]["sha256"]
         halves = self.bundle.fingerprint
         return bytes.fromhex(halves[:16] + halves[32:48] + vocabulary[:32])
 

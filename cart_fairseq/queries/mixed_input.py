@@ -68,14 +68,14 @@ def refuse_mixed(models: Sequence[Any], data: DataBin, dense_weight: float | Non
 
 
 def mixed_inputs(
-    queries: Sequence[tuple[int, list[Part]]], data: DataBin, codec: QueryCodec, encode_media: MediaEncoder
+    queries: Sequence[tuple[int, list[Part]]], data: DataBin, codec: QueryCodec | None, encode_media: MediaEncoder
 ) -> list[MixedInput]:
     """Look up items, and encode texts and media.
 
     Args:
         queries: position and parts of each query.
         data: the data-bin.
-        codec: encodes texts.
+        codec: encodes texts; None if no query has any.
         encode_media: encodes files.
 
     Raises:
@@ -98,10 +98,10 @@ def mixed_inputs(
                 embeddings.append((vector, part.weight / total))
                 read += max(part.weight, 0) * vector
         said = [part for part in parts if part.kind == TEXT and part.weight > 0]
-        words = codec.symbols(", ".join(part.value for part in said)) if said else None
+        words = _symbols(codec, ", ".join(part.value for part in said)) if said else None
         word_weight = said[0].weight / total if len(said) == 1 else 0.0
         others = [part for part in parts if part.kind == TEXT and part.weight < 0] + ([] if word_weight else said)
-        texts = [(codec.symbols(part.value), part.weight / total) for part in others]
+        texts = [(_symbols(codec, part.value), part.weight / total) for part in others]
         length = float(np.linalg.norm(read))
         left_out = frozenset(vectors[ITEM, part.value].row for part in parts if part.kind == ITEM)
         read /= length or 1
@@ -138,6 +138,11 @@ def mixed_batches(
             torch.tensor([each.word_weight for each in batch], device=device),
         )
         yield batch, {name: value.to(device) for name, value in source.items()}, mixed
+
+
+def _symbols(codec: QueryCodec | None, text: str) -> Tensor:
+    assert codec is not None
+    return codec.symbols(text)
 
 
 class _Looked(NamedTuple):

@@ -11,8 +11,9 @@ import numpy as np
 
 from cart_fairseq.catalogue.data_bin import CANDIDATES, DataBin, stamp_of
 from cart_fairseq.catalogue.held_files import Stamp, identity
+from cart_fairseq.example_retriever import ExampleRetriever
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.serving.served import Served
+from cart_fairseq.serving.served import Retriever, Served
 from cart_fairseq.serving.settings import ServingSettings
 
 KEPT_BYTES = 128 << 20
@@ -35,7 +36,7 @@ def stamps_of(settings: ServingSettings) -> Stamps:
     """Look at the data-bin and the checkpoint, without reading them."""
     root = Path(settings.data)
     sets = tuple((path.name, identity(path)) for path in sorted(root.glob(CANDIDATES.format("*"))))
-    paths = str(settings.path).split(":")
+    paths = [] if settings.path is None else str(settings.path).split(":")
     return Stamps((*stamp_of(root), sets), tuple(identity(Path(path)) for path in paths))
 
 
@@ -48,10 +49,15 @@ def load(settings: ServingSettings, earlier: Served | None = None) -> Served:
     # otherwise fairseq's task makes the allocator keep freed blocks, as a training needs, and memory grows for ever:
     # each batch of queries has another shape
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(KEPT_BYTES))
-    retriever = CartRetriever.from_pretrained(
+    return Served(_retriever(settings), earlier)
+
+
+def _retriever(settings: ServingSettings) -> Retriever:
+    if settings.path is None:
+        return ExampleRetriever.from_pretrained(settings.data, settings.device)
+    return CartRetriever.from_pretrained(
         settings.path, settings.data, settings.beam, settings.device, settings.precision
     )
-    return Served(retriever, earlier)
 
 
 def renew(settings: ServingSettings, served: Served, checkpoint: bool) -> Served | None:
@@ -73,7 +79,7 @@ def renew(settings: ServingSettings, served: Served, checkpoint: bool) -> Served
     """
     data = DataBin(settings.data)
     verify_new(data, served.data)
-    if checkpoint or data.fingerprint != served.data.fingerprint:
+    if checkpoint or _other_model(served, data):
         return load(settings, served)
     if _same(data, served.data):
         return None
@@ -93,6 +99,11 @@ def verify_new(data: DataBin, old: DataBin) -> None:
             each.verify(names)
         else:
             each.verify_files(names)
+
+
+def _other_model(served: Served, data: DataBin) -> bool:
+    """Whether a state of the data-bin has other identifiers or another vocabulary than the models know."""
+    return isinstance(served.retriever, CartRetriever) and data.fingerprint != served.data.fingerprint
 
 
 def _same(data: DataBin, old: DataBin) -> bool:

@@ -69,7 +69,7 @@ def search(served: Served, batch: Sequence[Asked]) -> list[Answer | Exception]:
             found[place] = error
             continue
         if some:
-            groups.setdefault((max(asked.k, served.retriever.beam), asked.at_least), []).append(place)
+            groups.setdefault((max(asked.k, served.beam), asked.at_least), []).append(place)
     for places in groups.values():
         _search_group(served, batch, places, sets, found)
     return found

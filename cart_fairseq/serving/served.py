@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.candidates import CandidateSet
+from cart_fairseq.example_retriever import ExampleRetriever
+from cart_fairseq.network.model import CART
+from cart_fairseq.queries.query import Query
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS
 from cart_fairseq.serving.errors import Refusal, refusal_of
@@ -18,6 +21,10 @@ from cart_fairseq.serving.facets import Facets
 SET_BYTES = 256 << 20
 """Memory for candidate sets that are kept for later searches, and what searches keep for them."""
 WARM_TEXT = "a picture"
+SAMPLE = 60
+"""The largest number of items of a sample."""
+
+Retriever = CartRetriever | ExampleRetriever
 
 
 class Served:
@@ -34,7 +41,7 @@ class Served:
         loaded: seconds since the epoch.
     """
 
-    def __init__(self, retriever: CartRetriever, earlier: "Served | None" = None):
+    def __init__(self, retriever: Retriever, earlier: "Served | None" = None):
         self.retriever = retriever
         self.data = retriever.data
         self.bundle = retriever.data.bundle
@@ -52,11 +59,30 @@ class Served:
         """
         self.facets_shown  # noqa: B018 - computes it
         self.bundle.find("")  # sorts the ids
-        self.retriever.search([WARM_TEXT])
+        query = self._warming()
+        self.retriever.search([query])
         began = time.monotonic()
-        if not self.retriever.search([WARM_TEXT])[0]:
+        if not self.retriever.search([query])[0]:
             raise ValueError(f"{self.data.root}: a search finds no item; check checkpoint and data-bin")
         return time.monotonic() - began
+
+    def _warming(self) -> str | Query:
+        """A query that any catalogue has an answer to."""
+        if isinstance(self.retriever, CartRetriever):
+            return WARM_TEXT
+        assert self.data.dense_items is not None
+        embedding = np.ones(self.data.dense_items.original_dim, dtype=np.float32)
+        return Query(embedding=embedding)
+
+    @property
+    def models(self) -> list[CART]:
+        """The models; none where items are found by example alone."""
+        return self.retriever.models if isinstance(self.retriever, CartRetriever) else []
+
+    @property
+    def beam(self) -> int:
+        """How many items a search finds at the cost of one."""
+        return self.retriever.beam if isinstance(self.retriever, CartRetriever) else 1
 
     @property
     def shown(self) -> dict[str, int]:
@@ -100,6 +126,12 @@ class Served:
         if row is None:
             raise Refusal(404, "item_id", f"no item {item_id!r}", "use an id that a search or a list of items names")
         return self.bundle.record(row)
+
+    @cached_property
+    def sample(self) -> list[dict[str, Any]]:
+        """The records of some items, spread evenly over the catalogue, for those who have no query yet."""
+        rows = self.bundle.kept[:: max(1, -(-self.items // SAMPLE))]
+        return [self.bundle.record(row) for row in rows.tolist()]
 
     def candidate_set(
         self, candidates: str | Sequence[str] | None, where: Mapping[str, Any] | None
@@ -151,7 +183,7 @@ class Served:
             return 1 << 10
         vectors = 0
         if self.data.dense_items is not None and len(found) <= EXACT_ITEMS:
-            vectors = 4 * 2 * self.data.dense_items.width * len(self.retriever.models)
+            vectors = 4 * 2 * self.data.dense_items.width * len(self.models)
         return len(found) * (8 + vectors) + (1 << 10)
 
 

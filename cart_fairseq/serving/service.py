@@ -46,7 +46,7 @@ class Service:
         self._stamps = loading.stamps_of(settings)
         self.served = loading.load(settings)
         self._pace = self.served.warm()
-        self._renewed = is_renewed(self.served.retriever.models, self.served.data)
+        self._renewed = is_renewed(self.served.models, self.served.data)
         self._show()
         self._tasks: list[asyncio.Task[Any]] = []
         self._refused: loading.Stamps | None = None
@@ -160,14 +160,14 @@ class Service:
             if self._renewed:
                 self._wait_for_files(new)
             new.warm()
-            self._renewed = is_renewed(new.retriever.models, new.data)
+            self._renewed = is_renewed(new.models, new.data)
         return new
 
     def _wait_for_files(self, new: Served) -> None:
         """Wait while an update with ``--path`` writes the files of searches; to compute them beside it takes longer."""
         folder = Path(self.settings.data) / STORED
         seen, end = _names_in(folder), time.monotonic() + PATIENCE
-        while not is_renewed(new.retriever.models, new.data) and time.monotonic() < end:
+        while not is_renewed(new.models, new.data) and time.monotonic() < end:
             time.sleep(self.settings.poll)
             found = _names_in(folder)
             if found != seen:  # it is at work

@@ -15,7 +15,7 @@ class ServingSettings(Settings):
 
     Attributes:
         data: the data-bin.
-        path: the checkpoint, or an ensemble ``a.pt:b.pt``.
+        path: the checkpoint, or an ensemble ``a.pt:b.pt``. None: items are found by example alone.
         host, port: the address to listen on; port 0 takes a free one.
         media_root: only files in this folder are served. None: no media.
         media_base: the folder that the items' ``media`` are relative to. None: ``media_root``.
@@ -36,7 +36,7 @@ class ServingSettings(Settings):
     """
 
     data: str | Path
-    path: str | Path
+    path: str | Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     media_root: str | Path | None = None

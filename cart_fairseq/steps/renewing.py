@@ -63,7 +63,7 @@ def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
 def is_renewed(models: Sequence[Any], data: DataBin) -> bool:
     """Whether the first search with these models has no statistics of a large catalogue to compute."""
     items = data.dense_items
-    if items is None or len(data.trie) <= EXACT_ITEMS or any(model.dense is None for model in models):
+    if not models or items is None or len(data.trie) <= EXACT_ITEMS or any(model.dense is None for model in models):
         return True
     stored = stored_folder(items)
     if stored is None or (mean_share(models) and not has_priors(models, data)):

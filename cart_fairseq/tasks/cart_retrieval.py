@@ -63,6 +63,7 @@ class CartRetrievalTask(FairseqTask):
                 f"found {len(paths)} data-bins in {cfg.data!r}; give one, in a folder without a colon in its name"
             )
         data = DataBin(paths[0])
+        data.refuse_without_captions()
         dictionaries = []
         for name in ("dict.query.txt", "dict.id.txt"):
             with data.files.reading(name) as path:

@@ -23,7 +23,7 @@ from cart_fairseq.catalogue.text_encoder import TextEncoder
 from preprocess.data.inputs import read_captions
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data_bin.choice import VocabularyChoice
-from preprocess.data_bin.contents import Contents, describe, sort_captions
+from preprocess.data_bin.contents import Contents, describe, sort_captions, without_captions
 from preprocess.data_bin.dense import DenseSource, open_dense, refuse_measured, write_dense
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.data_bin.subsets import cut_queries, encode_queries, write_subset
@@ -70,7 +70,7 @@ class Source:
 @checks_settings
 def binarize(
     identifiers: str | Path,
-    captions: str | Path,
+    captions: str | Path | None,
     output: str | Path,
     settings: DataBinSettings = DataBinSettings(),
     *,
@@ -82,7 +82,8 @@ def binarize(
 
     Args:
         identifiers: an identifier bundle.
-        captions: ``captions.jsonl``.
+        captions: ``captions.jsonl``. None, for which ``embeddings`` must be given: a catalogue that is searched by example
+            alone (`cart_fairseq.ExampleRetriever`), and that nothing can be trained on.
         output: the folder to make. Only an earlier data-bin or an empty folder is replaced.
         settings: see `DataBinSettings`.
         embeddings: (N, D) of the items, for a dense head: whatever `build_identifiers` reads, or a folder that
@@ -95,15 +96,23 @@ def binarize(
     Raises:
         ValueError: an input is wrong; ``output`` holds something else; another run is building it.
     """
-    out, captions = Output(output, DATA_BIN), Path(captions)
+    out, texts = Output(output, DATA_BIN), Path(captions) if captions else None
+    if texts is None and (not embeddings or text_encoder or vocabulary_from):
+        raise ValueError(
+            "without --captions nothing can be trained, and items are found by example alone: give --embeddings, and "
+            "neither --text-encoder nor --vocabulary-from"
+        )
     choice = VocabularyChoice(vocabulary_from, text_encoder)
-    source = open_source(Path(identifiers), captions, Path(embeddings) if embeddings else None, choice, settings)
+    source = open_source(Path(identifiers), texts, Path(embeddings) if embeddings else None, choice, settings)
     if out.is_current(source.made_from):
         text = f"{out.path}: up to date (same identifiers, captions and settings), nothing to do"
         manifest = DataBin(out.path).manifest
         return BinarizedData(out.path, False, manifest["counts"], manifest["valid_held_out"], text)
     with out.locked():
-        return build(out, source, choice, settings, captions, embeddings)
+        source.bundle.verify()
+        if texts is None:
+            return build_without_captions(out, source, settings)
+        return build(out, source, choice, settings, texts, embeddings)
 
 
 def build(
@@ -119,7 +128,6 @@ def build(
     Args:
         captions, embeddings: where the inputs lie, for messages.
     """
-    source.bundle.verify()
     contents = sort_captions(source.bundle, source.rows, settings, captions)
     if embeddings and source.dense is not None and source.dense.captions is not None:
         refuse_measured(Path(embeddings), source.dense.captions, contents.measured)
@@ -142,17 +150,32 @@ def build(
     return BinarizedData(out.path, True, contents.counts, contents.held_out, summary)
 
 
+def build_without_captions(out: Output, source: Source, settings: DataBinSettings) -> BinarizedData:
+    """Write a data-bin for searches by example alone, which is not current; see `binarize`."""
+    contents = without_captions(source.bundle)
+    with out.replacing() as new:
+        write_files(new, source, contents, {})
+        write_manifest(new, source, contents, settings, {})
+    items = len(contents.candidates["all"])
+    summary = f"{items:,} items and no captions: they are found by example alone\nwrote {out.path}"
+    return BinarizedData(out.path, True, {}, False, summary)
+
+
 def open_source(
-    identifiers: Path, captions: Path, embeddings: Path | None, choice: VocabularyChoice, settings: DataBinSettings
+    identifiers: Path,
+    captions: Path | None,
+    embeddings: Path | None,
+    choice: VocabularyChoice,
+    settings: DataBinSettings,
 ) -> Source:
     """Open and check the inputs; see `binarize`."""
     bundle = IdentifierBundle.load(identifiers)
     items = [{"item_id": item_id, "split": split} for item_id, split in zip(bundle.item_ids, bundle.splits)]
-    rows = read_captions(captions, items)
+    rows = read_captions(captions, items) if captions else []
     dense = open_dense(embeddings, len(bundle), rows, settings.index_captions) if embeddings else None
     with bundle.files.reading(MANIFEST) as path:
         manifest = sha256(path)
-    checksums = {"identifiers": manifest, "captions": sha256(captions)}
+    checksums = {"identifiers": manifest, "captions": sha256(captions) if captions else None}
     made_from = {**checksums, **dataclasses.asdict(settings), **choice.inputs()}
     if dense is not None:
         made_from["embeddings"] = dense.checksum

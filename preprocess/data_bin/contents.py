@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from preprocess.data.fields import MEASURED
+from preprocess.data.fields import MEASURED, SUBSETS
 from preprocess.data.roles import Caption, assign, candidate_rows, hold_out, resolve
 from preprocess.data_bin.identifier_captions import identifier_captions
 from preprocess.data_bin.settings import DataBinSettings
@@ -76,12 +76,25 @@ def sort_captions(
             f"{source}: no caption to train on; give captions of training items the role 'train', "
             "or allow index captions (--index-captions include)"
         )
+    return Contents(subsets, candidate_sets(bundle, subsets, held_out), held_out, len(resolved) - len(remaining))
+
+
+def without_captions(bundle: IdentifierBundle) -> Contents:
+    """The contents of a data-bin that has items alone."""
+    subsets: dict[str, list[Caption]] = {name: [] for name in SUBSETS}
+    return Contents(subsets, candidate_sets(bundle, subsets, False), False, 0)
+
+
+def candidate_sets(
+    bundle: IdentifierBundle, subsets: Mapping[str, Sequence[Caption]], held_out: bool
+) -> dict[str, np.ndarray]:
+    """The candidate sets of a data-bin; see `Contents`."""
     candidates = {"all": bundle.kept}
     for subset in MEASURED:
         if subsets[subset] or subset in bundle.splits:  # a split may have items only: queries may come later
             of_training = held_out and subset == "valid"
             candidates[subset] = candidate_rows(bundle.split_column, subset, of_training, bundle.removed)
-    return Contents(subsets, candidates, held_out, len(resolved) - len(remaining))
+    return candidates
 
 
 def describe(contents: Contents, index_captions: str, symbols: int) -> str:

@@ -127,7 +127,7 @@ def test_a_removed_item_is_not_found_and_one_that_came_back_is(tmp_path: Path):
 
 
 def test_what_is_less_probable_is_left_out(served: Served):
-    [model] = served.retriever.models
+    [model] = served.models
     model.calibration.copy_(torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0]))
     calibrated = Served(CartRetriever([model], served.data))
     model.calibration.zero_()

@@ -57,12 +57,24 @@ class SearchBody(BaseModel):
     took_ms: float
 
 
-class ItemBody(BaseModel):
+class SampledItem(BaseModel):
     """One item."""
 
     item_id: str
     record: dict[str, Any]
     media_url: str | None
+
+
+class ItemBody(SampledItem):
+    """One item, and the state of the catalogue."""
+
+    catalogue: Catalogue
+
+
+class SampleBody(BaseModel):
+    """Some items."""
+
+    items: list[SampledItem]
     catalogue: Catalogue
 
 

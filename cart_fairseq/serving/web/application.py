@@ -86,6 +86,14 @@ def _add_routes(app: FastAPI, service: Service, token: Token, media: MediaFolder
         found = {"item_id": item_id, "record": record, "media_url": media.url(item_id, record)}
         return Response(answers.render({**found, "catalogue": served.shown}), media_type=JSON)
 
+    @app.get("/api/sample", response_model=answers.SampleBody, responses=REFUSALS)
+    def sample() -> Response:
+        """Some items, spread evenly over the catalogue."""
+        served = service.served
+        records = [(str(record["item_id"]), record) for record in served.sample]
+        items = [{"item_id": name, "record": record, "media_url": media.url(name, record)} for name, record in records]
+        return Response(answers.render({"items": items, "catalogue": served.shown}), media_type=JSON)
+
     @app.get("/api/info", responses=REFUSALS)
     def info() -> dict[str, Any]:
         """The model, the catalogue, the candidate sets, and the limits of requests."""

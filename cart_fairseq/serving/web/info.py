@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cart_fairseq.queries.mixed_input import refuse_mixed
+from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.serving.service import Service
 from cart_fairseq.serving.settings import MIB
 from cart_fairseq.serving.web import requests
@@ -13,22 +14,17 @@ def info_of(service: Service) -> dict[str, Any]:
     """Describe a service."""
     served, own = service.served, service.settings
     retriever, data = served.retriever, served.data
-    reason = refuse_mixed(retriever.models, data, retriever.dense_weight)
+    model, reason = None, None
+    if isinstance(retriever, CartRetriever):
+        model = _model(retriever, str(own.path))
+        reason = refuse_mixed(retriever.models, data, retriever.dense_weight)
     width = data.dense_items.original_dim if data.dense_items is not None and reason is None else None
     return {
-        "model": {
-            "checkpoint": [Path(each).name for each in str(own.path).split(":")],
-            "parameters": sum(each.numel() for model in retriever.models for each in model.parameters()),
-            "dense": all(model.dense is not None for model in retriever.models),
-            "calibrated": retriever.calibration is not None,
-            "beam": retriever.beam,
-            "precision": retriever.models[0].precision,
-            "device": str(retriever.device),
-        },
+        "model": model,
         "catalogue": served.shown,
         "candidate_sets": [{"name": name, "items": size} for name, size in served.candidate_sizes.items()],
         "queries": {
-            "text": True,
+            "text": model is not None,
             "item_id": reason is None,
             "embedding": width,
             "media": reason is None and served.takes_media,
@@ -46,4 +42,17 @@ def info_of(service: Service) -> dict[str, Any]:
             "waiting_queries": own.queue,
             "seconds": own.timeout,
         },
+    }
+
+
+def _model(retriever: CartRetriever, path: str) -> dict[str, Any]:
+    """Describe the model that answers."""
+    return {
+        "checkpoint": [Path(each).name for each in path.split(":")],
+        "parameters": sum(each.numel() for model in retriever.models for each in model.parameters()),
+        "dense": all(model.dense is not None for model in retriever.models),
+        "calibrated": retriever.calibration is not None,
+        "beam": retriever.beam,
+        "precision": retriever.models[0].precision,
+        "device": str(retriever.device),
     }

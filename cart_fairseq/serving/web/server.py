@@ -28,13 +28,22 @@ def serve(settings: ServingSettings) -> None:
     Raises:
         ValueError: the data-bin or the checkpoint is missing or damaged, or the address cannot be listened on.
     """
+    with _bound(settings) as listener:
+        asyncio.run(_run(open_service(settings), listener))
+
+
+def open_service(settings: ServingSettings) -> Service:
+    """Open the service in a process that does nothing else.
+
+    Raises:
+        ValueError: the data-bin or the checkpoint is missing or damaged.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of every form that is wrong
-    with _bound(settings) as listener:
-        service = Service(settings)
-        gc.freeze()  # collections between searches look at what is new alone
-        sys.setswitchinterval(SWITCH)
-        asyncio.run(_run(service, listener))
+    service = Service(settings)
+    gc.freeze()  # collections between searches look at what is new alone
+    sys.setswitchinterval(SWITCH)
+    return service
 
 
 @contextlib.contextmanager

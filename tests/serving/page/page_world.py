@@ -151,6 +151,22 @@ def serving(
         mock.patch.object(loading, "stamps_of", return_value=None),
     ):
         service = Service(settings)
+    with listening(service) as address:
+        yield address, service
+
+
+@contextlib.contextmanager
+def serving_examples(data: Path) -> Iterator[str]:
+    """Serve the items of the world without captions and without a model; yield the address."""
+    root = data.parent
+    binarize(root / "identifiers", None, root / "bare", embeddings=root / "extracted" / "embeddings.npy")
+    with listening(Service(ServingSettings(root / "bare", media_root=root / "media", poll=0, device="cpu"))) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def listening(service: Service) -> Iterator[str]:
+    """Answer requests; yield the address."""
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error", ws="none", lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -159,7 +175,7 @@ def serving(
             assert thread.is_alive()
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}", service
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(20)

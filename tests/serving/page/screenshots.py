@@ -8,7 +8,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from looking import CHROMIUM, DOUBTFUL, LIKELY, LOOKS, playwright, shown
-from page_world import serving, write_world
+from page_world import serving, serving_examples, write_world
 from test_states import SIGHTS, refuse_once, state
 
 
@@ -47,6 +47,7 @@ def main(folder: Path) -> None:
             serving(data, LIKELY) as (likely, _),
             serving(data, DOUBTFUL) as (doubtful, _),
             serving(data, token_file=file, dense_dim=0) as (locked, _),
+            serving_examples(data) as untrained,
         ):
             sights = [(likely, name, see) for name, see in SIGHTS.items()]
             sights += [
@@ -55,6 +56,7 @@ def main(folder: Path) -> None:
                 (likely, "all", all_of),
             ]
             sights += [(doubtful, "doubtful", lambda page: (page.goto("/?q=sea"), shown(page)))]
+            sights += [(untrained, "untrained", lambda page: (page.goto("/"), shown(page)))]
             sights += [(locked, "token", lambda page: (page.goto("/?q=sea"), state(page, "token")))]
             for look, options in LOOKS.items():
                 for address, name, see in sights:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from looking import DOUBTFUL, LOOKS, browser, ids, in_each_look, look, page, search, service, shown, until, world
-from page_world import serving
+from page_world import serving, serving_examples
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 TOKEN = "a token of enough characters"
@@ -48,6 +48,33 @@ def doubtful(world: Path) -> Iterator[str]:
     """The address of a service whose searches probably find nothing that fits, with at most 7 hits."""
     with serving(world, DOUBTFUL, max_k=7) as (address, _):
         yield address
+
+
+@pytest.fixture(scope="module")
+def untrained(world: Path) -> Iterator[str]:
+    """The address of a service without a model."""
+    with serving_examples(world) as address:
+        yield address
+
+
+def test_without_a_model_the_page_begins_with_items_and_says_why(page: Any, untrained: str):
+    page.goto(untrained)
+    assert len(shown(page)) == 41
+    assert "Or begin with one of these." in page.inner_text("search-state")
+    assert page.locator("#query").is_disabled()
+    assert "Nothing was trained to read texts" in page.inner_text("search-box")
+    card = page.locator("hit-card").first
+    card.hover()
+    card.get_by_role("button", name="More like").click()
+    page.wait_for_url("**/?more=*")
+    page.get_by_text("30 hits").wait_for()
+    page.locator(".switch").click()
+    assert "picture 0 again" in ids(page)[:3]
+    page.go_back()
+    page.go_back()
+    until(page, "document.querySelectorAll('hit-card').length === 41")
+    page.locator("hit-card").first.get_by_role("button", name="Open").click()
+    assert "score" not in page.locator("hit-details").inner_text()
 
 
 def test_a_full_service_is_asked_again_after_a_countdown(page: Any):

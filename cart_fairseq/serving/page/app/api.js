@@ -76,6 +76,11 @@ export async function search(query, file, k, signal) {
   return ask("/api/search", { method: "POST", body: form, signal });
 }
 
+/** Some items, for those who have no query yet. */
+export async function sample() {
+  return (await ask("/api/sample")).items.map((item) => ({ ...item, score: null, probability: null }));
+}
+
 const items = new Map();
 
 /** An item's record and address; asked for once. */

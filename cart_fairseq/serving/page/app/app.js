@@ -1,10 +1,11 @@
 /** <search-app>: the page. The address says what is searched; everything shown follows from it. */
 
-import { begin, Refused, search, useToken } from "./api.js";
+import { begin, Refused, sample, search, useToken } from "./api.js";
 import "./details.js";
 import { count, el } from "./dom.js";
 import { takeFiles } from "./dropping.js";
 import "./filters.js";
+import { key } from "./keys.js";
 import { asks, EMPTY, filtersOf, fromAddress, inWords, searchKey, toAddress, withItem } from "./query.js";
 import "./results.js";
 import "./search-box.js";
@@ -52,14 +53,14 @@ class SearchApp extends HTMLElement {
     on("clear-filters", () => this.go({ ...this.query, where: {}, candidates: "all" }));
     on("open-hit", (hit) => this.details.open(this.results.visible(), hit, this.info.queries.item_id));
     on("more-hits", () => this.more());
-    on("drawn", ({ shown }) => this.say(shown));
+    on("drawn", ({ shown }) => this.answer && this.say(shown));
     on("to-box", () => this.box.input.focus());
     on("stop", () => this.stop());
     on("again", () => (this.info ? this.run() : this.start()));
     on("afresh", () => this.go(EMPTY));
     on("token", (token) => this.takeToken(token));
     addEventListener("popstate", ({ state }) => this.info && this.show(fromAddress(location.search), state?.y ?? 0));
-    addEventListener("keydown", (event) => this.key(event));
+    addEventListener("keydown", (event) => key(event, this.box.input, this.results));
     addEventListener("scroll", () => this.keepPlace(), { passive: true });
     history.scrollRestoration = "manual";
     takeFiles(() => Boolean(this.info?.queries.media), (file) => this.takeFile(file));
@@ -139,15 +140,28 @@ class SearchApp extends HTMLElement {
       this.said.textContent = "";
       this.toolbar.show(this.query, [], this.filters.some);
       if (this.query.less.length) this.state.onlyLess();
-      else this.state.begin(this.info);
+      else this.beginHere();
       return;
     }
-    const answer = await this.request(Math.min(Math.max(FIRST, this.info.model.beam), this.info.limits.k));
+    const answer = await this.request(Math.min(Math.max(FIRST, this.info.model?.beam ?? 0), this.info.limits.k));
     if (!answer) return;
     this.answers.set(this.asked, answer);
     if (this.answers.size > KEPT) this.answers.delete(this.answers.keys().next().value);
     this.answer = answer;
     this.draw(y);
+  }
+
+  /** Before the first search; who cannot write one is shown some items to begin from. */
+  async beginHere() {
+    this.state.begin(this.info);
+    if (this.info.queries.text) return;
+    const { query } = this;
+    try {
+      const items = await sample();
+      if (query === this.query) await this.results.show(items, { ...query, fold: false }, this.info.queries.item_id);
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   /** Ask for k hits; null if there is no answer, which then is said. */
@@ -285,20 +299,6 @@ class SearchApp extends HTMLElement {
   keepPlaceNow() {
     clearTimeout(this.placing);
     history.replaceState({ y: scrollY }, "");
-  }
-
-  key(event) {
-    const writes = event.target.matches?.("input:not([type=checkbox], [type=radio], [type=range]), select, textarea");
-    const inDialog = Boolean(document.querySelector("dialog[open]"));
-    if (event.key === "/" && !writes && !inDialog) {
-      event.preventDefault();
-      this.box.input.select();
-      this.box.input.focus();
-    } else if (event.key === "ArrowDown" && event.target === this.box.input) {
-      if (this.results.enter()) event.preventDefault();
-    } else if (event.key === "Escape" && !inDialog && event.target !== this.box.input) {
-      this.box.input.focus();
-    }
   }
 }
 

@@ -69,7 +69,7 @@ export class HitDetails extends HTMLElement {
 
 function rows(hit) {
   const { item_id: id, ...fields } = hit.record;
-  const shown = [["id", id ?? hit.item_id], ["score", hit.score.toFixed(3)]];
+  const shown = [["id", id ?? hit.item_id], ...(hit.score === null ? [] : [["score", hit.score.toFixed(3)]])];
   const probability = probabilityOf(hit);
   if (probability) shown.push(["probability", probability.textContent]);
   const title = captionOf(hit); // it stands above

@@ -57,7 +57,7 @@ export class SearchBox extends HTMLElement {
     this.why.hidden = media && items && text;
     const missing = items ? "pictures, sounds or clips of yours" : "examples";
     const because = reason || "the data does not name the encoder of its embeddings";
-    this.why.textContent = text ? `This model does not search with ${missing}: ${because}` : "This model has no text encoder: search by example.";
+    this.why.textContent = text ? `This model does not search with ${missing}: ${because}` : "Nothing was trained to read texts: search by example.";
   }
 
   showClear() {
