@@ -25,5 +25,6 @@ def opened(path: str | Path) -> Iterator[Any]:
         if file.read(64).lstrip(b"\xef\xbb\xbf \r\n").startswith(PLAYLISTS):
             raise ValueError("a playlist of other files, which are not followed")
         file.seek(0)
-        with av.open(file, options=NOTHING) as container:
+        # texts that are not UTF-8, as in older AVI and WAV files, keep their bytes and stop nothing
+        with av.open(file, options=NOTHING, metadata_errors="surrogateescape") as container:
             yield container

@@ -7,8 +7,12 @@ from preprocess.data.containers import opened
 from preprocess.data.media import MediaError
 
 IMAGE, AUDIO, VIDEO = "image", "audio", "video"
-NO_MEDIA = ("tty", "image2", "subtitles", "srt", "webvtt", "ass")
-"""Formats by which FFmpeg reads texts, and whatever is named like a picture."""
+NO_MEDIA = ("tty", "bin", "xbin", "adf", "idf", "image2", "subtitles", "srt", "webvtt", "ass")
+"""Formats by which FFmpeg reads texts, drawings of letters, and whatever is named like a picture or `.bin`."""
+SINGLE_PICTURE = "_pipe"
+"""End of the names of FFmpeg's readers of pictures, such as `png_pipe`, which take damaged ones that Pillow refuses."""
+ANIMATED = ("GIF", "PNG", "WEBP")
+"""Pillow's formats whose frames follow in time. Those of a TIFF are pages, of a photo's MPO previews."""
 
 
 def kind_of(path: str | Path, accepted: Collection[str] = (IMAGE, AUDIO, VIDEO)) -> str:
@@ -41,7 +45,7 @@ def _kinds(path: Path) -> set[str]:
 
     try:
         with Image.open(path) as image:
-            return {IMAGE, VIDEO} if getattr(image, "n_frames", 1) > 1 else {IMAGE}
+            return {IMAGE, VIDEO} if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1 else {IMAGE}
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         pass
     try:
@@ -53,8 +57,9 @@ def _kinds(path: Path) -> set[str]:
         pass
     try:
         with opened(path) as container:
-            if container.format.name in NO_MEDIA:
+            if container.format.name in NO_MEDIA or container.format.name.endswith(SINGLE_PICTURE):
                 return set()
             return {kind for kind in (VIDEO, AUDIO) if any(stream.type == kind for stream in container.streams)}
-    except (ImportError, OSError, ValueError):
+    # FFmpeg's errors of foreign files have many types: EOFError, OSError, ValueError, or FFmpegError itself
+    except Exception:
         return set()

@@ -1,0 +1,1 @@
+"""Items and captions from a folder of media files."""
