@@ -20,6 +20,8 @@ from preprocess.data_bin.build import BinarizedData, binarize
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.encoders.extract import ExtractedEmbeddings, extract_embeddings, extract_text_embeddings
 from preprocess.encoders.settings import EmbeddingSettings
+from preprocess.folder.build import ReadFolder, read_folder
+from preprocess.folder.settings import FolderSettings
 from preprocess.identifiers.build import BuiltIdentifiers, build_identifiers
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.inspection.page import Inspection, inspect_identifiers
@@ -40,12 +42,14 @@ __all__ = [
     "DataBinSettings",
     "EmbeddingSettings",
     "ExtractedEmbeddings",
+    "FolderSettings",
     "GeneratedCaptions",
     "IdentifierSettings",
     "Inspection",
     "InspectionSettings",
     "JoinSettings",
     "JoinedCaptions",
+    "ReadFolder",
     "Updated",
     "Verified",
     "WrittenAnnotations",
@@ -59,6 +63,7 @@ __all__ = [
     "inspect_identifiers",
     "join_captions",
     "read_annotations",
+    "read_folder",
     "remove",
     "verify",
 ]

@@ -12,7 +12,7 @@ from preprocess.folder.texts import clean, is_boilerplate, legible
 from preprocess.folder.values import TAGS, TITLE, YEAR, fields_of, tags_of, year_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Exif, Image
 
 # numbers of EXIF's tags
 DESCRIPTION, ARTIST = 0x010E, 0x013B
@@ -57,7 +57,7 @@ def picture_texts(image: "Image") -> tuple[list[tuple[str, str]], dict[str, Any]
     captions: list[tuple[str, str]] = []
     fields: dict[str, Any] = {}
     with contextlib.suppress(Exception):
-        fields[YEAR] = year_of(_ascii(image.getexif().get_ifd(EXIF_FOLDER).get(ORIGINAL_DATE)))
+        fields[YEAR] = year_of(_ascii(exif_of(image).get_ifd(EXIF_FOLDER).get(ORIGINAL_DATE)))
     for reader in (_exif, _iptc, _chunks):
         # readers of broken metadata raise struct.error, SyntaxError, TypeError …
         with contextlib.suppress(Exception):
@@ -71,9 +71,16 @@ def picture_texts(image: "Image") -> tuple[list[tuple[str, str]], dict[str, Any]
     return captions, fields_of(fields.items())
 
 
+def exif_of(image: "Image") -> "Exif":
+    """A picture's EXIF. Of PNG files that have none before the pixels, Pillow would decode all pixels to look behind."""
+    from PIL import Image
+
+    return Image.Exif() if image.format == "PNG" and "exif" not in image.info else image.getexif()
+
+
 def _exif(image: "Image") -> Iterator[tuple[str, str, str]]:
     """Yield source, field and text; either of the first two may be empty."""
-    exif = image.getexif()
+    exif = exif_of(image)
     inner: Mapping[int, Any] = {}
     with contextlib.suppress(Exception):
         inner = exif.get_ifd(EXIF_FOLDER)
@@ -103,11 +110,10 @@ def _iptc(image: "Image") -> Iterator[tuple[str, str, str]]:
 
 
 def _chunks(image: "Image") -> Iterator[tuple[str, str, str]]:
-    """Texts of PNG files, and comments of GIF and JPEG files."""
-    info = {str(name).lower(): value for name, value in image.info.items()}
-    chunks = {str(name).lower(): value for name, value in getattr(image, "text", {}).items()}
+    """Texts of PNG files, those before the pixels, and comments of GIF and JPEG files."""
+    chunks = {str(name).lower(): value for name, value in image.info.items()}
     for name in PNG_TEXTS:
-        value = chunks.get(name, info.get(name) if name == "comment" else None)
+        value = chunks.get(name)
         text = legible(value) if isinstance(value, bytes) else value
         if isinstance(text, str):
             yield "tags", TITLE if name == TITLE else "", text

@@ -26,6 +26,7 @@ DOORS = [
     "preprocess.generate_captions",
     "preprocess.inspect_identifiers",
     "preprocess.join_captions",
+    "preprocess.read_folder",
     "preprocess.update_identifiers",
     "preprocess.verify",
     "cart_fairseq.evaluate",

@@ -16,6 +16,7 @@ from preprocess.captioners.settings import CaptionSettings
 from preprocess.data.arguments import settings_from
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.encoders.settings import EmbeddingSettings
+from preprocess.folder.settings import FolderSettings
 from preprocess.identifiers.settings import IdentifierSettings
 from preprocess.inspection.settings import InspectionSettings
 from preprocess.join.settings import JoinSettings
@@ -31,6 +32,7 @@ for name in sys.argv[1:]:
     print(name, *(heavy for heavy in {HEAVY} if heavy in sys.modules))
 """
 SETTINGS: dict[str, tuple[Any, str]] = {
+    "read_folder": (FolderSettings(), "a --output b"),
     "annotations": (AnnotationSettings(), "msrvtt --annotations a --train-list b --test-list c --output d"),
     "extract_embeddings": (EmbeddingSettings("clip"), "--items a --encoder clip --output b"),
     "generate_captions": (CaptionSettings(captioner="blip"), "--items a --captions b --captioner blip --output c"),

@@ -18,6 +18,7 @@ from preprocess.api import (
     CaptionSettings,
     DataBinSettings,
     EmbeddingSettings,
+    FolderSettings,
     IdentifierSettings,
     InspectionSettings,
     JoinSettings,
@@ -39,6 +40,7 @@ SETTINGS = [
     DataBinSettings,
     EmbeddingSettings,
     EvaluationSettings,
+    FolderSettings,
     IdentifierSettings,
     InspectionSettings,
     JoinSettings,
@@ -83,7 +85,8 @@ def test_every_step_is_among_them():
     names = {function.__name__ for function in FUNCTIONS}
     assert names == {
         *("add", "binarize", "build_identifiers", "evaluate", "extract_embeddings", "extract_text_embeddings"),
-        *("generate_captions", "inspect_identifiers", "join_captions", "read_annotations", "tune"),
+        *("generate_captions", "inspect_identifiers", "join_captions", "read_annotations", "read_folder"),
+        "tune",
     }
 
 
