@@ -63,3 +63,26 @@ def write_media(path: Path, number: int) -> None:
             container.mux(stream.encode())
     else:
         picture(number).save(path)
+
+
+def write_animation(path: Path) -> None:
+    """Write a GIF of three pictures."""
+    first, *others = picture(1), picture(8), picture(15)
+    first.save(path, save_all=True, append_images=others, duration=200)
+
+
+def write_clip_with_sound(path: Path) -> None:
+    """Write a clip of one second with a tone."""
+    with av.open(str(path), "w") as container:
+        seen = container.add_stream("mpeg4", rate=FRAMES)
+        seen.width = seen.height = SIZE
+        seen.pix_fmt = "yuv420p"
+        heard = container.add_stream("aac", rate=RATE, layout="mono")
+        for step in range(FRAMES):
+            container.mux(seen.encode(av.VideoFrame.from_image(picture(2, step))))
+        container.mux(seen.encode())
+        tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32) / 2
+        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+        frame.rate = RATE
+        container.mux(heard.encode(frame))
+        container.mux(heard.encode())

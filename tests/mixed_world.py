@@ -37,11 +37,16 @@ def write_data_bin(root: Path, joined: bool = True) -> World:
     return files
 
 
-def write_media_world(root: Path, names: Sequence[str], joined: bool = False) -> None:
-    """Media of these names, their embeddings by the encoder plain in ``extracted``, and a ``data-bin`` of them."""
+def write_media_world(root: Path, names: Sequence[str], joined: bool = False, modality: str | None = None) -> None:
+    """Media of these names, their embeddings by the encoder plain in ``extracted``, and a ``data-bin`` of them.
+
+    Files that are there are kept. The kind of each is ``modality``, else what its name says.
+    """
     for number, name in enumerate(names):
-        write_media(root / name, number)
-    items = [{"item_id": name, "media": name, "modality": KINDS[name[-3:]], "split": "train"} for name in names]
+        if not (root / name).exists():
+            write_media(root / name, number)
+    kinds = {name: modality or KINDS[name[-3:]] for name in names}
+    items = [{"item_id": name, "media": name, "modality": kinds[name], "split": "train"} for name in names]
     write_jsonl(root / "items.jsonl", items)
     lines = [{"item_id": name, "text": text} for number, name in enumerate(names) for text in describe(number)]
     write_jsonl(root / "captions.jsonl", lines)

@@ -88,13 +88,15 @@ def mixed_inputs(
     vectors = _item_vectors([each for each in numbered if each[1].kind == ITEM], data)
     vectors |= _media_vectors([each for each in numbered if each[1].kind == MEDIA], encode_media)
     found = []
-    for position, parts in queries:
+    for position, given in queries:
+        greatest = max(abs(part.weight) for part in given)  # first, so that no sum leaves the range of floats
+        parts = [part._replace(weight=part.weight / greatest) for part in given]
         total = sum(abs(part.weight) for part in parts)
         embeddings, read = [], np.zeros(items.original_dim, dtype=np.float32)
         for part in parts:
             if part.kind != TEXT:
-                given = part.value if part.kind == EMBEDDING else vectors[part.kind, part.value].vector
-                vector = _unit(given, items.original_dim, position, part.kind)
+                raw = part.value if part.kind == EMBEDDING else vectors[part.kind, part.value].vector
+                vector = _unit(raw, items.original_dim, position, part.kind)
                 embeddings.append((vector, part.weight / total))
                 read += max(part.weight, 0) * vector
         said = [part for part in parts if part.kind == TEXT and part.weight > 0]
@@ -202,9 +204,9 @@ def _unit(vector: NDArray[np.float32], width: int, position: int, kind: str) -> 
         ValueError: it has another width than the catalogue's.
     """
     if len(vector) != width:
-        source = "its media file" if kind == MEDIA else kind
+        source = "the embedding" if kind == EMBEDDING else f"the embedding of its {kind}"
         raise ValueError(
-            f"query {position}: the embedding of {source} has width {len(vector)}, the catalogue's have {width}; embed with the "
+            f"query {position}: {source} has width {len(vector)}, the catalogue's have {width}; embed with the "
             "encoder of the catalogue, before any join"
         )
     scaled = vector / np.abs(vector).max()  # squares of large or small values leave the range of float32

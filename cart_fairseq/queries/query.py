@@ -34,7 +34,8 @@ class Query:
     Args:
         text: a text, or several.
         item_id: the id of an item of the catalogue ("more like this"), or several. The answer leaves these items out.
-        embedding: a vector (D,) of the encoder that made the catalogue's embeddings, or several: (n, D).
+        embedding: a vector (D,) of the encoder that made the catalogue's embeddings, or several: (n, D). Lists, arrays
+            and tensors.
         media: the path of a picture, sound or video, or several.
         weights: for each kind, the weight of its part, or a list with one for each; 1 for kinds that are not named.
             Negative weights turn the search away from a part. Only the ratios of all weights matter.
@@ -141,9 +142,17 @@ def _item_id(item_id: Any) -> str:
 
 
 def _path(path: Any) -> str:
-    if not isinstance(path, str | PathLike) or not isinstance(fspath(path), str):
+    if not isinstance(path, str | PathLike) or not isinstance(fspath(path), str) or not fspath(path):
         raise ValueError(f"has media {path!r}; give the path of a file")
     return str(fspath(path))
+
+
+def _readable(value: Any) -> Any:
+    """A value as numpy reads it, if it is a tensor of torch, which may have a gradient, be in bfloat16 or on a GPU."""
+    if not hasattr(value, "detach"):
+        return value
+    plain = value.detach().cpu()
+    return plain.float() if plain.is_floating_point() else plain
 
 
 def _embeddings(value: Any) -> list[NDArray[np.float32]]:
@@ -151,10 +160,12 @@ def _embeddings(value: Any) -> list[NDArray[np.float32]]:
     if value is None:
         return []
     try:
-        rows = np.asarray(value)
+        several = isinstance(value, list | tuple)
+        rows = np.asarray([_readable(each) for each in value] if several else _readable(value))
         if rows.dtype.kind not in "fiu":
             raise ValueError
-        rows = np.atleast_2d(rows.astype(np.float32))
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+            rows = np.atleast_2d(rows.astype(np.float32))
     except (ValueError, TypeError, OverflowError):
         raise ValueError("has an embedding that is no vector of numbers; give (D,), or (n, D) for several") from None
     if rows.ndim != 2 or not rows.size:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cart_fairseq.base.reading import unreadable
 from preprocess.data.containers import opened
 
 if TYPE_CHECKING:
@@ -27,6 +28,25 @@ class MediaError(ValueError):
     """A media file is missing, damaged or has not what is asked for; the message names it and the remedy."""
 
 
+def refuse_missing(path: str | Path, remedy: str) -> None:
+    """Refuse a path without a file.
+
+    Args:
+        remedy: what is missing, and what to do.
+
+    Raises:
+        MediaError: there is nothing, or something else than a file, or the system refuses the path.
+    """
+    path = Path(path)
+    try:
+        if path.is_file():
+            return
+        found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else None
+    except OSError as error:  # such as a name that is too long, or a folder that may not be entered
+        raise MediaError(str(unreadable(path, error))) from None
+    raise MediaError(f"{path}: {found}; give a file" if found else f"{path}: no such {remedy}")
+
+
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a `MediaError` that names the file.
@@ -35,8 +55,7 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         path: the file.
         kind: image, audio or video, for the message.
     """
-    if not Path(path).is_file():
-        raise MediaError(f"{path}: no such {kind} file; check the item's media path, which is relative to its list")
+    refuse_missing(path, f"{kind} file; check the item's media path, which is relative to its list")
     try:
         yield
     except ImportError as error:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from preprocess.data.containers import opened
-from preprocess.data.media import MediaError
+from preprocess.data.media import MediaError, refuse_missing
 
 IMAGE, AUDIO, VIDEO = "image", "audio", "video"
 NO_MEDIA = ("tty", "bin", "xbin", "adf", "idf", "image2", "subtitles", "srt", "webvtt", "ass")
@@ -15,23 +15,26 @@ ANIMATED = ("GIF", "PNG", "WEBP")
 """Pillow's formats whose frames follow in time. Those of a TIFF are pages, of a photo's MPO previews."""
 
 
-def kind_of(path: str | Path, accepted: Collection[str] = (IMAGE, AUDIO, VIDEO)) -> str:
+def kind_of(
+    path: str | Path, accepted: Collection[str] = (IMAGE, AUDIO, VIDEO), preferred: Collection[str] = ()
+) -> str:
     """Return ``image``, ``audio`` or ``video``.
 
-    A file that can be several, such as a video with sound, is the first of video, image and audio that is accepted.
+    A file that can be several, such as a video with sound, is the first of video, image and audio that is preferred, else
+    the first that is accepted.
 
     Args:
         path: the file.
         accepted: kinds that may be answered.
+        preferred: kinds that are answered before the others, where they are accepted.
 
     Raises:
         MediaError: the file is missing, or of none of these kinds.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"{path}: no such file")
+    refuse_missing(path, "file; check the path")
     found = _kinds(path)
-    for kind in (VIDEO, IMAGE, AUDIO):
+    for kind in sorted((VIDEO, IMAGE, AUDIO), key=lambda kind: kind not in preferred):
         if kind in found and kind in accepted:
             return kind
     if found:

@@ -1,7 +1,7 @@
 """The files that `extract_embeddings` writes: embeddings, the lists of their items or captions, and a record."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from preprocess.data.output import Kind, Made
 
 RECORD = "extraction.json"
 ENCODER_FIELDS = ("encoder", "weights", "frames", "precision")
+MODALITIES = "modalities"
+"""Field of the record, since it came to be written: the kinds of media that were embedded."""
 EMBEDDINGS, ITEMS, CAPTIONS, SKIPPED = "embeddings.npy", "items.jsonl", "captions.jsonl", "skipped.jsonl"
 
 
@@ -60,7 +62,7 @@ TEXT_ROWS = Kind("embeddings", lambda path: read_made(file_record(path)), file_r
 
 
 def encoder_of(embeddings: Path) -> dict[str, Any] | None:
-    """Return what embeddings were extracted with: settings of the encoder, and a checksum of its weights.
+    """Return what embeddings were extracted with: settings of the encoder, a checksum of its weights, and kinds of media.
 
     Args:
         embeddings: a folder that `extract_embeddings` wrote, or its file of embeddings; of others nothing is known.
@@ -68,18 +70,23 @@ def encoder_of(embeddings: Path) -> dict[str, Any] | None:
     record = folder_record(embeddings if embeddings.is_dir() else embeddings.parent)
     if not record.is_file() or (embeddings.is_file() and embeddings.name != EMBEDDINGS):
         return None
-    made_from = read_record(record)["made_from"]
-    return {name: made_from.get(name) for name in ENCODER_FIELDS}
+    found = read_record(record)
+    kinds = {MODALITIES: found[MODALITIES]} if MODALITIES in found else {}
+    return {name: found["made_from"].get(name) for name in ENCODER_FIELDS} | kinds
 
 
-def write_record(record: Path, made_from: Mapping[str, Any], files: Sequence[Path], skipped: int) -> None:
+def write_record(
+    record: Path, made_from: Mapping[str, Any], files: Sequence[Path], skipped: int, modalities: Collection[str] = ()
+) -> None:
     """Write what `read_made` reads.
 
     Args:
         skipped: number of items without an embedding.
+        modalities: kinds of media that were embedded; none for texts.
     """
     checksums = {path.name: sha256(path) for path in files}
-    write_json(record, {"made_from": made_from, "skipped": skipped, "files": checksums})
+    kinds = {MODALITIES: sorted(modalities)} if modalities else {}
+    write_json(record, {"made_from": made_from, "skipped": skipped, **kinds, "files": checksums})
 
 
 def save_rows(path: Path, values: NDArray[np.float32], kept: NDArray[np.int64], dtype: str) -> None:

@@ -87,14 +87,16 @@ def extract_embeddings(
     if not must_not_skip(out, settings) and out.is_current(made_from):
         return of_folder(out.path, False, f"{out.path}: up to date with these media and settings, nothing to do")
     with out.working(digest(rows_from)) as work:
-        encoder = announce(settings, {sample.modality for sample in samples})
+        modalities = {sample.modality for sample in samples}
+        encoder = announce(settings, modalities)
         store = RowStore(work, len(rows), encoder.dimension, stamps, settings.batch_size)
         embed_media(encoder, samples, store, settings, source)
         if len(store.problems) == len(rows):
             raise ValueError(f"{source}: no item could be embedded; the first: {store.problems[0]}")
         with out.replacing() as new:
             write_folder(new, out.path, source, rows, texts, store, settings.dtype)
-            written.write_record(written.folder_record(new), made_from, sorted(new.iterdir()), len(store.problems))
+            files, record = sorted(new.iterdir()), written.folder_record(new)
+            written.write_record(record, made_from, files, len(store.problems), modalities)
     if store.problems:
         skipped = out.path / written.SKIPPED
         print(f"skipped {len(store.problems)} items, see {skipped}; the first:", file=sys.stderr)

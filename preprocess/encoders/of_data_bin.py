@@ -25,7 +25,8 @@ def open_encoder(data: DataBin, device: str) -> Callable[[Sequence[str]], NDArra
 
     Returns:
         A function that maps the paths of n files to embeddings (n, E) float32 of length 1. It raises ValueError for a
-        file that cannot be read, or that is of a kind that the encoder does not accept.
+        file that cannot be read, or that is of a kind that the encoder does not accept. A file that can be of several
+        kinds, such as an animation, is of one that the items had when they were embedded, if it can.
 
     Raises:
         ValueError: the data-bin names no encoder, it cannot be loaded, or its weights are not those of then.
@@ -38,7 +39,8 @@ def open_encoder(data: DataBin, device: str) -> Callable[[Sequence[str]], NDArra
         )
     fields: dict[str, Any] = named if isinstance(named, dict) else {}
     spec, precision, frames = str(fields.get("encoder")), fields.get("precision"), fields.get("frames")
-    known = spec.partition(":")[0] in FAMILIES and precision in PRECISIONS
+    modalities = fields.get("modalities", [])  # data-bins of earlier versions do not have them
+    known = spec.partition(":")[0] in FAMILIES and precision in PRECISIONS and isinstance(modalities, list)
     if not known or not (frames is None or type(frames) is int):
         raise ValueError(f"{data.directory}/manifest.json: encoder is {named!r}; {REMEDY}")
     if weights_stamp(spec) != fields.get("weights"):
@@ -49,6 +51,7 @@ def open_encoder(data: DataBin, device: str) -> Callable[[Sequence[str]], NDArra
     encoder = load_encoder(spec, device, str(precision), frames)
 
     def embed(paths: Sequence[str]) -> NDArray[np.float32]:
-        return encoder.embed_media([MediaSample(kind_of(path, encoder.modalities), Path(path)) for path in paths])
+        kinds = [kind_of(path, encoder.modalities, modalities) for path in paths]
+        return encoder.embed_media([MediaSample(*each) for each in zip(kinds, map(Path, paths), strict=True)])
 
     return embed

@@ -1,5 +1,6 @@
 """preprocess.data.media: real files of each kind come back as they are, damaged ones as errors that name them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,16 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         (tmp_path / f"cut {name}").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "no sound.wav").write_bytes(b"hello")
     (tmp_path / "empty").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
     soundfile.write(tmp_path / "nothing.wav", np.zeros(0), 8000)
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
     for name, load, message in (
         ("cut a.jpg", load_image, r"not a readable image file \(.*[Tt]runcated"),
         ("empty", load_image, "not a readable image file"),
         ("absent.jpg", load_image, "no such image file"),
-        (".", load_image, "no such image file"),
+        (".", load_image, "is a folder; give a file"),
+        ("pipe", load_image, "is no regular file; give a file"),
+        ("y" * 300, load_image, "cannot be read .*; check the path"),
         ("cut a.mp4", lambda path: load_frames(path, 2), "not a readable video file|has no frames"),
         ("a.wav", lambda path: load_frames(path, 2), "has no video track"),
         ("no sound.wav", lambda path: load_audio(path, 8000), "not a readable audio file"),

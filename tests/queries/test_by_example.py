@@ -69,7 +69,7 @@ def test_parts_are_weighed_and_candidates_kept(world: Path, opened: ExampleRetri
         (["a dog"], {}, "query 0 asks with text, but no model was trained"),
         ([Query(item_id="i1"), Query(item_id="i1", text="a dog")], {}, "query 1 asks with text"),
         ([Query(item_id="none")], {}, "none"),
-        ([Query(embedding=[1.0, 2.0])], {}, "query 0: the embedding of embedding has width 2"),
+        ([Query(embedding=[1.0, 2.0])], {}, "query 0: the embedding has width 2"),
         ([Query(item_id="i1")], {"k": 0}, "k is 0"),
         ([Query(item_id="i1")], {"candidates": "nowhere"}, "no candidate set 'nowhere'"),
         ([Query(item_id="i1")], {"at_least": 0.5}, "hits have no probabilities"),

@@ -1,11 +1,12 @@
 """Queries by picture, sound and video, through the encoder that made the catalogue's embeddings."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from documented import ROOT, fences
-from media_samples import describe, write_media
+from media_samples import describe, write_animation, write_clip_with_sound, write_media
 from mixed_world import KINDS, retriever, write_media_world
 
 from cart_fairseq import Query
@@ -71,6 +72,8 @@ def test_files_are_weighed_with_texts(world):
         ("absent.png", None, r"query 1: .*absent.png: no such file"),
         ("text.png", b"not a picture", r"query 1: .*text.png: is neither a picture nor a sound nor a video"),
         ("empty.wav", b"", r"query 1: .*empty.wav: is neither"),
+        ("y" * 300, None, r"query 1: .*yyy: cannot be read .*; check the path"),
+        (".", None, r"query 1: .*: is a folder; give a file"),
     ],
 )
 def test_files_that_cannot_be_read_are_named_with_the_query(world, tmp_path, name, content, message):
@@ -78,6 +81,35 @@ def test_files_that_cannot_be_read_are_named_with_the_query(world, tmp_path, nam
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         retriever(world / "data-bin").search(["a text", Query(media=tmp_path / name)])
+
+
+def test_a_file_of_several_kinds_is_taken_as_the_items_were(tmp_path):
+    """An animation is embedded as a picture where the items are pictures, and a clip as a sound where they are sounds."""
+    write_animation(tmp_path / "both.gif")
+    write_clip_with_sound(tmp_path / "both.mp4")
+    picture, clip = as_item(tmp_path, "both.gif", "image", "0.png"), as_item(tmp_path, "both.gif", "video", "0.mp4")
+    assert np.abs(picture - clip).max() > 0.01
+    as_item(tmp_path, "both.mp4", "audio", "0.wav")
+    as_item(tmp_path, "both.mp4", "video", "0.avi")
+
+
+def as_item(folder, name, kind, other):
+    """The embedding of a file as an item of this kind; as a query it has the same."""
+    root = folder / f"{name} as {kind}"
+    root.mkdir()
+    shutil.copy(folder / name, root / name)
+    write_media_world(root, [name, other], modality=kind)
+    row = np.load(root / "extracted" / "embeddings.npy")[0]
+    row /= np.linalg.norm(row)
+    assert retriever(root / "data-bin").encode_media([str(folder / name)])[0] == pytest.approx(row, abs=1e-5)
+    return row
+
+
+def test_a_data_bin_without_kinds_still_answers(world):
+    opened = retriever(world / "data-bin")
+    opened.data.manifest = json.loads(json.dumps(opened.data.manifest))
+    assert opened.data.manifest["encoder"].pop("modalities") == ["audio", "image", "video"]
+    assert opened.search([Query(media=world / "3.mp4")], k=1)[0][0].item_id == "3.mp4"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,5 +1,7 @@
 """Queries by item and embedding, and their weighted sums with texts: equal to a slow reference, in every kind of search."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -189,6 +191,8 @@ WRONG = [
     (Query(text="red", weights={"colour": 1}), "query 1 has a weight for 'colour'"),
     (Query(media="picture.png"), "query 1: .*does not say which encoder made its embeddings"),
     (Query(media=3), "query 1 has media 3"),  # type: ignore[arg-type]
+    (Query(media=""), "query 1 has media ''; give the path of a file"),
+    (Query(embedding=[1e300] * WIDTH), "query 1 has an embedding with NaN or infinite values"),
 ]
 
 
@@ -219,6 +223,29 @@ def test_extreme_lengths_of_embeddings_change_nothing(data):
     for factor in (1e-30, 1e30):
         again = opened.search([Query(embedding=RAW[3].astype(np.float32) * np.float32(factor))], k=3)
         assert [hit.item_id for hit in again[0]] == [hit.item_id for hit in wanted[0]]
+
+
+def test_only_the_ratios_of_weights_matter(data):
+    opened = retriever(data)
+
+    def scores(factor: float) -> list[dict[str, float]]:
+        weights: dict[str, Any] = {"text": [factor, -factor], "item_id": factor, "embedding": -factor / 4}
+        mixed = Query(text=["red cat", "house"], item_id="i3", embedding=NOISE[0], weights=weights)
+        several = Query(item_id=["i3", "i5"], weights={"item_id": [factor, factor]})
+        return [{hit.item_id: hit.score for hit in hits} for hits in opened.search([mixed, several], k=ITEMS)]
+
+    for factor in (1e-300, 1e300, 1.5e308):
+        for found, wanted in zip(scores(factor), scores(1.0), strict=True):
+            assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_embeddings_may_be_tensors(data):
+    opened, row = retriever(data), torch.tensor(RAW[3], dtype=torch.float32)
+    for given in (row, row.clone().requires_grad_(), row.bfloat16(), [row.clone().requires_grad_()], row.double()):
+        assert opened.search([Query(embedding=given)], k=1)[0][0].item_id == "i3"
+    assert len(Query(embedding=[row, row.bfloat16()]).parts()) == 2
+    with pytest.raises(ValueError, match="no vector of numbers"):
+        Query(embedding=row > 0).parts()
 
 
 def test_kinds_are_named_alike():
