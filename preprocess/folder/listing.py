@@ -159,7 +159,7 @@ def _look(entry: os.DirEntry[str], root: str, path: str) -> File | str | None:
         status = entry.stat()
     except OSError as error:  # a link that leads nowhere or in a circle; or the file has vanished
         return f"a link that leads nowhere ({error.strerror})" if is_link and suspect else None
-    if is_link and inside(root, path) is None:
+    if is_link and inside(root, path) is None and os.path.realpath(entry.path) != root:
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "file"
         shown = suspect or kind == "folder"
         return f"a link to a {kind} outside of the folder, which is not followed; copy it into it" if shown else None

@@ -65,7 +65,7 @@ def picture_texts(image: "Image") -> tuple[list[tuple[str, str]], dict[str, Any]
                 if source and clean(text):
                     captions.append((source, text))
                 if name == TAGS:
-                    fields[TAGS] = tags_of([*fields.get(TAGS, []), *(tags_of(text) or [])])
+                    fields[TAGS] = tags_of([*(fields.get(TAGS) or []), *(tags_of(text) or [])])
                 elif name and name not in fields and not is_boilerplate(clean(text)):
                     fields[name] = text
     return captions, fields_of(fields.items())
