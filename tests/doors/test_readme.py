@@ -1,5 +1,6 @@
 """Every command of README.md, the guide and the recipes' READMEs is understood by its program; README's steps run."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -15,6 +16,8 @@ from conftest import WORDS, load_example, write_jsonl
 from documented import PAGES, README, READMES, ROOT, Command, commands, fences
 from fairseq import options
 
+from cart_fairseq.serving.ray_app import Placement
+from cart_fairseq.serving.settings import ServingSettings
 from cart_fairseq.tasks import plugin  # noqa: F401  registers what --task, --arch and --criterion name
 
 FAIRSEQ: dict[str, Any] = {
@@ -48,6 +51,12 @@ def check(command: Command) -> None:
         importlib.import_module(module).parser().parse_args(arguments)
     elif program.startswith("examples/"):
         check_recipe(ROOT / program, arguments, command.variables)
+    elif program == "serve":  # of Ray
+        module, _, name = arguments[1].partition(":")
+        known = {field.name for kind in (ServingSettings, Placement) for field in dataclasses.fields(kind)}
+        assert arguments[0] == "run"
+        assert callable(getattr(importlib.import_module(module), name))
+        assert {word.partition("=")[0] for word in arguments[2:]} <= known
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         assert all(f"\n{target}:" in makefile for target in arguments)
