@@ -161,12 +161,15 @@ def write_lists(
         if file.is_table:
             tables.read(file)
     skipped |= {*tables.skipped}
+    beside = {path for stamp, contents in read if contents.kind for path, *_ in stamp[1:]}
+    unused = sum(not contents.kind and not contents.problems for _, contents in read)
+    unused += sum(file.ending in TEXTS and file.path not in beside for file in listing.files)
     captions = [caption_rows(*each, tables, settings.names) for each in media]
     counts = {
         "items": Counter(contents.kind for _, contents in media),
         "captions": Counter(row["source"] for row in chain.from_iterable(captions)),
         "without_captions": sum(not rows for rows in captions),
-        "others": listing.others + sum(not contents.kind and not contents.problems for _, contents in read),
+        "others": listing.others + unused,
         "skipped": len(skipped),
         "first_skipped": min(skipped, default=None),
     }

@@ -51,15 +51,15 @@ def tagged(path: Path, codec: str, tags: dict[str, str]) -> Path:
     """A short sound with tags, by FFmpeg."""
     with av.open(str(path), "w") as container:
         container.metadata.update(tags)
-        stream = container.add_stream(codec, rate=48000)
-        stream.layout = "mono"  # type: ignore[attr-defined]
-        kind = stream.codec_context.format.name  # type: ignore[attr-defined]
+        stream: Any = container.add_stream(codec, rate=48000)
+        stream.layout = "mono"
+        kind = stream.codec_context.format.name
         data = np.zeros((1, 48000 // 10), {"s16": np.int16, "s32": np.int32, "flt": np.float32}[kind.removesuffix("p")])
         frame = av.AudioFrame.from_ndarray(data, format=kind, layout="mono")
         frame.rate = 48000
         fifo = av.AudioFifo()
         fifo.write(frame)
-        while part := fifo.read(stream.codec_context.frame_size or 1024):  # type: ignore[attr-defined]
-            container.mux(stream.encode(part))  # type: ignore[attr-defined]
-        container.mux(stream.encode(None))  # type: ignore[attr-defined]
+        while part := fifo.read(stream.codec_context.frame_size or 1024):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
     return path

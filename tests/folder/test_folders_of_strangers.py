@@ -58,8 +58,8 @@ def test_strange_names(folder: Path):
     picture(folder / "two\nlines.jpg")
     picture(folder / "tab\t.jpg")
     content = (folder / "a").read_bytes()
-    for name in (b"bad\xff.jpg", b"folder\xff/a.jpg", b"bad\xff.txt"):
-        path = os.path.join(os.fsencode(folder), name)
+    for raw in (b"bad\xff.jpg", b"folder\xff/a.jpg", b"bad\xff.txt"):
+        path = os.path.join(os.fsencode(folder), raw)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(content)
@@ -91,7 +91,7 @@ def test_what_is_passed_over(folder: Path):
     found = lists_of(folder)
     assert [*found.items] == ["a.jpg"]
     assert found.skipped == {"pipe.jpg": "no plain file"}
-    assert "7 other files passed over" in found.result.summary or "5 other files passed over" in found.result.summary
+    assert "7 other files passed over" in found.result.summary  # two texts, a README, PDF, zip, pipe, socket
 
 
 def test_what_cannot_be_used_is_listed(folder: Path):
@@ -195,7 +195,12 @@ def test_a_second_run_opens_only_what_changed(folder: Path, monkeypatch: pytest.
     first = lists_of(folder)
     seen: list[str] = []
     read = build.read_contents
-    monkeypatch.setattr(build, "read_contents", lambda job: seen.append(job.path) or read(job))
+
+    def noting(job: contents.Job) -> contents.Contents:
+        seen.append(job.path)
+        return read(job)
+
+    monkeypatch.setattr(build, "read_contents", noting)
     assert not lists_of(folder).result.is_new
     assert seen == []
     write(folder / "b.txt", "newer")
