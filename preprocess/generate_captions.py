@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add, default = result.add_argument, CaptionSettings(captioner="")
     add("--items", type=Path, required=True, help="items.jsonl; media are relative to it")
-    add("--captions", type=Path, required=True, help="captions.jsonl of these items")
+    add("--captions", type=Path, help="captions.jsonl of these items (default: they have none)")
     add("--captioner", required=True, metavar="FAMILY[:NAME_OR_PATH]", help=f"one of {', '.join(families.FAMILIES)}")
     add("--output", type=Path, required=True, help="captions.jsonl to write; OUTPUT with .report.json lies beside it")
     embeddings = (

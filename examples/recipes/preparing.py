@@ -42,7 +42,11 @@ def prepare(data_set: DataSet, raw: Path, out: Path, settings: Settings) -> None
     }
     check(calls)
     make(calls)
-    for name in ("embeddings.npy", "items.jsonl"):  # its media paths are as valid here, one folder beside
+    for name in (
+        "embeddings.npy",
+        "extraction.json",
+        "items.jsonl",
+    ):  # its media paths are as valid here, one folder beside
         link(Path("..") / "embeddings" / name, data / name)
     print(f"{data}: complete")
 
@@ -55,10 +59,10 @@ def annotating(reader: Sequence[object], output: Path, settings: Settings) -> Ca
 
 
 def embedding(
-    items: Path, captions: Path, encoder: str, output: Path, settings: Settings, on_error: str = "skip"
+    items: Path, captions: Path | None, encoder: str, output: Path, settings: Settings, on_error: str = "skip"
 ) -> Call:
     """The call that embeds media; items whose media cannot be read are left out, or end it."""
-    own = ["--items", items, "--captions", captions, "--encoder", encoder, "--output", output]
+    own = ["--items", items, *(["--captions", captions] if captions else []), "--encoder", encoder, "--output", output]
     own += ["--on-error", on_error]
     set_here = fixed("items", "texts", "captions", "output", encoder="set ENCODER")
     return Call(extract_embeddings, EmbeddingSettings, own, "EMBEDDING_FLAGS", settings.embedding_flags, set_here)

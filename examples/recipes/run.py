@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).resolve().parents[1]
 EXISTING = {
     "DATA": "DATA: an existing folder",
     "RAW": "RAW: the folder with the annotations and the media",
+    "FOLDER": "FOLDER: your pictures, sounds and videos",
     "IMAGES": "IMAGES: the folder of the images",
     "PACKAGE": "PACKAGE: the folder of the unpacked package",
 }
@@ -49,6 +50,7 @@ class Command:
         before: arguments of the function that come before those of the command line.
         reads: variables of the environment that it reads.
         packages: those that must be installed.
+        after: like `function`; called with the same arguments when the work is done and OUT is free again.
     """
 
     arguments: tuple[str, ...]
@@ -59,6 +61,7 @@ class Command:
     before: tuple[str, ...] = ()
     reads: tuple[str, ...] = TRAINING
     packages: tuple[str, ...] = PACKAGES
+    after: str = ""
 
     def usage(self, name: str) -> str:
         """The line that says how to call."""
@@ -69,6 +72,12 @@ class Command:
 
 COMMANDS = {
     "own_data/run": Command(("DATA", "OUT"), "recipes/recipes:own_data"),
+    "folder/run": Command(
+        ("FOLDER", "OUT"),
+        "folder/folder:run",
+        reads=(*TRAINING, "ENCODER", "CAPTIONER", "EMBEDDING_FLAGS", "CAPTION_FLAGS"),
+        after="folder/folder:show",
+    ),
     "demo/run": Command(("OUT",), "demo/demo:run", reads=(*TRAINING, "KINDS")),
     "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", reads=(*TRAINING, "SUBSET")),
     "ablations/readings": Command(
@@ -251,15 +260,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_packages(command)
     places = dict(zip(command.arguments, arguments[len(command.before) :]))
     check_out(places["OUT"])
-    module, _, function = command.function.partition(":")
-    for folder in (EXAMPLES / "recipes", EXAMPLES / Path(module).parent):  # examples/ is no package
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    run = function_of(command.function)
     from lock import alone
 
-    run = getattr(importlib.import_module(Path(module).name), function)
     with alone(places["OUT"]):
         run(*arguments)
+    if command.after:
+        function_of(command.after)(*arguments)
+
+
+def function_of(place: str) -> Any:
+    """The function of FOLDER/MODULE:FUNCTION; ``examples/`` is no package."""
+    module, _, function = place.partition(":")
+    for folder in (EXAMPLES / "recipes", EXAMPLES / Path(module).parent):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    return getattr(importlib.import_module(Path(module).name), function)
 
 
 def stop(*_: object) -> None:

@@ -74,7 +74,7 @@ class Source:
     """
 
     items_path: Path
-    captions_path: Path
+    captions_path: Path | None
     items: list[dict[str, Any]]
     captions: list[Caption]
     embeddings: Embeddings | None
@@ -84,7 +84,7 @@ class Source:
 @checks_settings
 def generate_captions(
     items: str | Path,
-    captions: str | Path,
+    captions: str | Path | None,
     output: str | Path,
     settings: CaptionSettings,
     *,
@@ -94,7 +94,7 @@ def generate_captions(
 
     Args:
         items: `items.jsonl`; media are relative to it.
-        captions: `captions.jsonl` of these items. The new captions follow them in `output`.
+        captions: `captions.jsonl` of these items. The new captions follow them in `output`. None: the items have none.
         output: the file to write. Its report, with the suffix `.report.json`, lies beside it.
         settings: see `CaptionSettings`.
         embeddings: (N, D) of the items, or the folder of a join; required by, and only valid with, the captioner
@@ -111,9 +111,11 @@ def generate_captions(
             f"--captioner {BORROWED}"
         )
     out = Output(output, CAPTIONS)
-    if out.path.resolve() == Path(captions).resolve():
+    if captions is not None and out.path.resolve() == Path(captions).resolve():
         raise ValueError(f"{out.path}: --output is --captions; write the result to another file")
-    source = open_source(Path(items), Path(captions), embeddings, settings)
+    if captions is None and embeddings is not None:
+        raise ValueError(f"--captioner {BORROWED}: lends captions of training items; give them as --captions")
+    source = open_source(Path(items), Path(captions) if captions else None, embeddings, settings)
     asked = asked_for(name, settings)
     key = digest([name.source, source.made_from, asked])
     if out.is_current(key):
@@ -161,14 +163,18 @@ def report_of(path: Path) -> Path:
 CAPTIONS = Kind("captions", read_made, report_of, folder=False)
 
 
-def open_source(items: Path, captions: Path, embeddings: str | Path | None, settings: CaptionSettings) -> Source:
+def open_source(items: Path, captions: Path | None, embeddings: str | Path | None, settings: CaptionSettings) -> Source:
     """Open and check the inputs; see `generate_captions`."""
     rows = read_items(items)
     refuse_outside(rows, items, settings.media_within)
     row_of = {item["item_id"]: row for row, item in enumerate(rows)}
     splits = [item.get("split") for item in rows]
-    resolved = resolve(read_captions(captions, rows), row_of, splits, str(captions))
-    made_from: dict[str, Any] = {"items": sha256(items), "captions": sha256(captions), "splits": settings.splits}
+    resolved = resolve(read_captions(captions, rows), row_of, splits, str(captions)) if captions else []
+    made_from: dict[str, Any] = {
+        "items": sha256(items),
+        "captions": sha256(captions) if captions else None,
+        "splits": settings.splits,
+    }
     found = None
     if embeddings is not None:
         embeddings = identifier_rows(Path(embeddings))
@@ -250,7 +256,8 @@ def write_captions(path: Path, source: Source, records: Sequence[Record], name: 
     """Write the old captions, unchanged, and the new ones. Return the number of new ones."""
     taken, count = {caption.query_id for caption in source.captions}, 0
     with open(path, "wb") as file:
-        file.write(source.captions_path.read_bytes().rstrip() + b"\n")
+        if source.captions_path is not None:
+            file.write(source.captions_path.read_bytes().rstrip() + b"\n")
         for record in records:
             ids = new_caption_ids(record.item_id, name.family, len(record.texts), taken)
             for caption_id, text in zip(ids, record.texts, strict=True):

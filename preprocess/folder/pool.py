@@ -35,7 +35,7 @@ def run_jobs(
     Yields:
         Each job with its result, in any order; None if it brought its worker down.
     """
-    if not workers:
+    if not workers or not jobs:
         yield from ((job, function(job)) for job in jobs)
         return
     chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))

@@ -128,6 +128,18 @@ def test_new_captions_follow_the_old_ones(world, tmp_path):
     assert other_seed != new
 
 
+def test_items_without_captions_get_some(world, tmp_path):
+    settings = CaptionSettings(captioner=f"blip:{world / 'blip'}", captions_per_item=2, max_new_tokens=8, device="cpu")
+    done = generate_captions(world / "items.jsonl", None, tmp_path / "captions.jsonl", settings)
+    rows = read_jsonl(tmp_path / "captions.jsonl")
+    assert len(rows) == done.captions > 0
+    assert {row["role"] for row in rows} == {"index"}
+    assert not generate_captions(world / "items.jsonl", None, tmp_path / "captions.jsonl", settings).is_new
+    neighbours = CaptionSettings(captioner="neighbours")
+    with pytest.raises(ValueError, match="give them as --captions"):
+        generate_captions(world / "items.jsonl", None, tmp_path / "x.jsonl", neighbours, embeddings=tmp_path / "e.npy")
+
+
 def test_one_captioner_after_another(world, tmp_path):
     first = new_rows(world, tmp_path / "1.jsonl")
     second = new_rows(

@@ -22,7 +22,8 @@ def world(tmp_path: Path) -> Path:
     settings = IdentifierSettings(scheme="residual-kmeans", kmeans_clusters=3, codebook_size=3, allow_collapse=True)
     build_identifiers(tmp_path / "embeddings.npy", tmp_path / "items.jsonl", tmp_path / "identifiers", settings)
     made = binarize(tmp_path / "identifiers", None, tmp_path / "data-bin", embeddings=tmp_path / "embeddings.npy")
-    assert made.is_new and made.counts == {}
+    assert made.is_new
+    assert made.counts == {}
     assert "found by example alone" in made.summary
     return tmp_path
 
@@ -46,7 +47,8 @@ def test_items_are_ranked_by_cosine(world: Path, opened: ExampleRetriever, monke
     [hits] = opened.search([Query(item_id="i3")], k=ITEMS)
     assert [hit.row for hit in hits] == np.argsort(-wanted, kind="stable")[:-1].tolist()
     assert [hit.score for hit in hits] == pytest.approx(np.sort(wanted)[::-1][:-1], abs=1e-5)
-    assert hits[0].item_id == f"i{hits[0].row}" and hits[0].probability is None
+    assert hits[0].item_id == f"i{hits[0].row}"
+    assert hits[0].probability is None
     assert [hit.row for hit in opened.search([Query(item_id="i3")], k=2)[0]] == [hit.row for hit in hits[:2]]
 
 
@@ -59,7 +61,8 @@ def test_parts_are_weighed_and_candidates_kept(world: Path, opened: ExampleRetri
     order = sorted([1, 2, 5, 7], key=lambda row: -wanted[row])
     assert [hit.item_id for hit in first] == [f"i{row}" for row in order[:3]]
     assert first[0].score == pytest.approx(wanted[order[0]], abs=1e-5)
-    assert len(second) == 3 and "i5" not in [hit.item_id for hit in second]
+    assert len(second) == 3
+    assert "i5" not in [hit.item_id for hit in second]
     assert opened.search([]) == []
 
 
@@ -93,15 +96,14 @@ def test_the_catalogue_changes(world: Path, opened: ExampleRetriever):
     assert "i5" not in {hit.item_id for hit in changed.search([Query(item_id="i4")], k=ITEMS)[0]}
     compact(data_bin)
     [hits] = ExampleRetriever.from_pretrained(data_bin).search([Query(item_id="i4")], k=ITEMS)
-    assert hits[0].item_id == "new" and len(hits) == ITEMS - 1
+    assert hits[0].item_id == "new"
+    assert len(hits) == ITEMS - 1
     assert verify(data_bin).unknown == ()  # it raises an error for anything damaged
 
 
 def test_files_are_queries(tmp_path: Path):
     write_media_world(tmp_path, ["0.png", "1.png", "2.wav", "3.mp4"])
-    binarize(
-        tmp_path / "identifiers", None, tmp_path / "bare", embeddings=tmp_path / "extracted" / "embeddings.npy"
-    )
+    binarize(tmp_path / "identifiers", None, tmp_path / "bare", embeddings=tmp_path / "extracted" / "embeddings.npy")
     retriever = ExampleRetriever.from_pretrained(tmp_path / "bare", "cpu")
     found = retriever.search([Query(media=tmp_path / name) for name in ("2.wav", "3.mp4", "1.png")], k=1)
     assert [hits[0].item_id for hits in found] == ["2.wav", "3.mp4", "1.png"]

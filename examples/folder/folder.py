@@ -1,0 +1,112 @@
+"""A folder of media: from the files to a catalogue that is searched by text and by example, and is kept up to date."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import folder_changes
+from calls import Call, check, fixed, make, step
+from fairseq_calls import check_folder
+from folder_catalogue import Known, build_without_text, write_data
+from preparing import embedding
+from serving import offer
+from settings import Settings, from_environment
+from steps import check_run, evaluate, train
+
+from cart_fairseq.base.reading import read_jsonl
+from preprocess import generate_captions, read_folder
+from preprocess.captioners.settings import CaptionSettings
+from preprocess.folder.settings import FolderSettings
+
+LEAST_CAPTIONS = 2
+"""Different captions without which there is nothing to learn."""
+SIZE = ("--fusion", "none", "--decoder-layers", "4")
+"""Of the recommended recipe, as on Flickr8k."""
+EPOCHS = 16
+
+
+def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
+    """Make the catalogue of a folder, or take over what has changed in the folder since.
+
+    Raises:
+        ValueError: flags or variables are wrong, the folder holds no media, or ``out`` belongs to another folder.
+        FairseqFailed: training ended with an error.
+    """
+    check_folder(out)
+    settings = from_environment()
+    settings = dataclasses.replace(settings, recipe=settings.recipe or "joined")
+    flags = [*SIZE, "--max-epoch", str(EPOCHS), *flags] if settings.recipe == "joined" else list(flags)
+    known = Known.read(out, folder)
+    if known is not None:
+        folder_changes.take_over(folder, out, known, settings)
+        return
+    check_run(out / "data", out, flags, settings)
+    prepare(folder, out, settings)
+    if is_described(out / "data" / "captions.jsonl"):
+        train(out / "data", out, flags, settings)
+        evaluate(out)
+    else:
+        step("3. no text model")
+        print(
+            "neither texts beside the files nor metadata nor names describe the items, so no model that reads texts is "
+            "trained: items are found by example. CAPTIONER=blip2 and another OUT let a model write captions"
+        )
+        build_without_text(out, settings)
+    Known.of(out, folder).write(out)
+
+
+def prepare(folder: Path, out: Path, settings: Settings) -> None:
+    """List the folder, embed its media and let a captioner describe them, where one is named: ``out/data``.
+
+    Once this is done, it is not done again, so that training goes on with what it began with.
+    """
+    lists, embedded, data = out / "folder", out / "embeddings", out / "data"
+    if (data / "captions.jsonl").is_file():
+        print(f"{data}: complete, nothing to do")
+        return
+    encoder = settings.encoder or "plain"
+    if encoder == "plain":
+        print(
+            "ENCODER is not set: features of the files themselves are used. They know colours, shapes and sounds, not what "
+            "these mean, so texts find items by their captions. ENCODER=clip knows more; it loads a pretrained model"
+        )
+    make({f"1. what is in {folder}": listing(folder, lists)})
+    texts = texts_of(lists)
+    calls = {f"2. embeddings: {encoder}": embedding(lists / "items.jsonl", texts, encoder, embedded, settings)}
+    captions = embedded / "captions.jsonl" if texts else None
+    if settings.captioner:
+        described = captioning(embedded, captions, out / "captions.jsonl", settings)
+        calls[f"2. captions: {settings.captioner}"], captions = described, out / "captions.jsonl"
+    check(calls)
+    make(calls)
+    write_data(embedded, captions, data)
+
+
+def listing(folder: Path, lists: Path) -> Call:
+    """The call that reads the folder."""
+    return Call(read_folder, FolderSettings, [folder, "--output", lists], "FOLDER")
+
+
+def texts_of(lists: Path) -> Path | None:
+    """The captions in a list of a folder; None if there are none, because the steps refuse an empty file."""
+    path = lists / "captions.jsonl"
+    return path if path.stat().st_size else None
+
+
+def captioning(embedded: Path, captions: Path | None, output: Path, settings: Settings) -> Call:
+    """The call that lets a captioner describe all items."""
+    own: list[Any] = ["--items", embedded / "items.jsonl", *(["--captions", captions] if captions else [])]
+    own += ["--captioner", settings.captioner, "--output", output, "--on-error", "skip"]
+    set_here = fixed("items", "captions", "output", captioner="set CAPTIONER")
+    return Call(generate_captions, CaptionSettings, own, "CAPTION_FLAGS", settings.caption_flags, set_here)
+
+
+def is_described(captions: Path) -> bool:
+    """Whether there are enough captions to train on."""
+    return len({row["text"].casefold() for row in read_jsonl(captions)}) >= LEAST_CAPTIONS
+
+
+def show(folder: Path, out: Path, flags: Sequence[str]) -> None:
+    """Serve the page, or say how to."""
+    offer(out, folder)

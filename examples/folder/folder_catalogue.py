@@ -1,0 +1,113 @@
+"""What the recipe of folders keeps of a catalogue: ``OUT/data``, and ``OUT/known.jsonl``, the state of the folder that it has."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from calls import Call, fixed, make
+from defaults import identifier_flags
+from folders import link
+from settings import Settings
+
+from cart_fairseq.base.files import digest, replacing, write_json, write_jsonl
+from cart_fairseq.base.reading import read_json, read_jsonl
+from preprocess import binarize, build_identifiers
+from preprocess.data_bin.settings import DataBinSettings
+from preprocess.identifiers.settings import IdentifierSettings
+
+KNOWN, FOLDER = "known.jsonl", "folder.path.json"
+Rows = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """The state of a folder that a catalogue has.
+
+    Attributes:
+        folder: the folder.
+        digests: item id -> digest of its row and captions.
+    """
+
+    folder: Path
+    digests: Mapping[str, str]
+
+    @classmethod
+    def read(cls, out: Path, folder: Path) -> "Known | None":
+        """What ``out`` has; None before all of it was made for the first time.
+
+        Raises:
+            ValueError: ``out`` belongs to another folder.
+        """
+        path = out / FOLDER
+        if not path.is_file():
+            write_json(path, str(folder))
+        elif (found := read_json(path)) != str(folder):
+            raise ValueError(f"{out}: was made from {found}; choose another OUT for {folder}, or give that folder")
+        if not (out / KNOWN).is_file():
+            return None
+        return cls(folder, {row["item_id"]: row["digest"] for row in read_jsonl(out / KNOWN)})
+
+    @classmethod
+    def of(cls, out: Path, folder: Path) -> "Known":
+        """What the lists in ``out/folder`` say."""
+        lists = out / "folder"
+        return cls(folder, digests_of(read_jsonl(lists / "items.jsonl"), read_jsonl(lists / "captions.jsonl")))
+
+    def write(self, out: Path) -> None:
+        """Keep this in ``out``."""
+        rows = [{"item_id": item_id, "digest": each} for item_id, each in self.digests.items()]
+        with replacing(out / KNOWN) as new:
+            write_jsonl(new, rows)
+
+
+def digests_of(items: Rows, captions: Rows) -> dict[str, str]:
+    """Item id -> digest of what the lists of a folder say of it."""
+    texts: dict[str, list[str]] = {}
+    for row in captions:
+        texts.setdefault(row["item_id"], []).append(row["text"])
+    return {row["item_id"]: digest([{**row, "media": ""}, texts.get(row["item_id"], [])]) for row in items}
+
+
+def write_data(embedded: Path, captions: Path | None, data: Path) -> None:
+    """Write what `steps.train` reads; ``captions.jsonl`` comes last.
+
+    Args:
+        embedded: what `extract_embeddings` wrote.
+        captions: the captions of its items; None if there are none.
+        data: the folder to write.
+    """
+    data.mkdir(exist_ok=True)
+    for name in ("embeddings.npy", "extraction.json"):
+        link(Path(os.path.relpath(embedded / name, data)), data / name)
+    with replacing(data / "items.jsonl") as new:
+        write_jsonl(new, served(read_jsonl(embedded / "items.jsonl")))
+    with replacing(data / "captions.jsonl") as new:
+        if captions is None:
+            new.touch()
+        else:
+            shutil.copyfile(captions, new)
+
+
+def served(items: Rows) -> Rows:
+    """Items of a folder with media relative to it, which are their ids."""
+    return [{**row, "media": row["item_id"]} for row in items]
+
+
+def build_without_text(out: Path, settings: Settings) -> None:
+    """Identifiers, and a data-bin without captions."""
+    embeddings, items = out / "data" / "embeddings.npy", out / "data" / "items.jsonl"
+    sizes = identifier_flags(len(read_jsonl(items)), "joined", False)
+    own = ["--embeddings", embeddings, "--items", items, "--output", out / "identifiers", *sizes]
+    identifying = Call(
+        build_identifiers,
+        IdentifierSettings,
+        own,
+        "IDENTIFIER_FLAGS",
+        settings.identifier_flags,
+        fixed("embeddings", "items", "output", "captions"),
+    )
+    own = ["--identifiers", out / "identifiers", "--embeddings", embeddings, "--output", out / "data-bin"]
+    make({"4. identifiers": identifying, "5. data": Call(binarize, DataBinSettings, own, "BINARIZE_FLAGS")})

@@ -1,0 +1,97 @@
+"""Takes over what has changed in a folder since its catalogue was made: items come and go, nothing is trained."""
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import folder as recipe
+from calls import make, step
+from folder_catalogue import Known, Rows, served
+from plan import checkpoint_of
+from preparing import embedding
+from settings import Settings
+
+from cart_fairseq.base.files import write_jsonl
+from cart_fairseq.base.reading import read_jsonl
+from cart_fairseq.catalogue.data_bin import DataBin
+from preprocess import update_identifiers
+
+MANY = 0.5
+"""Share of new items above which a new catalogue is worth its training."""
+
+
+def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None:
+    """Bring the catalogue in ``out`` to the state of the folder. Stopped at any moment, the next call goes on.
+
+    Raises:
+        ValueError: another encoder is asked for than that of the catalogue, or a step refuses its input.
+    """
+    lists = out / "folder"
+    make({f"1. what is new in {folder}": recipe.listing(folder, lists)})
+    now = Known.of(out, folder)
+    data = DataBin(out / "data-bin")
+    there = {data.bundle.item_id(row) for row in data.bundle.kept.tolist()}
+    coming = {name for name, digest in now.digests.items() if known.digests.get(name) != digest}
+    going = sorted(name for name in there if name not in now.digests or name in coming)
+    if not coming and not going:
+        print(f"{out}: {len(there):,} items, as in {folder}; nothing to do")
+        now.write(out)
+        return
+    described = data.has_captions
+    checkpoint = ["--path", checkpoint_of(out / "checkpoints")] if described else []
+    target = ["--data-bin", out / "data-bin", *checkpoint]
+    new = out / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    embedded = embed(coming, lists, new, encoder_of(data, settings), settings) if coming else []
+    if going:
+        step(f"3. {len(going):,} items that are gone or have changed")
+        write_jsonl(new.parent / "gone.jsonl", [{"item_id": name} for name in going])
+        update("remove", *target, "--item-ids-from", out / "gone.jsonl")
+        (out / "gone.jsonl").unlink()
+    if embedded:
+        step(f"4. {len(embedded):,} items that are new or have changed")
+        write_jsonl(new / "items.jsonl", served(embedded))
+        captions = ["--captions", new / "embeddings" / "captions.jsonl"] if described and recipe.texts_of(new) else []
+        update(
+            "add",
+            *target,
+            "--embeddings",
+            new / "embeddings" / "embeddings.npy",
+            "--items",
+            new / "items.jsonl",
+            *captions,
+        )
+    now.write(out)
+    shutil.rmtree(new, ignore_errors=True)
+    added = len(now.digests.keys() - known.digests.keys())
+    if added > MANY * len(now.digests):
+        print("most items came after training; another OUT trains with all of them, and finds them better by text")
+
+
+def embed(coming: Collection[str], lists: Path, new: Path, encoder: str, settings: Settings) -> Rows:
+    """Embed the media of items that come; return the rows of those that could be read."""
+    new.mkdir()
+    for name in ("items.jsonl", "captions.jsonl"):
+        write_jsonl(new / name, [row for row in read_jsonl(lists / name) if row["item_id"] in coming])
+    call = embedding(new / "items.jsonl", recipe.texts_of(new), encoder, new / "embeddings", settings)
+    make({f"2. embeddings: {encoder}": call})
+    return read_jsonl(new / "embeddings" / "items.jsonl")
+
+
+def encoder_of(data: DataBin, settings: Settings) -> str:
+    """The encoder of the catalogue.
+
+    Raises:
+        ValueError: the user asks for another one.
+    """
+    found = str((data.manifest.get("encoder") or {}).get("encoder"))
+    if settings.encoder and settings.encoder != found:
+        raise ValueError(
+            f"ENCODER is {settings.encoder!r}, but {data.root} was made with {found!r}; choose another OUT"
+        )
+    return found
+
+
+def update(*arguments: object) -> None:
+    """Call ``update_identifiers``."""
+    update_identifiers.main([str(each) for each in arguments])

@@ -1,0 +1,176 @@
+"""examples/folder/run.sh: a folder of media to a catalogue with a page, and what changes in the folder afterwards."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import load_example
+from media_samples import write_media
+from recipe_calls import Stopped, call, training_here
+
+from cart_fairseq import CartRetriever, ExampleRetriever, Query
+from cart_fairseq.catalogue.data_bin import DataBin
+
+serving = load_example("recipes", "serving")
+FLAGS = ("--max-epoch", 1, "--arch", "cart_tiny")
+VARIABLES = {"JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4", "SERVE": "0"}
+WORDS = ("red circle", "blue square", "green line", "white dot")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures, sounds and clips in folders, most of them with a text beside."""
+    found = tmp_path / "my media"
+    for number in range(20):
+        name = f"{WORDS[number % 4].replace(' ', '_')} {number}.{('png', 'jpg', 'wav', 'mp4')[number % 4]}"
+        path = found / f"part {number % 3}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_media(path, number)
+        if number % 5:
+            path.with_suffix(".txt").write_text(f"a {WORDS[number % 4]} that is number {number}")
+    return found
+
+
+def make(folder: Path, out: Path, **variables: str) -> str:
+    with training_here() as trainings:
+        said = call("folder/run", folder, out, *FLAGS, **VARIABLES, **variables)
+    assert len(trainings.calls) <= 1
+    return said
+
+
+def opened(out: Path) -> CartRetriever:
+    return CartRetriever.from_pretrained(out / "checkpoints" / "checkpoint_last.pt", out / "data-bin", device="cpu")
+
+
+def ids(out: Path) -> set[str]:
+    bundle = DataBin(out / "data-bin").bundle
+    return {bundle.item_id(row) for row in bundle.kept.tolist()}
+
+
+def test_a_folder_becomes_a_catalogue_and_follows_the_folder(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    said = make(folder, out)
+    assert "ENCODER is not set" in said
+    assert f"--data '{out / 'data-bin'}'" in said or f"--data {out / 'data-bin'}" in said
+    assert f"--media-root '{folder}'" in said
+    first = ids(out)
+    assert len(first) == 20
+    [[hit]] = opened(out).search([Query(media=folder / "part 0" / "red_circle 0.png")], k=1)
+    assert hit.record["media"] == hit.item_id == "part 0/red_circle 0.png"
+    assert hit.record["folder"] == "part 0"
+
+    with training_here() as trainings:
+        assert "nothing to do" in call("folder/run", folder, out, *FLAGS, **VARIABLES)
+        write_media(folder / "new one.png", 7)
+        write_media(folder / "part 0" / "red_circle 0.png", 11)
+        (folder / "part 1" / "red_circle 4.txt").write_text("now it is something else")
+        (folder / "part 2" / "red_circle 8.png").unlink()
+        said = call("folder/run", folder, out, *FLAGS, **VARIABLES)
+    assert not trainings.calls
+    assert "removed 3 items, 17 in the catalogue" in said
+    assert "added 3 items, 20 in the catalogue" in said
+    assert ids(out) == first - {"part 2/red_circle 8.png"} | {"new one.png"}
+    searched = opened(out)
+    [[hit]] = searched.search([Query(media=folder / "new one.png")], k=1)
+    assert hit.item_id == "new one.png"
+    assert searched.search([Query(media=folder / "part 0" / "red_circle 0.png")], k=1)[0][0].row >= 20
+    assert not (out / "new").exists()
+    assert not (out / "gone.jsonl").exists()
+    assert "nothing to do" in make(folder, out)
+
+
+@pytest.mark.parametrize("at", ["remove", "add", "known"])
+def test_stopped_changes_are_finished(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str):
+    out = tmp_path / "out"
+    make(folder, out)
+    write_media(folder / "new.wav", 3)
+    (folder / "part 2" / "red_circle 8.png").unlink()
+    changes, catalogue = sys.modules["folder_changes"], sys.modules["folder_catalogue"]
+    update = changes.update
+
+    def stop_after(command: str, *arguments: object) -> None:
+        update(command, *arguments)
+        if command == at:
+            raise Stopped
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(changes, "update", stop_after)
+        if at == "known":
+            stopping.setattr(catalogue.Known, "write", stop)
+        with pytest.raises(Stopped):
+            make(folder, out)
+    make(folder, out)
+    assert len(ids(out)) == 20
+    assert "new.wav" in ids(out)
+    assert opened(out).search([Query(media=folder / "new.wav")], k=1)[0][0].item_id == "new.wav"
+
+
+def test_what_is_not_described_is_searched_by_example(tmp_path: Path):
+    folder, out = tmp_path / "camera", tmp_path / "out"
+    for number in range(6):
+        write_media(folder / f"IMG_{1000 + number}.JPG", number)
+    said = call("folder/run", folder, out, **VARIABLES)
+    assert "no model that reads texts is trained" in said
+    assert "--path" not in said
+    assert not (out / "checkpoints").exists()
+    (folder / "IMG_1002.JPG").unlink()
+    write_media(folder / "IMG_2000.JPG", 30)
+    call("folder/run", folder, out, **VARIABLES)
+    retriever = ExampleRetriever.from_pretrained(out / "data-bin", "cpu")
+    [hits] = retriever.search([Query(media=folder / "IMG_2000.JPG")], k=9)
+    assert [hits[0].item_id, len(hits)] == ["IMG_2000.JPG", 6]
+    assert "IMG_1002.JPG" not in {hit.item_id for hit in hits}
+
+
+def test_a_stopped_first_run_goes_on_with_what_it_began_with(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    with training_here(stop_at=out / "checkpoints"), pytest.raises(Stopped):
+        call("folder/run", folder, out, *FLAGS, **VARIABLES)
+    write_media(folder / "later.png", 5)
+    make(folder, out)
+    assert "later.png" not in ids(out)
+    make(folder, out)
+    assert "later.png" in ids(out)
+
+
+def test_what_is_refused(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="holds no picture, sound or video"):
+        call("folder/run", empty, tmp_path / "none", **VARIABLES)
+    make(folder, out)
+    with pytest.raises(ValueError, match=r"was made from .*my media.*choose another OUT"):
+        call("folder/run", empty, out, **VARIABLES)
+    write_media(folder / "new.png", 5)
+    with pytest.raises(ValueError, match="ENCODER is 'clip', but"):
+        call("folder/run", folder, out, ENCODER="clip", **VARIABLES)
+
+
+def test_the_page_is_served_in_a_terminal_or_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    served: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, command: served.append(command))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "checkpoint_last.pt").touch()
+    monkeypatch.setenv("PORT", "1234")
+    for wanted in ("", "0"):
+        monkeypatch.setenv("SERVE", wanted)
+        serving.offer(tmp_path, tmp_path)
+        assert "cart_fairseq.serve" in capsys.readouterr().out
+    assert not served
+    monkeypatch.setenv("SERVE", "1")
+    serving.offer(tmp_path, tmp_path)
+    [command] = served
+    assert command[-2:] == ["--port", "1234"]
+    assert command[command.index("--path") + 1].endswith("checkpoint_last.pt")
+    for name, value in (("SERVE", "yes"), ("PORT", "many")):
+        with monkeypatch.context() as wrong:
+            wrong.setenv(name, value)
+            with pytest.raises(ValueError, match=f"{name} is '{value}'"):
+                serving.offer(tmp_path, tmp_path)
