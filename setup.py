@@ -41,7 +41,7 @@ setup(
     extras_require={
         # resvg draws SVG without system libraries; wheels for Linux, macOS and Windows
         "icons": [*MEDIA, "resvg-py>=0.5"],
-        "demo": ["pillow>=10"],
+        "demo": [*MEDIA, *SERVE],
         "media": MEDIA,
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import page
+import together
 import torch
 import world
 from settings import Settings, from_environment, words
@@ -46,7 +47,7 @@ MODEL = (
 
 
 def run(out: Path, flags: Sequence[str]) -> None:
-    """Run the demo for all kinds, or those in KINDS. The page is written after each kind.
+    """Run the demo for all kinds, or those in KINDS. The page of results is written after each kind.
 
     Raises:
         ValueError: KINDS contains an unknown kind, or flags are wrong.
@@ -57,7 +58,8 @@ def run(out: Path, flags: Sequence[str]) -> None:
             raise ValueError(f"KINDS names {kind!r}; use some of {', '.join(SCHEDULES)}")
     use_one_thread()
     runs = {kind: run_of(kind, out, flags, settings) for kind in kinds}
-    for planned in runs.values():
+    joint = together.run_of(out, MODEL, flags, settings)
+    for planned in (*runs.values(), joint):
         check_run(*planned)
     for kind, planned in runs.items():
         data = planned.data
@@ -71,6 +73,13 @@ def run(out: Path, flags: Sequence[str]) -> None:
         print("\n== 5. a page to look at")
         finished = [out / each for each in kinds if (out / each / "run" / "metrics.json").is_file()]
         page.main([str(out / "index.html"), *map(str, finished)])
+    if {*kinds} == {*SCHEDULES}:
+        together.make_page(out, list(SCHEDULES), joint)
+
+
+def show(out: Path, flags: Sequence[str]) -> None:
+    """Serve the page of all kinds, or say how to."""
+    together.show(out)
 
 
 def run_of(kind: str, out: Path, flags: Sequence[str], settings: Settings) -> Run:

@@ -8,8 +8,8 @@ from typing import Any
 import folder_changes
 from calls import Call, check, fixed, make, step
 from fairseq_calls import check_folder
-from folder_catalogue import Known, build_without_text, write_data
-from preparing import embedding
+from folder_catalogue import Known, build_without_text
+from preparing import embedding, write_data
 from serving import offer
 from settings import Settings, from_environment
 from steps import check_run, evaluate, train
@@ -80,7 +80,7 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
         calls[f"2. captions: {settings.captioner}"], captions = described, out / "captions.jsonl"
     check(calls)
     make(calls)
-    write_data(embedded, captions, data)
+    write_data(embedded, captions, data, folder)
 
 
 def listing(folder: Path, lists: Path) -> Call:

@@ -1,15 +1,12 @@
 """What the recipe of folders keeps of a catalogue: ``OUT/data``, and ``OUT/known.jsonl``, the state of the folder that it has."""
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from calls import Call, fixed, make
 from defaults import identifier_flags
-from folders import link
 from settings import Settings
 
 from cart_fairseq.base.files import digest, replacing, write_json, write_jsonl
@@ -69,31 +66,6 @@ def digests_of(items: Rows, captions: Rows) -> dict[str, str]:
     for row in captions:
         texts.setdefault(row["item_id"], []).append(row["text"])
     return {row["item_id"]: digest([{**row, "media": ""}, texts.get(row["item_id"], [])]) for row in items}
-
-
-def write_data(embedded: Path, captions: Path | None, data: Path) -> None:
-    """Write what `steps.train` reads; ``captions.jsonl`` comes last.
-
-    Args:
-        embedded: what `extract_embeddings` wrote.
-        captions: the captions of its items; None if there are none.
-        data: the folder to write.
-    """
-    data.mkdir(exist_ok=True)
-    for name in ("embeddings.npy", "extraction.json"):
-        link(Path(os.path.relpath(embedded / name, data)), data / name)
-    with replacing(data / "items.jsonl") as new:
-        write_jsonl(new, served(read_jsonl(embedded / "items.jsonl")))
-    with replacing(data / "captions.jsonl") as new:
-        if captions is None:
-            new.touch()
-        else:
-            shutil.copyfile(captions, new)
-
-
-def served(items: Rows) -> Rows:
-    """Items of a folder with media relative to it, which are their ids."""
-    return [{**row, "media": row["item_id"]} for row in items]
 
 
 def build_without_text(out: Path, settings: Settings) -> None:

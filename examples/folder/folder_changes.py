@@ -6,9 +6,9 @@ from pathlib import Path
 
 import folder as recipe
 from calls import make, step
-from folder_catalogue import Known, Rows, served
+from folder_catalogue import Known, Rows
 from plan import checkpoint_of
-from preparing import embedding
+from preparing import embedding, served
 from settings import Settings
 
 from cart_fairseq.base.files import write_jsonl
@@ -50,7 +50,7 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
         (out / "gone.jsonl").unlink()
     if embedded:
         step(f"4. {len(embedded):,} items that are new or have changed")
-        write_jsonl(new / "items.jsonl", served(embedded))
+        write_jsonl(new / "items.jsonl", served(new / "embeddings", folder))
         captions = ["--captions", new / "embeddings" / "captions.jsonl"] if described and recipe.texts_of(new) else []
         update(
             "add",

@@ -1,7 +1,10 @@
-"""From raw media to a data set: annotations, embeddings and generated captions."""
+"""From raw media to a data set: annotations, embeddings, generated captions, and the folder that training reads."""
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from calls import Call, check, fixed, make
 from data_sets import DataSet
@@ -10,6 +13,8 @@ from folders import link
 from settings import Settings
 
 import preprocess.annotations.__main__ as annotations
+from cart_fairseq.base.files import replacing, write_jsonl
+from cart_fairseq.base.reading import read_jsonl
 from preprocess import extract_embeddings, generate_captions
 from preprocess.annotations.settings import AnnotationSettings
 from preprocess.captioners.settings import CaptionSettings
@@ -66,3 +71,31 @@ def embedding(
     own += ["--on-error", on_error]
     set_here = fixed("items", "texts", "captions", "output", encoder="set ENCODER")
     return Call(extract_embeddings, EmbeddingSettings, own, "EMBEDDING_FLAGS", settings.embedding_flags, set_here)
+
+
+def write_data(embedded: Path, captions: Path | None, data: Path, root: Path) -> None:
+    """Write what `steps.train` reads, for a service that finds media below a folder; ``captions.jsonl`` comes last.
+
+    Args:
+        embedded: what `extract_embeddings` wrote.
+        captions: the captions of its items; None if there are none.
+        data: the folder to write.
+        root: the folder that the items' media become relative to.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    for name in ("embeddings.npy", "extraction.json"):
+        link(Path(os.path.relpath(embedded / name, data)), data / name)
+    with replacing(data / "items.jsonl") as new:
+        write_jsonl(new, served(embedded, root))
+    with replacing(data / "captions.jsonl") as new:
+        if captions is None:
+            new.touch()
+        else:
+            shutil.copyfile(captions, new)
+
+
+def served(embedded: Path, root: Path) -> list[dict[str, Any]]:
+    """The items that `extract_embeddings` wrote, with media relative to a folder."""
+    start = os.path.relpath(embedded.resolve(), root.resolve())
+    rows = read_jsonl(embedded / "items.jsonl")
+    return [{**row, "media": os.path.normpath(os.path.join(start, row["media"]))} for row in rows]

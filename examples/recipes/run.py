@@ -78,7 +78,9 @@ COMMANDS = {
         reads=(*TRAINING, "ENCODER", "CAPTIONER", "EMBEDDING_FLAGS", "CAPTION_FLAGS"),
         after="folder/folder:show",
     ),
-    "demo/run": Command(("OUT",), "demo/demo:run", reads=(*TRAINING, "KINDS")),
+    "demo/run": Command(
+        ("OUT",), "demo/demo:run", reads=(*TRAINING, "EMBEDDING_FLAGS", "KINDS"), after="demo/demo:show"
+    ),
     "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", reads=(*TRAINING, "SUBSET")),
     "ablations/readings": Command(
         ("DATA", "OUT"),

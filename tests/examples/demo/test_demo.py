@@ -14,6 +14,7 @@ from conftest import load_example
 from PIL import Image, ImageSequence
 from recipe_calls import call, training_here
 
+from cart_fairseq import CartRetriever, Query
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 
@@ -168,11 +169,21 @@ def test_run_sh_makes_every_kind_and_one_page(data, monkeypatch):
     tiny = ["--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16", "--encoder-layers", "1"]
     tiny += ["--decoder-layers", "1", "--max-epoch", "1", "--batch-size", "256"]
     with training_here() as trainings:
-        printed = call("demo/run", root, *tiny, IDENTIFIER_FLAGS="--scheme residual-kmeans")
+        printed = call("demo/run", root, *tiny, IDENTIFIER_FLAGS="--scheme residual-kmeans", SERVE="0")
     assert [path for path, _ in trainings.calls] == [
-        root / kind / "run" / "data-bin" for kind in ("clips", "pictures", "sounds")
+        *(root / kind / "run" / "data-bin" for kind in ("clips", "pictures", "sounds")),
+        root / "all" / "data-bin",
     ]
     assert all(flags[-len(tiny) :] == tiny for _, flags in trainings.calls)
+    assert f"cart_fairseq.serve --data {root}/all/data-bin --path {root}/all/checkpoints/checkpoint_best.pt" in printed
+    found = CartRetriever.from_pretrained(
+        root / "all" / "checkpoints" / "checkpoint_best.pt", root / "all" / "data-bin"
+    )
+    for kind in KINDS:
+        [media] = [path for path in (root / kind / "data" / "media").iterdir() if "-0003." in path.name]
+        [[hit]] = found.search([Query(media=media)], k=1)
+        assert root / hit.record["media"] == media
+        assert hit.record["kind"] == kind
     text = (root / "index.html").read_text(encoding="utf-8")
     for kind, address in zip(KINDS, ("image/png", "audio/wav", "image/webp"), strict=True):
         assert f'<section id="{kind}">' in text
