@@ -95,7 +95,14 @@ def write_data(embedded: Path, captions: Path | None, data: Path, root: Path) ->
 
 
 def served(embedded: Path, root: Path) -> list[dict[str, Any]]:
-    """The items that `extract_embeddings` wrote, with media relative to a folder."""
-    start = os.path.relpath(embedded.resolve(), root.resolve())
-    rows = read_jsonl(embedded / "items.jsonl")
-    return [{**row, "media": os.path.normpath(os.path.join(start, row["media"]))} for row in rows]
+    """The items that `extract_embeddings` wrote, with media relative to a folder, and the caption that a page shows."""
+    begin, end = embedded.resolve(), root.resolve()
+    texts: dict[str, str] = {}
+    if (embedded / "captions.jsonl").is_file():
+        for caption in read_jsonl(embedded / "captions.jsonl"):
+            texts.setdefault(caption["item_id"], caption["text"])
+    rows = []
+    for row in read_jsonl(embedded / "items.jsonl"):
+        said = {"caption": texts[row["item_id"]]} if row["item_id"] in texts else {}
+        rows.append({**said, **row, "media": os.path.relpath(begin / row["media"], end)})
+    return rows

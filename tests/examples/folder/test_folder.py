@@ -59,6 +59,7 @@ def test_a_folder_becomes_a_catalogue_and_follows_the_folder(folder: Path, tmp_p
     [[hit]] = opened(out).search([Query(media=folder / "part 0" / "red_circle 0.png")], k=1)
     assert hit.record["media"] == hit.item_id == "part 0/red_circle 0.png"
     assert hit.record["folder"] == "part 0"
+    assert hit.record["caption"] == "part red circle"
 
     with training_here() as trainings:
         assert "nothing to do" in call("folder/run", folder, out, *FLAGS, **VARIABLES)
@@ -74,6 +75,7 @@ def test_a_folder_becomes_a_catalogue_and_follows_the_folder(folder: Path, tmp_p
     searched = opened(out)
     [[hit]] = searched.search([Query(media=folder / "new one.png")], k=1)
     assert hit.item_id == "new one.png"
+    assert hit.record["caption"] == "new one"
     assert searched.search([Query(media=folder / "part 0" / "red_circle 0.png")], k=1)[0][0].row >= 20
     assert not (out / "new").exists()
     assert not (out / "gone.jsonl").exists()
