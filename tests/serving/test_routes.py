@@ -160,6 +160,22 @@ def test_wrong_requests_are_refused_by_field(client: TestClient, request_: Any, 
 
 
 @pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"query": "a", "candidates": []}, "candidates"),
+        ({"query": {"text": []}}, "query.text"),
+        ({"query": {"item_id": []}}, "query.item_id"),
+        ({"query": {"text": "a", "weights": {"text": []}}}, "query.weights.text"),
+        ({"query": "a", "where": {"year": []}}, "where.year"),
+    ],
+)
+def test_an_empty_list_is_called_too_short_not_of_a_wrong_type(client: TestClient, request_: Any, field: str):
+    error = client.post("/api/search", json=request_).json()["error"]
+    assert (error["field"], error["found"]) == (field, "[]")
+    assert "at least 1 item" in error["remedy"]
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",

@@ -133,10 +133,12 @@ def read_request(body: bytes, uploads: bool = False) -> SearchRequest:
 
 
 def _refusal_of_model(error: ValidationError) -> Refusal:
-    """Make a refusal of what pydantic found first."""
+    """Make a refusal of the most telling fault that pydantic found."""
     if error.error_count() > MOST_ERRORS:  # a list of them takes much more memory than the request
         return Refusal(422, "body", f"{error.error_count():,} faults", "see /openapi.json")
-    first = min(error.errors(include_url=False, include_context=False), key=lambda each: -len(each["loc"]))
+    # of a field with several types the fault of the value comes before those of types that it does not have
+    faults = error.errors(include_url=False, include_context=False)
+    first = min(faults, key=lambda each: (-len(each["loc"]), each["type"].endswith("_type")))
     if first["type"] == "json_invalid":
         return Refusal(422, "body", first["msg"], "send valid JSON")
     # pydantic adds the names of types to the place in the request
