@@ -80,6 +80,7 @@ def test_a_clip_has_a_poster_with_something_on_it_and_seeks(page: Any):
     until(page, "[...document.querySelectorAll('video')].some((each) => each.currentTime > 0.1)")
     clip.locator(".seek").fill("2")
     until(page, "[...document.querySelectorAll('video')].some((each) => each.currentTime >= 1.9)")
+    assert card(page, "clip 4").locator("img").evaluate("each => each.decode().then(() => each.naturalWidth)") == 320
     assert card(page, "old clip").locator(".failed").inner_text() == "This browser cannot play the clip"
 
 

@@ -13,8 +13,10 @@ const TEXTS = ["caption", "text", "title", "description", "name"];
  */
 export async function kindOf(hit) {
   if (!hit.media_url) return "none";
-  if (hit.record.modality in ENDINGS) return hit.record.modality;
+  const { modality } = hit.record;
   const ending = String(hit.record.media).split(".").pop().toLowerCase();
+  if (modality === "video" && ENDINGS.image.includes(ending)) return "image"; // an animation, which no player plays
+  if (modality in ENDINGS) return modality;
   const known = Object.keys(ENDINGS).find((kind) => ENDINGS[kind].includes(ending));
   if (known) return known;
   const answer = await fetch(hit.media_url, { method: "HEAD" }).catch(() => null);
