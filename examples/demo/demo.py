@@ -9,6 +9,7 @@ import page
 import together
 import torch
 import world
+from serving import check_page
 from settings import Settings, from_environment, words
 from steps import Run, check_run, train_and_evaluate
 
@@ -52,6 +53,7 @@ def run(out: Path, flags: Sequence[str]) -> None:
     Raises:
         ValueError: KINDS contains an unknown kind, or flags are wrong.
     """
+    check_page()
     settings, kinds = from_environment(), words("KINDS", " ".join(SCHEDULES))
     for kind in kinds:
         if kind not in SCHEDULES:

@@ -1,6 +1,8 @@
 """A folder of media: from the files to a catalogue that is searched by text and by example, and is kept up to date."""
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from calls import Call, check, fixed, make, step
 from fairseq_calls import check_folder
 from folder_catalogue import Known, build_without_text
 from preparing import embedding, write_data
-from serving import offer
+from serving import check_page, offer
 from settings import Settings, from_environment
 from steps import check_run, evaluate, train
 
@@ -19,8 +21,7 @@ from preprocess import generate_captions, read_folder
 from preprocess.captioners.settings import CaptionSettings
 from preprocess.folder.settings import FolderSettings
 
-LEAST_CAPTIONS = 2
-"""Different captions without which there is nothing to learn."""
+WORD = re.compile(r"\w\w+")
 SIZE = ("--fusion", "none", "--decoder-layers", "4")
 """Of the recommended recipe, as on Flickr8k."""
 EPOCHS = 16
@@ -34,6 +35,11 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
         FairseqFailed: training ended with an error.
     """
     check_folder(out)
+    check_page()
+    if folder in (out, *out.parents):
+        raise ValueError(
+            f"{out}: lies inside {folder}, and its files would be taken for media; choose an OUT beside it"
+        )
     settings = from_environment()
     settings = dataclasses.replace(settings, recipe=settings.recipe or "joined")
     flags = [*SIZE, "--max-epoch", str(EPOCHS), *flags] if settings.recipe == "joined" else list(flags)
@@ -49,7 +55,7 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
     else:
         step("3. no text model")
         print(
-            "neither texts beside the files nor metadata nor names describe the items, so no model that reads texts is "
+            "texts beside the files, metadata and names say too little to learn from, so no model that reads texts is "
             "trained: items are found by example. CAPTIONER=blip2 and another OUT let a model write captions"
         )
         build_without_text(out, settings)
@@ -103,8 +109,10 @@ def captioning(embedded: Path, captions: Path | None, output: Path, settings: Se
 
 
 def is_described(captions: Path) -> bool:
-    """Whether there are enough captions to train on."""
-    return len({row["text"].casefold() for row in read_jsonl(captions)}) >= LEAST_CAPTIONS
+    """Whether captions say something that can be learned: two different ones have a word in common."""
+    texts = {row["text"].casefold() for row in read_jsonl(captions)}
+    words = Counter(word for text in texts for word in {*WORD.findall(text)})
+    return bool(words) and max(words.values()) > 1
 
 
 def show(folder: Path, out: Path, flags: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from cart_fairseq.base.files import write_jsonl
 from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.catalogue.data_bin import DataBin
 from preprocess import update_identifiers
+from preprocess.encoders.extract import NothingEmbedded
 
 MANY = 0.5
 """Share of new items above which a new catalogue is worth its training."""
@@ -74,7 +75,11 @@ def embed(coming: Collection[str], lists: Path, new: Path, encoder: str, setting
     for name in ("items.jsonl", "captions.jsonl"):
         write_jsonl(new / name, [row for row in read_jsonl(lists / name) if row["item_id"] in coming])
     call = embedding(new / "items.jsonl", recipe.texts_of(new), encoder, new / "embeddings", settings)
-    make({f"2. embeddings: {encoder}": call})
+    try:
+        make({f"2. embeddings: {encoder}": call})
+    except NothingEmbedded as error:
+        print(f"{error}; the catalogue goes without them until they change")
+        return []
     return read_jsonl(new / "embeddings" / "items.jsonl")
 
 

@@ -13,6 +13,19 @@ PORT = 8000
 CHOICES = ("", "0", "1")
 
 
+def check_page() -> None:
+    """Refuse variables that `offer` does not understand, before any work.
+
+    Raises:
+        ValueError: SERVE or PORT has such a value.
+    """
+    wanted, port = os.environ.get("SERVE", ""), os.environ.get("PORT") or "0"
+    if wanted not in CHOICES:
+        raise ValueError(f"SERVE is {wanted!r}; use 0 or 1, or leave it out")
+    if not port.isdecimal() or int(port) >= 1 << 16:
+        raise ValueError(f"PORT is {port!r}; give a number from 0 to 65535")
+
+
 def offer(out: Path, media: Path) -> None:
     """Serve ``out/data-bin`` with its model, if there is one, until Ctrl-C; or print the command.
 
@@ -23,11 +36,10 @@ def offer(out: Path, media: Path) -> None:
         media: folder that the items' media are relative to.
 
     Raises:
-        ValueError: SERVE or PORT has a value that nothing understands.
+        ValueError: see `check_page`.
     """
+    check_page()
     wanted = os.environ.get("SERVE", "")
-    if wanted not in CHOICES:
-        raise ValueError(f"SERVE is {wanted!r}; use 0 or 1, or leave it out")
     command = [sys.executable, "-m", "cart_fairseq.serve", "--data", str(out / "data-bin")]
     if (out / "checkpoints").is_dir():
         command += ["--path", str(checkpoint_of(out / "checkpoints"))]
@@ -42,16 +54,9 @@ def offer(out: Path, media: Path) -> None:
 
 
 def free_port() -> int:
-    """PORT, else the usual port, or 0, for any, where something listens there.
-
-    Raises:
-        ValueError: PORT is no port.
-    """
-    given = os.environ.get("PORT")
-    if given:
-        if not given.isdigit() or int(given) >= 1 << 16:
-            raise ValueError(f"PORT is {given!r}; give a number from 0 to 65535")
-        return int(given)
+    """PORT, else the usual port, or 0, for any, where something listens there."""
+    if os.environ.get("PORT"):
+        return int(os.environ["PORT"])
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

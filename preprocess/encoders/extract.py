@@ -32,6 +32,10 @@ from preprocess.encoders.media_loading import MediaBatches, load_batches, stamp
 from preprocess.encoders.settings import EmbeddingSettings
 
 
+class NothingEmbedded(ValueError):
+    """None of the media can be embedded."""
+
+
 @dataclass(frozen=True)
 class ExtractedEmbeddings:
     """What `extract_embeddings` or `extract_text_embeddings` has done.
@@ -92,7 +96,7 @@ def extract_embeddings(
         store = RowStore(work, len(rows), encoder.dimension, stamps, settings.batch_size)
         embed_media(encoder, samples, store, settings, source)
         if len(store.problems) == len(rows):
-            raise ValueError(f"{source}: no item could be embedded; the first: {store.problems[0]}")
+            raise NothingEmbedded(f"{source}: no item could be embedded; the first: {store.problems[0]}")
         with out.replacing() as new:
             write_folder(new, out.path, source, rows, texts, store, settings.dtype)
             files, record = sorted(new.iterdir()), written.folder_record(new)

@@ -139,6 +139,25 @@ def test_a_stopped_first_run_goes_on_with_what_it_began_with(folder: Path, tmp_p
     assert "later.png" in ids(out)
 
 
+def test_new_files_that_cannot_be_embedded_are_left_out(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    make(folder, out)
+    whole = (folder / "part 0" / "red_circle 0.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) * 2 // 3])
+    said = make(folder, out)
+    assert "cut.png" in said
+    assert len(ids(out)) == 20
+    assert "nothing to do" in make(folder, out)
+
+
+def test_two_names_without_a_common_word_are_no_captions_to_learn_from(tmp_path: Path):
+    folder, out = tmp_path / "two", tmp_path / "out"
+    for number, name in enumerate(("red house", "blue boat")):
+        write_media(folder / f"{name}.jpg", number)
+    assert "say too little to learn from" in call("folder/run", folder, out, **VARIABLES)
+    assert ids(out) == {"red house.jpg", "blue boat.jpg"}
+
+
 def test_what_is_refused(folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     empty = tmp_path / "empty"
@@ -148,6 +167,10 @@ def test_what_is_refused(folder: Path, tmp_path: Path):
     make(folder, out)
     with pytest.raises(ValueError, match=r"was made from .*my media.*choose another OUT"):
         call("folder/run", empty, out, **VARIABLES)
+    with pytest.raises(ValueError, match="lies inside"):
+        call("folder/run", folder, folder / "part 1" / "out", **VARIABLES)
+    with pytest.raises(ValueError, match="SERVE is 'yes'"):
+        call("folder/run", folder, tmp_path / "none", SERVE="yes")
     write_media(folder / "new.png", 5)
     with pytest.raises(ValueError, match="ENCODER is 'clip', but"):
         call("folder/run", folder, out, ENCODER="clip", **VARIABLES)
