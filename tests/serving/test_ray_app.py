@@ -29,7 +29,7 @@ except ImportError:
     serve = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parents[2]
-needs_ray = pytest.mark.skipif(serve is None, reason="needs ray[serve]")
+needs_ray = pytest.mark.skipif(serve is None, reason="needs the extra [ray], as make trust installs it")
 TOKEN = "a token of the tests"
 SEARCHES: list[Any] = [
     {"query": "a red dog", "k": 5},
