@@ -39,7 +39,7 @@ def make_page(out: Path, kinds: Sequence[str], planned: Run) -> None:
 
 
 def write_lists(out: Path, kinds: Sequence[str], lists: Path) -> None:
-    """Write the items of all kinds, and their training captions; of the others nothing is known here."""
+    """Write the items of all kinds with their training captions. Captions of measured queries are left out."""
     items, captions = [], []
     for kind in kinds:
         data = out / kind / "data"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import folder_changes
 from calls import Call, check, fixed, make, step
 from fairseq_calls import check_folder
-from folder_catalogue import Known, build_without_text
+from folder_catalogue import Known, build_without_text, check_same, note_folder
+from plan import begun
 from preparing import embedding, write_data
 from serving import check_page, offer
 from settings import Settings, from_environment
@@ -36,7 +38,8 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
     """
     check_folder(out)
     check_page()
-    if folder in (out, *out.parents):
+    inner, outer = out.resolve(), folder.resolve()
+    if outer in (inner, *inner.parents):
         raise ValueError(
             f"{out}: lies inside {folder}, and its files would be taken for media; choose an OUT beside it"
         )
@@ -44,10 +47,13 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
     settings = dataclasses.replace(settings, recipe=settings.recipe or "joined")
     flags = [*SIZE, "--max-epoch", str(EPOCHS), *flags] if settings.recipe == "joined" else list(flags)
     known = Known.read(out, folder)
+    check_run(out / "data", out, flags, settings)
     if known is not None:
+        before = begun(out)
+        if before is not None and before["call"] != flags:
+            print("note: nothing is trained again, so other flags and another RECIPE need another OUT", file=sys.stderr)
         folder_changes.take_over(folder, out, known, settings)
         return
-    check_run(out / "data", out, flags, settings)
     prepare(folder, out, settings)
     if is_described(out / "data" / "captions.jsonl"):
         train(out / "data", out, flags, settings)
@@ -66,9 +72,13 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
     """List the folder, embed its media and let a captioner describe them, where one is named: ``out/data``.
 
     Once this is done, it is not done again, so that training goes on with what it began with.
+
+    Raises:
+        ValueError: the folder holds no media, a variable is wrong, or ``out/data`` was made with others.
     """
     lists, embedded, data = out / "folder", out / "embeddings", out / "data"
     if (data / "captions.jsonl").is_file():
+        check_same(out, settings)
         print(f"{data}: complete, nothing to do")
         return
     encoder = settings.encoder or "plain"
@@ -78,6 +88,7 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
             "these mean, so texts find items by their captions. ENCODER=clip knows more; it loads a pretrained model"
         )
     make({f"1. what is in {folder}": listing(folder, lists)})
+    note_folder(out, folder)
     texts = texts_of(lists)
     calls = {f"2. embeddings: {encoder}": embedding(lists / "items.jsonl", texts, encoder, embedded, settings)}
     captions = embedded / "captions.jsonl" if texts else None
@@ -109,10 +120,15 @@ def captioning(embedded: Path, captions: Path | None, output: Path, settings: Se
 
 
 def is_described(captions: Path) -> bool:
-    """Whether captions say something that can be learned: two different ones have a word in common."""
-    texts = {row["text"].casefold() for row in read_jsonl(captions)}
-    words = Counter(word for text in texts for word in {*WORD.findall(text)})
-    return bool(words) and max(words.values()) > 1
+    """Whether captions say something that can be learned: words of several captions tell items apart."""
+    counts: Counter[str] = Counter()
+    said: dict[str, set[str]] = {}
+    for row in read_jsonl(captions):
+        words = {*WORD.findall(row["text"].casefold())}
+        counts.update(words)
+        said.setdefault(row["item_id"], set()).update(words)
+    common = {word for word, count in counts.items() if count > 1}
+    return len({frozenset(words & common) for words in said.values()} - {frozenset()}) > 1
 
 
 def show(folder: Path, out: Path, flags: Sequence[str]) -> None:

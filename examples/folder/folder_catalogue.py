@@ -13,6 +13,7 @@ from cart_fairseq.base.files import digest, replacing, write_json, write_jsonl
 from cart_fairseq.base.reading import read_json, read_jsonl
 from preprocess import binarize, build_identifiers
 from preprocess.data_bin.settings import DataBinSettings
+from preprocess.encoders.embedded_files import encoder_of
 from preprocess.identifiers.settings import IdentifierSettings
 
 KNOWN, FOLDER = "known.jsonl", "folder.path.json"
@@ -39,9 +40,7 @@ class Known:
             ValueError: ``out`` belongs to another folder.
         """
         path = out / FOLDER
-        if not path.is_file():
-            write_json(path, str(folder))
-        elif (found := read_json(path)) != str(folder):
+        if path.is_file() and (found := read_json(path)) != str(folder):
             raise ValueError(f"{out}: was made from {found}; choose another OUT for {folder}, or give that folder")
         if not (out / KNOWN).is_file():
             return None
@@ -58,6 +57,27 @@ class Known:
         rows = [{"item_id": item_id, "digest": each} for item_id, each in self.digests.items()]
         with replacing(out / KNOWN) as new:
             write_jsonl(new, rows)
+
+
+def note_folder(out: Path, folder: Path) -> None:
+    """Keep in ``out`` which folder it belongs to, so that it is not given another one."""
+    with replacing(out / FOLDER) as new:
+        write_json(new, str(folder))
+
+
+def check_same(out: Path, settings: Settings) -> str:
+    """Return the encoder that ``out/data`` was made with.
+
+    Raises:
+        ValueError: ENCODER or CAPTIONER asks for another.
+    """
+    data = out / "data"
+    found = str((encoder_of(data) or {}).get("encoder"))
+    if settings.encoder and settings.encoder != found:
+        raise ValueError(f"ENCODER is {settings.encoder!r}, but {data} was made with {found!r}; choose another OUT")
+    if settings.captioner and not (out / "captions.jsonl").is_file():
+        raise ValueError(f"CAPTIONER is set, but {data} was made without a captioner; choose another OUT")
+    return found
 
 
 def digests_of(items: Rows, captions: Rows) -> dict[str, str]:

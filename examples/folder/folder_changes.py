@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder as recipe
 from calls import make, step
-from folder_catalogue import Known, Rows
+from folder_catalogue import Known, Rows, check_same
 from plan import checkpoint_of
 from preparing import embedding, served
 from settings import Settings
@@ -25,9 +25,10 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
     """Bring the catalogue in ``out`` to the state of the folder. Stopped at any moment, the next call goes on.
 
     Raises:
-        ValueError: another encoder is asked for than that of the catalogue, or a step refuses its input.
+        ValueError: another encoder or captioner is asked for than that of the catalogue, no item of the catalogue is as
+            it was, or a step refuses its input.
     """
-    lists = out / "folder"
+    encoder, lists = check_same(out, settings), out / "folder"
     make({f"1. what is new in {folder}": recipe.listing(folder, lists)})
     now = Known.of(out, folder)
     data = DataBin(out / "data-bin")
@@ -38,21 +39,27 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
         print(f"{out}: {len(there):,} items, as in {folder}; nothing to do")
         now.write(out)
         return
+    if len(going) == len(there):
+        raise ValueError(
+            f"{out}: all of its {len(there):,} items are gone from {folder} or have changed, in size, time, texts or "
+            "metadata; choose another OUT"
+        )
     described = data.has_captions
     checkpoint = ["--path", checkpoint_of(out / "checkpoints")] if described else []
     target = ["--data-bin", out / "data-bin", *checkpoint]
     new = out / "new"
     shutil.rmtree(new, ignore_errors=True)
-    embedded = embed(coming, lists, new, encoder_of(data, settings), settings) if coming else []
+    embedded = embed(coming, lists, new, encoder, settings) if coming else []
     if going:
         step(f"3. {len(going):,} items that are gone or have changed")
-        write_jsonl(new.parent / "gone.jsonl", [{"item_id": name} for name in going])
+        write_jsonl(out / "gone.jsonl", [{"item_id": name} for name in going])
         update("remove", *target, "--item-ids-from", out / "gone.jsonl")
         (out / "gone.jsonl").unlink()
     if embedded:
         step(f"4. {len(embedded):,} items that are new or have changed")
-        write_jsonl(new / "items.jsonl", served(new / "embeddings", folder))
-        captions = ["--captions", new / "embeddings" / "captions.jsonl"] if described and recipe.texts_of(new) else []
+        texts = recipe.texts_of(new / "embeddings") if recipe.texts_of(new) else None
+        write_jsonl(new / "items.jsonl", served(new / "embeddings", folder, texts))
+        captions = ["--captions", texts] if described and texts else []
         update(
             "add",
             *target,
@@ -64,9 +71,17 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
         )
     now.write(out)
     shutil.rmtree(new, ignore_errors=True)
-    added = len(now.digests.keys() - known.digests.keys())
-    if added > MANY * len(now.digests):
+    advise(out, described)
+
+
+def advise(out: Path, described: bool) -> None:
+    """Say so where another OUT would find items better by text."""
+    rows = DataBin(out / "data-bin").bundle.kept
+    trained = len(read_jsonl(out / "data" / "items.jsonl"))  # items that come get the rows behind
+    if described and (rows >= trained).sum() > MANY * len(rows):
         print("most items came after training; another OUT trains with all of them, and finds them better by text")
+    elif not described and recipe.is_described(out / "folder" / "captions.jsonl"):
+        print("texts describe the items now; another OUT trains a model that reads texts")
 
 
 def embed(coming: Collection[str], lists: Path, new: Path, encoder: str, settings: Settings) -> Rows:
@@ -81,20 +96,6 @@ def embed(coming: Collection[str], lists: Path, new: Path, encoder: str, setting
         print(f"{error}; the catalogue goes without them until they change")
         return []
     return read_jsonl(new / "embeddings" / "items.jsonl")
-
-
-def encoder_of(data: DataBin, settings: Settings) -> str:
-    """The encoder of the catalogue.
-
-    Raises:
-        ValueError: the user asks for another one.
-    """
-    found = str((data.manifest.get("encoder") or {}).get("encoder"))
-    if settings.encoder and settings.encoder != found:
-        raise ValueError(
-            f"ENCODER is {settings.encoder!r}, but {data.root} was made with {found!r}; choose another OUT"
-        )
-    return found
 
 
 def update(*arguments: object) -> None:

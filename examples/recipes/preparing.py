@@ -47,11 +47,7 @@ def prepare(data_set: DataSet, raw: Path, out: Path, settings: Settings) -> None
     }
     check(calls)
     make(calls)
-    for name in (
-        "embeddings.npy",
-        "extraction.json",
-        "items.jsonl",
-    ):  # its media paths are as valid here, one folder beside
+    for name in ("embeddings.npy", "extraction.json", "items.jsonl"):  # paths of media are as valid here
         link(Path("..") / "embeddings" / name, data / name)
     print(f"{data}: complete")
 
@@ -86,7 +82,7 @@ def write_data(embedded: Path, captions: Path | None, data: Path, root: Path) ->
     for name in ("embeddings.npy", "extraction.json"):
         link(Path(os.path.relpath(embedded / name, data)), data / name)
     with replacing(data / "items.jsonl") as new:
-        write_jsonl(new, served(embedded, root))
+        write_jsonl(new, served(embedded, root, captions))
     with replacing(data / "captions.jsonl") as new:
         if captions is None:
             new.touch()
@@ -94,13 +90,12 @@ def write_data(embedded: Path, captions: Path | None, data: Path, root: Path) ->
             shutil.copyfile(captions, new)
 
 
-def served(embedded: Path, root: Path) -> list[dict[str, Any]]:
-    """The items that `extract_embeddings` wrote, with media relative to a folder, and the caption that a page shows."""
+def served(embedded: Path, root: Path, captions: Path | None) -> list[dict[str, Any]]:
+    """The items that `extract_embeddings` wrote, with media relative to a folder, and the first of their captions."""
     begin, end = embedded.resolve(), root.resolve()
     texts: dict[str, str] = {}
-    if (embedded / "captions.jsonl").is_file():
-        for caption in read_jsonl(embedded / "captions.jsonl"):
-            texts.setdefault(caption["item_id"], caption["text"])
+    for caption in read_jsonl(captions) if captions else []:
+        texts.setdefault(caption["item_id"], caption["text"])
     rows = []
     for row in read_jsonl(embedded / "items.jsonl"):
         said = {"caption": texts[row["item_id"]]} if row["item_id"] in texts else {}

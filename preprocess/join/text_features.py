@@ -54,7 +54,7 @@ class LsaFeatures:
             source: the texts' file, for messages.
 
         Raises:
-            ValueError: no word occurs in two texts, or there are fewer texts or words than `dimension`.
+            ValueError: fewer than two words occur in two texts, or there are fewer texts or words than `dimension`.
         """
         vectoriser = TfidfVectorizer(min_df=2, **VECTORISER)
         if len(texts) >= MANY:
@@ -63,10 +63,12 @@ class LsaFeatures:
         try:
             weights = vectoriser.fit_transform(texts)
         except ValueError:  # scikit-learn's "no terms remain", "empty vocabulary" and the like
+            weights = None
+        if weights is None or weights.shape[1] < 2:  # one word alone tells no captions apart
             raise ValueError(
-                f"{source}: no word occurs in two of the {len(texts)} captions that may be used; give more captions, or a "
-                "sentence encoder with --text-features"
-            ) from None
+                f"{source}: {'no word occurs' if weights is None else 'only one word occurs'} in two of the {len(texts)} "
+                "captions that may be used; give more captions, or a sentence encoder with --text-features"
+            )
         limit = min(weights.shape)
         if dimension is not None and dimension > limit:
             raise ValueError(

@@ -132,6 +132,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
     ("texts", "settings", "message"),
     [
         ("alone{}", {}, "captions.jsonl: no word occurs in two of the"),
+        ("dog alone{}", {}, "captions.jsonl: only one word occurs in two of the"),
         ("red dog", {"text_dim": 3}, "--text-dim 3: .*captions.jsonl has only .* captions to fit on and 2 words"),
         (None, {"pca": 13}, "embeddings.npy: --pca 13: there are only 60 rows of 12 dimensions"),
         (None, {"ridge": 0}, "--ridge is 0; it must be a number above 0"),

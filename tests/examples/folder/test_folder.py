@@ -1,5 +1,6 @@
 """examples/folder/run.sh: a folder of media to a catalogue with a page, and what changes in the folder afterwards."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from media_samples import write_media
 from recipe_calls import Stopped, call, training_here
 
 from cart_fairseq import CartRetriever, ExampleRetriever, Query
+from cart_fairseq.base.files import write_jsonl
 from cart_fairseq.catalogue.data_bin import DataBin
 
 serving = load_example("recipes", "serving")
+preparing = load_example("recipes", "preparing")
 FLAGS = ("--max-epoch", 1, "--arch", "cart_tiny")
 VARIABLES = {"JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4", "SERVE": "0"}
 WORDS = ("red circle", "blue square", "green line", "white dot")
@@ -150,12 +153,83 @@ def test_new_files_that_cannot_be_embedded_are_left_out(folder: Path, tmp_path: 
     assert "nothing to do" in make(folder, out)
 
 
-def test_two_names_without_a_common_word_are_no_captions_to_learn_from(tmp_path: Path):
-    folder, out = tmp_path / "two", tmp_path / "out"
-    for number, name in enumerate(("red house", "blue boat")):
+def test_new_files_with_a_text_that_cannot_be_embedded_do_not_stop_others(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    make(folder, out)
+    whole = (folder / "part 0" / "red_circle 0.png").read_bytes()
+    (folder / "cut circle.png").write_bytes(whole[: len(whole) * 2 // 3])
+    write_media(folder / "IMG_1234.png", 5)  # nothing describes it
+    make(folder, out)
+    assert len(ids(out)) == 21
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"red house": [], "blue boat": []},
+        {"house": ["a red house", "the house is red"]},
+        {"red house": [], "red boat": []},
+        {f"IMG_{number}": [f"a red {name} on the hill"] for number, name in enumerate(("house", "boat", "cat"))},
+    ],
+    ids=["no common word", "one item", "one word", "the same words"],
+)
+def test_texts_that_tell_no_items_apart_are_nothing_to_learn_from(texts: dict[str, list[str]], tmp_path: Path):
+    folder, out = tmp_path / "few", tmp_path / "out"
+    for number, (name, captions) in enumerate(texts.items()):
         write_media(folder / f"{name}.jpg", number)
-    assert "say too little to learn from" in call("folder/run", folder, out, **VARIABLES)
-    assert ids(out) == {"red house.jpg", "blue boat.jpg"}
+        if captions:
+            (folder / f"{name}.json").write_text(json.dumps({"caption": captions}))
+    said = call("folder/run", folder, out, **VARIABLES)
+    assert "say too little to learn from" in said
+    assert ids(out) == {f"{name}.jpg" for name in texts}
+
+
+def test_names_of_folders_are_learned(tmp_path: Path):
+    folder, out = tmp_path / "albums", tmp_path / "out"
+    for number in range(8):
+        path = folder / ("beach", "mountain")[number % 2] / f"IMG_{number}.JPG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_media(path, number)
+    variables = {**VARIABLES, "JOIN_FLAGS": "--align 2 --pca 2"}
+    with training_here() as trainings:
+        call("folder/run", folder, out, *FLAGS, **variables)
+    assert trainings.calls
+    assert len(opened(out).search(["beach"], k=8)[0]) == 8
+
+
+def test_the_recipe_says_when_another_out_is_better(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    make(folder, out)
+    for number in range(12):
+        write_media(folder / f"new {number}.png", 40 + number)
+    assert "most items came after training" not in make(folder, out)
+    for number in range(12, 24):
+        write_media(folder / f"new {number}.png", 40 + number)
+    assert "most items came after training" in make(folder, out)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            os.utime(path, (1, 1))
+    with pytest.raises(ValueError, match=r"all of its 44 items .* choose another OUT"):
+        make(folder, out)
+
+
+def test_texts_that_come_later_need_another_out(tmp_path: Path):
+    folder, out = tmp_path / "camera", tmp_path / "out"
+    for number in range(5):
+        write_media(folder / f"IMG_{number}.JPG", number)
+    call("folder/run", folder, out, **VARIABLES)
+    for number in range(1, 5):
+        (folder / f"IMG_{number}.txt").write_text(f"a {WORDS[number % 2]}")
+    assert "another OUT trains a model" in call("folder/run", folder, out, **VARIABLES)
+
+
+def test_the_page_shows_the_first_caption_wherever_it_comes_from(tmp_path: Path):
+    embedded = tmp_path / "embeddings"
+    embedded.mkdir()
+    write_jsonl(embedded / "items.jsonl", [{"item_id": "a", "media": "a.png"}, {"item_id": "b", "media": "b.png"}])
+    write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "a", "text": text} for text in ("a dog", "a cat")])
+    rows = preparing.served(embedded, embedded, tmp_path / "captions.jsonl")
+    assert [row.get("caption") for row in rows] == ["a dog", None]
 
 
 def test_what_is_refused(folder: Path, tmp_path: Path):
@@ -163,17 +237,23 @@ def test_what_is_refused(folder: Path, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match="holds no picture, sound or video"):
-        call("folder/run", empty, tmp_path / "none", **VARIABLES)
-    make(folder, out)
+        call("folder/run", empty, out, **VARIABLES)
+    make(folder, out)  # OUT belongs to no folder without media
     with pytest.raises(ValueError, match=r"was made from .*my media.*choose another OUT"):
         call("folder/run", empty, out, **VARIABLES)
     with pytest.raises(ValueError, match="lies inside"):
         call("folder/run", folder, folder / "part 1" / "out", **VARIABLES)
     with pytest.raises(ValueError, match="SERVE is 'yes'"):
         call("folder/run", folder, tmp_path / "none", SERVE="yes")
-    write_media(folder / "new.png", 5)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(ValueError, match="lies inside"):
+        call("folder/run", folder, tmp_path / "link" / "out", **VARIABLES)
     with pytest.raises(ValueError, match="ENCODER is 'clip', but"):
         call("folder/run", folder, out, ENCODER="clip", **VARIABLES)
+    with pytest.raises(ValueError, match="CAPTIONER is set, but"):
+        call("folder/run", folder, out, CAPTIONER="blip2", **VARIABLES)
+    with pytest.raises(ValueError, match="no-such-flag"):
+        call("folder/run", folder, out, "--no-such-flag", **VARIABLES)
 
 
 def test_the_page_is_served_in_a_terminal_or_where_it_is_asked_for(
