@@ -80,6 +80,21 @@ def check_same(out: Path, settings: Settings) -> str:
     return found
 
 
+def check_embedded(new: Path, data: Path) -> None:
+    """Refuse embeddings of new items that cannot be compared with those of the catalogue.
+
+    Raises:
+        ValueError: they were made with other weights, or other numbers of frames.
+    """
+    now, then = (encoder_of(each) or {} for each in (new, data))
+    for name in ("weights", "frames"):
+        if now.get(name) != then.get(name):
+            raise ValueError(
+                f"{new}: made with {name} {now.get(name)}, but {data} with {then.get(name)}; give the same EMBEDDING_FLAGS "
+                "and weights as then, or choose another OUT"
+            )
+
+
 def digests_of(items: Rows, captions: Rows) -> dict[str, str]:
     """Item id -> digest of what the lists of a folder say of it."""
     texts: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder as recipe
 from calls import make, step
-from folder_catalogue import Known, Rows, check_same
+from folder_catalogue import Known, Rows, check_embedded, check_same
 from plan import checkpoint_of
 from preparing import embedding, served
 from settings import Settings
@@ -50,6 +50,8 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
     new = out / "new"
     shutil.rmtree(new, ignore_errors=True)
     embedded = embed(coming, lists, new, encoder, settings) if coming else []
+    if embedded:
+        check_embedded(new / "embeddings", out / "data")
     if going:
         step(f"3. {len(going):,} items that are gone or have changed")
         write_jsonl(out / "gone.jsonl", [{"item_id": name} for name in going])

@@ -252,6 +252,10 @@ def test_what_is_refused(folder: Path, tmp_path: Path):
         call("folder/run", folder, out, ENCODER="clip", **VARIABLES)
     with pytest.raises(ValueError, match="CAPTIONER is set, but"):
         call("folder/run", folder, out, CAPTIONER="blip2", **VARIABLES)
+    write_media(folder / "new.mp4", 3)
+    with pytest.raises(ValueError, match=r"made with frames 2, but .* give the same EMBEDDING_FLAGS"):
+        call("folder/run", folder, out, *FLAGS, EMBEDDING_FLAGS="--frames 2", **VARIABLES)
+    assert "new.mp4" not in ids(out)
     with pytest.raises(ValueError, match="no-such-flag"):
         call("folder/run", folder, out, "--no-such-flag", **VARIABLES)
 
