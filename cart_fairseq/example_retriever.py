@@ -19,7 +19,6 @@ from cart_fairseq.queries.hit import Hit
 from cart_fairseq.queries.media_encoder import open_media_encoder
 from cart_fairseq.queries.mixed_input import MixedInput, mixed_inputs
 from cart_fairseq.queries.query import TEXT, Query, parts_of
-from cart_fairseq.search.calibration import check_at_least
 
 BLOCK = 8192
 """Items that are compared at a time."""
@@ -105,7 +104,7 @@ class ExampleRetriever:
                     "embedding or media"
                 )
         if at_least is not None:
-            check_at_least(at_least, None, None)
+            raise ValueError(f"at_least is {at_least!r}, but cosines are no probabilities; leave out at_least")
         if not parts:
             return []
         inputs = mixed_inputs(list(enumerate(parts)), self.data, None, self.encode_media)

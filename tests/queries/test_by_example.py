@@ -75,7 +75,11 @@ def test_parts_are_weighed_and_candidates_kept(world: Path, opened: ExampleRetri
         ([Query(embedding=[1.0, 2.0])], {}, "query 0: the embedding has width 2"),
         ([Query(item_id="i1")], {"k": 0}, "k is 0"),
         ([Query(item_id="i1")], {"candidates": "nowhere"}, "no candidate set 'nowhere'"),
-        ([Query(item_id="i1")], {"at_least": 0.5}, "hits have no probabilities"),
+        (
+            [Query(item_id="i1")],
+            {"at_least": 0.5},
+            "at_least is 0.5, but cosines are no probabilities; leave out at_least",
+        ),
         ([Query(media="a.png")], {}, "does not say which encoder"),
     ],
 )
