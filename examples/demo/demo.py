@@ -63,6 +63,7 @@ def run(out: Path, flags: Sequence[str]) -> None:
     joint = together.run_of(out, MODEL, flags, settings)
     for planned in (*runs.values(), joint):
         check_run(*planned)
+    together.embedding_of(joint).check()
     for kind, planned in runs.items():
         data = planned.data
         print(f"\n== 0. a world of {kind}")

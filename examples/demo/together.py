@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from calls import make
+from calls import Call, make
 from preparing import embedding, write_data
 from serving import offer
 from settings import Settings
@@ -24,6 +24,12 @@ def run_of(out: Path, model: Sequence[str], flags: Sequence[str], settings: Sett
     return Run(out / FOLDER / "data", out / FOLDER, [*model, *schedule, *flags], own)
 
 
+def embedding_of(planned: Run) -> Call:
+    """The call that embeds the media of all kinds."""
+    lists, embedded = planned.out / "lists", planned.out / "embeddings"
+    return embedding(lists / "items.jsonl", lists / "captions.jsonl", "plain", embedded, planned.settings, "fail")
+
+
 def make_page(out: Path, kinds: Sequence[str], planned: Run) -> None:
     """Embed the media of all kinds with the encoder ``plain``, and train one model on their training captions."""
     if not (planned.data / "captions.jsonl").is_file():
@@ -31,8 +37,7 @@ def make_page(out: Path, kinds: Sequence[str], planned: Run) -> None:
         lists.mkdir(parents=True, exist_ok=True)
         write_lists(out, kinds, lists)
         embedded = planned.out / "embeddings"
-        call = embedding(lists / "items.jsonl", lists / "captions.jsonl", "plain", embedded, planned.settings, "fail")
-        make({"6. all kinds in one catalogue: embeddings": call})
+        make({"6. all kinds in one catalogue: embeddings": embedding_of(planned)})
         write_data(embedded, embedded / "captions.jsonl", planned.data, out)
     train(*planned)
     evaluate(planned.out)

@@ -210,3 +210,9 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"holds files that are no data set of this script; .* for OUT$"):
         world.make_world("pictures", tmp_path, 5, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["items.jsonl", "media"]
+
+
+def test_wrong_flags_of_the_last_step_are_refused_first(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"EMBEDDING_FLAGS: .*--frame-rate"):
+        call("demo/run", tmp_path / "demo", EMBEDDING_FLAGS="--frame-rate 3")
+    assert not list(tmp_path.rglob("*.jsonl"))
