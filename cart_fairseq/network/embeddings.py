@@ -48,6 +48,10 @@ class SinusoidalPositions(nn.Module):
         table[self.pad] = 0
         return table
 
+    def restore(self) -> None:
+        """Compute the table anew, for a network that was built without memory (torch's device ``meta``)."""
+        self.table = self._table(len(self.table))
+
     def _upto(self, rows: int) -> Tensor:
         if rows > len(self.table):
             self.table = self._table(rows).to(self.table)
