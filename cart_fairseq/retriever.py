@@ -15,7 +15,7 @@ from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.loading.devices import device_of
-from cart_fairseq.loading.model_folder import open_model_folder
+from cart_fairseq.loading.model_folder import is_model_folder, open_model_folder
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.queries.candidates import Candidates, candidate_set, sets_of
@@ -300,6 +300,8 @@ def open_models(path: str | Path, data: str | Path | None) -> tuple[Sequence[CAR
     """Open a MODEL folder, or checkpoints and their data-bin; see :meth:`CartRetriever.from_pretrained`."""
     if data is None:
         return open_model_folder(path)
+    if is_model_folder(path):
+        raise ValueError(f"{path}: is a MODEL folder, which has its own catalogue; leave out the data-bin {data}")
     from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
     return load_models(path, data)

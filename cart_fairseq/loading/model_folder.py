@@ -34,6 +34,8 @@ from cart_fairseq.network.config import (
 from cart_fairseq.network.model import CART
 
 CONFIG, README = "config.json", "README.md"
+WEIGHTS = "model*.safetensors"
+"""Pattern of the names of :func:`weights_file`."""
 FORMAT, FORMAT_VERSION = "cart-fairseq", 1
 REMEDY = "export the model again with python -m cart_fairseq.export"
 FIELDS = {"format": str, "format_version": int, "models": list}
@@ -122,7 +124,8 @@ def load_models(data: DataBin) -> Sequence[CART]:
             raise
         except (ValueError, RuntimeError, AssertionError) as error:  # modules refuse sizes with errors of many types
             said = " ".join(str(error).split()).removesuffix(f"; {TRAIN_AGAIN}")
-            raise CatalogueError(f"{data.directory / name}: {said}; {REMEDY}") from None
+            file = CONFIG if said.startswith("its setting") else name
+            raise CatalogueError(f"{data.directory / file}: {said}; {REMEDY}") from None
     return models
 
 

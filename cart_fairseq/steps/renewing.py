@@ -3,6 +3,7 @@
 A search computes what is missing itself, in memory, and that takes longer the larger the catalogue is.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 from cart_fairseq.base.files import remove_scratch
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.loading.model_folder import is_model_folder
 from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, prior_names, store_priors
+from cart_fairseq.retriever import open_models
 from cart_fairseq.search.dense.stored_arrays import copy_stored, folder_to_write, stored_folder
 from cart_fairseq.search.dense.stored_statistics import (
     EXACT_ITEMS,
@@ -27,7 +30,7 @@ def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
     So a wrong checkpoint is refused while nothing has changed.
 
     Args:
-        path: the checkpoint, or an ensemble ``a.pt:b.pt``.
+        path: the checkpoint, an ensemble ``a.pt:b.pt``, or a MODEL folder that is also the data-bin.
         data: the data-bin.
 
     Returns:
@@ -36,9 +39,12 @@ def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
     Raises:
         ValueError: the checkpoint cannot be read or does not belong to the data-bin.
     """
-    from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
-
-    models, _ = load_models(path, data)
+    own = is_model_folder(path)
+    if own and not os.path.samefile(path, data):
+        raise ValueError(
+            f"{path}: is a MODEL folder, which has a catalogue of its own; update it with --data-bin {path}"
+        )
+    models, _ = open_models(path, None if own else data)
     return lambda: store_search_files(models, DataBin(data))
 
 

@@ -16,7 +16,6 @@ import torch
 from changing import dense_world, new_items
 from commands import run, train_flags
 from mixed_world import write_data_bin
-from old_catalogue import QUERIES
 from safetensors.torch import load_file
 
 from cart_fairseq import CartRetriever, Query
@@ -27,11 +26,14 @@ from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.hit import Hit
 from cart_fairseq.steps import exporting
 from cart_fairseq.steps.exporting import export
+from cart_fairseq.steps.renewing import store_search_files
 from cart_fairseq.steps.tuning import DISCOUNT_STATE, SHARE_STATE, WEIGHT_STATE, keep
+from preprocess import update_identifiers
 from preprocess.api import add, remove, verify
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 TEXTS = ["red dog", "a blue bird sleeps", "old tree near the house", "zebra 😀"]
+OLD_TEXTS = ["a red dog on the beach", "the GREEN tree", "something blue", "zebra 😀 ümlaut"]
 REPOSITORY = OLD.parents[1]
 
 
@@ -70,8 +72,8 @@ def test_an_exported_old_checkpoint_finds_the_same(name, tmp_path, capsys):
     data, path = OLD / name / "data-bin", OLD / f"{name}.pt"
     door.main(["--data", str(data), "--path", str(path), "--output", str(tmp_path / "MODEL")])
     assert f"wrote {tmp_path / 'MODEL'}" in capsys.readouterr().out
-    assert_same(tmp_path / "MODEL", path, data, QUERIES)
-    assert_same(tmp_path / "MODEL", path, data, QUERIES, scoring="renormalised", beam=5)
+    assert_same(tmp_path / "MODEL", path, data, OLD_TEXTS)
+    assert_same(tmp_path / "MODEL", path, data, OLD_TEXTS, scoring="renormalised", beam=5)
 
 
 def test_a_model_with_dense_head_and_priors_finds_the_same(dense):
@@ -192,7 +194,7 @@ def large(dense: Path) -> Any:
 
 def test_no_training_pair_is_in_the_folder(dense):
     names = {path.name for path in (dense / "MODEL").rglob("*")}
-    assert not [name for name in names if "query-id" in name or name.startswith("queries") and "parquet" in name]
+    assert not [name for name in names if "query-id" in name or (name.startswith("queries") and "parquet" in name)]
     assert DataBin(dense / "MODEL").subsets == []
     assert json.loads((dense / "MODEL" / "manifest.json").read_text())["counts"] == {}
     captions = [json.loads(line)["text"] for line in (dense / "captions.jsonl").read_text().splitlines()]
@@ -233,6 +235,10 @@ def test_added_and_removed_items_are_found_as_in_the_data_bin(dense, tmp_path):
     shutil.copytree(dense / "data-bin", tmp_path / "data-bin")
     shutil.copytree(dense / "MODEL", tmp_path / "MODEL")
     (tmp_path / "MODEL" / "README.md").write_text("mine")
+    tuned = opened(checkpoint(dense), tmp_path / "data-bin")
+    store_search_files(
+        tuned.models, tuned.data
+    )  # as tune does; the captions of removed items go on counting for priors
     embeddings, items = new_items(tmp_path / "new", 4)
     for target in (tmp_path / "data-bin", tmp_path / "MODEL"):
         add(target, embeddings, items)
@@ -319,3 +325,28 @@ def test_large_catalogues_take_their_statistics_with_them(dense, tmp_path, monke
     for path in (tmp_path / "data-bin" / "search").rglob("*.npy"):
         copied = tmp_path / "MODEL" / "search" / path.parent.name / path.name
         assert copied.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_update_identifiers_renews_what_searches_of_a_model_folder_read(named, dense, tmp_path, monkeypatch, capsys):
+    shutil.copytree(dense / "MODEL", tmp_path / "MODEL")
+    model, path = str(tmp_path / "MODEL"), ["--path", str(tmp_path / "MODEL")] if named else []
+    embeddings, items = new_items(tmp_path / "new", 4)
+    given = ["--embeddings", str(embeddings), "--items", str(items)]
+    for command in (["add", *given], ["remove", "--item-ids", "item 4"], ["compact"], ["renew"]):
+        update_identifiers.main([command[0], "--data-bin", model, *path, *command[1:]])
+        assert "what searches with" in capsys.readouterr().out
+        with monkeypatch.context() as watched:
+            watched.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
+            assert opened(tmp_path / "MODEL").search(["red dog"])[0]
+    with pytest.raises(ValueError, match="is a MODEL folder, which has a catalogue of its own"):
+        update_identifiers.main(["renew", "--data-bin", str(dense / "data-bin"), "--path", model])
+
+
+def test_without_the_stored_queries_there_are_no_priors(dense, tmp_path):
+    shutil.copytree(dense / "MODEL", tmp_path / "MODEL")
+    shutil.rmtree(tmp_path / "MODEL" / "search")
+    with pytest.raises(ValueError, match=r"no training captions, nor stored ones .* export the model again"):
+        opened(tmp_path / "MODEL").search(["red dog"])
+    expected = hits(opened(checkpoint(dense), dense / "data-bin", prior_share=0.0))
+    assert hits(opened(tmp_path / "MODEL", prior_share=0.0)) == expected
