@@ -133,10 +133,10 @@ class EvaluationSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ExportSettings(Settings):
-    """Settings of :func:`cart_fairseq.steps.exporting.export`.
+    """Settings of an export.
 
     Attributes:
-        precision: of the stored weights of encoder and decoder, one of :data:`STORED_PRECISIONS`.
+        precision: of the stored weights of encoder and decoder: ``float32``, ``bf16`` or ``fp16``.
 
     Raises:
         ValueError: the precision is unknown.

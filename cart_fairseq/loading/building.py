@@ -1,9 +1,11 @@
 """Builds a model for searching from settings and weights, without fairseq and without memory beyond the weights'."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from cart_fairseq.catalogue.data_bin import QUERY_DICTIONARY, DataBin
 from cart_fairseq.catalogue.dictionary import PAD, count_symbols
@@ -17,6 +19,8 @@ from cart_fairseq.network.feature_reader import FeatureReader
 from cart_fairseq.network.model import CART, build_decoder, build_encoder
 from cart_fairseq.network.pretrained_encoder import PretrainedEncoder
 
+DRAWS = ("normal_", "uniform_", "xavier_uniform_", "kaiming_uniform_")
+"""Names of functions that draw weights."""
 TRANSFORMER = "encoder.transformer."
 """Beginning of the names of a pretrained encoder's weights."""
 
@@ -44,7 +48,7 @@ def build_model(architecture: ArchitectureConfig, data: DataBin, weights: Mappin
     encoder = _pretrained_encoder(data) if architecture.pretrained else None
     digest = b"" if encoder is None else encoder.digest
     _check_fingerprint(weights.get("data_fingerprint"), data.fingerprint + digest)
-    with torch.device("meta"):  # takes no memory, whatever the sizes
+    with torch.device("meta"), _WithoutDraws():  # takes no memory, whatever the sizes
         model = _build(architecture, data, encoder)
     expected = model.state_dict()
     for name, value in expected.items():
@@ -62,6 +66,18 @@ def build_model(architecture: ArchitectureConfig, data: DataBin, weights: Mappin
             module.restore()
     model.architecture = architecture
     return model.eval()
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Draws no initial weights: on the device ``meta`` that has no effect, but imports torch's compiler, for a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _check_fingerprint(found: Tensor | None, expected: bytes) -> None:

@@ -54,7 +54,7 @@ EARLIER_README = "README.earlier.md"
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export` has written.
+    """What an export has written.
 
     Attributes:
         path: the MODEL folder.
