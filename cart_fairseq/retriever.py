@@ -14,6 +14,7 @@ from cart_fairseq.base.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEA
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.catalogue.held_files import identity
 from cart_fairseq.loading.devices import device_of
 from cart_fairseq.loading.model_folder import is_model_folder, open_model_folder
 from cart_fairseq.network.model import CART
@@ -298,9 +299,10 @@ class CartRetriever:
 
 def open_models(path: str | Path, data: str | Path | None) -> tuple[Sequence[CART], DataBin]:
     """Open a MODEL folder, or checkpoints and their data-bin; see :meth:`CartRetriever.from_pretrained`."""
-    if data is None:
+    own = is_model_folder(path)
+    if data is None or (own and identity(Path(path)) == identity(Path(data))):
         return open_model_folder(path)
-    if is_model_folder(path):
+    if own:
         raise ValueError(f"{path}: is a MODEL folder, which has its own catalogue; leave out the data-bin {data}")
     from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 

@@ -7,7 +7,8 @@ need vectors of at most 4,096 training captions, which are computed here and kep
 import importlib.metadata
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cart_fairseq.base.checks import checks_settings
-from cart_fairseq.base.files import replacing, write_json
+from cart_fairseq.base.files import locked_file, remove_scratch, replacing, write_json
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, TRIE, DataBin
 from cart_fairseq.catalogue.dense_items import CAPTIONS
 from cart_fairseq.catalogue.held_files import HeldFiles
-from cart_fairseq.catalogue.segments import MANIFEST, file_entry
+from cart_fairseq.catalogue.segments import MANIFEST, UPDATE_LOCK, file_entry
 from cart_fairseq.catalogue.text_encoder import WEIGHTS
 from cart_fairseq.loading.building import TRANSFORMER
 from cart_fairseq.loading.model_folder import (
@@ -49,6 +50,7 @@ PAIRS = re.compile(r"queries\..*\.parquet|.*\.query-id\..*")
 ROUNDED = ("encoder.", "decoder.")
 """Beginnings of the names of weights that are stored in the chosen precision, as searches convert these alone."""
 PACKAGES = ("cart-fairseq", "fairseq-fixed", "numpy", "safetensors", "sentencepiece", "torch", "transformers")
+IDENTIFIER_BUNDLE = "identifiers"
 EARLIER_README = "README.earlier.md"
 
 
@@ -87,8 +89,9 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
     from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
 
     models, opened = load_models(path, data)
+    remove_scratch(target.absolute().parent, target.name)  # of a process that was killed
     earlier = (target / README).read_bytes() if (target / README).is_file() else None
-    with replacing(target, directory=True) as new:
+    with _not_updated(target), replacing(target, directory=True) as new:
         entries = _copy_catalogue(opened, new)
         for number, model in enumerate(models, start=1):
             name = weights_file(number, len(models))
@@ -128,6 +131,23 @@ def _target(output: Path) -> Path:
     return target
 
 
+@contextmanager
+def _not_updated(target: Path) -> Iterator[None]:
+    """Keep other processes from updating a MODEL folder while it is replaced.
+
+    Raises:
+        ValueError: one is doing so.
+    """
+    bundle = target / IDENTIFIER_BUNDLE
+    with ExitStack() as stack:
+        if bundle.is_dir():
+            try:
+                stack.enter_context(locked_file(bundle / UPDATE_LOCK))
+            except BlockingIOError:
+                raise ValueError(f"{target}: another process is updating it; export again when it has ended") from None
+        yield
+
+
 def _copy_catalogue(data: DataBin, new: Path) -> dict[str, Any]:
     """Copy what a search reads of a data-bin; return the manifest's entries of the files.
 
@@ -147,7 +167,7 @@ def _copy_catalogue(data: DataBin, new: Path) -> dict[str, Any]:
     if TRIE not in entries:  # of an earlier version
         data.trie.save(new / TRIE, data.bundle.state)
         entries[TRIE] = file_entry(new / TRIE)
-    _copy(data.bundle.files, data.bundle.files.names, new / "identifiers")
+    _copy(data.bundle.files, data.bundle.files.names, new / IDENTIFIER_BUNDLE)
     if data.encoder_files is not None:
         verify_files(data.encoder_files, data.manifest["text_encoder"], data.encoder_files.names, REMEDY)
         _copy(data.encoder_files, data.encoder_files.names, new / TEXT_ENCODER)

@@ -3,7 +3,6 @@
 A search computes what is missing itself, in memory, and that takes longer the larger the catalogue is.
 """
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from cart_fairseq.base.files import remove_scratch
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.loading.model_folder import is_model_folder
 from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, prior_names, store_priors
 from cart_fairseq.retriever import open_models
 from cart_fairseq.search.dense.stored_arrays import copy_stored, folder_to_write, stored_folder
@@ -39,12 +37,7 @@ def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
     Raises:
         ValueError: the checkpoint cannot be read or does not belong to the data-bin.
     """
-    own = is_model_folder(path)
-    if own and not os.path.samefile(path, data):
-        raise ValueError(
-            f"{path}: is a MODEL folder, which has a catalogue of its own; update it with --data-bin {path}"
-        )
-    models, _ = open_models(path, None if own else data)
+    models, _ = open_models(path, data)
     return lambda: store_search_files(models, DataBin(data))
 
 

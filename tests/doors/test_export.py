@@ -15,12 +15,14 @@ import tiny_text_encoders
 import torch
 from changing import dense_world, new_items
 from commands import run, train_flags
+from conftest import write_jsonl
 from documented import fences
 from mixed_world import write_data_bin
 from safetensors.torch import load_file
 
-from cart_fairseq import CartRetriever, Query
+from cart_fairseq import CartRetriever, Query, evaluate
 from cart_fairseq import export as door
+from cart_fairseq.base.files import locked_file
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.queries import item_priors
@@ -277,6 +279,31 @@ def test_only_a_model_folder_is_replaced(dense, tmp_path):
     assert verify(tmp_path / "MODEL").kind == "model"
 
 
+def test_a_folder_that_is_being_updated_is_not_replaced(dense, tmp_path):
+    shutil.copytree(dense / "MODEL", tmp_path / "MODEL")
+    before = (tmp_path / "MODEL").stat().st_ino
+    with (
+        locked_file(tmp_path / "MODEL" / "identifiers" / "update.lock"),
+        pytest.raises(ValueError, match="another process is updating it; export again when it has ended"),
+    ):
+        export(checkpoint(dense), dense / "data-bin", tmp_path / "MODEL")
+    assert (tmp_path / "MODEL").stat().st_ino == before
+    (tmp_path / ".MODEL.abcd1234.tmp" / "MODEL").mkdir(parents=True)  # of a killed export
+    export(checkpoint(dense), dense / "data-bin", tmp_path / "MODEL")
+    assert [path.name for path in tmp_path.iterdir()] == ["MODEL"]
+
+
+def test_new_queries_are_measured_on_a_model_folder_as_on_the_checkpoint(dense, tmp_path, capsys):
+    rows = [json.loads(line) for line in (dense / "captions.jsonl").read_text().splitlines()]
+    write_jsonl(tmp_path / "new.jsonl", [row for row in rows if row["role"] == "query"])
+    figures = []
+    for path, data in ((checkpoint(dense), dense / "data-bin"), (dense / "MODEL", dense / "MODEL")):
+        given = ["--queries", tmp_path / "new.jsonl", "--subset", "test", "--path", path, "--data", data]
+        evaluate.main([*map(str, given), "--precision", "float32", "--json", str(tmp_path / "figures.json")])
+        figures.append(json.loads((tmp_path / "figures.json").read_text()))
+    assert figures[0] == figures[1]
+
+
 def test_a_damaged_data_bin_is_not_exported(dense, tmp_path):
     shutil.copytree(dense / "data-bin", tmp_path / "data-bin")
     path = tmp_path / "data-bin" / "dense.embeddings.npy"
@@ -340,7 +367,7 @@ def test_update_identifiers_renews_what_searches_of_a_model_folder_read(named, d
         with monkeypatch.context() as watched:
             watched.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
             assert opened(tmp_path / "MODEL").search(["red dog"])[0]
-    with pytest.raises(ValueError, match="is a MODEL folder, which has a catalogue of its own"):
+    with pytest.raises(ValueError, match="is a MODEL folder, which has its own catalogue; leave out the data-bin"):
         update_identifiers.main(["renew", "--data-bin", str(dense / "data-bin"), "--path", model])
 
 
