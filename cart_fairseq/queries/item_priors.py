@@ -157,7 +157,8 @@ def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
     folder = _stored(models, data, 0)
     if folder is None:
         return None
-    vectors = open_array(folder, "vectors", np.float32, [None, None])
+    width = sum(model.dense.width for model in models)
+    vectors = open_array(folder, "vectors", np.float32, [None, width])
     check_finite(folder, "vectors", vectors)
     return _Bank(torch.from_numpy(vectors), open_array(folder, "item_ids", np.str_, [len(vectors)]).tolist())
 

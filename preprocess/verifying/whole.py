@@ -14,7 +14,7 @@ from cart_fairseq.base.files import sha256
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.checksums import verify_files, verify_seal
-from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.catalogue.data_bin import REMEDY, TRIE, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -177,7 +177,7 @@ def _data_bin(path: Path) -> Verified:
         others = (each.name for each in folder.iterdir() if each.suffix == ".npy" and each.name not in recorded)
         found.unknown += [f"{STORED}/{folder.name}/{name}" for name in sorted(others)]
     found.opens(
-        lambda: data.trie,
+        lambda: _check_trie(data),
         lambda: [data.queries(subset) for subset in data.subsets],
         lambda: [data.candidates(name) for name in data.candidate_names],
         lambda: data.dense_items,
@@ -185,6 +185,12 @@ def _data_bin(path: Path) -> Verified:
     if has_models(data):
         found.opens(lambda: load_models(data))
     return found.result(path, "model" if has_models(data) else "data-bin")
+
+
+def _check_trie(data: DataBin) -> None:
+    rows = data.trie.rows
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(data.bundle):
+        raise ValueError(f"{data.directory / TRIE}: names rows beyond the {len(data.bundle)} items; {REMEDY}")
 
 
 def _join(path: Path) -> Verified:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cart_fairseq import CartRetriever
@@ -190,11 +191,35 @@ def test_names_that_lead_out_are_refused(name, folder):
     refused(folder, "which is none of ours; do not use what a stranger changed")
 
 
-def test_a_wider_embedding_takes_no_memory(folder):
-    """The header asks for an item tower of many gigabytes; the file has no rows."""
-    np.save(folder / "dense.embeddings.npy", np.zeros((0, 1 << 34), dtype=np.float16))
-    relist(folder, "dense.embeddings.npy")
+def test_other_embeddings_than_those_of_the_items_are_refused(folder):
+    """The first file asks for an item tower of many gigabytes, and has no rows."""
+    path = folder / "dense.embeddings.npy"
+    np.save(path, np.zeros((0, 1 << 34), dtype=np.float16))
+    relist(folder, path.name)
+    refused(folder, r"dense.embeddings.npy: float16 of shape \(0, .*expected float16 or float32 with 48 rows")
+    np.save(path, np.zeros((48, 1 << 16), dtype=np.float16))
+    relist(folder, path.name)
     refused(folder, "its weight dense.item_tower.* has shape")
+
+
+def test_rows_that_are_no_items_are_found_by_verify(folder):
+    trie = load_file(folder / "trie.safetensors")
+    with safe_open(folder / "trie.safetensors", "pt") as file:
+        metadata = file.metadata()
+    trie["rows"][5] = 48
+    save_file(trie, folder / "trie.safetensors", metadata)
+    relist(folder, "trie.safetensors")
+    with pytest.raises(ValueError, match=r"trie.safetensors: names rows beyond the 48 items"):
+        verify(folder)
+
+
+def test_stored_queries_of_another_width_are_refused(folder):
+    (path,) = (folder / "search").glob("queries.*/vectors.npy")
+    (priors,) = (folder / "search").glob("priors.*")
+    shutil.rmtree(priors)
+    np.save(path, np.zeros((3, 5), dtype=np.float32))
+    with pytest.raises(CatalogueError, match=r"vectors.npy: holds float32 of shape \(3, 5\)"):
+        CartRetriever.from_pretrained(folder, prior_share=0.5).search(["a red dog"])
 
 
 def test_what_is_no_model_folder_says_what_to_do(tmp_path):
