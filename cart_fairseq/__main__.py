@@ -11,6 +11,7 @@ from pathlib import Path
 COMMANDS = {
     "serve": "search over HTTP: a page with a search box, JSON, media and metrics",
     "evaluate": "metrics of fairseq-generate's output, or of new queries on a checkpoint; TREC files",
+    "export": "a checkpoint and its data-bin as one folder that is all that a search needs",
     "tune": "choose the ranking weights on the valid queries and store them in the checkpoint",
 }
 FAIRSEQ = """fairseq-train, -validate, -generate and -interactive need the plugin's folder (cart_fairseq in a checkout):

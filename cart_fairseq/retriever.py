@@ -14,7 +14,9 @@ from cart_fairseq.base.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEA
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
+from cart_fairseq.catalogue.held_files import identity
 from cart_fairseq.loading.devices import device_of
+from cart_fairseq.loading.model_folder import is_model_folder, open_model_folder
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.queries.candidates import Candidates, candidate_set, sets_of
@@ -89,7 +91,7 @@ class CartRetriever:
     def from_pretrained(
         cls,
         path: str | Path,
-        data: str | Path,
+        data: str | Path | None = None,
         beam: int | None = None,
         device: str | torch.device | None = None,
         precision: str = AUTO,
@@ -99,11 +101,13 @@ class CartRetriever:
         lookahead: bool = True,
         prior_share: float | None = None,
     ) -> "CartRetriever":
-        """Load a checkpoint, or an ensemble (paths joined by colons).
+        """Load a MODEL folder; or a checkpoint, or an ensemble of checkpoints, with its data-bin.
 
         Args:
-            path: ``checkpoint_best.pt``, or ``a.pt:b.pt``.
-            data: the data-bin on which the models were trained.
+            path: the folder that ``cart_fairseq.export`` wrote; with ``data``: ``checkpoint_best.pt``, or
+                ``a.pt:b.pt``.
+            data: the data-bin on which the models of a checkpoint were trained; None for a MODEL folder, which is
+                opened without fairseq.
             beam: beam width (default: 30, or 200 with a dense head but without look-ahead).
             device: device of the search (default: a GPU if there is one).
             precision: ``float32``, ``bf16``, ``fp16``, or ``int8``, which works on CPUs only; ``auto``: ``bf16`` if a
@@ -120,14 +124,12 @@ class CartRetriever:
                 models' own, which ``cart_fairseq.tune`` sets).
 
         Raises:
-            ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers; an
-                option is out of range; or there is no such device.
+            ValueError: the folder is no MODEL folder, or damaged; a checkpoint is missing, damaged, unsafe, of another
+                task, or belongs to other identifiers; an option is out of range; or there is no such device.
         """
         check_search(beam, scoring, precision, dense_weight, level_discount, prior_share=prior_share)
         target = device_of(device)
-        from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
-
-        models, opened = load_models(path, data)
+        models, opened = open_models(path, data)
         models = [convert(model.to(target).eval(), precision) for model in models]
         return cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead, prior_share)
 
@@ -293,3 +295,15 @@ class CartRetriever:
     def _hit(self, row: int, score: float, probability: float | None) -> Hit:
         bundle = self.data.bundle
         return Hit(bundle.item_id(row), score, bundle.record(row), row, probability)
+
+
+def open_models(path: str | Path, data: str | Path | None) -> tuple[Sequence[CART], DataBin]:
+    """Open a MODEL folder, or checkpoints and their data-bin; see :meth:`CartRetriever.from_pretrained`."""
+    own = is_model_folder(path)
+    if data is None or (own and identity(Path(path)) == identity(Path(data))):
+        return open_model_folder(path)
+    if own:
+        raise ValueError(f"{path}: is a MODEL folder, which has its own catalogue; leave out the data-bin {data}")
+    from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
+
+    return load_models(path, data)

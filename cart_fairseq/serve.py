@@ -1,6 +1,7 @@
 """Serves searches over HTTP: a page with a search box, JSON, media and metrics.
 
 python -m cart_fairseq.serve --data data-bin --path checkpoints/checkpoint_best.pt --media-root images
+python -m cart_fairseq.serve --model MODEL --media-root images
 """
 
 import argparse
@@ -18,9 +19,11 @@ def parser() -> argparse.ArgumentParser:
         description="Serve searches over HTTP. The catalogue and the checkpoint may change meanwhile.",
     )
     add, default = made.add_argument, ServingSettings
-    add("--data", required=True, metavar="DIR", help="the data-bin; nothing is written into it")
+    add("--data", default=default.data, metavar="DIR", help="the data-bin; nothing is written into it")
     path = "the checkpoint, or the ensemble a.pt:b.pt; without it items are found by example alone, not by text"
     add("--path", metavar="CKPT", help=path)
+    model = "a folder of cart_fairseq.export, in place of --data and --path; nothing is written into it"
+    add("--model", metavar="DIR", help=model)
     add(
         "--host",
         default=default.host,

@@ -25,6 +25,8 @@ COMMANDS = {
     "remove": "take items out of the catalogue; their identifiers stay reserved",
     "compact": "merge what was added, forget what was removed",
 }
+MODEL_CONFIG = "config.json"
+"""A file of MODEL folders, and of no bundle or data-bin."""
 RENEW = "write priors, statistics and vectors that searches with a checkpoint read into the data-bin"
 
 
@@ -36,18 +38,17 @@ def parser() -> argparse.ArgumentParser:
     commands = result.add_subparsers(dest="command", required=True)
     renewing = commands.add_parser("renew", help=RENEW, description=RENEW)
     renewing.add_argument("--data-bin", dest="target", type=Path, metavar="FOLDER", required=True, help="the data-bin")
-    renewing.add_argument(
-        "--path", metavar="CHECKPOINT", required=True, help="the checkpoint, or an ensemble a.pt:b.pt"
-    )
+    renewed = "the checkpoint, or an ensemble a.pt:b.pt (default: the models of a MODEL folder)"
+    renewing.add_argument("--path", metavar="CHECKPOINT", help=renewed)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         target = command.add_mutually_exclusive_group(required=True)
         target.add_argument("--identifiers", dest="target", type=Path, metavar="FOLDER", help="an identifier bundle")
-        data_bin = "a data-bin; its bundle is updated, and all that follows from it"
+        data_bin = "a data-bin or a MODEL folder; its bundle is updated, and all that follows from it"
         target.add_argument("--data-bin", dest="target", type=Path, metavar="FOLDER", help=data_bin)
         renewed = (
             "a checkpoint: also write priors, statistics and vectors that its searches read into the data-bin; without it "
-            "each search computes what an update made out of date (needs --data-bin)"
+            "each search computes what an update made out of date (needs --data-bin; default: the models of a MODEL folder)"
         )
         command.add_argument("--path", metavar="CHECKPOINT", help=renewed)
         if name == "add":
@@ -79,6 +80,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = command.parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
     if args.path is not None and not (args.target / "identifiers").is_dir():
         command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
+    if args.path is None and (args.target / MODEL_CONFIG).is_file():
+        from cart_fairseq.loading.model_folder import is_model_folder
+
+        args.path = str(args.target) if is_model_folder(args.target) else None
+    if args.command == "renew" and args.path is None:
+        command.error("the following arguments are required: --path")
     renew = None
     if args.path is not None:
         from cart_fairseq.steps.renewing import renewal

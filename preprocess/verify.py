@@ -1,7 +1,7 @@
 """Find damage in files of this project: `python -m preprocess.verify --help`.
 
-Reads all of a bundle, data-bin, join, folder of extracted embeddings or checkpoint and compares its checksums. The exit
-code is 2 if something is damaged. From Python: `verify` of `preprocess.api`.
+Reads all of a bundle, data-bin, MODEL folder, join, folder of extracted embeddings or checkpoint and compares its
+checksums. The exit code is 2 if something is damaged. From Python: `verify` of `preprocess.api`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m preprocess.verify", description="Read files of this project and compare their checksums."
     )
-    what = "an identifier bundle, a data-bin, a join, a folder of extracted embeddings, or a checkpoint"
+    what = "an identifier bundle, a data-bin, a MODEL folder, a join, a folder of extracted embeddings, or a checkpoint"
     result.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=what)
     return result
 

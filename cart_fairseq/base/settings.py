@@ -12,6 +12,8 @@ AUTO = "auto"
 CALIBRATION_PARAMETERS = 6
 """Length of a model's buffer ``calibration``, see :mod:`cart_fairseq.search.calibration`."""
 PRECISIONS = (AUTO, "float32", "bf16", "fp16", "int8")
+STORED_PRECISIONS = ("float32", "bf16", "fp16")
+"""Precisions in which ``cart_fairseq.export`` stores weights."""
 BEAM, RERANKED_BEAM = 30, 200
 """Default beam width; the second with a dense head but without look-ahead, where the head raises items from low ranks of
 the beam, and for tuning."""
@@ -127,3 +129,22 @@ class EvaluationSettings(Settings):
             self.level_discount,
             prior_share=self.prior_share,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings(Settings):
+    """Settings of an export.
+
+    Attributes:
+        precision: of the stored weights of encoder and decoder: ``float32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        ValueError: the precision is unknown.
+    """
+
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision not in STORED_PRECISIONS:
+            raise ValueError(f"--precision is {self.precision!r}; it must be one of {', '.join(STORED_PRECISIONS)}")

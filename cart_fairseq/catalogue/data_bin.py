@@ -228,11 +228,21 @@ class DataBin:
             return None
         captions = self._array(CAPTIONS) if CAPTIONS in self.files else None
         texts = self.manifest["index_captions"] == "include"
-        embeddings = self._array(EMBEDDINGS)
-        originals = self._array(ORIGINALS) if ORIGINALS in self.files else None
+        embeddings = self._features(EMBEDDINGS)
+        originals = self._features(ORIGINALS) if ORIGINALS in self.files else None
         if originals is None and captions is None:
             originals = embeddings  # they were not joined
         return DenseItems(self.root, embeddings, captions, texts, entry["sha256"], originals)
+
+    def _features(self, name: str) -> np.ndarray:
+        """Open (N, D) features of the items."""
+        found = self._array(name)
+        if found.ndim != 2 or len(found) != len(self.bundle) or found.dtype not in (np.float16, np.float32):
+            raise CatalogueError(
+                f"{self.directory / name}: {found.dtype} of shape {found.shape}, expected float16 or float32 with "
+                f"{len(self.bundle)} rows; {REMEDY}"
+            )
+        return found
 
     def _array(self, name: str) -> np.ndarray:
         with self.files.reading(name) as path:

@@ -34,6 +34,15 @@ def read_words(path: Path) -> dict[str, int]:
     return words
 
 
+def count_symbols(path: Path) -> int:
+    """Return the number of symbols of a dictionary, with the special ones.
+
+    Raises:
+        CatalogueError: see :func:`read_words`.
+    """
+    return max(read_words(path).values()) + 1
+
+
 def check_size(positions: Sequence[tuple[str, int]], entry: Mapping[str, Any] | None) -> None:
     """Check that ``dict.id.txt`` has a line for each value of each position: a wrong size would fill the memory.
 

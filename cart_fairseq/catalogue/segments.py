@@ -24,6 +24,8 @@ from cart_fairseq.catalogue.held_files import HeldFiles, Stamp, identity
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+UPDATE_LOCK = "update.lock"
+"""The file in an identifier bundle that is locked by whatever changes the bundle, or the data-bin around it."""
 IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
 SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
 BLOCK_ROWS = 1 << 17

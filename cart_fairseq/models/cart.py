@@ -14,7 +14,7 @@ from torch import Tensor
 from cart_fairseq.catalogue.text_encoder import TextEncoder
 from cart_fairseq.loading.transformer import load_transformer
 from cart_fairseq.models.flags import add_flags, network_config, set_defaults
-from cart_fairseq.network.config import NetworkConfig
+from cart_fairseq.network.config import ArchitectureConfig, NetworkConfig
 from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.encoder import CARTEncoder
 from cart_fairseq.network.feature_reader import FeatureReader
@@ -50,9 +50,11 @@ class CARTModel(CART, BaseFairseqModel):
             fingerprint += encoder.digest
         decoder = build_decoder(cfg, len(task.target_dictionary), task.target_dictionary.pad())
         dense = _build_dense_head(cfg, args, task) if args.dense_dim else None
-        return cls(
-            encoder, decoder, fingerprint, dense, _build_reader(cfg, args, task) if args.media_positions else None
-        )
+        reader = _build_reader(cfg, args, task) if args.media_positions else None
+        model = cls(encoder, decoder, fingerprint, dense, reader)
+        pretrained = isinstance(encoder, PretrainedEncoder)
+        model.architecture = ArchitectureConfig(cfg, args.dense_dim, args.media_positions, pretrained)
+        return model
 
     def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
         """Probabilities (R, J, V) float32, or their natural logarithms, from the output of :meth:`forward`."""

@@ -70,3 +70,20 @@ class NetworkConfig:
     no_decoder_ffn: bool = False
     share_decoder_input_output_embed: bool = False
     max_source_positions: int = 1024
+
+
+@dataclass
+class ArchitectureConfig:
+    """All settings by which a model is built on its data-bin for searching.
+
+    Attributes:
+        network: those of encoder and decoder.
+        dense_dim: width of the dense head; 0: none.
+        media_positions: positions by which the decoder reads embeddings; 0: none.
+        pretrained: whether the encoder is the data-bin's pretrained one.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    dense_dim: int = 0
+    media_positions: int = 0
+    pretrained: bool = False

@@ -40,13 +40,19 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", self._table(positions + pad + 1), persistent=False)
 
     def _table(self, rows: int) -> Tensor:
+        table = torch.zeros(rows, self.width)
+        if table.is_meta:  # see `restore`
+            return table
         half = self.width // 2
         frequencies = torch.exp(torch.arange(half, dtype=torch.float) * -(math.log(10000) / (half - 1)))
         angles = torch.arange(rows, dtype=torch.float).unsqueeze(1) * frequencies
-        table = torch.zeros(rows, self.width)
         table[:, : 2 * half] = torch.cat([angles.sin(), angles.cos()], dim=1)
         table[self.pad] = 0
         return table
+
+    def restore(self) -> None:
+        """Compute the table anew, for a network that was built without memory (torch's device ``meta``)."""
+        self.table = self._table(len(self.table))
 
     def _upto(self, rows: int) -> Tensor:
         if rows > len(self.table):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cart_fairseq.base.settings import CALIBRATION_PARAMETERS
-from cart_fairseq.network.config import NetworkConfig
+from cart_fairseq.network.config import ArchitectureConfig, NetworkConfig
 from cart_fairseq.network.decoder import CARTDecoder
 from cart_fairseq.network.dense_head import DenseHead, mean_state
 from cart_fairseq.network.embeddings import symbol_embedding
@@ -53,9 +53,11 @@ class CART(nn.Module):
 
     Attributes:
         precision: the precision of inference, as :func:`cart_fairseq.network.precision.convert` left it.
+        architecture: the settings that it was built by; None if it was built without a data-bin.
     """
 
     precision = "float32"
+    architecture: ArchitectureConfig | None = None
 
     data_fingerprint: Tensor
     level_discount: Tensor

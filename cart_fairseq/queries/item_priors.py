@@ -72,16 +72,22 @@ def priors_of(models: Sequence[Any], data: DataBin) -> Tensor:
     return kept(models, data.trie, PRIORS, None, lambda: _open_or_compute(models, data))
 
 
-def store_priors(models: Sequence[Any], data: DataBin) -> None:
+def store_priors(models: Sequence[Any], data: DataBin, source: DataBin | None = None) -> None:
     """Write priors, and the stored queries that they are computed from, into the data-bin.
+
+    Args:
+        models: models with a dense head.
+        data: their data-bin.
+        source: a data-bin with the same vocabulary that has the training captions; None: ``data`` has them.
 
     Raises:
         OSError: the data-bin cannot be written to.
+        ValueError: there are no training captions.
     """
     assert data.dense_items is not None
-    bank_folder, priors_folder = (folder_to_write(data.dense_items) / name for name in _names(models, data))
+    bank_folder, priors_folder = (folder_to_write(data.dense_items) / name for name in prior_names(models, data))
     if not bank_folder.is_dir():
-        bank = _bank_of(models, data)
+        bank = _bank_of(models, source or data)
         with replacing(bank_folder, directory=True) as new:
             save_arrays(new, {"vectors": bank.vectors.numpy(), "item_ids": np.array(bank.item_ids)})
     if not priors_folder.is_dir():
@@ -94,7 +100,7 @@ def has_priors(models: Sequence[Any], data: DataBin) -> bool:
     return _stored(models, data, 1) is not None
 
 
-def _names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
+def prior_names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
     """The names of the folders of stored queries and priors, which depend on what the arrays are computed from."""
     return kept(models, data.trie, "names", None, lambda: _compute_names(models, data))
 
@@ -110,7 +116,7 @@ def _stored(models: Sequence[Any], data: DataBin, place: int) -> Path | None:
     """The folder of stored queries (0) or priors (1), if they are stored."""
     assert data.dense_items is not None
     stored = stored_folder(data.dense_items)
-    folder = None if stored is None else stored / _names(models, data)[place]
+    folder = None if stored is None else stored / prior_names(models, data)[place]
     return folder if folder is not None and folder.is_dir() else None
 
 
@@ -151,14 +157,24 @@ def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
     folder = _stored(models, data, 0)
     if folder is None:
         return None
-    vectors = open_array(folder, "vectors", np.float32, [None, None])
+    width = sum(model.dense.width for model in models)
+    vectors = open_array(folder, "vectors", np.float32, [None, width])
     check_finite(folder, "vectors", vectors)
     return _Bank(torch.from_numpy(vectors), open_array(folder, "item_ids", np.str_, [len(vectors)]).tolist())
 
 
 @torch.no_grad()
 def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
-    """Compute the vectors of training captions."""
+    """Compute the vectors of training captions.
+
+    Raises:
+        ValueError: the data-bin has none.
+    """
+    if "train" not in data.subsets:
+        raise ValueError(
+            f"{data.root}: has no training captions, nor stored ones for this model in its folder search/, so there are no "
+            "priors; search with prior_share 0, or export the model again with python -m cart_fairseq.export"
+        )
     table = data.queries("train", ("text", "role", "item_row"))
     table, codec = table.take(bank_captions(table["role"].to_numpy())), QueryCodec(data)
     symbols = [codec.symbols(text) for text in table["text"].to_pylist()]

@@ -1,4 +1,4 @@
-"""Opens checkpoint and data-bin for the service, and opens anew what has changed since."""
+"""Opens checkpoint and data-bin, or a MODEL folder, for the service, and opens anew what has changed since."""
 
 import ctypes
 import gc
@@ -12,6 +12,7 @@ import numpy as np
 from cart_fairseq.catalogue.data_bin import CANDIDATES, DataBin, stamp_of
 from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.example_retriever import ExampleRetriever
+from cart_fairseq.loading.model_folder import CONFIG, WEIGHTS
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.serving.served import Retriever, Served
 from cart_fairseq.serving.settings import ServingSettings
@@ -25,7 +26,7 @@ class Stamps(NamedTuple):
 
     Attributes:
         data: of the data-bin, with the candidate sets of its user.
-        checkpoint: of the file or files of the checkpoint.
+        checkpoint: of the file or files of the checkpoint, or of the weights and settings in a MODEL folder.
     """
 
     data: Stamp
@@ -36,8 +37,10 @@ def stamps_of(settings: ServingSettings) -> Stamps:
     """Look at the data-bin and the checkpoint, without reading them."""
     root = Path(settings.data)
     sets = tuple((path.name, identity(path)) for path in sorted(root.glob(CANDIDATES.format("*"))))
-    paths = [] if settings.path is None else str(settings.path).split(":")
-    return Stamps((*stamp_of(root), sets), tuple(identity(Path(path)) for path in paths))
+    paths = [] if settings.path is None else [Path(path) for path in str(settings.path).split(":")]
+    if settings.model is not None:
+        paths = [root / CONFIG, *sorted(root.glob(WEIGHTS))]
+    return Stamps((*stamp_of(root), sets), tuple(identity(path) for path in paths))
 
 
 def load(settings: ServingSettings, earlier: Served | None = None) -> Served:
@@ -53,6 +56,8 @@ def load(settings: ServingSettings, earlier: Served | None = None) -> Served:
 
 
 def _retriever(settings: ServingSettings) -> Retriever:
+    if settings.model is not None:
+        return CartRetriever.from_pretrained(settings.model, None, settings.beam, settings.device, settings.precision)
     if settings.path is None:
         return ExampleRetriever.from_pretrained(settings.data, settings.device)
     return CartRetriever.from_pretrained(

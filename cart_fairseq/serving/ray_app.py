@@ -201,7 +201,7 @@ def _check_paths(settings: ServingSettings) -> None:
     Raises:
         ValueError: one is not.
     """
-    for name in ("data", "path", "media_root", "media_base", "token_file"):
+    for name in ("data", "path", "model", "media_root", "media_base", "token_file"):
         value = getattr(settings, name)
         if value is None:
             continue

@@ -14,7 +14,7 @@ class ServingSettings(Settings):
     """Settings of the service. Every field is also a flag of ``cart_fairseq.serve``.
 
     Attributes:
-        data: the data-bin.
+        data: the data-bin. Of a MODEL folder it is the folder itself.
         path: the checkpoint, or an ensemble ``a.pt:b.pt``. None: items are found by example alone.
         host, port: the address to listen on; port 0 takes a free one.
         media_root: only files in this folder are served. None: no media.
@@ -30,12 +30,13 @@ class ServingSettings(Settings):
         max_upload_mib: the largest size of an uploaded media file in MiB.
         poll: seconds between two looks at the data-bin and the checkpoint; 0: they are not looked at again.
         drain: seconds between SIGTERM and the end of listening, in which ``/readyz`` says 503.
+        model: a MODEL folder, in place of ``data`` and ``path``.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.
     """
 
-    data: str | Path
+    data: str | Path = ""
     path: str | Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -54,9 +55,16 @@ class ServingSettings(Settings):
     max_upload_mib: int = 64
     poll: float = 0.5
     drain: float = 1.0
+    model: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.model is not None:
+            if self.path is not None or str(self.data) not in ("", str(self.model)):
+                raise ValueError("--model holds a model and its catalogue; leave out --data and --path")
+            object.__setattr__(self, "data", self.model)
+        if not str(self.data):
+            raise ValueError("neither --data nor --model is given; give a data-bin, or a MODEL folder")
         check_search(self.beam, precision=self.precision)
         for name in ("max_batch", "queue", "max_k", "max_body_mib", "max_upload_mib"):
             check_count(f"--{name.replace('_', '-')}", getattr(self, name))

@@ -10,10 +10,16 @@ from typing import Any
 
 from cart_fairseq.base.files import remove_scratch
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, store_priors
-from cart_fairseq.search.dense.stored_arrays import folder_to_write, stored_folder
-from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, statistics_key, store_statistics
-from cart_fairseq.search.dense.stored_vectors import store_vectors
+from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, prior_names, store_priors
+from cart_fairseq.retriever import open_models
+from cart_fairseq.search.dense.stored_arrays import copy_stored, folder_to_write, stored_folder
+from cart_fairseq.search.dense.stored_statistics import (
+    EXACT_ITEMS,
+    statistics_key,
+    statistics_names,
+    store_statistics,
+)
+from cart_fairseq.search.dense.stored_vectors import store_vectors, vectors_name
 
 
 def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
@@ -22,7 +28,7 @@ def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
     So a wrong checkpoint is refused while nothing has changed.
 
     Args:
-        path: the checkpoint, or an ensemble ``a.pt:b.pt``.
+        path: the checkpoint, an ensemble ``a.pt:b.pt``, or a MODEL folder that is also the data-bin.
         data: the data-bin.
 
     Returns:
@@ -31,9 +37,7 @@ def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:
     Raises:
         ValueError: the checkpoint cannot be read or does not belong to the data-bin.
     """
-    from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
-
-    models, _ = load_models(path, data)
+    models, _ = open_models(path, data)
     return lambda: store_search_files(models, DataBin(data))
 
 
@@ -45,19 +49,46 @@ def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
     """
     if data.dense_items is None or any(model.dense is None for model in models):
         return True
-    for model in models:
-        model.eval()
     try:
-        remove_scratch(folder_to_write(data.dense_items))  # of a process that was killed here
-        store_vectors(models, data)
-        if mean_share(models):
-            store_priors(models, data)
-        store_statistics(models, data, prior_bias(models, data))
+        write_search_files(models, data, mean_share(models) > 0)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}; each search computes priors, statistics and vectors itself"
         print(f"warning: {reason}", file=sys.stderr)
         return False
     return True
+
+
+def write_search_files(models: Sequence[Any], data: DataBin, priors: bool, source: DataBin | None = None) -> None:
+    """Write what a search with models that have dense heads reads.
+
+    Args:
+        models: the models.
+        data: their data-bin, with embeddings.
+        priors: whether priors are written.
+        source: a data-bin with the same items and vocabulary. What it holds of these files is copied, and its training
+            captions are used; None: the data-bin itself.
+
+    Raises:
+        OSError: the data-bin cannot be written to.
+        ValueError: there are no training captions for priors; or a file that is copied is damaged.
+    """
+    items = data.dense_items
+    assert items is not None
+    for model in models:
+        model.eval()
+    remove_scratch(folder_to_write(items))  # of a process that was killed here
+    before = None if source is None else source.dense_items
+    if before is not None:
+        for name in (vectors_name(models, items), *prior_names(models, data)):
+            copy_stored(name, before, items)
+    store_vectors(models, data)
+    if priors:
+        store_priors(models, data, source)
+    bias = prior_bias(models, data)
+    if before is not None:
+        for name in statistics_names(models, data, bias):
+            copy_stored(name, before, items)
+    store_statistics(models, data, bias)
 
 
 def is_renewed(models: Sequence[Any], data: DataBin) -> bool:

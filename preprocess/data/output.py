@@ -25,10 +25,9 @@ from typing import Any, NamedTuple
 from cart_fairseq.base import files
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.base.reading import read_json
+from cart_fairseq.catalogue.segments import UPDATE_LOCK
 from preprocess.data.working_folder import KEY, LOCK, empty, foreign, read_key
 
-UPDATE_LOCK = "update.lock"
-"""The file in an identifier bundle that is locked by whatever changes the bundle, or the data-bin around it."""
 _KEEP: ContextVar[bool] = ContextVar("keep", default=False)
 
 

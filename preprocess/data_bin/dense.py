@@ -158,7 +158,8 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
     for name, more in zip((EMBEDDINGS, ORIGINALS), added or (None, None), strict=True):
         if (source / name).is_file():
             _update_rows(source / name, target / name, items, new_row, more)
-    if new_row is not None and (source / CAPTIONS).is_file():
+    # a MODEL folder has no training captions
+    if new_row is not None and (source / CAPTIONS).is_file() and (source / queries_file("train")).is_file():
         with reading(source / queries_file("train"), REMEDY):
             rows = pq.read_table(source / queries_file("train"), columns=["item_row"])["item_row"].to_numpy()
             kept = new_row[rows] >= 0

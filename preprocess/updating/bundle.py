@@ -21,7 +21,6 @@ from cart_fairseq.base.progress import Progress
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from preprocess.data.output import UPDATE_LOCK
 from preprocess.identifiers.report import measure
 from preprocess.updating.journal import free_name, note_names, noted_names
 
@@ -44,10 +43,10 @@ def locked(directory: Path) -> Iterator[None]:
     refuse_links(directory)
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(locked_file(directory / UPDATE_LOCK))
+            lock = stack.enter_context(locked_file(directory / segments.UPDATE_LOCK))
         except BlockingIOError:
             raise ValueError(f"{directory}: another process is updating it; wait for that one and try again") from None
-        if not is_still(lock, directory / UPDATE_LOCK):  # a build has ended and put a new bundle in its place
+        if not is_still(lock, directory / segments.UPDATE_LOCK):  # a build has ended and put a new bundle in its place
             raise ValueError(f"{directory}: was built again at this moment; try again")
         yield
 

@@ -1,6 +1,6 @@
-"""Whether a bundle, a data-bin, a join, embeddings or a checkpoint are what was written: every byte is read.
+"""Whether a bundle, a data-bin, a MODEL folder, a join, embeddings or a checkpoint are what was written.
 
-Opening them checks sizes and ranges only, because reading everything takes long.
+Every byte is read. Opening them checks sizes and ranges only, because reading everything takes long.
 """
 
 import zipfile
@@ -14,12 +14,13 @@ from cart_fairseq.base.files import sha256
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.checksums import verify_files, verify_seal
-from cart_fairseq.catalogue.data_bin import REMEDY, DataBin
+from cart_fairseq.catalogue.data_bin import REMEDY, TRIE, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.checkpoint import refuse_damaged
+from cart_fairseq.loading.model_folder import has_models, load_models
 from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import check_embeddings, open_embeddings
@@ -33,7 +34,7 @@ class Verified:
 
     Attributes:
         path: what was verified.
-        kind: `bundle`, `data-bin`, `join`, `embeddings` or `checkpoint`.
+        kind: `bundle`, `data-bin`, `model`, `join`, `embeddings` or `checkpoint`.
         checked: number of files, or parts of a checkpoint, whose checksums are right.
         unknown: names of files and parts for which no checksum was recorded.
     """
@@ -116,7 +117,7 @@ def _has_checksum(files: HeldFiles, manifest: Mapping[str, Any], name: str, reme
 
 
 def verify(path: str | Path) -> Verified:
-    """Read all of a bundle, a data-bin, a join, extracted embeddings or a checkpoint, and compare its checksums.
+    """Read all of a bundle, data-bin, MODEL folder, join, extracted embeddings or checkpoint, and compare its checksums.
 
     Args:
         path: a folder or file that a step of this project wrote.
@@ -176,12 +177,20 @@ def _data_bin(path: Path) -> Verified:
         others = (each.name for each in folder.iterdir() if each.suffix == ".npy" and each.name not in recorded)
         found.unknown += [f"{STORED}/{folder.name}/{name}" for name in sorted(others)]
     found.opens(
-        lambda: data.trie,
+        lambda: _check_trie(data),
         lambda: [data.queries(subset) for subset in data.subsets],
         lambda: [data.candidates(name) for name in data.candidate_names],
         lambda: data.dense_items,
     )
-    return found.result(path, "data-bin")
+    if has_models(data):
+        found.opens(lambda: load_models(data))
+    return found.result(path, "model" if has_models(data) else "data-bin")
+
+
+def _check_trie(data: DataBin) -> None:
+    rows = data.trie.rows
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(data.bundle):
+        raise ValueError(f"{data.directory / TRIE}: names rows beyond the {len(data.bundle)} items; {REMEDY}")
 
 
 def _join(path: Path) -> Verified:

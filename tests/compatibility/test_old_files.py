@@ -1,4 +1,4 @@
-"""Data-bins, bundles and checkpoints made at a2a38ed (README.md) open, give the same hits, and can be updated."""
+"""Data-bins, bundles, checkpoints and a MODEL folder of earlier versions (README.md) open, give the same hits, and can be updated."""
 
 import json
 import shutil
@@ -36,6 +36,13 @@ def assert_same_hits(found: list[list[tuple[str, float]]], name: str) -> None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_old_checkpoints_find_what_they_found(name):
     assert_same_hits(hits(HERE, name), name)
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHES if name.startswith("dense")])
+def test_an_old_model_folder_finds_what_its_checkpoint_found(name):
+    options = {"beam": ITEMS, "precision": "float32", "device": "cpu", **SEARCHES[name]}
+    found = CartRetriever.from_pretrained(HERE / "model", **options).search(QUERIES, k=10)
+    assert_same_hits([[(hit.item_id, hit.score) for hit in row] for row in found], name)
 
 
 def test_fairseq_validate_measures_an_old_checkpoint_as_it_was_measured():

@@ -30,6 +30,7 @@ DOORS = [
     "preprocess.update_identifiers",
     "preprocess.verify",
     "cart_fairseq.evaluate",
+    "cart_fairseq.export",
     "cart_fairseq.serve",
     "cart_fairseq.tune",
 ]

@@ -384,7 +384,7 @@ def test_arguments_of_serve_run_are_checked(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=re.escape(said)):
             app({**paths, **wrong})
-    with pytest.raises(ValueError, match="data is missing"):
+    with pytest.raises(ValueError, match="neither --data nor --model is given"):
         app({"path": "/a.pt"})
     with pytest.raises(ValueError, match="--port is 0"):
         deploy(settings(tmp_path))

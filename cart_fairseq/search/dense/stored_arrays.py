@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cart_fairseq.base.files import is_plain_name, sha256, write_json
+from cart_fairseq.base.files import is_plain_name, replacing, sha256, write_json
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.network.precision import digest_of_encoder, weights_digest
@@ -68,6 +69,30 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     note_checksums(folder, arrays)
+
+
+def copy_stored(name: str, source: DenseItems, target: DenseItems) -> None:
+    """Copy a folder of arrays from a data-bin into another, if it is there and complete, and not yet in the other.
+
+    Raises:
+        CatalogueError: an array is damaged.
+        OSError: the other data-bin cannot be written to.
+    """
+    stored = stored_folder(source)
+    folder, new_folder = None if stored is None else stored / name, folder_to_write(target) / name
+    if folder is None or not folder.is_dir() or new_folder.exists():
+        return
+    expected = stored_checksums(folder)
+    if not expected:  # of an earlier version
+        return
+    with replacing(new_folder, directory=True) as new:
+        for file, checksum in expected.items():
+            path = folder / file
+            if not path.is_file() or sha256(path) != checksum:
+                raise CatalogueError(f"{path}: missing, or its checksum differs; {REMEDY}")
+            shutil.copyfile(path, new / file)
+        for path in folder.glob("*.json"):
+            shutil.copyfile(path, new / path.name)
 
 
 def note_checksums(folder: Path, names: Iterable[str]) -> None:

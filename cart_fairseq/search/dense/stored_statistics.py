@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.item_vectors import item_vectors, kept
 from cart_fairseq.search.dense.mixed_items import Items, MixedItems
@@ -68,9 +69,22 @@ def store_statistics(
     items = data.dense_items
     if items is None or len(data.trie) <= exact_items or any(model.dense is None for model in models):
         return None
-    if items.original_dim:
-        _store(models, MixedItems(items, bias), data.trie, None, folder_to_write(items))
-    return _store(models, items, data.trie, bias, folder_to_write(items))
+    for given, own_bias in _of_searches(items, bias):
+        folder = _store(models, given, data.trie, own_bias, folder_to_write(items))
+    return folder
+
+
+def statistics_names(models: Sequence[Any], data: DataBin, bias: Tensor | None) -> list[str]:
+    """Names of the folders that :func:`store_statistics` writes for a large catalogue."""
+    items = data.dense_items
+    assert items is not None
+    return [statistics_key(models, given, data.trie, own)[:16] for given, own in _of_searches(items, bias)]
+
+
+def _of_searches(items: DenseItems, bias: Tensor | None) -> list[tuple[Items, Tensor | None]]:
+    """Items and biases of the statistics: for mixed queries, if the items have embeddings for them, and for texts."""
+    mixed: list[tuple[Items, Tensor | None]] = [(MixedItems(items, bias), None)] if items.original_dim else []
+    return [*mixed, (items, bias)]
 
 
 def _store(models: Sequence[Any], items: Items, trie: IdentifierTrie, bias: Tensor | None, root: Path) -> Path:

@@ -41,7 +41,7 @@ def vectors_of(models: Sequence[Any], items: Items, stored: Path | None) -> Call
         return lambda rows: torch.cat([plain(rows), mixed.columns(rows)], dim=1)
 
     def opened() -> Callable[[Tensor], Tensor]:
-        folder = None if stored is None else stored / _name(models, items)
+        folder = None if stored is None else stored / vectors_name(models, items)
         if folder is None or not folder.is_dir():
             return partial(item_vectors, models, items)
         width = sum(model.dense.width for model in models)
@@ -74,7 +74,7 @@ def store_vectors(models: Sequence[Any], data: DataBin, exact_items: int = EXACT
     items = data.dense_items
     if items is None or len(data.trie) <= exact_items:
         return None
-    folder = folder_to_write(items) / _name(models, items)
+    folder = folder_to_write(items) / vectors_name(models, items)
     if folder.is_dir():
         return folder
     rows, width = torch.arange(len(items.embeddings)), sum(model.dense.width for model in models)
@@ -91,5 +91,6 @@ def store_vectors(models: Sequence[Any], data: DataBin, exact_items: int = EXACT
     return folder
 
 
-def _name(models: Sequence[Any], items: DenseItems) -> str:
+def vectors_name(models: Sequence[Any], items: DenseItems) -> str:
+    """Return the name of the folder with stored vectors."""
     return f"{VECTORS}.{digest_of(models, OF_ITEMS, f'{items.checksum} {items.texts}')[:16]}"

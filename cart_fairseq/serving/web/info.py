@@ -16,7 +16,8 @@ def info_of(service: Service) -> dict[str, Any]:
     retriever, data = served.retriever, served.data
     model, reason = None, None
     if isinstance(retriever, CartRetriever):
-        model = _model(retriever, str(own.path))
+        paths = str(own.path).split(":") if own.model is None else [own.model]
+        model = _model(retriever, [Path(each).name for each in paths])
         reason = refuse_mixed(retriever.models, data, retriever.dense_weight)
     width = data.dense_items.original_dim if data.dense_items is not None and reason is None else None
     return {
@@ -45,10 +46,10 @@ def info_of(service: Service) -> dict[str, Any]:
     }
 
 
-def _model(retriever: CartRetriever, path: str) -> dict[str, Any]:
-    """Describe the model that answers."""
+def _model(retriever: CartRetriever, names: list[str]) -> dict[str, Any]:
+    """Describe the model that answers; its files have these names."""
     return {
-        "checkpoint": [Path(each).name for each in path.split(":")],
+        "checkpoint": names,
         "parameters": sum(each.numel() for model in retriever.models for each in model.parameters()),
         "dense": all(model.dense is not None for model in retriever.models),
         "calibrated": retriever.calibration is not None,
