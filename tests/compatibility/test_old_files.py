@@ -1,4 +1,4 @@
-"""Data-bins, bundles, checkpoints and a MODEL folder of earlier versions (README.md) open, give the same hits, and can be updated."""
+"""Files of earlier versions (README.md) open, give the same hits, and can be updated."""
 
 import json
 import shutil
