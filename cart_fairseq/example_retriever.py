@@ -128,8 +128,10 @@ class ExampleRetriever:
     @torch.inference_mode()
     def _rank(self, inputs: Sequence[MixedInput], candidates: CandidateSet | None, k: int) -> list[list[Hit]]:
         """The k best items of the candidates, for each query."""
-        rows = self.data.trie.rows if candidates is None else self.data.trie.rows[candidates.leaves]
-        rows = rows.long().sort().values
+        if candidates is None:
+            rows = torch.from_numpy(self.data.bundle.kept)  # ascending
+        else:
+            rows = self.data.trie.rows[candidates.leaves].long().sort().values
         vectors = torch.from_numpy(np.stack([_sum_of(each) for each in inputs])).to(self.device)
         most = k + max(len(each.left_out) for each in inputs)
         best: list[tuple[Tensor, Tensor]] = []

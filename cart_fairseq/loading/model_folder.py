@@ -18,19 +18,7 @@ from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.building import build_model
 from cart_fairseq.loading.stored import TRAIN_AGAIN, check_choices, check_types, plain
-from cart_fairseq.network.activations import ACTIVATIONS
-from cart_fairseq.network.config import (
-    COARSE_GATINGS,
-    ENCODER_STATES,
-    FINE_SCALINGS,
-    FUSION_ATTENTIONS,
-    FUSION_BIASES,
-    FUSION_QUERIES,
-    FUSIONS,
-    ArchitectureConfig,
-    NetworkConfig,
-    StackConfig,
-)
+from cart_fairseq.network.config import CHOICES, ArchitectureConfig, NetworkConfig, StackConfig
 from cart_fairseq.network.model import CART
 
 CONFIG, README = "config.json", "README.md"
@@ -42,16 +30,6 @@ FIELDS = {"format": str, "format_version": int, "models": list}
 """Fields of ``config.json`` that are read, and their types; the others are for people."""
 MOST_MODELS = 64
 STACKS = ("encoder", "decoder")
-CHOICES = {
-    "activation_fn": ACTIVATIONS,
-    "fusion": FUSIONS,
-    "coarse_gating": COARSE_GATINGS,
-    "fine_scaling": FINE_SCALINGS,
-    "fusion_attention": FUSION_ATTENTIONS,
-    "fusion_bias": FUSION_BIASES,
-    "fusion_query": FUSION_QUERIES,
-    "encoder_states": ENCODER_STATES,
-}
 
 
 def weights_file(number: int, models: int) -> str:

@@ -9,6 +9,7 @@ from fairseq.models.transformer import TransformerConfig
 
 from cart_fairseq.network.activations import ACTIVATIONS
 from cart_fairseq.network.config import (
+    CHOICES,
     COARSE_GATINGS,
     ENCODER_STATES,
     FINE_SCALINGS,
@@ -225,17 +226,7 @@ def network_config(args: argparse.Namespace) -> NetworkConfig:
                 "architecture cart: leave it out"
             )
     _check_numbers(args)
-    choices = {
-        "activation_fn": ACTIVATIONS,
-        "fusion": FUSIONS,
-        "coarse_gating": COARSE_GATINGS,
-        "fine_scaling": FINE_SCALINGS,
-        "fusion_attention": FUSION_ATTENTIONS,
-        "fusion_bias": FUSION_BIASES,
-        "fusion_query": FUSION_QUERIES,
-        "encoder_states": ENCODER_STATES,
-    }
-    for name, known in choices.items():
+    for name, known in CHOICES.items():
         value = getattr(args, name)
         if value not in known:
             raise ValueError(f"--{name.replace('_', '-')} is {value!r}; it must be one of {', '.join(known)}")

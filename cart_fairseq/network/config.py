@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from cart_fairseq.network.activations import ACTIVATIONS
+
 FUSIONS = ("coarse-fine", "coarse", "fine", "none")
 COARSE_GATINGS = ("sigmoid", "self")
 FINE_SCALINGS = ("none", "sqrt")
@@ -9,6 +11,17 @@ FUSION_ATTENTIONS = ("shared", "separate")
 FUSION_BIASES = ("per-state", "single")
 FUSION_QUERIES = ("after-self-attention", "decoder-input")
 ENCODER_STATES = ("normed", "raw")
+CHOICES = {
+    "activation_fn": ACTIVATIONS,
+    "fusion": FUSIONS,
+    "coarse_gating": COARSE_GATINGS,
+    "fine_scaling": FINE_SCALINGS,
+    "fusion_attention": FUSION_ATTENTIONS,
+    "fusion_bias": FUSION_BIASES,
+    "fusion_query": FUSION_QUERIES,
+    "encoder_states": ENCODER_STATES,
+}
+"""Settings of :class:`NetworkConfig` that have one of a few values."""
 TARGET_POSITIONS = 64
 """The length of the longest identifier, in symbols."""
 

@@ -60,10 +60,12 @@ def run(out: Path, flags: Sequence[str]) -> None:
             raise ValueError(f"KINDS names {kind!r}; use some of {', '.join(SCHEDULES)}")
     use_one_thread()
     runs = {kind: run_of(kind, out, flags, settings) for kind in kinds}
-    joint = together.run_of(out, MODEL, flags, settings)
-    for planned in (*runs.values(), joint):
+    joint = together.run_of(out, MODEL, flags, settings) if {*kinds} == {*SCHEDULES} else None
+    for planned in runs.values():
         check_run(*planned)
-    together.embedding_of(joint).check()
+    if joint is not None:
+        check_run(*joint)
+        together.embedding_of(joint).check()
     for kind, planned in runs.items():
         data = planned.data
         print(f"\n== 0. a world of {kind}")
@@ -76,7 +78,7 @@ def run(out: Path, flags: Sequence[str]) -> None:
         print("\n== 5. a page to look at")
         finished = [out / each for each in kinds if (out / each / "run" / "metrics.json").is_file()]
         page.main([str(out / "index.html"), *map(str, finished)])
-    if {*kinds} == {*SCHEDULES}:
+    if joint is not None:
         together.make_page(out, list(SCHEDULES), joint)
 
 

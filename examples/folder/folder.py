@@ -1,29 +1,21 @@
 """A folder of media: from the files to a catalogue that is searched by text and by example, and is kept up to date."""
 
 import dataclasses
-import re
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import folder_changes
-from calls import Call, check, fixed, make, step
+from calls import check, make, step
 from fairseq_calls import check_folder
 from folder_catalogue import Known, build_without_text, check_same, note_folder
+from folder_lists import is_described, listing, texts_of
 from plan import begun
-from preparing import embedding, write_data
+from preparing import captioning, embedding, write_data
 from serving import check_page, offer
 from settings import Settings, from_environment
 from steps import check_run, evaluate, train
 
-from cart_fairseq.base.reading import read_jsonl
-from preprocess import generate_captions, read_folder
-from preprocess.captioners.settings import CaptionSettings
-from preprocess.folder.settings import FolderSettings
-
-WORD = re.compile(r"\w\w+")
 SIZE = ("--fusion", "none", "--decoder-layers", "4")
 """Of the recommended recipe, as on Flickr8k."""
 EPOCHS = 16
@@ -65,7 +57,7 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
             "trained: items are found by example. CAPTIONER=blip2 and another OUT let a model write captions"
         )
         build_without_text(out, settings)
-    Known.of(out, folder).write(out)
+    Known.of(out).write(out)
 
 
 def prepare(folder: Path, out: Path, settings: Settings) -> None:
@@ -93,42 +85,11 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
     calls = {f"2. embeddings: {encoder}": embedding(lists / "items.jsonl", texts, encoder, embedded, settings)}
     captions = embedded / "captions.jsonl" if texts else None
     if settings.captioner:
-        described = captioning(embedded, captions, out / "captions.jsonl", settings)
+        described = captioning(embedded, captions, settings.captioner, out / "captions.jsonl", settings)
         calls[f"2. captions: {settings.captioner}"], captions = described, out / "captions.jsonl"
     check(calls)
     make(calls)
     write_data(embedded, captions, data, folder)
-
-
-def listing(folder: Path, lists: Path) -> Call:
-    """The call that reads the folder."""
-    return Call(read_folder, FolderSettings, [folder, "--output", lists], "FOLDER")
-
-
-def texts_of(lists: Path) -> Path | None:
-    """The captions in a list of a folder; None if there are none, because the steps refuse an empty file."""
-    path = lists / "captions.jsonl"
-    return path if path.stat().st_size else None
-
-
-def captioning(embedded: Path, captions: Path | None, output: Path, settings: Settings) -> Call:
-    """The call that lets a captioner describe all items."""
-    own: list[Any] = ["--items", embedded / "items.jsonl", *(["--captions", captions] if captions else [])]
-    own += ["--captioner", settings.captioner, "--output", output, "--on-error", "skip"]
-    set_here = fixed("items", "captions", "output", captioner="set CAPTIONER")
-    return Call(generate_captions, CaptionSettings, own, "CAPTION_FLAGS", settings.caption_flags, set_here)
-
-
-def is_described(captions: Path) -> bool:
-    """Whether captions say something that can be learned: words of several captions tell items apart."""
-    counts: Counter[str] = Counter()
-    said: dict[str, set[str]] = {}
-    for row in read_jsonl(captions):
-        words = {*WORD.findall(row["text"].casefold())}
-        counts.update(words)
-        said.setdefault(row["item_id"], set()).update(words)
-    common = {word for word, count in counts.items() if count > 1}
-    return len({frozenset(words & common) for words in said.values()} - {frozenset()}) > 1
 
 
 def show(folder: Path, out: Path, flags: Sequence[str]) -> None:

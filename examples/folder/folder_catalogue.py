@@ -3,21 +3,19 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from calls import Call, fixed, make
-from defaults import identifier_flags
+from calls import Call, make
+from folder_lists import digests_of
 from settings import Settings
+from steps import Inputs, identifying
 
-from cart_fairseq.base.files import digest, replacing, write_json, write_jsonl
+from cart_fairseq.base.files import replacing, write_json, write_jsonl
 from cart_fairseq.base.reading import read_json, read_jsonl
-from preprocess import binarize, build_identifiers
+from preprocess import binarize
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.encoders.embedded_files import encoder_of
-from preprocess.identifiers.settings import IdentifierSettings
 
 KNOWN, FOLDER = "known.jsonl", "folder.path.json"
-Rows = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +23,9 @@ class Known:
     """The state of a folder that a catalogue has.
 
     Attributes:
-        folder: the folder.
         digests: item id -> digest of its row and captions.
     """
 
-    folder: Path
     digests: Mapping[str, str]
 
     @classmethod
@@ -44,13 +40,13 @@ class Known:
             raise ValueError(f"{out}: was made from {found}; choose another OUT for {folder}, or give that folder")
         if not (out / KNOWN).is_file():
             return None
-        return cls(folder, {row["item_id"]: row["digest"] for row in read_jsonl(out / KNOWN)})
+        return cls({row["item_id"]: row["digest"] for row in read_jsonl(out / KNOWN)})
 
     @classmethod
-    def of(cls, out: Path, folder: Path) -> "Known":
+    def of(cls, out: Path) -> "Known":
         """What the lists in ``out/folder`` say."""
         lists = out / "folder"
-        return cls(folder, digests_of(read_jsonl(lists / "items.jsonl"), read_jsonl(lists / "captions.jsonl")))
+        return cls(digests_of(read_jsonl(lists / "items.jsonl"), read_jsonl(lists / "captions.jsonl")))
 
     def write(self, out: Path) -> None:
         """Keep this in ``out``."""
@@ -95,26 +91,15 @@ def check_embedded(new: Path, data: Path) -> None:
             )
 
 
-def digests_of(items: Rows, captions: Rows) -> dict[str, str]:
-    """Item id -> digest of what the lists of a folder say of it."""
-    texts: dict[str, list[str]] = {}
-    for row in captions:
-        texts.setdefault(row["item_id"], []).append(row["text"])
-    return {row["item_id"]: digest([{**row, "media": ""}, texts.get(row["item_id"], [])]) for row in items}
-
-
 def build_without_text(out: Path, settings: Settings) -> None:
     """Identifiers, and a data-bin without captions."""
-    embeddings, items = out / "data" / "embeddings.npy", out / "data" / "items.jsonl"
-    sizes = identifier_flags(len(read_jsonl(items)), "joined", False)
-    own = ["--embeddings", embeddings, "--items", items, "--output", out / "identifiers", *sizes]
-    identifying = Call(
-        build_identifiers,
-        IdentifierSettings,
-        own,
-        "IDENTIFIER_FLAGS",
-        settings.identifier_flags,
-        fixed("embeddings", "items", "output", "captions"),
-    )
+    data = out / "data"
+    embeddings, items = data / "embeddings.npy", data / "items.jsonl"
+    inputs = Inputs(embeddings, data / "captions.jsonl")
     own = ["--identifiers", out / "identifiers", "--embeddings", embeddings, "--output", out / "data-bin"]
-    make({"4. identifiers": identifying, "5. data": Call(binarize, DataBinSettings, own, "BINARIZE_FLAGS")})
+    make(
+        {
+            "4. identifiers": identifying(inputs, items, out, "joined", settings, len(read_jsonl(items))),
+            "5. data": Call(binarize, DataBinSettings, own, "BINARIZE_FLAGS"),
+        }
+    )

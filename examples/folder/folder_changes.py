@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-import folder as recipe
 from calls import make, step
-from folder_catalogue import Known, Rows, check_embedded, check_same
+from folder_catalogue import Known, check_embedded, check_same
+from folder_lists import Rows, is_described, listing, texts_of
 from plan import checkpoint_of
 from preparing import embedding, served
 from settings import Settings
@@ -29,8 +29,8 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
             it was, or a step refuses its input.
     """
     encoder, lists = check_same(out, settings), out / "folder"
-    make({f"1. what is new in {folder}": recipe.listing(folder, lists)})
-    now = Known.of(out, folder)
+    make({f"1. what is new in {folder}": listing(folder, lists)})
+    now = Known.of(out)
     data = DataBin(out / "data-bin")
     there = {data.bundle.item_id(row) for row in data.bundle.kept.tolist()}
     coming = {name for name, digest in now.digests.items() if known.digests.get(name) != digest}
@@ -59,7 +59,7 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
         (out / "gone.jsonl").unlink()
     if embedded:
         step(f"4. {len(embedded):,} items that are new or have changed")
-        texts = recipe.texts_of(new / "embeddings") if recipe.texts_of(new) else None
+        texts = texts_of(new / "embeddings") if texts_of(new) else None
         write_jsonl(new / "items.jsonl", served(new / "embeddings", folder, texts))
         captions = ["--captions", texts] if described and texts else []
         update(
@@ -82,7 +82,7 @@ def advise(out: Path, described: bool) -> None:
     trained = len(read_jsonl(out / "data" / "items.jsonl"))  # items that come get the rows behind
     if described and (rows >= trained).sum() > MANY * len(rows):
         print("most items came after training; another OUT trains with all of them, and finds them better by text")
-    elif not described and recipe.is_described(out / "folder" / "captions.jsonl"):
+    elif not described and is_described(out / "folder" / "captions.jsonl"):
         print("texts describe the items now; another OUT trains a model that reads texts")
 
 
@@ -91,7 +91,7 @@ def embed(coming: Collection[str], lists: Path, new: Path, encoder: str, setting
     new.mkdir()
     for name in ("items.jsonl", "captions.jsonl"):
         write_jsonl(new / name, [row for row in read_jsonl(lists / name) if row["item_id"] in coming])
-    call = embedding(new / "items.jsonl", recipe.texts_of(new), encoder, new / "embeddings", settings)
+    call = embedding(new / "items.jsonl", texts_of(new), encoder, new / "embeddings", settings)
     try:
         make({f"2. embeddings: {encoder}": call})
     except NothingEmbedded as error:

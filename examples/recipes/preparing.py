@@ -30,19 +30,15 @@ def prepare(data_set: DataSet, raw: Path, out: Path, settings: Settings) -> None
     check_folder(out)
     encoder, captioner = settings.encoder or "imagebind", settings.captioner or data_set.captioner
     described, embedded, data = out / "annotations", out / "embeddings", out / "data"
-    flags = ["--items", embedded / "items.jsonl", "--captions", embedded / "captions.jsonl", "--captioner", captioner]
-    flags += ["--output", data / "captions.jsonl", "--on-error", "skip"]
-    if captioner.partition(":")[0] == "neighbours":
-        flags += ["--embeddings", embedded / "embeddings.npy"]
-    flags += data_set.caption_flags(captioner)
-    set_here = fixed("items", "captions", "output", "embeddings", captioner="set CAPTIONER")
+    lent = captioner.partition(":")[0] == "neighbours"
+    more = [*(["--embeddings", embedded / "embeddings.npy"] if lent else []), *data_set.caption_flags(captioner)]
     calls = {
         "1. annotations": annotating(data_set.annotation_flags(raw), described, settings),
         f"2. embeddings: {encoder}": embedding(
             described / "items.jsonl", described / "captions.jsonl", encoder, embedded, settings
         ),
-        f"3. generated captions: {captioner}": Call(
-            generate_captions, CaptionSettings, flags, "CAPTION_FLAGS", settings.caption_flags, set_here
+        f"3. generated captions: {captioner}": captioning(
+            embedded, embedded / "captions.jsonl", captioner, data / "captions.jsonl", settings, more
         ),
     }
     check(calls)
@@ -67,6 +63,21 @@ def embedding(
     own += ["--on-error", on_error]
     set_here = fixed("items", "texts", "captions", "output", encoder="set ENCODER")
     return Call(extract_embeddings, EmbeddingSettings, own, "EMBEDDING_FLAGS", settings.embedding_flags, set_here)
+
+
+def captioning(
+    embedded: Path,
+    captions: Path | None,
+    captioner: str,
+    output: Path,
+    settings: Settings,
+    more: Sequence[object] = (),
+) -> Call:
+    """The call that lets a captioner describe items that were embedded; None: they have no captions yet."""
+    own: list[object] = ["--items", embedded / "items.jsonl", *(["--captions", captions] if captions else [])]
+    own += ["--captioner", captioner, "--output", output, "--on-error", "skip", *more]
+    set_here = fixed("items", "captions", "output", "embeddings", captioner="set CAPTIONER")
+    return Call(generate_captions, CaptionSettings, own, "CAPTION_FLAGS", settings.caption_flags, set_here)
 
 
 def write_data(embedded: Path, captions: Path | None, data: Path, root: Path) -> None:

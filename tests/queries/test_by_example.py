@@ -114,12 +114,10 @@ def test_files_are_queries(tmp_path: Path):
 
 
 def test_what_needs_a_model_or_captions_says_so(world: Path):
-    for call in (
-        lambda: setup_task(world / "data-bin"),
-        lambda: CartRetriever.from_pretrained(world / "any.pt", world / "data-bin"),
-    ):
-        with pytest.raises(ValueError, match=r"was made without captions|any.pt"):
-            call()
+    with pytest.raises(ValueError, match="was made without captions"):
+        setup_task(world / "data-bin")
+    with pytest.raises(ValueError, match=r"any\.pt"):
+        CartRetriever.from_pretrained(world / "any.pt", world / "data-bin")
     with pytest.raises(ValueError, match="was made without captions"):
         DataBin(world / "data-bin").fingerprint  # noqa: B018
     again = binarize(world / "identifiers", None, world / "data-bin", embeddings=world / "embeddings.npy")
