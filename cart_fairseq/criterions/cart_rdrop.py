@@ -126,7 +126,7 @@ class CARTRDropCriterion(FairseqCriterion):
                     f"--distillation-weight is {self.distillation_weight}, but the model has no dense head to learn "
                     "from; give --dense-dim"
                 )
-            soft = self.soft_targets(model.dense, extra["mean_state"], target, sample["epoch"])[there]
+            soft = self.soft_targets(model.dense, extra["query_features"], target, sample["epoch"])[there]
         loss, nll, consistency = pass_loss(
             log_probs[:, there],
             target[there],

@@ -129,7 +129,8 @@ def _build(architecture: ArchitectureConfig, data: DataBin, encoder: PretrainedE
     if architecture.dense_dim:
         assert items is not None
         widths = (cfg.encoder.embed_dim, items.width, architecture.dense_dim)
-        dense = DenseHead(*widths, cfg.dropout, text_dim=items.text_dim)
+        bag = _query_symbols(data) if architecture.dense_words else 0
+        dense = DenseHead(*widths, cfg.dropout, text_dim=items.text_dim, symbols=bag)
     if architecture.media_positions:
         assert items is not None
         widths = (items.original_dim, architecture.media_positions, cfg.encoder.layers)

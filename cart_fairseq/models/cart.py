@@ -53,7 +53,7 @@ class CARTModel(CART, BaseFairseqModel):
         reader = _build_reader(cfg, args, task) if args.media_positions else None
         model = cls(encoder, decoder, fingerprint, dense, reader)
         pretrained = isinstance(encoder, PretrainedEncoder)
-        model.architecture = ArchitectureConfig(cfg, args.dense_dim, args.media_positions, pretrained)
+        model.architecture = ArchitectureConfig(cfg, args.dense_dim, args.media_positions, pretrained, args.dense_words)
         return model
 
     def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
@@ -78,6 +78,10 @@ class CARTModel(CART, BaseFairseqModel):
         if self.dense is not None and "dense.share_logit" not in state_dict:
             raise ValueError(
                 "the checkpoint has no dense head, or one of an earlier version; train again in a new --save-dir"
+            )
+        if self.dense is not None and self.dense.bag is not None and "dense.bag.vectors.weight" not in state_dict:
+            raise ValueError(
+                "the checkpoint was trained without --dense-words; leave it out, or train again in a new --save-dir"
             )
         if self.reader is not None and "reader.mean" not in state_dict:
             raise ValueError(
@@ -143,7 +147,8 @@ def _build_dense_head(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -
     given = task.cfg.dense_weight
     weight = 1.0 if given is None else given
     dropout = cfg.dropout if args.dense_dropout is None else args.dense_dropout
-    return DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, dropout, weight, items.text_dim)
+    symbols = len(task.source_dictionary) if args.dense_words else 0
+    return DenseHead(cfg.encoder.embed_dim, items.width, args.dense_dim, dropout, weight, items.text_dim, symbols)
 
 
 def _build_reader(cfg: NetworkConfig, args: argparse.Namespace, task: Any) -> FeatureReader:

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     **{name: getattr(NetworkConfig(), name) for name in OPTIONS},
     "dense_dim": 0,
     "dense_dropout": None,
+    "dense_words": False,
     "media_positions": 0,
     "text_encoder": "auto",
     "train_text_layers": 0,
@@ -188,6 +189,12 @@ def _add_dense_head(parser: Any) -> None:
     parser.add_argument(
         "--dense-dropout", type=float, metavar="P", help="dropout probability of the dense head (default: --dropout)"
     )
+    parser.add_argument(
+        "--dense-words",
+        action="store_true",
+        help="the dense head also reads the query's symbols without their order, as a sum of vectors that begin as a "
+        "regression to the captions' features, where the embeddings were joined with captions (default: False)",
+    )
 
 
 def _add_reader(parser: Any) -> None:
@@ -256,6 +263,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
             f"--media-positions is {args.media_positions}, but without a dense head single texts alone are answered; give "
             "--dense-dim, or leave it out"
         )
+    if args.dense_words and not args.dense_dim:
+        raise ValueError("--dense-words is given, but there is no dense head; give --dense-dim, or leave it out")
     for name in ("dropout", "attention_dropout", "activation_dropout", "dense_dropout"):
         value = getattr(args, name, None)
         if value is not None and not 0 <= value <= 1:

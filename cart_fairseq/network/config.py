@@ -94,9 +94,11 @@ class ArchitectureConfig:
         dense_dim: width of the dense head; 0: none.
         media_positions: positions by which the decoder reads embeddings; 0: none.
         pretrained: whether the encoder is the data-bin's pretrained one.
+        dense_words: whether the dense head reads a bag of the query's symbols.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     dense_dim: int = 0
     media_positions: int = 0
     pretrained: bool = False
+    dense_words: bool = False

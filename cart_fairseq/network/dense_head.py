@@ -1,6 +1,7 @@
 """The dense head: maps queries and items to vectors of one space, to guide the beam search and to rank its items.
 
-The query's vector is computed from the encoder's states, the item's from its embedding in the data-bin. The head is
+The query's vector is computed from the encoder's states and, with a bag of symbols, from the query's symbols; the item's
+from its embedding in the data-bin. The head is
 trained jointly with the identifiers by a contrastive loss. In a search, items are ranked by the weighted sum of the
 identifier's score and the dense score. The paper has no dense head.
 """
@@ -10,6 +11,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cart_fairseq.network.symbol_bag import SymbolBag
 
 MAPPED_SHARE = 0.3
 
@@ -57,8 +60,10 @@ class DenseHead(nn.Module):
         weight: default weight of the dense score when it is added to the identifier's score.
         text_dim: T, the width of caption features if item features begin with two parts of that width
             (:class:`~cart_fairseq.catalogue.dense_items.DenseItems`), else 0.
+        symbols: size of the query dictionary if the query tower also reads a bag of symbols, else 0.
 
     Attributes:
+        bag: the vectors of the symbols, of width T, or D if T is 0; None without a bag.
         width: width of the unit vectors: T + D, or 2 D if T is 0.
         prior_share: share of an item's prior that is subtracted from its dense score; 0 unless tuned.
         trained: how often the head was put into training mode; vectors computed before may be out of date.
@@ -67,15 +72,26 @@ class DenseHead(nn.Module):
     weight: Tensor
     prior_share: Tensor
 
-    def __init__(self, query_dim: int, item_dim: int, dim: int, dropout: float, weight: float = 1.0, text_dim: int = 0):
+    def __init__(
+        self,
+        query_dim: int,
+        item_dim: int,
+        dim: int,
+        dropout: float,
+        weight: float = 1.0,
+        text_dim: int = 0,
+        symbols: int = 0,
+    ):
         super().__init__()
         self.text_dim = text_dim
+        self.state_dim = query_dim
         straight = text_dim or dim
+        self.bag = SymbolBag(symbols, straight) if symbols else None
         self.width = straight + dim
         self.trained = 0
         self.register_buffer("weight", torch.tensor(weight))
         self.register_buffer("prior_share", torch.tensor(0.0))
-        self.query_tower = Tower(query_dim, straight, dim, dropout)
+        self.query_tower = Tower(query_dim + (straight if symbols else 0), straight, dim, dropout)
         self.item_tower = Tower(item_dim, straight, dim, dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
         """Natural logarithm of the factor by which cosines are multiplied (the inverse temperature)."""
@@ -87,7 +103,8 @@ class DenseHead(nn.Module):
         """Initialise the linear maps so that they compare text features.
 
         The item's map adds its caption part and ``MAPPED_SHARE`` times its mapped embedding. The query's map is the
-        identity if its input has the same width.
+        identity if its input has the same width. With a bag of symbols it is the identity of the bag's part, and of the
+        states' part if that has the same width.
         """
         if not self.text_dim:
             return
@@ -96,8 +113,12 @@ class DenseHead(nn.Module):
             for part, weight in enumerate((MAPPED_SHARE, 1.0)):
                 at = part * self.text_dim
                 self.item_tower.straight.weight[:, at : at + self.text_dim].fill_diagonal_(weight)
-            if self.query_tower.straight.in_features == self.text_dim:
-                nn.init.eye_(self.query_tower.straight.weight)
+            asked = self.query_tower.straight.weight
+            if self.bag is not None:
+                asked.zero_()
+                asked[:, self.state_dim :].fill_diagonal_(1.0)
+            if self.state_dim == self.text_dim:
+                asked[:, : self.state_dim] = torch.eye(self.text_dim)
             for tower in (self.item_tower, self.query_tower):
                 nn.init.zeros_(tower.straight.bias)
 
@@ -106,12 +127,20 @@ class DenseHead(nn.Module):
         self.trained += mode
         return super().train(mode)
 
+    def features(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
+        """What the query tower reads: (B, F), the mean of the last encoder states and, where there is one, the bag."""
+        state = mean_state(encoder_out)
+        if self.bag is None:
+            return state
+        # of one length, so that neither part outweighs the other
+        return torch.cat([F.normalize(state, dim=1), self.bag(encoder_out["src_tokens"][0]).to(state)], dim=1)
+
     def query(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
-        """Unit vectors (B, T + D) of queries, from the mean of their last encoder states."""
-        return self.text(mean_state(encoder_out))
+        """Unit vectors (B, T + D) of queries."""
+        return self.text(self.features(encoder_out))
 
     def text(self, rows: Tensor) -> Tensor:
-        """Unit vectors of query states: (n, query_dim) -> (n, T + D)."""
+        """Unit vectors of what :meth:`features` returns: (n, F) -> (n, T + D)."""
         return self.query_tower(rows.to(self.log_scale), self.share_logit.sigmoid())
 
     def item(self, features: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class CARTEncoder(nn.Module):
 
         Returns:
             ``encoder_out``: the last state, (T, B, C); ``encoder_padding_mask``: (B, T) bool, True where the source is
-            padding; ``encoder_states``: the S states, each (T, B, C).
+            padding; ``encoder_states``: the S states, each (T, B, C); ``src_tokens``: the queries.
         """
         padding = src_tokens.eq(self.padding_idx)
         x = self.embed_scale * self.embed_tokens(src_tokens) + self.embed_positions(src_tokens)
@@ -92,7 +92,12 @@ class CARTEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, hidden)
             states.append(x if self.layer_norm is None else self.layer_norm(x))
-        return {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
+        return {
+            "encoder_out": [states[-1]],
+            "encoder_padding_mask": [padding],
+            "encoder_states": states,
+            "src_tokens": [src_tokens],
+        }
 
     def max_positions(self) -> int:
         """The length of the longest query, in symbols."""

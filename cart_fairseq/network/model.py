@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cart_fairseq.base.settings import CALIBRATION_PARAMETERS
 from cart_fairseq.network.config import ArchitectureConfig, NetworkConfig
 from cart_fairseq.network.decoder import CARTDecoder
-from cart_fairseq.network.dense_head import DenseHead, mean_state
+from cart_fairseq.network.dense_head import DenseHead
 from cart_fairseq.network.embeddings import symbol_embedding
 from cart_fairseq.network.encoder import CARTEncoder
 from cart_fairseq.network.feature_reader import FeatureReader
@@ -135,14 +135,14 @@ class CART(nn.Module):
 
         Returns:
             Logits (R, J, V) and a dictionary of extras. With a dense head, ``items`` and ``item_features``, it has the
-            head's loss (``contrastive``) and the mean encoder states of the queries (``mean_state``, (B, C)). With
+            head's loss (``contrastive``) and what its query tower reads (``query_features``, (B, F)). With
             ``media`` it has the logits of these examples (``media``, (M, J, V)).
         """
         encoder_out = self.encoder(src_tokens, src_lengths)
         logits, extra = self.decoder(prev_output_tokens, encoder_out)
         if self.dense is not None and items is not None and item_features is not None:
             extra["contrastive"] = self.dense.loss(encoder_out, item_features, items)
-            extra["mean_state"] = mean_state(encoder_out)[: len(items)]
+            extra["query_features"] = self.dense.features(encoder_out)[: len(items)]
         if self.reader is not None and media is not None:
             states = [state.index_select(1, media.query) for state in encoder_out["encoder_states"]]
             padding = encoder_out["encoder_padding_mask"][0][media.query]

@@ -110,7 +110,8 @@ class PretrainedEncoder(nn.Module):
             states = self.cache(tokens, lengths, self._read, self.transformer.dtype)
         else:
             states = self._read(tokens, lengths)
-        return {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
+        found = {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
+        return found | {"src_tokens": [src_tokens]}
 
     def _read(self, tokens: Tensor, lengths: Tensor) -> list[Tensor]:
         """Run the transformer: (B, T) int64 tokens and their (B,) lengths -> S states, each (T, B, C)."""

@@ -27,6 +27,7 @@ from cart_fairseq.tasks.query_dataset import DenseExamples, QueryIdentifierDatas
 from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig, check_options
 from cart_fairseq.training.allocator import keep_freed_memory
 from cart_fairseq.training.companions import Companions
+from cart_fairseq.training.symbol_vectors import fit_symbol_vectors
 
 
 @register_task("cart_retrieval", dataclass=CartRetrievalConfig)
@@ -95,6 +96,22 @@ class CartRetrievalTask(FairseqTask):
     def max_query_tokens(self) -> int:
         """The length, including ``</s>``, to which longer queries are cut."""
         return int(self.data.manifest["inputs"]["max_query_tokens"])
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Make a model. Where training begins and its dense head reads symbols, their vectors are fitted to the captions.
+
+        Raises:
+            ValueError: see :meth:`cart_fairseq.models.cart.CARTModel.build_model`.
+        """
+        model = super().build_model(cfg, from_checkpoint)
+        bag = None if model.dense is None else model.dense.bag
+        items = self.data.dense_items
+        if from_checkpoint or bag is None or items is None or items.captions is None:
+            return model
+        queries = open_sequences(self.data.files, "train.query-id.query")
+        with torch.no_grad():
+            bag.vectors.weight.copy_(fit_symbol_vectors(queries, items.captions, len(self.query_dict)))
+        return model
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Load the examples of ``train``, ``valid`` or ``test``.

@@ -53,12 +53,12 @@ class SoftTargets:
         self.vectors: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, head: DenseHead, states: Tensor, target: Tensor, epoch: int) -> Tensor:
+    def __call__(self, head: DenseHead, queries: Tensor, target: Tensor, epoch: int) -> Tensor:
         """Compute p for each symbol of the target, given the symbols before it.
 
         Args:
             head: the dense head.
-            states: (B, query_dim), the mean encoder state of each query.
+            queries: (B, F), what the head's query tower reads.
             target: (B, J) int64, the identifiers of the queries' items.
             epoch: number of the epoch.
 
@@ -68,7 +68,7 @@ class SoftTargets:
         """
         learning = head.training
         head.eval()
-        scores = head.text(states) @ self._vectors(head, epoch, states.device).T
+        scores = head.text(queries) @ self._vectors(head, epoch, queries.device).T
         head.train(learning)
         best = scores.float().topk(min(NEAREST, len(self.identifiers)), dim=1)
         share = (best.values * head.scale().float()).softmax(1)

@@ -124,7 +124,7 @@ def size_flags(recipe: Recipe, manifest: dict[str, Any]) -> list[Any]:
 
 def dense_flags(recipe: Recipe, manifest: dict[str, Any]) -> list[Any]:
     """The dense head, and what it teaches."""
-    flags = ["--dense-dim", 2 * recipe.joined, "--dense-weight", recipe.dense_weight]
+    flags = ["--dense-dim", 2 * recipe.joined, "--dense-words", "--dense-weight", recipe.dense_weight]
     flags += ["--distillation-weight", recipe.distillation]
     if manifest["index_captions"] != "include":
         flags += ["--dense-dropout", recipe.unseen_dropout]

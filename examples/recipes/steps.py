@@ -244,9 +244,8 @@ def join(data: Path, out: Path, settings: Settings, width: int) -> tuple[dict[st
     if settings.own_start is not None:
         flags += ["--like", settings.own_start / "joined"]
     else:
-        flags += ["--align", width]
+        flags += ["--align", width, "--keep-embedding"]
         flags += ["--text-features", encoder] if encoder else []
-        flags += [] if index_captions == "include" else ["--keep-embedding"]
     set_here = fixed(
         "embeddings", "items", "captions", "output", index_captions="set INDEX_CAPTIONS", like="leave it out"
     )

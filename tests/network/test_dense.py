@@ -228,7 +228,7 @@ def test_what_the_head_thinks_of_symbols_is_a_part_of_the_target(dense_task, sha
     model = make_model(dense_task, dense_dim=8, dropout=0.0).train()
     right, half = (CARTRDropCriterion(dense_task, 0.15, 0.0, shared, 0.0, share).train() for share in (0.0, 0.5))
     loss = {share: made(model, batch)[0] for share, made in ((0.0, right), (0.5, half))}
-    teacher, states = half.soft_targets, model(**batch["net_input"])[1]["mean_state"]
+    teacher, states = half.soft_targets, model(**batch["net_input"])[1]["query_features"]
     soft = teacher(model.dense, states, batch["target"], 1)
     log_probs = model(**batch["net_input"])[0].log_softmax(-1)
     expected = 0.5 * loss[0.0] - 0.5 * (soft * log_probs).sum()
