@@ -69,7 +69,7 @@ def install(folder: Path, wheel: Path, torch: str) -> Path:
     """
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, torch, f"{wheel}[serve]", "mypy"], check=True)
     return python
 
