@@ -95,7 +95,9 @@ def _nearest(name: str) -> str:
 
     if name in OF_FAIRSEQ:
         return f'type fairseq-{name}, with --user-dir "$({PROGRAM} {plugin.USER_DIR})"'
-    near = get_close_matches(name.lower().replace("_", "-"), [*MODULES, plugin.USER_DIR], n=1)
+    typed = name.lower().replace("_", "-").removeprefix("cart-fairseq.").removeprefix("preprocess.")
+    names = [*MODULES, plugin.USER_DIR]
+    near = [each for each in names if typed and each.startswith(typed)] or get_close_matches(typed, names, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
     return f"{guess}{PROGRAM} --help lists all"
 

@@ -12,6 +12,7 @@ from distribution import build, check, sources
 from walk import ITEMS, Installation, walk
 
 from cart_fairseq import __version__
+from cart_fairseq.base.reading import read_json
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,6 @@ def test_the_wheel_goes_the_whole_path_outside_of_the_checkout(installed):
     [found] = answer["results"]
     assert len({hit["item_id"] for hit in found["hits"]}) == 5
     assert answer["catalogue"]["items"] == ITEMS
+    versions = read_json(installed.folder / "MODEL" / "config.json")["versions"]
+    assert versions["cart-fairseq"] == __version__
+    assert len({"ve-fairseq", "fairseq-fixed"} & versions.keys()) == 1
