@@ -1,4 +1,4 @@
-# make demo | test | trust | lint | docs | benchmark | setup: each creates .venv when it is missing and does nothing twice.
+# make demo | test | trust | lint | docs | benchmark | release | setup: each creates .venv when it is missing and does nothing twice.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 HAS_WHEEL = $(BIN)/python -c 'import platform, sys; \
 	sys.exit((sys.platform, platform.machine()) != ("linux", "x86_64") or not (3, 11) <= sys.version_info < (3, 13))'
 
-.PHONY: setup demo test trust lint docs benchmark clean
+.PHONY: setup demo test trust lint docs benchmark release clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.installed
@@ -59,5 +59,9 @@ benchmark: .venv/.installed-benchmark
 	$(BIN)/python examples/efficiency/plot.py benchmark/benchmark.json --output benchmark/figure4.png
 	$(BIN)/python examples/efficiency/training.py --repeats 3 --json benchmark/training.json
 
+# wheel and sdist in dist/, checked, and the wheel tried in a new environment, which takes minutes; nothing is uploaded
+release: .venv/.installed-release
+	$(BIN)/python tests/release --output dist --torch '$(TORCH)'
+
 clean:
-	rm -rf .venv demo benchmark site build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo benchmark site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

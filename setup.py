@@ -1,5 +1,6 @@
 """Packaging of cart-fairseq; tools' settings are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -13,20 +14,30 @@ SOURCE = (
     "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version < '3.11' or python_version >= '3.13'"
 )
 
+ROOT = Path(__file__).parent
+[VERSION] = re.findall(r'^__version__ = "(.+)"$', (ROOT / "cart_fairseq" / "__init__.py").read_text("utf-8"), re.M)
+
 MEDIA = ["pillow>=10", "soundfile>=0.12", "soxr>=0.4", "av>=13"]
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20", "python-multipart>=0.0.18"]
+# what builds and checks wheel and sdist
+RELEASE = ["build>=1.2", "check-wheel-contents>=0.6", "setuptools>=77", "twine>=6.1"]
 ENCODERS = [*MEDIA, "transformers>=5.23", "sentence-transformers>=5"]
 
 setup(
     name="cart-fairseq",
-    version="0.1.0",
+    version=VERSION,
     description="Generative cross-modal retrieval (CART) as a fairseq plugin: text in, images, sounds or videos out",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["cart_fairseq", "cart_fairseq.*", "preprocess", "preprocess.*"]),
-    package_data={"cart_fairseq.serving": ["page/*", "page/*/*"]},
+    package_data={
+        "cart_fairseq": ["py.typed"],
+        "cart_fairseq.serving": ["page/*", "page/*/*"],
+        "preprocess": ["py.typed"],
+    },
+    entry_points={"console_scripts": ["cart = preprocess.cart:run"]},
     install_requires=[
         "torch>=2.6,<2.14",  # the newest that the tests have run with
         f"ve-fairseq==0.12.3; {BINARY}",
@@ -49,6 +60,7 @@ setup(
         "ray": ["ray[data,serve]>=2.60", *SERVE],
         "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
+        "release": RELEASE,
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -66,6 +78,7 @@ setup(
             "httpx2>=2",
             "playwright==1.65.*",
             "axe-playwright-python>=0.1.4",
+            *RELEASE,
             *SERVE,
             *ENCODERS,
         ],

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cart_fairseq.retriever import CartRetriever
 
 __all__ = ["CartRetriever", "ExampleRetriever", "Hit", "Query"]
+__version__ = "1.0.0"
 MODULES = {
     "CartRetriever": "retriever",
     "ExampleRetriever": "example_retriever",

@@ -8,6 +8,7 @@ python -m cart_fairseq.evaluate out.txt --queries new.jsonl --data data-bin   # 
 import argparse
 from collections.abc import Sequence
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.files import refuse_unwritable, write_json
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.base.settings import PRECISIONS, SCORINGS, EvaluationSettings
@@ -16,7 +17,7 @@ from cart_fairseq.base.settings import PRECISIONS, SCORINGS, EvaluationSettings
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m cart_fairseq.evaluate",
+        prog=program("cart_fairseq.evaluate"),
         description="Measure retrieval, from generation output or by searching new queries with a checkpoint.",
     )
     made.add_argument(

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.base.settings import STORED_PRECISIONS, ExportSettings
 
@@ -16,7 +17,7 @@ from cart_fairseq.base.settings import STORED_PRECISIONS, ExportSettings
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m cart_fairseq.export",
+        prog=program("cart_fairseq.export"),
         description="Write a checkpoint and its data-bin as one folder that is all that a search needs.",
     )
     add, default = made.add_argument, ExportSettings()

@@ -7,6 +7,7 @@ python -m cart_fairseq.serve --model MODEL --media-root images
 import argparse
 from collections.abc import Sequence
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.base.settings import PRECISIONS
 from cart_fairseq.serving.settings import ServingSettings
@@ -15,7 +16,7 @@ from cart_fairseq.serving.settings import ServingSettings
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m cart_fairseq.serve",
+        prog=program("cart_fairseq.serve"),
         description="Serve searches over HTTP. The catalogue and the checkpoint may change meanwhile.",
     )
     add, default = made.add_argument, ServingSettings

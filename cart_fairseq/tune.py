@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.files import refuse_unwritable, write_json
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.base.settings import CANDIDATES, SCORINGS, TuningSettings
@@ -17,7 +18,7 @@ from cart_fairseq.base.settings import CANDIDATES, SCORINGS, TuningSettings
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m cart_fairseq.tune",
+        prog=program("cart_fairseq.tune"),
         description="Choose level discount, dense weight and share of priors on the valid queries, calibrate the "
         "probabilities of hits on half of them, and store all in the checkpoint.",
     )

@@ -3,8 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
-from cart_fairseq.__main__ import command_list
+from cart_fairseq.__main__ import EACH, command_list
 
+ABOUT = "The steps from media and embeddings to training data, in their order."
 COMMANDS = {
     "read_folder": "a folder of pictures, sounds and videos to items.jsonl and captions.jsonl",
     "annotations": "published annotation files to items.jsonl and captions.jsonl",
@@ -23,9 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the list."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess",
-        description="The steps from media and embeddings to training data, in their order.\n"
-        "From Python: the functions of preprocess.api.",
-        epilog=command_list("preprocess", COMMANDS),
+        description=f"{ABOUT}\nFrom Python: the functions of preprocess.api.",
+        epilog=f"{EACH}\n\n{command_list('python -m preprocess.', COMMANDS)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args(argv)

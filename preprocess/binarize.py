@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import settings_from
 from preprocess.data.fields import INDEX_CAPTIONS
@@ -16,7 +17,7 @@ from preprocess.data_bin.settings import DataBinSettings
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.binarize",
+        prog=program("preprocess.binarize"),
         description="Make a data-bin, the folder that fairseq-train reads, from captions and identifiers.",
     )
     add, default = result.add_argument, DataBinSettings()

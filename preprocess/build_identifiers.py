@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import positive, settings_from
 from preprocess.identifiers.settings import (
@@ -26,7 +27,7 @@ from preprocess.identifiers.settings import (
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.build_identifiers",
+        prog=program("preprocess.build_identifiers"),
         description="Build the identifier bundle of a catalogue from its embeddings.",
     )
     add, default = result.add_argument, IdentifierSettings()

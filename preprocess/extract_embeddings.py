@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import not_negative, positive, settings_from
 from preprocess.data.fields import MODALITIES, ON_ERROR
@@ -21,7 +22,7 @@ from preprocess.encoders.settings import DTYPES, FAMILIES, PRECISIONS, Embedding
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.extract_embeddings",
+        prog=program("preprocess.extract_embeddings"),
         description="Embed the media of items, or texts, with an encoder.",
         epilog="Weights come from a folder or the hub. Without network give a folder, or set HF_HUB_OFFLINE=1 to use what "
         "was downloaded before.",

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.captioners import families
 from preprocess.captioners.settings import CaptionSettings
@@ -23,7 +24,7 @@ from preprocess.encoders.settings import PRECISIONS
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.generate_captions",
+        prog=program("preprocess.generate_captions"),
         description=f"Write captions that stand in for the content of items.\n\n{families.__doc__}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import positive, settings_from
 from preprocess.inspection.settings import InspectionSettings
@@ -17,7 +18,7 @@ from preprocess.inspection.settings import InspectionSettings
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.inspect_identifiers",
+        prog=program("preprocess.inspect_identifiers"),
         description="Write an HTML report on the identifiers of a catalogue.",
     )
     add, default = result.add_argument, InspectionSettings()

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import above_zero, flag, positive, settings_from
 from preprocess.join.settings import FITTED, INDEX_CAPTIONS, JoinSettings
@@ -17,7 +18,7 @@ from preprocess.join.settings import FITTED, INDEX_CAPTIONS, JoinSettings
 def parser() -> argparse.ArgumentParser:
     """The command line. Options that `--like` decides have no default here, so that giving one can be refused."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.join_captions",
+        prog=program("preprocess.join_captions"),
         description="Join item embeddings with features of the captions that may be trained on.",
     )
     add, default, absent = result.add_argument, JoinSettings(), argparse.SUPPRESS

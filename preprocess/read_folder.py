@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import not_negative, settings_from
 from preprocess.folder.settings import NAMES, FolderSettings
@@ -16,7 +17,7 @@ from preprocess.folder.settings import NAMES, FolderSettings
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.read_folder",
+        prog=program("preprocess.read_folder"),
         description="List the pictures, sounds and videos below a folder, with the captions that are found there.",
     )
     add, default = result.add_argument, FolderSettings()

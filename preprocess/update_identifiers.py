@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.data.arguments import settings_from
 from preprocess.updating.item_ids import IDS, IDS_FROM, listed_in, mark_ids, read_ids
@@ -33,7 +34,7 @@ RENEW = "write priors, statistics and vectors that searches with a checkpoint re
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.update_identifiers", description="Change the catalogue of a bundle or a data-bin."
+        prog=program("preprocess.update_identifiers"), description="Change the catalogue of a bundle or a data-bin."
     )
     commands = result.add_subparsers(dest="command", required=True)
     renewing = commands.add_parser("renew", help=RENEW, description=RENEW)
@@ -118,7 +119,7 @@ def update(args: argparse.Namespace) -> None:
     except (KnownItem, UnknownItem) as error:
         if args.path is None:
             raise
-        again = f"python -m preprocess.update_identifiers renew --data-bin {args.target} --path {args.path}"
+        again = f"{parser().prog} renew --data-bin {args.target} --path {args.path}"
         raise ValueError(f"{error}; if an earlier run did this and was stopped later, finish it with {again}") from None
     print(updated.summary)
 

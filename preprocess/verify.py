@@ -8,13 +8,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.verify", description="Read files of this project and compare their checksums."
+        prog=program("preprocess.verify"), description="Read files of this project and compare their checksums."
     )
     what = "an identifier bundle, a data-bin, a MODEL folder, a join, a folder of extracted embeddings, or a checkpoint"
     result.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=what)

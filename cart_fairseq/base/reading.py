@@ -177,6 +177,27 @@ def check_fields(
             raise ValueError(f"{path}: damaged ({name} is {found}, not {TYPES[kind]}); {remedy}")
 
 
+def check_version(where: str, found: Any, known: int, remedy: str) -> None:
+    """Check the version of a file's format.
+
+    Args:
+        where: the file, and the name of the field.
+        known: the version that this code reads.
+        remedy: the advice for an older version; for a newer one it is to install a newer cart-fairseq.
+
+    Raises:
+        ValueError: it is another version.
+
+    >>> check_version("manifest.json: schema_version", 2, 1, "make it again")
+    Traceback (most recent call last):
+    ValueError: manifest.json: schema_version is 2, this version reads 1; install a newer version of cart-fairseq
+    """
+    if found != known:
+        newer = isinstance(found, int) and found > known
+        advice = "install a newer version of cart-fairseq" if newer else remedy
+        raise ValueError(f"{where} is {textwrap.shorten(repr(found), 60)}, this version reads {known}; {advice}")
+
+
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Parse a file with one JSON object per line. A byte order mark is skipped.
 

@@ -23,7 +23,7 @@ from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS, 
 from cart_fairseq.catalogue.errors import CatalogueError, read_json, reading
 from cart_fairseq.catalogue.held_files import Stamp, identity, open_settled
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
-from cart_fairseq.catalogue.segments import MANIFEST, SCHEMA_VERSION
+from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.catalogue.trie import IdentifierTrie
 
 REMEDY = "make it again with python -m preprocess.binarize"
@@ -79,11 +79,7 @@ class DataBin:
         manifest = read_json(root / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("kind") != "data-bin":
             raise CatalogueError(f"{root}/manifest.json: it does not describe a data-bin; {REMEDY}")
-        if manifest.get("schema_version") != SCHEMA_VERSION:
-            found = manifest.get("schema_version")
-            raise CatalogueError(
-                f"{root}/manifest.json: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}"
-            )
+        segments.check_schema(root / MANIFEST, manifest, REMEDY)
         self.bundle = IdentifierBundle.load(root / "identifiers")
         pending = pending_folder(root, self.bundle.state)
         self.directory = pending if pending.is_dir() else root

@@ -26,7 +26,7 @@ class ItemIds:
     @cached_property
     def _order(self) -> NDArray[np.uint64]:
         """(N,) rows in the order of their ids."""
-        return pc.sort_indices(self.column).to_numpy()  # type: ignore[no-any-return]
+        return pc.sort_indices(self.column).to_numpy()
 
     @cached_property
     def _gone(self) -> frozenset[int]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.base.files import is_plain_name, sha256
 from cart_fairseq.base.progress import track
+from cart_fairseq.base.reading import check_version
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.catalogue.held_files import HeldFiles, Stamp, identity
 
@@ -71,10 +72,20 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("kind") != "identifiers":
         raise CatalogueError(f"{path}: it does not describe an identifier bundle; {REMEDY}")
-    found = manifest.get("schema_version")
-    if found != SCHEMA_VERSION:
-        raise CatalogueError(f"{path}: schema_version is {found}, this version reads {SCHEMA_VERSION}; {REMEDY}")
+    check_schema(path, manifest, REMEDY)
     return manifest
+
+
+def check_schema(path: Path, manifest: Mapping[str, Any], remedy: str) -> None:
+    """Check the version of the format of a bundle or data-bin.
+
+    Raises:
+        CatalogueError: it is another one.
+    """
+    try:
+        check_version(f"{path}: schema_version", manifest.get("schema_version"), SCHEMA_VERSION, remedy)
+    except ValueError as error:
+        raise CatalogueError(str(error)) from None
 
 
 def hold_files(directory: Path, manifest: Mapping[str, Any], remedy: str, others: Iterable[str] = ()) -> HeldFiles:

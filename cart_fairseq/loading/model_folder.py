@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cart_fairseq.base.reading import check_fields, read_json
+from cart_fairseq.base.reading import check_fields, check_version, read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.segments import MANIFEST
@@ -117,12 +117,10 @@ def _check_config(where: Path, config: Any) -> list[Any]:
         raise CatalogueError(f"{where}: is not the settings of a model of this project; {REMEDY}")
     try:
         check_fields(where, config, FIELDS, REMEDY)
+        check_version(f"{where}: format_version", config["format_version"], FORMAT_VERSION, REMEDY)
     except ValueError as error:
         raise CatalogueError(str(error)) from None
-    version, models = config["format_version"], config["models"]
-    if version != FORMAT_VERSION:
-        remedy = "install a newer version of cart-fairseq" if version > FORMAT_VERSION else REMEDY
-        raise CatalogueError(f"{where}: format_version is {version}, this version reads {FORMAT_VERSION}; {remedy}")
+    models = config["models"]
     if not 1 <= len(models) <= MOST_MODELS:
         raise CatalogueError(f"{where}: names {len(models)} models, not between 1 and {MOST_MODELS}; {REMEDY}")
     return [*models]

@@ -210,4 +210,4 @@ def _unit(vector: NDArray[np.float32], width: int, position: int, kind: str) -> 
             "encoder of the catalogue, before any join"
         )
     scaled = vector / np.abs(vector).max()  # squares of large or small values leave the range of float32
-    return scaled / np.linalg.norm(scaled)  # type: ignore[no-any-return]
+    return scaled / np.linalg.norm(scaled)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cart_fairseq import __version__
 from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import locked_file, remove_scratch, replacing, write_json
 from cart_fairseq.base.settings import ExportSettings
@@ -49,7 +50,7 @@ PAIRS = re.compile(r"queries\..*\.parquet|.*\.query-id\..*")
 """Names of files with queries and their items."""
 ROUNDED = ("encoder.", "decoder.")
 """Beginnings of the names of weights that are stored in the chosen precision, as searches convert these alone."""
-PACKAGES = ("cart-fairseq", "fairseq-fixed", "numpy", "safetensors", "sentencepiece", "torch", "transformers")
+PACKAGES = ("fairseq-fixed", "ve-fairseq", "numpy", "safetensors", "sentencepiece", "torch", "transformers")
 IDENTIFIER_BUNDLE = "identifiers"
 EARLIER_README = "README.earlier.md"
 
@@ -240,7 +241,7 @@ def _architecture(model: CART) -> Any:
 
 def _versions() -> dict[str, str]:
     """The versions of the packages that wrote the folder, as far as they are installed."""
-    found = {}
+    found = {"cart-fairseq": __version__}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

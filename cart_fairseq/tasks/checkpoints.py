@@ -16,6 +16,9 @@ from cart_fairseq.loading.checkpoint import first_line, refuse_damaged
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 
+OF_WEIGHTS = "loading state_dict for CARTModel:"
+"""What torch says before it names the weights that do not fit."""
+
 
 def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel], DataBin]:
     """Load a checkpoint, or an ensemble (paths joined by colons), and open the data-bin it was trained on.
@@ -49,9 +52,10 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
             if isinstance(error, ValueError):
                 text = " ".join(str(error).split()).removeprefix(f"{each}: ")
                 raise ValueError(f"{each}: {text}") from error
+            said = first_line(error, OF_WEIGHTS if OF_WEIGHTS in str(error) else "")
             raise ValueError(
-                f"{each}: cannot be loaded as a model of this version ({first_line(error)}); give a checkpoint of "
-                "--task cart_retrieval, or train again"
+                f"{each}: cannot be loaded as a model of this version ({said}); give a checkpoint of --task "
+                "cart_retrieval, install the version of cart-fairseq that wrote it, or train again"
             ) from error
         if not isinstance(task, CartRetrievalTask):
             raise ValueError(f"{each}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")

@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cart_fairseq.base.calls import program
 from cart_fairseq.base.processes import run_script
 from preprocess.annotations.settings import FORMATS, POLICIES, AnnotationSettings
 from preprocess.data.arguments import flag, settings_from
@@ -25,7 +26,7 @@ from preprocess.data.arguments import flag, settings_from
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m preprocess.annotations", description="Read the published annotations of a data set."
+        prog=program("preprocess.annotations"), description="Read the published annotations of a data set."
     )
     default = AnnotationSettings()
     shared = argparse.ArgumentParser(add_help=False)

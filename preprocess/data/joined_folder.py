@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cart_fairseq.base.files import digest, refuse_paths, sha256, write_json
-from cart_fairseq.base.reading import check_fields, read_json
+from cart_fairseq.base.reading import check_fields, check_version, read_json
 from cart_fairseq.catalogue.errors import reading
 from preprocess.data.output import Kind, Made, damaged
 
@@ -53,10 +53,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or not {"settings", "parts", "dimension", "files"} <= record.keys():
         raise ValueError(f"{folder / RECORD}: not a record of preprocess.join_captions; make the join again")
-    if record.get("version") != VERSION:
-        raise ValueError(
-            f"{folder / RECORD}: version {record.get('version', 1)}, this is version {VERSION}; make the join again"
-        )
+    check_version(f"{folder / RECORD}: version", record.get("version", 1), VERSION, "make the join again")
     check_fields(folder / RECORD, record, FIELDS, REMEDY)
     refuse_paths(folder / RECORD, record["files"])
     return record

@@ -113,7 +113,7 @@ class Batch(NamedTuple):
 
 def collate(samples: Sequence[tuple[int, str, Tensors]]) -> list[Batch]:
     """Group (place, modality, inputs) into batches of one modality. Sizes are equal unless a mask allows padding."""
-    groups: dict[tuple, list[tuple[int, Tensors]]] = {}
+    groups: dict[tuple[str, tuple[tuple[str, torch.Size], ...]], list[tuple[int, Tensors]]] = {}
     for place, modality, inputs in samples:
         padded = any(mask in inputs for mask in MASKS)
         shapes = tuple((name, inputs[name].shape[:-1] if padded else inputs[name].shape) for name in sorted(inputs))

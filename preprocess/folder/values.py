@@ -3,7 +3,7 @@
 import datetime
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from preprocess.folder.limits import FIELDS, LARGEST, LISTED, NAME_LETTERS, VALUE_LETTERS
@@ -75,7 +75,8 @@ def fields_of(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         shown = clean(name)
         if not shown or len(shown) > NAME_LETTERS or len(found) >= FIELDS:
             continue
-        kept = {YEAR: year_of, TAGS: tags_of}.get(shown, kept_value)(value)
+        read: Callable[[Any], Any] = {YEAR: year_of, TAGS: tags_of}.get(shown, kept_value)
+        kept = read(value)
         if kept is not None:
             found.setdefault(f"{shown}_" if shown in OWN else shown, kept)
     return found

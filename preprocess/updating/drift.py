@@ -4,6 +4,7 @@ A codec describes the catalogue that it was fitted on. Items of another kind lie
 quantisation, and crowd on the same codes, where only their unique token tells them apart.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,14 @@ def drift_text(report: dict[str, Any]) -> str:
     """The report as text, for people."""
     columns = [("new items", report["new"])] + ([("old items", report["old"])] if "old" in report else [])
     lines = ["".join([f"{'':<34}", *(f"{name:>12}" for name, _ in columns)])]
-    for label, value in (
+    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("items measured", lambda fit: f"{fit['items']:,}"),
         ("distance to nearest centre, mean", lambda fit: f"{fit['centre_distance']['mean']:.4g}"),
         ("distance to nearest centre, median", lambda fit: f"{fit['centre_distance']['p50']:.4g}"),
         ("distance to nearest centre, 95 %", lambda fit: f"{fit['centre_distance']['p95']:.4g}"),
         ("squared error of the code", lambda fit: f"{fit['squared_error']:.4g}"),
-    ):
+    ]
+    for label, value in rows:
         lines.append("".join([f"{label:<34}", *(f"{value(fit):>12}" for _, fit in columns)]))
     collisions = f"{'items on the code of an old one':<34}{report['shared']:>12.1%}"
     if report.get("old_collision_rate") is not None:

@@ -19,6 +19,7 @@ from fairseq import options
 from cart_fairseq.serving.ray_app import Placement
 from cart_fairseq.serving.settings import ServingSettings
 from cart_fairseq.tasks import plugin  # noqa: F401  registers what --task, --arch and --criterion name
+from preprocess import cart
 
 FAIRSEQ: dict[str, Any] = {
     "fairseq-train": options.get_training_parser,
@@ -42,6 +43,8 @@ def check(command: Command) -> None:
     program, arguments = command.program, command.arguments
     if program == "torchrun":
         program, arguments = "fairseq-train", arguments[arguments.index("fairseq_cli.train") + 1 :]
+    if program == "cart" and arguments[0] in cart.MODULES:
+        program, arguments = cart.MODULES[arguments[0]], arguments[1:]
     if program in FAIRSEQ:
         parsed = parse_fairseq(program, arguments)
         assert parsed.task == "cart_retrieval"
@@ -49,6 +52,8 @@ def check(command: Command) -> None:
     elif program.startswith(("preprocess.", "cart_fairseq.")):
         module = program + (".__main__" if (ROOT / program.replace(".", "/")).is_dir() else "")
         importlib.import_module(module).parser().parse_args(arguments)
+    elif program == "cart":
+        assert arguments in (["--help"], ["--version"], ["user-dir"])
     elif program.startswith("examples/"):
         check_recipe(ROOT / program, arguments, command.variables)
     elif program == "serve":  # of Ray
@@ -96,6 +101,8 @@ def test_commands_are_understood(command, monkeypatch):
         "fairseq-validate data-bin --user-dir cart_fairseq --task cart_retrieval --path checkpoint.pt --valid-subset test",
         "python -m preprocess.binarize --identifiers identifiers --captions c.jsonl --output data-bin --no-such-flag",
         "python -m preprocess.no_such_step --output x",
+        "cart binarize --identifiers identifiers --captions c.jsonl --output data-bin --no-such-flag",
+        "cart no-such-step --output x",
         "bash examples/own_data/run.sh DATA OUT --no-such-flag",
         "bash examples/own_data/run.sh DATA",
         "python examples/efficiency/benchmark.py --no-such-flag",

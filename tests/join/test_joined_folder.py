@@ -52,7 +52,7 @@ def test_a_join_of_another_version_is_made_anew_and_not_built_on(tmp_path):
     now = read_json(record)
     assert now.pop("version") == VERSION
     write_json(record, now)
-    with pytest.raises(ValueError, match=f"join.json: version 1, this is version {VERSION}; make the join again"):
+    with pytest.raises(ValueError, match=f"join.json: version is 1, this version reads {VERSION}; make the join again"):
         join(write_world(tmp_path / "new"), like=files.output)
     assert join(files, **SMALL).is_new
     assert read_json(record)["version"] == VERSION

@@ -43,6 +43,12 @@ def other_shape(path: Path) -> None:
     torch.save(state, path)
 
 
+def further_weight(path: Path) -> None:
+    state = torch.load(GOOD, weights_only=False)
+    state["model"]["decoder.new"] = torch.zeros(3)
+    torch.save(state, path)
+
+
 DAMAGED = {
     "a text": (lambda path: path.write_text("not a checkpoint\n"), "safe mode .the file begins with b'not '"),
     "a picture": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)), "the file begins with .*PNG"),
@@ -64,7 +70,11 @@ DAMAGED = {
     "other keys": (lambda path: torch.save({"epoch": 1, "net": 2}, path), "epoch.*net"),
     "no model": (without("model"), "not a model of fairseq"),
     "no settings": (without("cfg"), "no settings of its training"),
-    "other shapes": (other_shape, "cannot be loaded as a model of this version"),
+    "other shapes": (other_shape, r"of this version \(RuntimeError: size mismatch for encoder.embed_tokens.weight"),
+    "a weight of a newer version": (
+        further_weight,
+        r"\(RuntimeError: Unexpected .*: \"decoder.new\"\. *\); .*, install the version of cart-fairseq that wrote it",
+    ),
 }
 
 

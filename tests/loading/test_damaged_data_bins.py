@@ -23,6 +23,15 @@ def overwritten(name: str):
     return write
 
 
+def of_version(version: int, name: str):
+    """The manifest says that another version of the format wrote the folder."""
+
+    def write(folder: Path) -> None:
+        write_json(folder / name, read_json(folder / name) | {"schema_version": version})
+
+    return write
+
+
 def without(key: str):
     def write(folder: Path) -> None:
         manifest = read_json(folder / "manifest.json")
@@ -39,6 +48,18 @@ DAMAGED = {
     "no JSON": (overwritten("manifest.json"), r"manifest\.json: not valid JSON"),
     "no fingerprint": (without("fingerprint"), r"manifest\.json: damaged \('fingerprint'\)"),
     "no list of files": (without("files"), r"manifest\.json: damaged \('files'\)"),
+    "a newer format": (
+        of_version(2, "manifest.json"),
+        r"manifest\.json: schema_version is 2, this version reads 1; install a newer version of cart-fairseq",
+    ),
+    "a newer bundle": (
+        of_version(2, "identifiers/manifest.json"),
+        r"manifest\.json: schema_version is 2, this version reads 1; install a newer version of cart-fairseq",
+    ),
+    "an older format": (
+        of_version(0, "manifest.json"),
+        r"manifest\.json: schema_version is 0, this version reads 1; make it again with python -m preprocess\.binarize",
+    ),
     "a missing file": (lambda folder: (folder / "dict.id.txt").unlink(), r"dict\.id\.txt: missing"),
 }
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from serving_samples import CLIP, PICTURE, SOUND, client_of, copy_world
 
-from cart_fairseq import CartRetriever
+from cart_fairseq import CartRetriever, __version__
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +222,7 @@ def test_one_wrong_query_of_a_batch_fails_alone(client: TestClient):
 
 def test_the_description_names_every_route_and_model(client: TestClient):
     described = client.get("/openapi.json").json()
+    assert described["info"]["version"] == __version__
     assert {*described["paths"]} == {
         "/api/search", "/api/items/{item_id}", "/api/info", "/api/facets", "/api/session", "/media/{item_id}",
         "/api/sample", "/healthz", "/readyz", "/metrics",

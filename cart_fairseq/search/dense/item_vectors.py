@@ -81,7 +81,7 @@ def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, comp
     stamp = (*(_stamp(model) for model in models), _Same(bias))
     if name not in by_name or by_name[name][0] != stamp:
         by_name[name] = (stamp, compute())
-    return by_name[name][1]  # type: ignore[no-any-return]
+    return by_name[name][1]
 
 
 def kept_vectors(models: Sequence[Any], items: Items, rows: Tensor, owner: Any) -> Tensor:
