@@ -29,7 +29,9 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
     step(f"1. embeddings in {folder}")
     found = list_items(folder, lists)
     if found.captions is None:
-        raise ValueError(f"{folder}: no row of its metadata has a caption, so there is nothing to learn from; add captions")
+        raise ValueError(
+            f"{folder}: no row of its metadata has a caption, so there is nothing to learn from; add captions"
+        )
     note_folder(out, folder)
     data.mkdir(parents=True, exist_ok=True)
     link(folder.resolve() / CLIP_ROWS, data / "embeddings")

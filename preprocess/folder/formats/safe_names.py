@@ -41,7 +41,7 @@ def plain_path(name: str) -> str:
     Folders have no dots and files have an ending, so none gets the name of the other.
 
     >>> plain_path("../x/./a.b/c.d"), plain_path("C:\\dög.1"), plain_path("..")
-    ('x/a_b/c.d', 'C_/dög.1', 'item')
+    ('x/a_b/c.d', 'C/dög.1', 'item')
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part.strip(". ")]
     *folders, last = parts[-PATH_PARTS:] or [""]

@@ -54,7 +54,7 @@ class ShardWriter:
         except Damaged:
             path.unlink()
             raise
-        moment = min(max(piece.modified, 0.0), LATEST)
+        moment = piece.modified if 0 <= piece.modified <= LATEST else 0.0
         os.utime(path, (moment, moment))
         if isinstance(piece.sample, str):
             self._endings[piece.sample].add(piece.ending)
