@@ -17,7 +17,7 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
     """Make ``out/data`` of the embeddings as they are and of their metadata; ``captions.jsonl`` comes last.
 
     Raises:
-        ValueError: files of the folder do not match, no item has a caption, or a variable asks for media.
+        ValueError: files of the folder do not match, or a variable asks for media.
     """
     asked = next((name for name in ("encoder", "captioner") if getattr(settings, name)), None)
     if asked:
@@ -28,14 +28,10 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
         return
     step(f"1. embeddings in {folder}")
     found = list_items(folder, lists)
-    if found.captions is None:
-        raise ValueError(
-            f"{folder}: no row of its metadata has a caption, so there is nothing to learn from; add captions"
-        )
     note_folder(out, folder)
     data.mkdir(parents=True, exist_ok=True)
     link(folder.resolve() / CLIP_ROWS, data / "embeddings")
-    for source in found:
+    for source in (found.items, lists / "captions.jsonl"):
         with replacing(data / source.name) as new:
             shutil.copyfile(source, new)
 

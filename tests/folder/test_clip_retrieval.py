@@ -36,13 +36,13 @@ def test_rows_and_metadata_are_in_order_of_their_numbers(clip: Path, tmp_path: P
     assert items[row] == {
         "item_id": "000100001",
         "modality": "image",
-        "caption": "picture 1 of part 10",
+        "caption": "a cat in part 10",
         "image_path": "/data/000100001.jpg",
         "key": "000100001",
         "url": f"http://example.com/{'long' * 60}/000100001",
     }
     assert found.captions is not None
-    assert read_captions(found.captions, items)[row]["text"] == "picture 1 of part 10"
+    assert read_captions(found.captions, items)[row]["text"] == "a cat in part 10"
 
 
 def test_identifiers_and_a_data_bin_without_other_files(clip: Path, tmp_path: Path):

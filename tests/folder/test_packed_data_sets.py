@@ -50,7 +50,7 @@ def test_tars_of_img2dataset(folder: Path):
     item = found.items["00001/000010002.jpg"]
     assert (item["url"], item["key"], item["width"]) == ("http://example.com/000010002.jpg", "000010002", 16)
     assert (item["modality"], item["modified"]) == ("image", "2020-09-13T12:26:40Z")
-    assert texts(found)["00001/000010002.jpg"] == ["picture 2 of shard 1"]
+    assert texts(found)["00001/000010002.jpg"] == ["a car in shard 1"]
     assert medium(folder, found, "00001/000010002.jpg").read_bytes() == picture_bytes((40, 80, 90))
     assert found.result.media == folder.parent / "out.media"
     assert not found.skipped
@@ -245,8 +245,8 @@ def test_embeddings_of_a_data_set(folder: Path, tmp_path: Path):
     assert [row["key"] for row in rows] == [f"0000{shard}000{row}" for shard in range(2) for row in range(3)]
     assert (out / rows[0]["media"]).read_bytes() == picture_bytes((0, 0, 90))
     assert [row["text"] for row in read_jsonl(out / "captions.jsonl")][:2] == [
-        "picture 0 of shard 0",
-        "picture 1 of shard 0",
+        "a dog in shard 0",
+        "a cat in shard 0",
     ]
     before = os.stat(out / "embeddings.npy").st_ino
     extract_embeddings.main([str(each) for each in arguments])

@@ -15,6 +15,7 @@ from PIL import Image
 MEDIUM = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 """An image or a sound as `datasets` stores it."""
 TIME = 1_600_000_000
+WORDS = ("dog", "cat", "car", "boat", "tree", "house", "lake", "road", "bird", "horse")
 
 
 def picture_bytes(colour: str | tuple[int, int, int] = "red", kind: str = "JPEG") -> bytes:
@@ -56,7 +57,7 @@ def img2dataset(folder: Path, shards: int = 2, each: int = 3) -> Path:
         members: dict[str, bytes | str] = {}
         keys = [f"{shard:05d}{number:04d}" for number in range(each)]
         for number, key in enumerate(keys):
-            members |= sample(key, (40 * shard, 40 * number, 90), f"picture {number} of shard {shard}", width=16)
+            members |= sample(key, (40 * shard, 40 * number, 90), f"a {WORDS[number]} in shard {shard}", width=16)
         write_tar(folder / f"{shard:05d}.tar", members)
         pq.write_table(pa.table({"url": keys, "caption": keys, "key": keys}), folder / f"{shard:05d}.parquet")
         (folder / f"{shard:05d}_stats.json").write_text("{}")
@@ -88,7 +89,7 @@ def clip_retrieval(folder: Path, rows: Sequence[int] = (3, 4), width: int = 8, *
         keys = [f"{number:05d}{row:04d}" for row in range(count)]
         table: dict[str, list[Any]] = {
             "image_path": [f"/data/{key}.jpg" for key in keys],
-            "caption": [f"picture {row} of part {number}" for row in range(count)],
+            "caption": [f"a {WORDS[row]} in part {number}" for row in range(count)],
             "key": list(keys),
             "url": [f"http://example.com/{'long' * 60}/{key}" for key in keys],
         }
