@@ -87,7 +87,7 @@ def _unpack(root: Path, packed: Sequence[Packed], output: Path) -> Unpacked:
             raise ValueError(f"{output}: about {size(needed)} are needed, {size(free)} are free; make room")
     with Progress(None, "unpacking", "files") as progress:
         for each in waiting:
-            with replacing(output / each.name, directory=True) as new:
+            with replacing(output / each.name, directory=True, many=True) as new:
                 record = _write_shard(root / each.file.path, each, new, progress)
                 write_json(new / SHARD, record)
             records[each.name] = record
