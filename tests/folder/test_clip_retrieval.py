@@ -32,7 +32,7 @@ def test_rows_and_metadata_are_in_order_of_their_numbers(clip: Path, tmp_path: P
     vectors = open_embeddings(clip)
     assert vectors.dtype == np.float16
     row = [item["item_id"] for item in items].index("000100001")
-    assert (vectors[row] == np.load(clip / "img_emb" / "img_emb_10.npy")[1]).all()
+    assert (vectors[row : row + 1] == np.load(clip / "img_emb" / "img_emb_10.npy")[1]).all()
     assert items[row] == {
         "item_id": "000100001",
         "modality": "image",

@@ -266,3 +266,14 @@ def test_links_in_place_of_the_media_folder(folder: Path):
     with pytest.raises(ValueError, match=r"out\.media: is no folder, but media are unpacked to this name"):
         lists_of(folder)
     assert not [*(folder.parent / "elsewhere").iterdir()]
+
+
+def test_links_to_data_sets_outside_are_named(folder: Path):
+    """As in the Hub's cache, where the folder above holds what they lead to."""
+    blob = write_tar(folder / "blobs" / "abc", sample("1", "red", "one"))
+    snapshot = folder / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    (snapshot / "0.tar").symlink_to(os.path.relpath(blob, snapshot))
+    with pytest.raises(ValueError, match=r"0\.tar: a link to a file outside of the folder, which is not followed"):
+        lists_of(snapshot)
+    assert [*lists_of(folder).items] == ["snapshots-main-0/1.jpg"]

@@ -18,7 +18,6 @@ from preprocess.folder.formats.safe_names import is_passed_over
 from preprocess.folder.limits import GROWTH, READ_BYTES, SIDECAR_BYTES, SMALLEST
 from preprocess.folder.listing import TABLES, TEXTS, looks_like_medium
 
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 BLOCK = tarfile.BLOCKSIZE
 HEADERS = 2

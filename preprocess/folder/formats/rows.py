@@ -17,11 +17,9 @@ import pyarrow.parquet as pq
 from cart_fairseq.base.media_types import HEAD, suffix_of, type_of_content
 from preprocess.folder.formats.pieces import Piece, Problem, unpacking
 from preprocess.folder.limits import CAPTIONS, FIELDS, PACKED_LETTERS
-from preprocess.folder.listing import looks_like_medium
+from preprocess.folder.listing import PARQUET, looks_like_medium
 from preprocess.folder.tables import is_plain
 
-PARQUET, ARROW = ".parquet", ".arrow"
-ENDINGS = (PARQUET, ARROW)
 BATCH = 16
 """Rows in memory, because a row may be a video."""
 NAMED = frozenset("image img picture photo audio sound video clip media file content bytes data".split())  # noqa: SIM905

@@ -12,9 +12,9 @@ from cart_fairseq.base.reading import read_json
 from preprocess.folder.formats import archives, rows
 from preprocess.folder.formats.pieces import Damaged, Piece, Problem
 from preprocess.folder.formats.safe_names import SafeNames
-from preprocess.folder.listing import File, Listing, looks_like_medium
+from preprocess.folder.listing import ARCHIVES, ARROW, PACKED, File, Listing, looks_like_medium
 
-LOOKED_AT = 1000
+LOOKED_AT = 100
 """Members of a tar file among which a medium must be, for it to be a data set."""
 CACHES = re.compile(r"(?:cache|tmp|indices).*\.arrow", re.IGNORECASE)
 """Names of files in which `datasets` keeps results that can be made again."""
@@ -55,7 +55,7 @@ def _known(root: Path, files: Sequence[File]) -> Iterator[File]:
         name = posixpath.basename(file.path)
         if file.is_table or ending_of(name) is None or CACHES.fullmatch(name):
             continue
-        if name.lower().endswith(rows.ARROW):
+        if name.lower().endswith(ARROW):
             folder = posixpath.dirname(file.path)
             if folder not in listed:
                 listed[folder] = _listed(root / folder / STATE)
@@ -79,8 +79,7 @@ def ending_of(name: str) -> str | None:
     >>> ending_of("a/00000.tar"), ending_of("a.TAR.GZ"), ending_of("a.zip"), ending_of("a.parquet")
     ('.tar', '.tar.gz', None, '.parquet')
     """
-    known = (*archives.ENDINGS, *rows.ENDINGS)
-    return next((ending for ending in known if name.lower().endswith(ending)), None)
+    return next((ending for ending in PACKED if name.lower().endswith(ending)), None)
 
 
 def pieces_of(path: Path) -> Iterator[Piece | Problem]:
@@ -90,17 +89,17 @@ def pieces_of(path: Path) -> Iterator[Piece | Problem]:
         Damaged: it cannot be read on from here.
     """
     read: Callable[[Path], Iterator[Piece | Problem]]
-    read = archives.tar_pieces if ending_of(path.name) in archives.ENDINGS else rows.row_pieces
+    read = archives.tar_pieces if ending_of(path.name) in ARCHIVES else rows.row_pieces
     return read(path)
 
 
 def _holds_media(path: Path) -> bool:
     """Whether a file holds media. A damaged one does, so that it is named; a table without media does not."""
     try:
-        if ending_of(path.name) in rows.ENDINGS:
-            return bool(rows.media_columns(rows.schema_of(path)))
-        begin = islice(archives.tar_pieces(path), LOOKED_AT)
-        return any(isinstance(each, Piece) and looks_like_medium(f"a{each.ending}") for each in begin)
+        if ending_of(path.name) in ARCHIVES:
+            begin = islice(archives.tar_pieces(path), LOOKED_AT)
+            return any(isinstance(each, Piece) and looks_like_medium(f"a{each.ending}") for each in begin)
+        return bool(rows.media_columns(rows.schema_of(path)))
     except Damaged:
         return True
 
