@@ -16,7 +16,7 @@ from preprocess.folder.listing import File, Skipped
 
 ITEMS, CAPTIONS, SKIPPED = "items.jsonl", "captions.jsonl", "skipped.jsonl"
 CONTENTS, RECORD = "contents.jsonl", "folder.json"
-VERSION = 2
+VERSION = 1
 """Of what is read of a file. With another one, all files are read again."""
 REMEDY = "make it again with preprocess.read_folder"
 

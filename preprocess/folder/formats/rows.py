@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cart_fairseq.base.media_types import HEAD, suffix_of, type_of_content
 from preprocess.folder.formats.pieces import Piece, Problem, unpacking
-from preprocess.folder.limits import CAPTIONS, FIELDS, PACKED_LETTERS
+from preprocess.folder.limits import CAPTIONS, FIELDS, PACKED_LETTERS, READ_BYTES
 from preprocess.folder.listing import PARQUET, looks_like_medium
 from preprocess.folder.tables import is_plain
 
@@ -96,7 +96,8 @@ def row_pieces(path: Path) -> Iterator[Piece | Problem]:
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     if path.suffix == PARQUET:
         with unpacking():
-            file = pq.ParquetFile(path, pre_buffer=False)
+            # Without pre-buffering and with a small buffer, or a whole row group would be read ahead.
+            file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
         with file:
             batches = file.iter_batches(BATCH, columns=list(columns), use_threads=False)
             while True:
