@@ -65,14 +65,13 @@ def extract_embeddings(
     """Embed the media of items. If `output` was made from the same media and settings, nothing is done.
 
     Args:
-        items: `items.jsonl`, whose media are relative to it; or a folder of media or of a data set, or a tar, Parquet or
-            Arrow file, as `read_folder` takes them. Its lists are written to `OUTPUT.lists/`, unpacked media to
-            `OUTPUT.lists.media/`.
+        items: `items.jsonl`, whose media are relative to it; or whatever `read_folder` takes. Its lists are then written
+            to `OUTPUT.lists/`, unpacked media to `OUTPUT.lists.media/`.
         output: a folder. It receives `embeddings.npy`, `items.jsonl` with the items that have a row, and
             `skipped.jsonl` with the others.
         settings: see `EmbeddingSettings`.
-        captions: `captions.jsonl` of the items. The captions of items that have a row are written to `output` too. None:
-            those that were found in the folder, if `items` is one.
+        captions: `captions.jsonl` of the items; None: those that `read_folder` finds, if it reads the items. The captions of
+            items that have a row are written to `output` too.
 
     Raises:
         ValueError: an input is wrong; media cannot be read and `on_error` is `fail`, or none can be; the encoder cannot
