@@ -17,6 +17,7 @@ from preprocess.folder.formats import shard_writer
 from preprocess.folder.formats import unpack as unpacking
 from preprocess.folder.formats.archives import tar_pieces
 from preprocess.folder.formats.pieces import Damaged, Piece
+from preprocess.folder.formats.sources import pieces_of
 
 
 @pytest.fixture
@@ -224,6 +225,34 @@ def test_damaged_bytes_are_named(folder: Path, kind: str, seed: int):
     found = lists_of(folder)
     assert "good/good.jpg" in found.items
     assert all(where.startswith(("0.", "0/")) for where in found.skipped)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "parquet", "arrow"])
+def test_changed_bytes_end_as_damage(tmp_path: Path, kind: str):
+    """Names of columns that are no Unicode, headers of any size, offsets that lead anywhere: no other error, no crash."""
+    path = tmp_path / f"0.{kind}"
+    rows = [{"image": {"bytes": picture_bytes((number, 9, 9)), "path": None}, "text": "one"} for number in range(9)]
+    table = media_table(rows, {"image": MEDIUM, "text": pa.string()})
+    if kind == "parquet":
+        pq.write_table(table, path, row_group_size=4)
+    elif kind == "arrow":
+        write_stream(path, table)
+    else:
+        write_tar(path, sample("1", "red", "one") | sample("2", "blue", "two"), "w:gz" if kind == "tar.gz" else "w")
+    good, source, ends = path.read_bytes(), random.Random(0), set()
+    for _ in range(200):
+        content = bytearray(good)
+        for _ in range(source.choice((1, 3, 20))):
+            begin = source.choice((0, max(0, len(content) - 600)))
+            content[source.randrange(begin, len(content))] = source.randrange(256)
+        write(path, content[: source.choice((len(content), len(content), source.randrange(len(content))))])
+        try:
+            read = sum(len(b"".join(each.blocks)) for each in pieces_of(path) if isinstance(each, Piece))
+            ends.add("read")
+            assert read < 20 * len(good)
+        except Damaged as error:
+            ends.add(str(error).rpartition("; ")[2])
+    assert {"read", "copy the file again"} <= ends <= {"read", "copy the file again", "leave the file out"}
 
 
 def test_arrow_offsets_that_lead_elsewhere(folder: Path):

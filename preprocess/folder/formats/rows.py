@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cart_fairseq.base.media_types import HEAD, suffix_of, type_of_content
-from preprocess.folder.formats.pieces import Piece, Problem, unpacking
+from preprocess.folder.formats.pieces import Piece, Problem
 from preprocess.folder.limits import CAPTIONS, FIELDS, PACKED_LETTERS, READ_BYTES
 from preprocess.folder.listing import PARQUET, looks_like_medium
 from preprocess.folder.tables import is_plain
@@ -53,16 +53,11 @@ def _named(column: str) -> bool:
 
 
 def schema_of(path: Path) -> pa.Schema:
-    """Return the schema of a file.
-
-    Raises:
-        Damaged: it cannot be read.
-    """
-    with unpacking():
-        if path.suffix == PARQUET:
-            return pq.read_schema(path)
-        with pa.memory_map(str(path)) as source:
-            return _open_arrow(source).schema
+    """Return the schema of a file. pyarrow's errors for damaged files have many types."""
+    if path.suffix.lower() == PARQUET:
+        return pq.read_schema(path)
+    with pa.memory_map(str(path)) as source:
+        return _open_arrow(source).schema
 
 
 def _open_arrow(source: pa.MemoryMappedFile) -> Any:
@@ -73,18 +68,13 @@ def _open_arrow(source: pa.MemoryMappedFile) -> Any:
 
 
 def row_pieces(path: Path) -> Iterator[Piece | Problem]:
-    """Yield the media in a file, and the texts beside them.
-
-    Raises:
-        Damaged: it cannot be read on from here.
-    """
+    """Yield the media in a file, and the texts beside them. pyarrow's errors for damaged files have many types."""
     schema, modified, first = schema_of(path), path.stat().st_mtime, 0
     media, labels = media_columns(schema), label_names(schema)
     plain = [field.name for field in schema if is_plain(field.type)]
     for batch in _batches(path, [*media, *plain]):
-        with unpacking():
-            batch.validate(full=True)  # offsets in a stranger's file may lead anywhere
-            columns = {name: batch.column(name).to_pylist() for name in {*media, *plain}}
+        batch.validate(full=True)  # offsets in a stranger's file may lead anywhere
+        columns = {name: batch.column(name).to_pylist() for name in (*media, *plain)}
         for place in range(batch.num_rows):
             row = {name: columns[name][place] for name in plain}
             row |= {name: names[row[name]] for name, names in labels.items() if _is_index(row.get(name), names)}
@@ -94,32 +84,15 @@ def row_pieces(path: Path) -> Iterator[Piece | Problem]:
 
 
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    if path.suffix == PARQUET:
-        with unpacking():
-            # Without pre-buffering and with a small buffer, or a whole row group would be read ahead.
-            file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
-        with file:
-            batches = file.iter_batches(BATCH, columns=list(columns), use_threads=False)
-            while True:
-                with unpacking():
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield batch
-    with unpacking():
-        source = pa.memory_map(str(path))
-    with source:
-        with unpacking():
-            reader = _open_arrow(source)
-            count = reader.num_record_batches if hasattr(reader, "num_record_batches") else None
-        number = 0
-        while count is None or number < count:
-            with unpacking():
-                try:
-                    batch = reader.read_next_batch() if count is None else reader.get_batch(number)
-                except StopIteration:
-                    return
-            number += 1
+    if path.suffix.lower() == PARQUET:
+        # Without pre-buffering and with a small buffer, or a whole row group would be read ahead.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            yield from file.iter_batches(BATCH, columns=list(columns), use_threads=False)
+        return
+    with pa.memory_map(str(path)) as source:
+        reader = _open_arrow(source)
+        is_file = hasattr(reader, "num_record_batches")
+        for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
             for start in range(0, batch.num_rows, BATCH):
                 yield batch.select(list(columns)).slice(start, BATCH)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cart_fairseq.base.reading import read_json
 from preprocess.folder.formats import archives, rows
-from preprocess.folder.formats.pieces import Damaged, Piece, Problem
+from preprocess.folder.formats.pieces import Damaged, Piece, Problem, unpacking
 from preprocess.folder.formats.safe_names import SafeNames
 from preprocess.folder.listing import ARCHIVES, ARROW, PACKED, File, Listing, looks_like_medium
 
@@ -90,16 +90,18 @@ def pieces_of(path: Path) -> Iterator[Piece | Problem]:
     """
     read: Callable[[Path], Iterator[Piece | Problem]]
     read = archives.tar_pieces if ending_of(path.name) in ARCHIVES else rows.row_pieces
-    return read(path)
+    with unpacking():
+        yield from read(path)
 
 
 def _holds_media(path: Path) -> bool:
     """Whether a file holds media. A damaged one does, so that it is named; a table without media does not."""
     try:
-        if ending_of(path.name) in ARCHIVES:
+        with unpacking():
+            if ending_of(path.name) not in ARCHIVES:
+                return bool(rows.media_columns(rows.schema_of(path)))
             begin = islice(archives.tar_pieces(path), LOOKED_AT)
             return any(isinstance(each, Piece) and looks_like_medium(f"a{each.ending}") for each in begin)
-        return bool(rows.media_columns(rows.schema_of(path)))
     except Damaged:
         return True
 
