@@ -88,7 +88,7 @@ def _check_end(archive: tarfile.TarFile, source: Bounded) -> None:
     source.seek(archive.offset)
     block = source.read(BLOCK)
     if len(block) < BLOCK:
-        raise Damaged("has no end; if it was cut off, copy the file again")
+        raise Damaged("cut off, or has no end; copy the file again")
     if any(block):
         raise Damaged("damaged (not a header of a member); copy the file again")
 
