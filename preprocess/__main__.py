@@ -7,7 +7,7 @@ from cart_fairseq.__main__ import EACH, command_list
 
 ABOUT = "The steps from media and embeddings to training data, in their order."
 COMMANDS = {
-    "read_folder": "a folder of pictures, sounds and videos to items.jsonl and captions.jsonl",
+    "read_folder": "a folder of media, or a data set, to items.jsonl and captions.jsonl",
     "annotations": "published annotation files to items.jsonl and captions.jsonl",
     "extract_embeddings": "media, or texts, to embeddings by a frozen encoder",
     "generate_captions": "captions of items, written by a model or borrowed from near items",

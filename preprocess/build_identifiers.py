@@ -39,11 +39,15 @@ def parser() -> argparse.ArgumentParser:
     def choice(flag: str, choices: Sequence[str], text: str) -> None:
         add(flag, choices=tuple(choices), default=getattr(default, flag[2:]), help=f"{text} (%(default)s)")
 
-    formats = "(N, D) float16/float32: a .npy, Parquet or Arrow file, a folder of shards of one kind, or one that preprocess.join_captions wrote"
+    formats = "(N, D) float16/float32: a .npy, Parquet or Arrow file, a folder of shards of one kind, or one that preprocess.join_captions or clip-retrieval wrote"
     add("--embeddings", type=Path, required=True, help=formats)
     column = "column of Parquet and Arrow tables that has the embeddings (%(default)s)"
     add("--embedding-column", default=default.embedding_column, help=column)
-    add("--items", type=Path, required=True, help="items.jsonl, line i describing embedding row i")
+    items = (
+        "items.jsonl, line i describing embedding row i; left out for a folder of clip-retrieval, whose metadata become "
+        "OUTPUT.lists/items.jsonl and captions.jsonl"
+    )
+    add("--items", type=Path, help=items)
     add("--output", type=Path, required=True, help="folder of the identifier bundle")
     add("--captions", type=Path, help="captions.jsonl: for --scheme semantic, and only for it")
     choice("--scheme", [*SCHEME_HELP], "; ".join(f"{name}: {text}" for name, text in SCHEME_HELP.items()))

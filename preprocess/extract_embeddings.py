@@ -29,7 +29,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add, default = result.add_argument, EmbeddingSettings(encoder="")
     what = result.add_mutually_exclusive_group(required=True)
-    what.add_argument("--items", type=Path, help="items.jsonl whose media, relative to it, are embedded")
+    items = (
+        "items.jsonl whose media, relative to it, are embedded; or a folder of media, or of a data set in tar, Parquet or "
+        "Arrow files, or one such file, as preprocess.read_folder takes them: its lists go to OUTPUT.lists"
+    )
+    what.add_argument("--items", type=Path, help=items)
     what.add_argument("--texts", type=Path, help="captions.jsonl whose texts are embedded instead, one row a line")
     names = "FAMILY or FAMILY:NAME_OR_PATH, of the families " + ", ".join(FAMILIES)
     names += "; NAME is one on the hub, PATH a local folder; also openclip:MODEL@TAG_OR_FILE, imagebind:WEIGHTS.pth; plain needs no weights"

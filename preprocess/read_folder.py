@@ -21,7 +21,11 @@ def parser() -> argparse.ArgumentParser:
         description="List the pictures, sounds and videos below a folder, with the captions that are found there.",
     )
     add, default = result.add_argument, FolderSettings()
-    add("folder", type=Path, metavar="FOLDER", help="folder of media; what is none is passed over")
+    media = (
+        "folder of media; what is none is passed over. If it holds none, media in its tar, Parquet and Arrow files are "
+        "unpacked to ITEMS.media. It may also be one such file"
+    )
+    add("folder", type=Path, metavar="FOLDER", help=media)
     lists = "folder for items.jsonl, captions.jsonl and skipped.jsonl; it may lie inside FOLDER"
     add("--output", type=Path, required=True, metavar="ITEMS", help=lists)
     names = (

@@ -69,7 +69,7 @@ def inside(folder: str | os.PathLike[str], name: str, start: str | os.PathLike[s
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], directory: bool = False, many: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it over ``path`` on success, remove it on failure.
 
     What was written is on the disk before the rename, and the rename before the block ends, so that a power cut leaves the
@@ -78,6 +78,7 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
     Args:
         path: the file or directory to create or replace; missing parent folders are created.
         directory: yield an existing empty directory, instead of the name of a file that does not exist yet.
+        many: the directory gets thousands of files, for which flushing each takes minutes; all disks are flushed once.
 
     Raises:
         OSError: among others where the block had no room to write; it names ``path`` then.
@@ -85,7 +86,7 @@ def replacing(path: str | os.PathLike[str], directory: bool = False) -> Iterator
     target = Path(path)
     with disk.naming(target):
         _make_parents(target.parent)
-        yield from _replaced(target, directory)
+        yield from _replaced(target, directory, many)
 
 
 def _make_parents(folder: Path) -> None:
@@ -96,7 +97,7 @@ def _make_parents(folder: Path) -> None:
         disk.flush(each.parent)
 
 
-def _replaced(target: Path, directory: bool) -> Iterator[Path]:
+def _replaced(target: Path, directory: bool, many: bool) -> Iterator[Path]:
     """Yield what is renamed; see `replacing`."""
     with _scratch(target) as scratch:
         new = scratch / target.name
@@ -104,7 +105,10 @@ def _replaced(target: Path, directory: bool) -> Iterator[Path]:
             new.mkdir()
         yield new
         _follow_umask(new, scratch / SCRATCH_LOCK)
-        disk.flush_tree(new)
+        if many:
+            os.sync()
+        else:
+            disk.flush_tree(new)
         if directory and target.exists():
             target.rename(scratch / OLD)
             try:

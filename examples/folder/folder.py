@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import folder_changes
+import folder_embeddings
 from calls import check, make, step
 from fairseq_calls import check_folder
 from folder_catalogue import Known, build_without_text, check_same, note_folder
-from folder_lists import is_described, listing, texts_of
+from folder_lists import is_described, listing, media_of, texts_of
 from plan import begun
 from preparing import captioning, embedding, write_data
 from serving import check_page, offer
 from settings import Settings, from_environment
 from steps import check_run, evaluate, train
+
+from preprocess.folder.formats.clip_retrieval import is_clip_retrieval
 
 SIZE = ("--fusion", "none", "--decoder-layers", "4")
 """Of the recommended recipe, as on Flickr8k."""
@@ -44,9 +47,15 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
         before = begun(out)
         if before is not None and before["call"] != flags:
             print("note: nothing is trained again, so other flags and another RECIPE need another OUT", file=sys.stderr)
-        folder_changes.take_over(folder, out, known, settings)
+        if is_clip_retrieval(folder):
+            folder_embeddings.check_unchanged(folder, out, known)
+        else:
+            folder_changes.take_over(folder, out, known, settings)
         return
-    prepare(folder, out, settings)
+    if is_clip_retrieval(folder):
+        folder_embeddings.prepare(folder, out, settings)
+    else:
+        prepare(folder, out, settings)
     if is_described(out / "data" / "captions.jsonl"):
         train(out / "data", out, flags, settings)
         evaluate(out)
@@ -89,9 +98,9 @@ def prepare(folder: Path, out: Path, settings: Settings) -> None:
         calls[f"2. captions: {settings.captioner}"], captions = described, out / "captions.jsonl"
     check(calls)
     make(calls)
-    write_data(embedded, captions, data, folder)
+    write_data(embedded, captions, data, media_of(folder, out))
 
 
 def show(folder: Path, out: Path, flags: Sequence[str]) -> None:
     """Serve the page, or say how to."""
-    offer(out, folder)
+    offer(out, media_of(folder, out))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from calls import Call, make
 from folder_lists import digests_of
+from folders import embeddings_of
 from settings import Settings
 from steps import Inputs, identifying
 
@@ -94,7 +95,7 @@ def check_embedded(new: Path, data: Path) -> None:
 def build_without_text(out: Path, settings: Settings) -> None:
     """Identifiers, and a data-bin without captions."""
     data = out / "data"
-    embeddings, items = data / "embeddings.npy", data / "items.jsonl"
+    embeddings, items = embeddings_of(data), data / "items.jsonl"
     inputs = Inputs(embeddings, data / "captions.jsonl")
     own = ["--identifiers", out / "identifiers", "--embeddings", embeddings, "--output", out / "data-bin"]
     make(

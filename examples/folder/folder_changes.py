@@ -6,7 +6,7 @@ from pathlib import Path
 
 from calls import make, step
 from folder_catalogue import Known, check_embedded, check_same
-from folder_lists import Rows, is_described, listing, texts_of
+from folder_lists import Rows, is_described, listing, media_of, texts_of
 from plan import checkpoint_of
 from preparing import embedding, served
 from settings import Settings
@@ -60,7 +60,7 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
     if embedded:
         step(f"4. {len(embedded):,} items that are new or have changed")
         texts = texts_of(new / "embeddings") if texts_of(new) else None
-        write_jsonl(new / "items.jsonl", served(new / "embeddings", folder, texts))
+        write_jsonl(new / "items.jsonl", served(new / "embeddings", media_of(folder, out), texts))
         captions = ["--captions", texts] if described and texts else []
         update(
             "add",

@@ -10,6 +10,8 @@ from calls import Call
 from cart_fairseq.base.files import digest
 from cart_fairseq.base.reading import read_jsonl
 from preprocess import read_folder
+from preprocess.folder.formats.opened import media_folder
+from preprocess.folder.formats.unpack import is_unpacked
 from preprocess.folder.settings import FolderSettings
 
 WORD = re.compile(r"\w\w+")
@@ -19,6 +21,12 @@ Rows = list[dict[str, Any]]
 def listing(folder: Path, lists: Path) -> Call:
     """The call that reads the folder."""
     return Call(read_folder, FolderSettings, [folder, "--output", lists], "FOLDER")
+
+
+def media_of(folder: Path, out: Path) -> Path:
+    """The folder that the media lie in: the one that was given, or where they were unpacked."""
+    unpacked = media_folder(out / "folder")
+    return unpacked if is_unpacked(unpacked) else folder
 
 
 def texts_of(lists: Path) -> Path | None:

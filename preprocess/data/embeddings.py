@@ -23,6 +23,8 @@ LARGEST_VALUE = 1e15
 """Squared distances of larger float32 embeddings overflow."""
 BLOCK_BYTES = 64 << 20
 DIGITS = re.compile(r"[0-9]+")
+CLIP_ROWS = "img_emb"
+"""Folder of the shards in a folder that clip-retrieval wrote."""
 
 
 class ShardedRows:
@@ -117,7 +119,8 @@ def open_embeddings(path: str | Path, column: str = EMBEDDING_COLUMN, check: boo
 
     Args:
         path: a (N, D) float16 or float32 `.npy` file in C order; a Parquet or Arrow (IPC, Feather, `datasets`) file
-            with a list column of such values; or a folder of such files of one kind, taken in the order of `in_order`.
+            with a list column of such values; or a folder of such files of one kind, taken in the order of `in_order`; or
+            a folder that clip-retrieval wrote, whose embeddings of images are taken.
         column: of the tables, the one that holds the embeddings.
         check: read every value as `check_embeddings` does.
 
@@ -129,6 +132,8 @@ def open_embeddings(path: str | Path, column: str = EMBEDDING_COLUMN, check: boo
             kind, width or dtype; with `check`, bad values.
     """
     path = Path(path)
+    if (path / CLIP_ROWS).is_dir():
+        path /= CLIP_ROWS
     names = [path]
     if path.is_dir():
         known = (".npy", *TABLE_SUFFIXES)

@@ -27,6 +27,7 @@ from preprocess.data.output import Output
 from preprocess.data.row_store import RowStore
 from preprocess.encoders import embedded_files as written
 from preprocess.encoders.base import Encoder, MediaSample, first_of
+from preprocess.encoders.given_items import lists_of
 from preprocess.encoders.loading import load_encoder, weights_stamp
 from preprocess.encoders.media_loading import MediaBatches, load_batches, stamp
 from preprocess.encoders.settings import EmbeddingSettings
@@ -64,22 +65,25 @@ def extract_embeddings(
     """Embed the media of items. If `output` was made from the same media and settings, nothing is done.
 
     Args:
-        items: `items.jsonl`, whose media are relative to it.
+        items: `items.jsonl`, whose media are relative to it; or whatever `read_folder` takes. Its lists are then written
+            to `OUTPUT.lists/`, unpacked media to `OUTPUT.lists.media/`.
         output: a folder. It receives `embeddings.npy`, `items.jsonl` with the items that have a row, and
             `skipped.jsonl` with the others.
         settings: see `EmbeddingSettings`.
-        captions: `captions.jsonl` of the items. The captions of items that have a row are written to `output` too.
+        captions: `captions.jsonl` of the items; None: those that `read_folder` finds, if it reads the items. The captions of
+            items that have a row are written to `output` too.
 
     Raises:
         ValueError: an input is wrong; media cannot be read and `on_error` is `fail`, or none can be; the encoder cannot
             be loaded or does not take such media; `output` holds something else, or another run is writing it.
     """
-    source, out = Path(items), Output(output, written.MEDIA_ROWS)
+    out = Output(output, written.MEDIA_ROWS)
+    out.refuse_foreign()
+    source, captions = lists_of(Path(items), captions, out.path, settings.workers)
     rows = read_items(source)
     refuse_outside(rows, source, settings.media_within)
     texts = read_captions(captions, rows) if captions else None
     samples = media_of(rows, source, settings.modality)
-    out.refuse_foreign()
     stamps = batch_stamps(samples, settings.batch_size)
     rows_from = rows_made_from(settings, source)
     made_from = rows_from | {

@@ -1,5 +1,8 @@
 """The step `read_folder`: a folder of pictures, sounds and videos to items.jsonl and captions.jsonl.
 
+Where the folder holds no media but files with media in them (tar, Parquet, Arrow), these are unpacked beside the lists
+first, and what was unpacked is read in place of the folder.
+
 Captions come from all that describes a file, in this order: texts beside it, metadata tables, the file's own metadata.
 The words of its path are one where it has no other. `preprocess.folder.items` says what a row has.
 """
@@ -19,8 +22,10 @@ from cart_fairseq.base.progress import Progress
 from preprocess.data.fields import MODALITIES
 from preprocess.data.output import Output
 from preprocess.folder.contents import Contents, Job, read_contents
+from preprocess.folder.formats.opened import open_source
+from preprocess.folder.formats.sources import ending_of
 from preprocess.folder.items import SOURCES, caption_rows, item_row
-from preprocess.folder.listing import TEXTS, File, Listing, Skipped, list_folder, looks_like_medium
+from preprocess.folder.listing import TEXTS, File, Listing, Skipped, looks_like_medium
 from preprocess.folder.output import (
     FOLDER,
     SKIPPED,
@@ -50,6 +55,7 @@ class ReadFolder:
         captions: source -> number of captions.
         without_captions: number of items that have none.
         skipped: number of files that cannot be used, and of rows of tables; skipped.jsonl lists them.
+        media: the folder that the items' ids are paths in: the one that was given, or OUTPUT.media.
         summary: the result as text.
     """
 
@@ -59,6 +65,7 @@ class ReadFolder:
     captions: Mapping[str, int]
     without_captions: int
     skipped: int
+    media: Path
     summary: str
 
 
@@ -69,19 +76,21 @@ def read_folder(folder: str | Path, output: str | Path, settings: FolderSettings
     Files of which size and time did not change since the last output are not opened again.
 
     Args:
-        folder: the folder. It may hold anything; what is no medium is passed over.
+        folder: the folder. It may hold anything; what is no medium is passed over. If it holds no media, but tar, Parquet
+            or Arrow files with media in them, these are unpacked to `OUTPUT.media/`. It may also be one such file.
         output: the folder to make, also inside of `folder`. Only earlier lists of a folder or an empty folder are
             replaced. If nothing has changed, nothing is done.
         settings: see `FolderSettings`.
 
     Raises:
         ValueError: there is no such folder, or it holds no medium; the extra `[media]` is not installed; `output` holds
-            something else, or another run is writing it.
+            something else, or another run is writing it; there is no room to unpack media.
     """
-    folder, out = Path(folder), Output(output, FOLDER)
-    check_folder(folder)
+    out = Output(output, FOLDER)
+    check_folder(Path(folder))
     out.refuse_foreign()
-    listing = list_folder(folder, (out.path, out.work))
+    source = open_source(Path(folder), out)
+    folder, listing = source.folder, source.listing
     made_from: dict[str, Any] = {
         "version": VERSION,
         "media": os.path.relpath(os.path.realpath(folder), os.path.realpath(out.path)),
@@ -103,7 +112,7 @@ def check_folder(folder: Path) -> None:
     """Refuse what is no folder, and to begin without the libraries that read media."""
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder; check the path")
-    if not folder.is_dir():
+    if not folder.is_dir() and ending_of(folder.name) is None:
         raise ValueError(f"{folder}: is a file; give the folder that holds the media")
     for name in NEEDED:
         try:
@@ -196,7 +205,8 @@ def described(out: Output, is_new: bool) -> ReadFolder:
     summary = "\n".join(_lines(out.path, counts))
     if not is_new:
         summary += f"\n{out.path}: up to date with these files and settings, nothing to do"
-    return ReadFolder(out.path, is_new, items, captions, counts["without_captions"], counts["skipped"], summary)
+    media = Path(os.path.normpath(out.path / read_record(out.path)["made_from"]["media"]))
+    return ReadFolder(out.path, is_new, items, captions, counts["without_captions"], counts["skipped"], media, summary)
 
 
 def _lines(path: Path, counts: Mapping[str, Any]) -> Iterator[str]:

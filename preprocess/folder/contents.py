@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cart_fairseq.base.reading import PACKED
 from preprocess.data.media import MediaError
 from preprocess.data.media_kind import AUDIO, VIDEO, kind_of
 from preprocess.folder.listing import looks_like_medium
@@ -14,6 +15,8 @@ from preprocess.folder.sidecars import read_sidecar
 from preprocess.folder.tracks import track_tags, track_texts
 
 HEAD = 1024
+TABLES_BEGIN = (b"PAR1", b"ARROW1")
+"""First bytes of Parquet and Arrow files."""
 TEXT_CONTROLS = b"\t\n\r\f\x1b"
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of photos in a container of videos, whose tiles FFmpeg takes for a video."""
@@ -109,6 +112,8 @@ def _read_medium(path: Path) -> tuple[str | None, list[tuple[str, str]], dict[st
         head = file.read(HEAD)
     if not head:
         raise ValueError("is empty; replace it")
+    if is_archive(head):
+        raise ValueError("is an archive, not a picture, sound or video; unpack it")
     if is_text(head):
         if b"<svg" in head:
             raise ValueError("is an SVG drawing, which Pillow cannot read; convert it to PNG")
@@ -124,6 +129,15 @@ def _read_medium(path: Path) -> tuple[str | None, list[tuple[str, str]], dict[st
     if kind == VIDEO and head[4:8] == b"ftyp" and head[8:12] in HEIC:
         raise ValueError("is a HEIC photo, which Pillow cannot read; convert it to JPEG")
     return kind, *track_texts(track_tags(path))
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a file begins as an archive or table. FFmpeg takes one with pictures in it for a video.
+
+    >>> is_archive(b"PK\\x03\\x04..."), is_archive(bytes(257) + b"ustar"), is_archive(b"GIF89a")
+    (True, True, False)
+    """
+    return head[257:262] == b"ustar" or head.startswith((*PACKED, *TABLES_BEGIN))
 
 
 def is_text(head: bytes) -> bool:

@@ -26,6 +26,11 @@ LEFT_BEHIND = frozenset(
 TEXTS = (".txt", ".json")
 """Endings of sidecars."""
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""Endings of archives that may hold media."""
+ARROW, PARQUET = ".arrow", ".parquet"
+PACKED = (*ARCHIVES, ARROW, PARQUET)
+"""Endings of files that may hold media."""
 MORE_ENDINGS = frozenset(
     """
     .jfif .jpe .jp2 .jxl .heic .heif .ico .psd .tga .ppm .pgm .pbm .pnm .eps .raw .cr2 .cr3 .nef .arw .dng .orf .rw2
@@ -153,7 +158,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 def _look(entry: os.DirEntry[str], root: str, path: str) -> File | str | None:
     """Return a file to read, the reason why one that looks like a medium cannot be used, or None for any other."""
-    suspect = looks_like_medium(path) or entry.name in TABLES
+    suspect = looks_like_medium(path) or entry.name in TABLES or path.lower().endswith(PACKED)
     is_link = entry.is_symlink()
     try:
         status = entry.stat()

@@ -138,7 +138,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         convert_options=pyarrow.csv.ConvertOptions(column_types=as_text),
     )
     yield from ((0, text) for text in bad)
-    yield from _arrow_rows(table.to_batches(BATCH), 2)
+    yield from arrow_rows(table.to_batches(BATCH), 2)
 
 
 def names_files_in(line: str, separator: str) -> bool:
@@ -164,23 +164,23 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         if sum(meta.row_group(number).total_byte_size for number in range(meta.num_row_groups)) > TABLE_BYTES:
             raise ValueError(f"has more than {TABLE_BYTES:,} bytes when unpacked; divide it")
         schema = file.schema_arrow
-        wanted = [field.name for field in schema if _is_plain(field.type)]
+        wanted = [field.name for field in schema if is_plain(field.type)]
         if not any(map(names_files, wanted)):
             raise ValueError(f"no column file_name among {', '.join(schema.names)[:60]}; name the column so")
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     # texts that repeat are then held once, however often a hostile file repeats them
     with pq.ParquetFile(path, pre_buffer=False, read_dictionary=texts) as file:
-        yield from _arrow_rows(file.iter_batches(BATCH, columns=wanted, use_threads=False), 0)
+        yield from arrow_rows(file.iter_batches(BATCH, columns=wanted, use_threads=False), 0)
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def is_plain(kind: pa.DataType) -> bool:
     """Whether a column has values that fields or captions may have."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _arrow_rows(batches: Any, first: int) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+def arrow_rows(batches: Any, first: int) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     for batch in batches:
         columns = [column.to_pylist() for column in batch.columns]
         for values in zip(*columns, strict=True):

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from preprocess.folder.limits import FIELDS, LARGEST, LISTED, NAME_LETTERS, VALUE_LETTERS
+from preprocess.folder.limits import FIELDS, LARGEST, LISTED, NAME_LETTERS, URL_LETTERS, VALUE_LETTERS
 from preprocess.folder.texts import clean
 
 OWN = ("item_id", "media", "modality", "split", "folder", "bytes", "modified")
 """Fields that the project gives a meaning. A stranger's field of such a name gets `_` behind it."""
 CAPTIONS = ("caption", "captions", "text", "title", "description", "transcription")
 """Fields of metadata whose texts are captions. `title` is kept as a field, too."""
-TITLE, TAGS, YEAR = "title", "tags", "year"
+TITLE, TAGS, YEAR, URL = "title", "tags", "year", "url"
 FIRST_YEAR, LAST_YEAR = 1800, 2199
 
 
@@ -37,6 +37,12 @@ def kept_value(value: Any) -> Any:
         texts = [_short(each) for each in value[: LISTED + 1]]
         return list(dict.fromkeys(texts)) if texts and len(texts) <= LISTED and all(texts) else None
     return _short(value) or None
+
+
+def url_of(value: Any) -> str | None:
+    """Return an address, which may be longer than other texts."""
+    text = clean(value)
+    return text if 0 < len(text) <= URL_LETTERS else None
 
 
 def _short(value: Any) -> str:
@@ -75,7 +81,7 @@ def fields_of(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         shown = clean(name)
         if not shown or len(shown) > NAME_LETTERS or len(found) >= FIELDS:
             continue
-        read: Callable[[Any], Any] = {YEAR: year_of, TAGS: tags_of}.get(shown, kept_value)
+        read: Callable[[Any], Any] = {YEAR: year_of, TAGS: tags_of, URL: url_of}.get(shown, kept_value)
         kept = read(value)
         if kept is not None:
             found.setdefault(f"{shown}_" if shown in OWN else shown, kept)

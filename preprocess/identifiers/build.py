@@ -23,6 +23,7 @@ from preprocess.data.embeddings import Embeddings, check_embeddings, open_embedd
 from preprocess.data.inputs import ItemsFile, match_items
 from preprocess.data.joined_folder import identifier_rows
 from preprocess.data.output import Kind, Made, Output
+from preprocess.folder.formats.clip_retrieval import is_clip_retrieval, list_items, lists_folder
 from preprocess.identifiers.collisions import move_to_free_codes
 from preprocess.identifiers.encode import encode_catalogue, local_engine, reconstruction_error
 from preprocess.identifiers.fitting import fit_codec, fit_settings
@@ -80,7 +81,7 @@ class Source:
 @checks_settings
 def build_identifiers(
     embeddings: str | Path,
-    items: str | Path,
+    items: str | Path | None,
     output: str | Path,
     settings: IdentifierSettings = IdentifierSettings(),
     captions: str | Path | None = None,
@@ -92,8 +93,9 @@ def build_identifiers(
 
     Args:
         embeddings: (N, D) float16 or float32: a `.npy`, Parquet or Arrow file, a folder of shards of one kind, or a folder
-            that `join_captions` wrote.
-        items: `items.jsonl`, whose line i describes embedding row i.
+            that `join_captions` or clip-retrieval wrote.
+        items: `items.jsonl`, whose line i describes embedding row i. None: the embeddings are clip-retrieval's, and their
+            metadata name the items; `OUTPUT.lists/` then gets items.jsonl and captions.jsonl.
         output: folder of the bundle.
         settings: see `IdentifierSettings`.
         captions: `captions.jsonl`, for the scheme `semantic` only. An identifier consists of words of the item's first
@@ -113,7 +115,7 @@ def build_identifiers(
     refuse_captions(settings, captions)
     out = Output(output, BUNDLE)
     out.refuse_foreign()
-    source = open_source(Path(embeddings), Path(items), captions, settings)
+    source = open_source(Path(embeddings), items_of(Path(embeddings), items, out.path), captions, settings)
     fit = fit_settings(settings, len(source.items))
     made_from = {
         "settings": fit.record(),
@@ -154,6 +156,22 @@ def read_made(path: Path) -> Made:
 
 
 BUNDLE = Kind("identifier bundle", read_made, lambda path: path / "codec.json", bundle=".")
+
+
+def items_of(embeddings: Path, items: str | Path | None, output: Path) -> Path:
+    """Return items.jsonl, which is written beside `output` where the embeddings come with metadata.
+
+    Raises:
+        ValueError: nothing names the items.
+    """
+    if items is not None:
+        return Path(items)
+    if not is_clip_retrieval(embeddings):
+        raise ValueError(
+            f"{embeddings}: nothing names the items; give items.jsonl with --items (only a folder of clip-retrieval, with "
+            "img_emb/ and metadata/, needs none)"
+        )
+    return list_items(embeddings, lists_folder(output)).items
 
 
 def open_source(embeddings: Path, items: Path, captions: str | Path | None, settings: IdentifierSettings) -> Source:

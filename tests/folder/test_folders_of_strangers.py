@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import tarfile
 import time
 import unicodedata
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,17 @@ from preprocess.folder.settings import FolderSettings
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
+
+
+def test_archives_of_pictures_are_no_videos(folder: Path):
+    picture(folder / "a.jpg")
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.write(folder / "a.jpg")
+    with tarfile.open(folder / "a.mp4", "w") as archive:
+        archive.add(folder / "a.jpg")
+    found = lists_of(folder)
+    assert [*found.items] == ["a.jpg"]
+    assert found.skipped == {"a.mp4": "is an archive, not a picture, sound or video; unpack it"}
 
 
 def test_kinds_are_by_content(folder: Path):

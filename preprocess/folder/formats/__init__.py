@@ -1,0 +1,1 @@
+"""Formats in which data sets are published: media packed into files, and embeddings with their metadata."""
