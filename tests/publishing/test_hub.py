@@ -19,7 +19,7 @@ from documented import fences
 from fastapi.testclient import TestClient
 from hub_server import TOKEN, Hub
 
-from cart_fairseq import CartRetriever, ExampleRetriever
+from cart_fairseq import CartRetriever, ExampleRetriever, serve
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.publishing.exporting import export
@@ -362,6 +362,6 @@ def test_without_the_package_one_line_says_so(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ValueError, match=r"^huggingface_hub is not installed; pip install 'cart-fairseq\[hub\]'$"):
         opened(OLD / "model").push_to_hub(NAME)
     with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said:
-        run_script(lambda: Service(ServingSettings(model=NAME)) and None)
+        run_script(lambda: serve.main(["--model", NAME]))
     assert end.value.code == 2
     assert said.getvalue().count("\n") == 1
