@@ -46,6 +46,7 @@ setup(
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],
         "hub": ["huggingface_hub>=1"],
+        "mteb": [*MEDIA, "mteb>=2.26,<3"],  # the adapter was written for the search protocol of 2.26
         "serve": SERVE,
         "ray": ["ray[data,serve]>=2.60", *SERVE],
         "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],

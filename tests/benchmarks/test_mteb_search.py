@@ -10,6 +10,7 @@ import pytest
 from changing import QUICK
 from commands import run, train_flags
 from conftest import write_jsonl
+from documented import ROOT, fences
 from media_samples import describe, write_media
 
 from cart_fairseq.base.settings import EvaluationSettings
@@ -148,6 +149,17 @@ def test_metrics_are_those_of_evaluate(beam, world, tmp_path):
     for name in METRIC_NAMES:
         assert found[name] == pytest.approx(wanted[name] / 100, abs=5e-5), name
     assert 0 < found["recall_at_1"] < found["recall_at_10"]
+
+
+def test_the_example_of_the_guide_runs(world, tmp_path, monkeypatch):
+    [example] = [each for each in fences(ROOT / "docs" / "benchmarks.md", "python") if "mteb" in each]
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path))
+    monkeypatch.chdir(world)
+    monkeypatch.setattr(mteb, "get_tasks", lambda tasks: [task_of(world)])  # its own tasks are downloads
+    names: dict[str, Any] = {}
+    exec(example, names)
+    [result] = names["results"].task_results
+    assert 0 < result.scores["test"][0]["recall_at_1"] < 1
 
 
 def test_the_folder_is_only_read_and_the_copy_goes(world):
