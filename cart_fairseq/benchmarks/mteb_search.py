@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,6 @@ class CartSearch:
         depth: number of items per query (default: the beam width). mteb asks for 1,000; a search for more items than the
             beam is wide uses a wider beam, which takes longer and may rank other items first.
         beam, device, precision, revision: see :meth:`cart_fairseq.retriever.CartRetriever.from_pretrained`.
-        batch_size: media that the encoder embeds at a time.
 
     Raises:
         ValueError: the model has no dense head, the folder does not name its encoder, or it cannot be opened.
@@ -51,13 +51,11 @@ class CartSearch:
         device: str | torch.device | None = None,
         precision: str = AUTO,
         revision: str | None = None,
-        batch_size: int = 32,
     ):
         if depth is not None:
             check_count("depth", depth)
         self.model = Path(local_folder(model, revision))
         self._options: dict[str, Any] = {"beam": beam, "device": device, "precision": precision}
-        self._batch_size = batch_size
         opened = CartRetriever.from_pretrained(self.model, **self._options)
         if any(each.dense is None for each in opened.models):
             raise ValueError(
@@ -86,13 +84,25 @@ class CartSearch:
             known = {"name": name, "revision": snapshot.name}
         return ModelMeta.create_empty({**known, "modalities": ["text", *self._kinds]})
 
-    def index(self, corpus: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, **_: Any) -> None:
+    def index(
+        self,
+        corpus: Any,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        encode_kwargs: Mapping[str, Any] | None = None,
+        num_proc: int | None = None,
+        **_: Any,
+    ) -> None:
         """Add a task's items to a copy of the MODEL folder; items of an earlier task leave.
 
         Args:
             corpus: a ``datasets.Dataset`` with the column ``id`` and one of ``image``, ``audio`` and ``video``.
             task_metadata: of the task, for messages.
             hf_split, hf_subset: of the task; the corpus is theirs already.
+            encode_kwargs: ``batch_size`` is the number of media that the encoder embeds at a time.
+            num_proc: processes that read media; None: this one.
 
         Raises:
             ValueError: the corpus has other columns, or a file cannot be embedded.
@@ -102,13 +112,17 @@ class CartSearch:
         self.close()
         self._folder = tempfile.TemporaryDirectory(prefix="cart-mteb-")
         folder = Path(self._folder.name)
-        copy = Path(shutil.copytree(self.model, folder / "MODEL"))
+        copy = _copy(self.model, folder / "MODEL")
         ids = [str(each) for each in corpus["id"]]
         known = set(CartRetriever.from_pretrained(copy, **self._options).data.bundle.row_of)
         self._names = dict(zip(_free_names(known), ids, strict=False))
         _write_items(folder / "items.jsonl", self._names, corpus, column)
         settings = steps.EmbeddingSettings(
-            **self._encoder, modality=column, device=self.device, batch_size=self._batch_size, workers=0
+            **self._encoder,
+            modality=column,
+            device=self.device,
+            batch_size=(encode_kwargs or {}).get("batch_size", 32),
+            workers=num_proc or 0,
         )
         steps.extract_embeddings(folder / "items.jsonl", folder / "embedded", settings)
         steps.add(copy, folder / "embedded" / "embeddings.npy", folder / "embedded" / "items.jsonl")
@@ -172,6 +186,14 @@ class CartSearch:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def _copy(model: Path, folder: Path) -> Path:
+    """Copy a MODEL folder, which may be read-only, or links in the Hub's cache, to one that can be updated."""
+    shutil.copytree(model, folder, copy_function=shutil.copyfile)
+    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        each.chmod(each.stat().st_mode | stat.S_IRWXU)
+    return folder
 
 
 def _encoder_of(opened: CartRetriever) -> dict[str, Any]:

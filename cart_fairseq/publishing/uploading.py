@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +15,13 @@ from cart_fairseq.base.hub_cache import snapshot_of
 from cart_fairseq.catalogue.checksums import verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.checkpoint import first_line
 from cart_fairseq.loading.hub import LIBRARY, NAME, import_hub
-from cart_fairseq.loading.model_folder import README, has_models
+from cart_fairseq.loading.model_folder import README
 from cart_fairseq.publishing.exporting import IDENTIFIER_BUNDLE, export, not_updated
 from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
+from cart_fairseq.tasks.opening import Source
 
 OURS = re.compile(
     rf"({IDENTIFIER_BUNDLE}|{STORED}|{TEXT_ENCODER})/.*|candidates\..*\.npy|model(\.\d+)?\.safetensors|dense\.\w+\.npy|"
@@ -29,12 +29,11 @@ OURS = re.compile(
 )
 """Files of an earlier upload that a later one removes if it has none of the name."""
 MAIN = "main"
-Checkpoint = tuple[str, Sequence[Stamp | None]]
 
 
 def push(
     data: DataBin,
-    checkpoint: Checkpoint | None,
+    source: Source | None,
     repo_id: str,
     private: bool | None = None,
     commit_message: str | None = None,
@@ -45,7 +44,7 @@ def push(
 
     Args:
         data: the folder, or the data-bin, as it was opened.
-        checkpoint: path and state of its files; None for a MODEL folder.
+        source: what the models were loaded from; None if they were made in Python.
         repo_id, private, commit_message, revision, token: see
             :meth:`cart_fairseq.retriever.CartRetriever.push_to_hub`.
 
@@ -58,38 +57,37 @@ def push(
     if not NAME.fullmatch(repo_id):
         raise ValueError(f"repo_id is {repo_id!r}; give owner/name, the owner being your account or an organisation")
     hub = import_hub()
-    if checkpoint is None:
-        _refuse_other(data)
+    if source is None:
+        raise ValueError(
+            f"{data.root}: the models were not opened from files, so there is nothing to push; open a MODEL folder of "
+            "python -m cart_fairseq.export with from_pretrained"
+        )
+    if not source.stamps:
         with _unchanging(data.root):
-            files = _files_of(data)
+            files = _files_of(_opened_again(data))
             return _upload(hub, repo_id, files, _message(data, commit_message), private, revision, token)
-    path, stamps = checkpoint
-    if [identity(Path(each)) for each in path.split(":")] != list(stamps):
-        raise ValueError(f"{path}: has changed since it was opened; open it again, then push")
+    if not source.is_unchanged:
+        raise ValueError(f"{source.path}: has changed since it was opened; open it again, then push")
     with tempfile.TemporaryDirectory(prefix="cart-push-") as folder:
-        made = DataBin(export(path, data.root, Path(folder) / "MODEL").path)
+        made = DataBin(export(source.path, data.root, Path(folder) / "MODEL").path)
         if made.bundle.state != data.bundle.state:
             raise ValueError(f"{data.root}: was updated since it was opened; open it again, then push")
         files, message = _files_of(made), _message(data, commit_message)
         return _upload(hub, repo_id, files, message, private, revision, token, new_card=True)
 
 
-def _refuse_other(data: DataBin) -> None:
-    """Refuse what is no MODEL folder, or no longer the one that was opened.
+def _opened_again(data: DataBin) -> DataBin:
+    """Open a MODEL folder as it is now.
 
     Raises:
-        ValueError: it is so; the message says what to do.
+        ValueError: it is no longer as it was opened, or an update of it was interrupted.
     """
-    if not has_models(data):
-        raise ValueError(
-            f"{data.root}: the models were not opened from files, so there is nothing to push; export their checkpoint "
-            "with python -m cart_fairseq.export, and open the MODEL folder with from_pretrained"
-        )
     now = DataBin(data.root)
     if now.directory != now.root:
         raise ValueError(f"{data.root}: an update of it was interrupted; give its command again, then push")
     if now.manifest != data.manifest or now.bundle.state != data.bundle.state:
         raise ValueError(f"{data.root}: has changed since it was opened; open it again, then push")
+    return now
 
 
 @contextmanager

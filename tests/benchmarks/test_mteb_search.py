@@ -187,6 +187,28 @@ def test_the_folder_is_only_read_and_the_copy_goes(world):
     assert {path: path.stat().st_mtime_ns for path in sorted((world / "MODEL").rglob("*"))} == before
 
 
+@pytest.mark.parametrize(("column", "suffix"), [("audio", ".wav"), ("video", ".mp4")])
+def test_sounds_and_videos_are_added_to_a_read_only_folder(column, suffix, world, tmp_path):
+    for number in range(MORE):
+        write_media(world / column / f"{number}{suffix}", number)
+    files = [str(world / column / f"{number}{suffix}") for number in range(MORE)]
+    feature = getattr(datasets, column.capitalize())
+    made = datasets.Dataset.from_dict({"id": list("abcd"), column: files}).cast_column(column, feature())
+    folder = Path(shutil.copytree(world / "MODEL", tmp_path / "MODEL"))
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    model = CartSearch(folder, device="cpu", precision="float32")
+    common: dict[str, Any] = {"task_metadata": task_of(world).metadata, "hf_split": "test", "hf_subset": "default"}
+    model.index(made, encode_kwargs={"batch_size": 2}, num_proc=None, **common)
+    assert model._folder is not None
+    inner = Path(model._folder.name) / "MODEL"
+    assert all(path.stat().st_mode & 0o200 for path in (inner, *inner.rglob("*")))
+    asked = datasets.Dataset.from_dict({"id": ["q"], "text": ["a red circle"]})
+    assert set(model.search(asked, top_k=10, **common)["q"]) == set("abcd")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+
+
 def test_what_cannot_be_run_is_refused(world):
     export_of_plain = OLD / "model"  # its data-bin names no encoder
     with pytest.raises(ValueError, match="does not say which encoder made its embeddings"):

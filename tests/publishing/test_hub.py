@@ -261,11 +261,23 @@ def data_bin_without_captions(folder: Path) -> Path:
     return folder / "data-bin"
 
 
+def test_two_uploads_at_once_do_not_mix(hub: Hub, model: Path):
+    retriever, other = opened(model), {"README.md": b"of another upload"}
+    hub.create(NAME)
+    hub.meanwhile = lambda: hub.repositories[NAME].commit("main", other, "another upload")
+    with pytest.raises(ValueError, match=f"^{NAME}: the Hub does not take the upload .*A commit has happened since"):
+        retriever.push_to_hub(NAME)
+    assert hub.files(NAME) == other
+
+
 def test_what_was_not_opened_from_files_is_not_pushed(hub: Hub, tmp_path: Path):
     found = opened(OLD / "dense.pt", OLD / "dense" / "data-bin")
     data = data_bin_without_captions(tmp_path)
     with pytest.raises(ValueError, match="were not opened from files, so there is nothing to push"):
         CartRetriever(found.models, found.data).push_to_hub(NAME)
+    of_folder = opened(OLD / "model")  # other models than the folder's may be in its place
+    with pytest.raises(ValueError, match="were not opened from files, so there is nothing to push"):
+        CartRetriever(of_folder.models, of_folder.data).push_to_hub(NAME)
     with pytest.raises(ValueError, match="without a trained model is no MODEL folder"):
         ExampleRetriever.from_pretrained(data).push_to_hub(NAME)
     shutil.copy(OLD / "dense.pt", tmp_path / "dense.pt")
