@@ -57,8 +57,8 @@ def local_folder(
     except Exception as error:  # of several libraries
         raise _explained(name, revision, error, hub) from None
     raise ValueError(
-        f"{name}: this model on the Hub has no {CONFIG} and {MANIFEST} of cart_fairseq.export, so it is not one of this "
-        "project; check the name"
+        f"{name}: revision {revision or 'main'} of it on the Hub has no {CONFIG} and {MANIFEST} of cart_fairseq.export; "
+        "check the name and the revision"
     )
 
 

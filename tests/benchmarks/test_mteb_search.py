@@ -187,6 +187,16 @@ def test_the_folder_is_only_read_and_the_copy_goes(world):
     assert {path: path.stat().st_mtime_ns for path in sorted((world / "MODEL").rglob("*"))} == before
 
 
+def test_mteb_records_name_and_revision(world, tmp_path):
+    here = CartSearch(world / "MODEL", device="cpu").mteb_model_meta
+    assert (here.name, here.revision) == ("cart-fairseq/MODEL", DataBin(world / "MODEL").bundle.state[:16])
+    assert here.modalities == ["text", "image"]
+    snapshot = tmp_path / "models--someone--my--dogs" / "snapshots" / ("0123" * 10)
+    shutil.copytree(world / "MODEL", snapshot)
+    published = CartSearch(snapshot, device="cpu").mteb_model_meta
+    assert (published.name, published.revision) == ("someone/my--dogs", "0123" * 10)
+
+
 @pytest.mark.parametrize(("column", "suffix"), [("audio", ".wav"), ("video", ".mp4")])
 def test_sounds_and_videos_are_added_to_a_read_only_folder(column, suffix, world, tmp_path):
     for number in range(MORE):
