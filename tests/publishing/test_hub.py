@@ -323,6 +323,10 @@ def test_the_cache_is_never_changed(hub: Hub, tmp_path: Path):
                 update()
         with pytest.raises(ValueError, match=refused):
             compact(target)
+    captions = OLD / "captions.jsonl"  # no step gets as far as reading it
+    for output in (root, root / "new"):
+        with pytest.raises(ValueError, match=refused):
+            binarize(OLD / "dense" / "data-bin" / "identifiers", captions, output)
     with pytest.raises(ValueError, match=refused):
         export(OLD / "dense.pt", OLD / "dense" / "data-bin", root)
     said = io.StringIO()
