@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer_to(
             {
                 r"/api/repos/create": self.create,
-                r"/api/validate-yaml": lambda: self.send({"errors": [], "warnings": []}),
+                r"/api/validate-yaml": self.check_card,
                 r"/api/models/([^/]+/[^/]+)/branch/(.+)": self.branch,
                 r"/api/models/([^/]+/[^/]+)/preupload/(.+)": self.preupload,
                 r"/api/models/([^/]+/[^/]+)/commit/(.+)": self.commit,
@@ -183,6 +183,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.send({"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}, 409)
         self.hub.create(name, given.get("visibility") == "private" or given.get("private") is True)
         self.send({"url": f"{self.hub.url}/{name}"})
+
+    def check_card(self) -> None:
+        wrong = "license: 5" in json.loads(self.body)["content"]
+        found = {"errors": [{"message": '"license" must be a string'}] if wrong else [], "warnings": []}
+        self.send(found, 400 if wrong else 200)
 
     def branch(self, name: str, branch: str) -> None:
         repository = self.hub.repositories[name]

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ from cart_fairseq.catalogue.checksums import verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.segments import MANIFEST
-from cart_fairseq.loading.checkpoint import first_line
 from cart_fairseq.loading.hub import LIBRARY, NAME, import_hub
 from cart_fairseq.loading.model_folder import README
 from cart_fairseq.publishing.exporting import IDENTIFIER_BUNDLE, export, not_updated
@@ -170,12 +170,9 @@ def _upload(
             warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
             done = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=parent)
         return str(done.commit_url)
-    except ValueError as error:
-        if isinstance(error, OSError):  # of the library, both
-            raise ValueError(_refusal(repo_id, error)) from None
-        raise
     except Exception as error:  # of several libraries
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+        ours = isinstance(error, ValueError) and str(error).startswith(f"{repo_id}: ")
+        if ours or (isinstance(error, OSError) and error.errno is not None):  # the latter are of the disk
             raise
         raise ValueError(_refusal(repo_id, error)) from None
 
@@ -190,6 +187,5 @@ def _refusal(repo_id: str, error: Exception) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What the server said, if it did, else the first line of the error."""
-    said = getattr(error, "server_message", None)
-    return " ".join(str(said).split())[:160] if said else first_line(error)
+    """What the server said, if it did, else what the library says, in one line."""
+    return textwrap.shorten(str(getattr(error, "server_message", None) or error or type(error).__name__), 240)

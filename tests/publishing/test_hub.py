@@ -252,6 +252,11 @@ def test_uploads_that_the_hub_refuses(hub: Hub, model: Path):
     with pytest.raises(ValueError, match=f"^{NAME}: is public, but private=True was asked for"):
         retriever.push_to_hub(NAME, private=True)
     assert set(hub.files(NAME)) == {".gitattributes"}
+    (model / "README.md").write_text("---\nlicense: 5\n---\n")
+    with pytest.raises(ValueError, match=f'^{NAME}: the Hub does not take the upload .*"license" must be') as error:
+        retriever.push_to_hub(NAME)
+    assert "\n" not in str(error.value)
+    assert set(hub.files(NAME)) == {".gitattributes"}
     for wrong in ("dogs", "a/b/c", "", "../dogs"):
         with pytest.raises(ValueError, match="give owner/name"):
             retriever.push_to_hub(wrong)
