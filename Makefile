@@ -1,4 +1,4 @@
-# make demo | test | trust | lint | docs | benchmark | release | setup: each creates .venv when it is missing and does nothing twice.
+# make demo | test | trust | field | lint | docs | benchmark | release | setup: each creates .venv if missing, does nothing twice.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 HAS_WHEEL = $(BIN)/python -c 'import platform, sys; \
 	sys.exit((sys.platform, platform.machine()) != ("linux", "x86_64") or not (3, 11) <= sys.version_info < (3, 13))'
 
-.PHONY: setup demo test trust lint docs benchmark release clean
+.PHONY: setup demo test trust field lint docs benchmark release clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.installed
@@ -38,6 +38,11 @@ test: .venv/.installed-test
 trust: .venv/.installed-test .venv/.installed-ray
 	$(BIN)/python -m pytest -q tests/serving/test_ray_app.py
 	$(BIN)/python tests/trust/campaign $(if $(wildcard /dev/shm),--folder /dev/shm) --json trust.json
+
+# beside the tools of the field, which are too heavy for make test: mteb, ir_measures, TensorBoard, Weights & Biases
+field: .venv/.installed-test .venv/.installed-mteb
+	@$(PIP) '$(TORCH)' ir_measures tensorboard wandb
+	$(BIN)/python -m pytest -q tests/benchmarks
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

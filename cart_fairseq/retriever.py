@@ -14,9 +14,7 @@ from cart_fairseq.base.settings import AUTO, BEAM, DEFAULT_SCORING, RERANKED_BEA
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
-from cart_fairseq.catalogue.held_files import identity
 from cart_fairseq.loading.devices import device_of
-from cart_fairseq.loading.model_folder import is_model_folder, open_model_folder
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import convert
 from cart_fairseq.queries.candidates import Candidates, candidate_set, sets_of
@@ -31,6 +29,7 @@ from cart_fairseq.search.calibration import calibration_of, check_at_least
 from cart_fairseq.search.generator import IdentifierGenerator
 from cart_fairseq.search.result import SearchResult, own_discount
 from cart_fairseq.search.setup import make_generator
+from cart_fairseq.tasks.opening import Source, open_source
 
 _forked = threading.Event()
 """Set in a forked process until its first search: torch would wait for ever for threads, which a fork does not copy."""
@@ -86,6 +85,7 @@ class CartRetriever:
         self.device = next(self.models[0].parameters()).device
         self.codec = QueryCodec(data)
         self._media_encoder: Any = None
+        self._source: Source | None = None
 
     @classmethod
     def from_pretrained(
@@ -100,12 +100,15 @@ class CartRetriever:
         level_discount: float | None = None,
         lookahead: bool = True,
         prior_share: float | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
     ) -> "CartRetriever":
         """Load a MODEL folder; or a checkpoint, or an ensemble of checkpoints, with its data-bin.
 
         Args:
-            path: the folder that ``cart_fairseq.export`` wrote; with ``data``: ``checkpoint_best.pt``, or
-                ``a.pt:b.pt``.
+            path: the folder that ``cart_fairseq.export`` wrote, or the name ``owner/name`` of one on the Hugging Face
+                Hub, if nothing here has this path; with ``data``: ``checkpoint_best.pt``, or ``a.pt:b.pt``.
             data: the data-bin on which the models of a checkpoint were trained; None for a MODEL folder, which is
                 opened without fairseq.
             beam: beam width (default: 30, or 200 with a dense head but without look-ahead).
@@ -122,16 +125,53 @@ class CartRetriever:
                 items found are ranked with the dense score.
             prior_share: share of the items' priors that is subtracted from the dense score; 0: no priors (default: the
                 models' own, which ``cart_fairseq.tune`` sets).
+            revision: branch, tag or commit on the Hub (default: ``main``).
+            cache_dir: folder of downloads from the Hub (default: that of ``huggingface_hub``, see ``HF_HOME``).
+            token: of an account on the Hub (default: that of ``hf auth login``).
 
         Raises:
             ValueError: the folder is no MODEL folder, or damaged; a checkpoint is missing, damaged, unsafe, of another
-                task, or belongs to other identifiers; an option is out of range; or there is no such device.
+                task, or belongs to other identifiers; the Hub has no such model, or cannot be reached and its cache lacks
+                it; an option is out of range; or there is no such device.
         """
         check_search(beam, scoring, precision, dense_weight, level_discount, prior_share=prior_share)
         target = device_of(device)
-        models, opened = open_models(path, data)
+        models, opened, source = open_source(path, data, revision, cache_dir, token)
         models = [convert(model.to(target).eval(), precision) for model in models]
-        return cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead, prior_share)
+        made = cls(models, opened, beam, scoring, dense_weight, level_discount, lookahead, prior_share)
+        made._source = source
+        return made
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
+        """Upload the MODEL folder to the Hugging Face Hub, in one commit; a checkpoint and its data-bin are exported first.
+
+        The search's options, such as ``beam`` and ``precision``, are not part of it. Only files of a MODEL folder are
+        uploaded; files of an earlier upload that are no longer part of it are removed.
+
+        Args:
+            repo_id: ``owner/name`` of the model on the Hub; it is made if need be.
+            private: whether a new model is private (default: as the account is set). True: a public one is refused.
+            commit_message: the message (default: one that names the number of items).
+            revision: the branch to upload to, made if need be (default: ``main``).
+            token: of an account on the Hub (default: that of ``hf auth login``).
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: the models were not opened from files, or these have changed since or are damaged; the Hub refuses
+                the upload; or ``huggingface_hub`` is not installed.
+        """
+        from cart_fairseq.publishing.uploading import push
+
+        return push(self.data, self._source, repo_id, private, commit_message, revision, token)
 
     def on(self, data: DataBin) -> "CartRetriever":
         """Return a retriever with the same models and options for another state of the data-bin.
@@ -295,15 +335,3 @@ class CartRetriever:
     def _hit(self, row: int, score: float, probability: float | None) -> Hit:
         bundle = self.data.bundle
         return Hit(bundle.item_id(row), score, bundle.record(row), row, probability)
-
-
-def open_models(path: str | Path, data: str | Path | None) -> tuple[Sequence[CART], DataBin]:
-    """Open a MODEL folder, or checkpoints and their data-bin; see :meth:`CartRetriever.from_pretrained`."""
-    own = is_model_folder(path)
-    if data is None or (own and identity(Path(path)) == identity(Path(data))):
-        return open_model_folder(path)
-    if own:
-        raise ValueError(f"{path}: is a MODEL folder, which has its own catalogue; leave out the data-bin {data}")
-    from cart_fairseq.tasks.checkpoints import load_models  # fairseq takes seconds to import
-
-    return load_models(path, data)

@@ -23,8 +23,13 @@ def parser() -> argparse.ArgumentParser:
     add("--data", default=default.data, metavar="DIR", help="the data-bin; nothing is written into it")
     path = "the checkpoint, or the ensemble a.pt:b.pt; without it items are found by example alone, not by text"
     add("--path", metavar="CKPT", help=path)
-    model = "a folder of cart_fairseq.export, in place of --data and --path; nothing is written into it"
+    model = (
+        "a folder of cart_fairseq.export, in place of --data and --path, or owner/name of one on the Hugging Face Hub; "
+        "nothing is written into it"
+    )
     add("--model", metavar="DIR", help=model)
+    revision = "branch, tag or commit of a model on the Hub (default: main)"
+    add("--revision", metavar="REV", help=revision)
     add(
         "--host",
         default=default.host,

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.error("the following arguments are required: --path")
     renew = None
     if args.path is not None:
-        from cart_fairseq.steps.renewing import renewal
+        from cart_fairseq.publishing.renewing import renewal
 
         renew = renewal(args.path, args.target)
     if args.command != "renew":

@@ -1,7 +1,7 @@
 """A MODEL folder: a data-bin without its pairs that holds its models, so that it is all that a search needs.
 
 Beside the files of a data-bin it has ``config.json``, the weights in safetensors, and ``README.md``, the model card.
-:mod:`cart_fairseq.steps.exporting` writes it; here it is opened, without fairseq.
+:mod:`cart_fairseq.publishing.exporting` writes it; here it is opened, without fairseq.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """Opens checkpoint and data-bin, or a MODEL folder, for the service, and opens anew what has changed since."""
 
 import ctypes
+import dataclasses
 import gc
 import os
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 from cart_fairseq.catalogue.data_bin import CANDIDATES, DataBin, stamp_of
 from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.example_retriever import ExampleRetriever
+from cart_fairseq.loading.hub import local_folder
 from cart_fairseq.loading.model_folder import CONFIG, WEIGHTS
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.serving.served import Retriever, Served
@@ -31,6 +33,18 @@ class Stamps(NamedTuple):
 
     data: Stamp
     checkpoint: Stamp
+
+
+def with_local_model(settings: ServingSettings) -> ServingSettings:
+    """Return settings with the folder of a model of the Hub in place of its name; it is downloaded if need be.
+
+    Raises:
+        ValueError: it cannot be had.
+    """
+    if settings.model is None:
+        return settings
+    folder = local_folder(settings.model, settings.revision)
+    return dataclasses.replace(settings, model=folder, data="", revision=None)
 
 
 def stamps_of(settings: ServingSettings) -> Stamps:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cart_fairseq.publishing.renewing import is_renewed
 from cart_fairseq.search.dense.stored_arrays import STORED
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.batching import Batcher, Job
@@ -15,7 +16,6 @@ from cart_fairseq.serving.metrics import Metrics
 from cart_fairseq.serving.searching import Answer, Asked, search
 from cart_fairseq.serving.served import Served
 from cart_fairseq.serving.settings import ServingSettings
-from cart_fairseq.steps.renewing import is_renewed
 
 RETRY = 30.0
 """Seconds until a state that could not be opened is tried again, although nothing has changed."""
@@ -34,13 +34,15 @@ class Service:
     Attributes:
         served: what answers now. It is replaced between two batches.
         ending: whether the service was told to end.
+        model: the MODEL folder, or the name of one on the Hub, as it was given; None for a checkpoint.
 
     Raises:
         ValueError: the data-bin or the checkpoint is missing or damaged.
     """
 
     def __init__(self, settings: ServingSettings):
-        self.settings = settings
+        self.model = settings.model
+        self.settings = settings = loading.with_local_model(settings)
         self.metrics = Metrics()
         self.ending = False
         self._stamps = loading.stamps_of(settings)

@@ -30,7 +30,8 @@ class ServingSettings(Settings):
         max_upload_mib: the largest size of an uploaded media file in MiB.
         poll: seconds between two looks at the data-bin and the checkpoint; 0: they are not looked at again.
         drain: seconds between SIGTERM and the end of listening, in which ``/readyz`` says 503.
-        model: a MODEL folder, in place of ``data`` and ``path``.
+        model: a MODEL folder, in place of ``data`` and ``path``; or ``owner/name`` of one on the Hugging Face Hub.
+        revision: branch, tag or commit of a model on the Hub. None: ``main``.
 
     Raises:
         ValueError: a value is out of range; the message names its flag.
@@ -56,6 +57,7 @@ class ServingSettings(Settings):
     poll: float = 0.5
     drain: float = 1.0
     model: str | Path | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +65,8 @@ class ServingSettings(Settings):
             if self.path is not None or str(self.data) not in ("", str(self.model)):
                 raise ValueError("--model holds a model and its catalogue; leave out --data and --path")
             object.__setattr__(self, "data", self.model)
+        elif self.revision is not None:
+            raise ValueError("--revision is of a model on the Hub; give its name with --model, or leave --revision out")
         if not str(self.data):
             raise ValueError("neither --data nor --model is given; give a data-bin, or a MODEL folder")
         check_search(self.beam, precision=self.precision)

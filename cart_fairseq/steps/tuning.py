@@ -27,6 +27,7 @@ from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
+from cart_fairseq.publishing.renewing import store_search_files
 from cart_fairseq.queries.item_priors import prior_bias, priors_of
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
@@ -34,7 +35,6 @@ from cart_fairseq.search.calibration import Calibration
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
 from cart_fairseq.steps.calibrating import calibrate
-from cart_fairseq.steps.renewing import store_search_files
 
 CRITERION = METRIC_NAMES[-1]
 DISCOUNT_STATE, WEIGHT_STATE, SHARE_STATE = "level_discount", "dense.weight", "dense.prior_share"

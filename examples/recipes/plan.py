@@ -31,6 +31,7 @@ CHANGEABLE = {
     "--log-format": 1,
     "--log-file": 1,
     "--tensorboard-logdir": 1,
+    "--wandb-project": 1,
     "--cpu": 0,
 }
 FIXED = ("--save-dir", "--user-dir", "--task", "--valid-subset")

@@ -16,7 +16,7 @@ from cart_fairseq.base.files import digest, replacing, sha256, write_json, write
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.steps.renewing import renewal
+from cart_fairseq.publishing.renewing import renewal
 from preprocess.data import joined_folder
 from preprocess.updating.steps import add
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from cart_fairseq.base import files
 from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.base.hub_cache import refuse_cached
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.segments import UPDATE_LOCK
 from preprocess.data.working_folder import KEY, LOCK, empty, foreign, read_key
@@ -95,12 +96,13 @@ class Output:
         record: the file that says what the output was made from.
 
     Raises:
-        ValueError: the path has no name, such as ``/``.
+        ValueError: the path has no name, such as ``/``, or is in the Hub's cache.
     """
 
     def __init__(self, path: str | Path, kind: Kind):
         if Path(path).name in ("", ".."):
             raise ValueError(f"{kind.argument} is {str(path)!r}, which names no folder or file; give a name of its own")
+        refuse_cached(path)
         # a link is followed: renaming would put the new output in its place
         self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
         self.kind = kind

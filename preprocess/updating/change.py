@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.base.files import write_json
+from cart_fairseq.base.hub_cache import refuse_cached
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin, pending_folder
@@ -43,8 +44,10 @@ class Target:
         """The data-bin or identifier bundle in a folder.
 
         Raises:
-            ValueError: there is neither, the data-bin is damaged, or the bundle belongs to a data-bin.
+            ValueError: there is neither, the data-bin is damaged, or the bundle belongs to a data-bin; or the folder is in
+                the Hub's cache.
         """
+        refuse_cached(path)
         if is_data_bin(path) or (path / "identifiers").is_dir():
             DataBin(path)  # says what is wrong with it before anything is read or changed
             return cls(path / "identifiers", path)

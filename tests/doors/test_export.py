@@ -25,11 +25,11 @@ from cart_fairseq import export as door
 from cart_fairseq.base.files import locked_file
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.publishing import exporting
+from cart_fairseq.publishing.exporting import export
+from cart_fairseq.publishing.renewing import store_search_files
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.hit import Hit
-from cart_fairseq.steps import exporting
-from cart_fairseq.steps.exporting import export
-from cart_fairseq.steps.renewing import store_search_files
 from cart_fairseq.steps.tuning import DISCOUNT_STATE, SHARE_STATE, WEIGHT_STATE, keep
 from preprocess import update_identifiers
 from preprocess.api import add, remove, verify
@@ -381,7 +381,7 @@ def test_without_the_stored_queries_there_are_no_priors(dense, tmp_path):
 
 
 def test_the_example_of_the_guide_runs(dense, monkeypatch):
-    [example] = fences(REPOSITORY / "docs" / "models.md", "python")
+    example = fences(REPOSITORY / "docs" / "models.md", "python")[0]
     monkeypatch.chdir(dense)
     names: dict[str, Any] = {}
     exec(example, names)

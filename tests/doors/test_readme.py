@@ -27,7 +27,7 @@ FAIRSEQ: dict[str, Any] = {
     "fairseq-generate": options.get_generation_parser,
     "fairseq-interactive": options.get_interactive_generation_parser,
 }
-NOT_OURS = {"pip", "source", "pytest", "npm", "tar"}
+NOT_OURS = {"pip", "source", "pytest", "npm", "tar", "hf", "ir_measures", "tensorboard"}
 PLUGIN = ["--user-dir", "cart_fairseq", "--task", "cart_retrieval", "--arch", "cart", "--criterion", "cart_rdrop"]
 COMMANDS = commands(*PAGES, *READMES)
 

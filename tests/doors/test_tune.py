@@ -15,12 +15,13 @@ from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.publishing import renewing
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.dense.mixed_items import MixedItems
 from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics
 from cart_fairseq.search.dense.stored_arrays import STORED
 from cart_fairseq.search.dense.stored_statistics import statistics_key
-from cart_fairseq.steps import renewing, tuning
+from cart_fairseq.steps import tuning
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.loading.model_folder import architecture_entry, read_architecture
 from cart_fairseq.network.config import ArchitectureConfig, NetworkConfig, StackConfig
-from cart_fairseq.steps.exporting import export
+from cart_fairseq.publishing.exporting import export
 from preprocess.api import verify
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"

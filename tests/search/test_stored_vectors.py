@@ -78,7 +78,7 @@ def test_vectors_that_are_no_numbers_are_named_when_they_are_read(tmp_path):
 
 
 def test_a_model_without_a_dense_head_has_none(tmp_path):
-    from cart_fairseq.steps.renewing import store_search_files
+    from cart_fairseq.publishing.renewing import store_search_files
 
     data: Any = SimpleNamespace(dense_items=dense_items(tmp_path, 90), trie=catalogue(90))
     assert store_search_files([model_for(SIZES, 0)], data)

@@ -11,11 +11,11 @@ import torch
 from fastapi.testclient import TestClient
 from serving_samples import add_items, client_of, copy_world
 
+from cart_fairseq.publishing.exporting import export
 from cart_fairseq.serve import parser
 from cart_fairseq.serving.service import Service
 from cart_fairseq.serving.settings import ServingSettings
 from cart_fairseq.serving.web.application import create_app
-from cart_fairseq.steps.exporting import export
 
 REQUEST = {"queries": [{"text": "a red dog"}, {"text": "the green tree"}], "k": 5}
 

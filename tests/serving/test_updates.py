@@ -17,10 +17,10 @@ from serving_samples import OLD, add_items, client_of, copy_world
 
 from cart_fairseq import CartRetriever
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.publishing import renewing
 from cart_fairseq.queries.item_priors import prior_bias
 from cart_fairseq.search.dense.stored_statistics import store_statistics
 from cart_fairseq.serving import service as service_module
-from cart_fairseq.steps import renewing
 from preprocess.api import compact, remove
 
 POLL = 0.05

@@ -11,12 +11,12 @@ import torch
 from changing import dense_world, new_items
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.publishing import renewing
+from cart_fairseq.publishing.renewing import renewal
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.item_priors import priors_of
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.dense.item_vectors import item_vectors
-from cart_fairseq.steps import renewing
-from cart_fairseq.steps.renewing import renewal
 from cart_fairseq.steps.tuning import SHARE_STATE, keep
 from preprocess import update_identifiers
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cart_fairseq.base.files import is_plain_name, replacing, sha256, write_json
+from cart_fairseq.base.hub_cache import refuse_writing
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.network.precision import digest_of_encoder, weights_digest
@@ -32,13 +33,15 @@ def folder_to_write(items: DenseItems) -> Path:
     """Return the folder of a data-bin.
 
     Raises:
-        OSError: it is a link, which could lead out of a foreign data-bin; or another data-bin has taken its place.
+        OSError: it is a link, which could lead out of a foreign data-bin; it is in the Hub's cache; or another data-bin has
+            taken its place.
     """
     folder = stored_folder(items)
     if folder is None:
         raise OSError(errno.ESTALE, "was replaced by another data-bin since it was opened", str(items.folder))
     if folder.is_symlink():
         raise OSError(errno.ELOOP, "is a link, and nothing is written through it", str(folder))
+    refuse_writing(folder)
     return folder
 
 

@@ -16,7 +16,7 @@ def info_of(service: Service) -> dict[str, Any]:
     retriever, data = served.retriever, served.data
     model, reason = None, None
     if isinstance(retriever, CartRetriever):
-        paths = str(own.path).split(":") if own.model is None else [own.model]
+        paths = str(own.path).split(":") if service.model is None else [service.model]
         model = _model(retriever, [Path(each).name for each in paths])
         reason = refuse_mixed(retriever.models, data, retriever.dense_weight)
     width = data.dense_items.original_dim if data.dense_items is not None and reason is None else None

@@ -40,6 +40,8 @@ def open_service(settings: ServingSettings) -> Service:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of every form that is wrong
+    for name in ("httpx", "httpx2"):  # of huggingface_hub: each download's address, which may be signed
+        logging.getLogger(name).setLevel(logging.WARNING)
     service = Service(settings)
     gc.freeze()  # collections between searches look at what is new alone
     sys.setswitchinterval(SWITCH)

@@ -14,7 +14,7 @@ from conftest import ITEMS, write_jsonl
 from trials import Campaign, forked, killed_at, must, writes_of
 from worlds import STEPS, UPDATES, Step, consistent, hits, make_dense, verify_all
 
-from cart_fairseq.steps import renewing
+from cart_fairseq.publishing import renewing
 from cart_fairseq.steps.tuning import SHARE_STATE, keep
 from preprocess.api import add, compact, remove
 

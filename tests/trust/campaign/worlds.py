@@ -18,7 +18,7 @@ from media_samples import write_media  # noqa: E402
 
 from cart_fairseq import CartRetriever  # noqa: E402
 from cart_fairseq.catalogue.data_bin import DataBin  # noqa: E402
-from cart_fairseq.steps import renewing  # noqa: E402
+from cart_fairseq.publishing import renewing  # noqa: E402
 from cart_fairseq.steps.tuning import SHARE_STATE, keep  # noqa: E402
 from cart_fairseq.tasks.checkpoints import load_models  # noqa: E402, F401 - imported before the forks
 from preprocess.api import (  # noqa: E402

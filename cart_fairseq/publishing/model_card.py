@@ -52,7 +52,7 @@ retrieval with coarse-to-fine identifiers). The folder has all that a search nee
 ```python
 from cart_fairseq import CartRetriever
 
-retriever = CartRetriever.from_pretrained("MODEL")
+retriever = CartRetriever.from_pretrained("MODEL")  # this folder, or its name on the Hugging Face Hub
 retriever.search(["a dog on a beach"], k=10)
 ```
 """

@@ -11,7 +11,6 @@ from typing import Any
 from cart_fairseq.base.files import remove_scratch
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, prior_names, store_priors
-from cart_fairseq.retriever import open_models
 from cart_fairseq.search.dense.stored_arrays import copy_stored, folder_to_write, stored_folder
 from cart_fairseq.search.dense.stored_statistics import (
     EXACT_ITEMS,
@@ -20,6 +19,7 @@ from cart_fairseq.search.dense.stored_statistics import (
     store_statistics,
 )
 from cart_fairseq.search.dense.stored_vectors import store_vectors, vectors_name
+from cart_fairseq.tasks.opening import open_models
 
 
 def renewal(path: str | Path, data: str | Path) -> Callable[[], bool]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from cart_fairseq import __version__
 from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import locked_file, remove_scratch, replacing, write_json
+from cart_fairseq.base.hub_cache import refuse_cached
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, TRIE, DataBin
@@ -41,10 +42,10 @@ from cart_fairseq.loading.model_folder import (
 )
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import DTYPES
+from cart_fairseq.publishing.model_card import model_card
+from cart_fairseq.publishing.renewing import write_search_files
 from cart_fairseq.queries.item_priors import mean_share
 from cart_fairseq.search.calibration import Calibration
-from cart_fairseq.steps.model_card import model_card
-from cart_fairseq.steps.renewing import write_search_files
 
 PAIRS = re.compile(r"queries\..*\.parquet|.*\.query-id\..*")
 """Names of files with queries and their items."""
@@ -92,7 +93,7 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
     models, opened = load_models(path, data)
     remove_scratch(target.absolute().parent, target.name)  # of a process that was killed
     earlier = (target / README).read_bytes() if (target / README).is_file() else None
-    with _not_updated(target), replacing(target, directory=True) as new:
+    with not_updated(target, "export"), replacing(target, directory=True) as new:
         entries = _copy_catalogue(opened, new)
         for number, model in enumerate(models, start=1):
             name = weights_file(number, len(models))
@@ -121,10 +122,11 @@ def _target(output: Path) -> Path:
     """Return the folder to write; a link is followed.
 
     Raises:
-        ValueError: something else than a MODEL folder is there.
+        ValueError: something else than a MODEL folder is there, or it is in the Hub's cache.
     """
     if output.name in ("", ".."):
         raise ValueError(f"--output is {str(output)!r}, which names no folder; give a name of its own")
+    refuse_cached(output)
     target = output.resolve() if output.is_symlink() else output
     empty = target.is_dir() and not any(target.iterdir())
     if target.exists() and not empty and not is_model_folder(target):
@@ -133,8 +135,8 @@ def _target(output: Path) -> Path:
 
 
 @contextmanager
-def _not_updated(target: Path) -> Iterator[None]:
-    """Keep other processes from updating a MODEL folder while it is replaced.
+def not_updated(target: Path, step: str) -> Iterator[None]:
+    """Keep other processes from updating a MODEL folder while a step replaces or reads it.
 
     Raises:
         ValueError: one is doing so.
@@ -145,7 +147,7 @@ def _not_updated(target: Path) -> Iterator[None]:
             try:
                 stack.enter_context(locked_file(bundle / UPDATE_LOCK))
             except BlockingIOError:
-                raise ValueError(f"{target}: another process is updating it; export again when it has ended") from None
+                raise ValueError(f"{target}: another process is updating it; {step} again when it has ended") from None
         yield
 
 

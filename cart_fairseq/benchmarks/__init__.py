@@ -1,0 +1,1 @@
+"""Benchmarks of the field: adapters that run a MODEL folder on them."""
