@@ -15,7 +15,7 @@ SOURCE = (
 )
 
 ROOT = Path(__file__).parent
-[VERSION] = re.findall(r'^__version__ = "(.+)"$', (ROOT / "cart_fairseq" / "__init__.py").read_text("utf-8"), re.M)
+[VERSION] = re.findall(r'^VERSION = "(.+)"$', (ROOT / "cart_fairseq" / "base" / "version.py").read_text("utf-8"), re.M)
 
 MEDIA = ["pillow>=10", "soundfile>=0.12", "soxr>=0.4", "av>=13"]
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20", "python-multipart>=0.0.18"]

@@ -8,6 +8,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cart_fairseq.base.version import VERSION
 from cart_fairseq.registration import register_with_fairseq
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cart_fairseq.retriever import CartRetriever
 
 __all__ = ["CartRetriever", "ExampleRetriever", "Hit", "Query"]
-__version__ = "1.0.0"
+__version__ = VERSION
 MODULES = {
     "CartRetriever": "retriever",
     "ExampleRetriever": "example_retriever",

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 
 import cart_fairseq.__main__ as plugin
 import preprocess.__main__ as steps
-from cart_fairseq import __version__
 from cart_fairseq.base.calls import called
 from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.version import VERSION
 
 PROGRAM = "cart"
 OF_FAIRSEQ = ("train", "validate", "generate", "interactive")
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below")
-    made.add_argument("--version", action="version", version=f"cart-fairseq {__version__}")
+    made.add_argument("--version", action="version", version=f"cart-fairseq {VERSION}")
     return made
 
 

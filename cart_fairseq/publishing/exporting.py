@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cart_fairseq import __version__
 from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import locked_file, remove_scratch, replacing, write_json
 from cart_fairseq.base.hub_cache import refuse_cached
 from cart_fairseq.base.settings import ExportSettings
+from cart_fairseq.base.version import VERSION
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, TRIE, DataBin
 from cart_fairseq.catalogue.dense_items import CAPTIONS
@@ -243,7 +243,7 @@ def _architecture(model: CART) -> Any:
 
 def _versions() -> dict[str, str]:
     """The versions of the packages that wrote the folder, as far as they are installed."""
-    found = {"cart-fairseq": __version__}
+    found = {"cart-fairseq": VERSION}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

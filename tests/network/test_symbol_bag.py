@@ -26,6 +26,7 @@ def test_special_symbols_say_nothing_and_learn_nothing():
     assert not found[1].any()
     found.square().sum(1).pow(2).sum().backward()
     (bag(tokens) @ torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert bag.vectors.weight.grad is not None
     learnt = bag.vectors.weight.grad.any(dim=1).nonzero().flatten()
     assert learnt.tolist() == [5]
 
@@ -35,6 +36,7 @@ def test_a_head_begins_with_the_cosines_of_the_bag(width):
     text = 4
     head = DenseHead(width, 2 * text, 8, dropout=0.0, text_dim=text, symbols=9)
     head.reset_straight()
+    assert head.bag is not None
     tokens = torch.tensor([[4, 5, EOS], [6, 8, EOS]])
     states, padding = torch.randn(3, 2, width), torch.zeros(2, 3, dtype=torch.bool)
     features = head.features({"encoder_out": [states], "encoder_padding_mask": [padding], "src_tokens": [tokens]})

@@ -103,7 +103,7 @@ def test_training_begins_with_fitted_vectors_and_a_search_with_those_of_the_chec
     learnt = torch.load(path, weights_only=False)["model"][WEIGHT]
     assert not torch.allclose(learnt, expected, atol=1e-3)
     retriever = CartRetriever.from_pretrained(path, joined_bin, device="cpu", precision="float32")
-    assert torch.equal(retriever.models[0].dense.bag.vectors.weight, learnt)
+    assert torch.equal(retriever.models[0].state_dict()[WEIGHT], learnt)
     export(path, joined_bin, tmp_path / "MODEL")
     other = CartRetriever.from_pretrained(tmp_path / "MODEL", device="cpu", precision="float32")
     texts = ["red dog", "a blue bird sleeps", "zebra 😀"]

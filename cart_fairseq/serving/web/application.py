@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from cart_fairseq import __version__
+from cart_fairseq.base.version import VERSION
 from cart_fairseq.serving.errors import Refusal
 from cart_fairseq.serving.searching import Asked
 from cart_fairseq.serving.service import Service
@@ -41,7 +41,7 @@ def create_app(service: Service) -> FastAPI:
 
     own = service.settings
     token, media = Token(own.token_file), MediaFolder(own.media_root, own.media_base)
-    app = FastAPI(title="cart-fairseq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="cart-fairseq", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
