@@ -32,7 +32,7 @@ from cart_fairseq.steps.exporting import export
 from cart_fairseq.steps.renewing import store_search_files
 from cart_fairseq.steps.tuning import DISCOUNT_STATE, SHARE_STATE, WEIGHT_STATE, keep
 from preprocess import update_identifiers
-from preprocess.api import add, remove, verify
+from preprocess.api import add, compact, remove, renew, verify
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 TEXTS = ["red dog", "a blue bird sleeps", "old tree near the house", "zebra 😀"]
@@ -369,6 +369,23 @@ def test_update_identifiers_renews_what_searches_of_a_model_folder_read(named, d
             assert opened(tmp_path / "MODEL").search(["red dog"])[0]
     with pytest.raises(ValueError, match="is a MODEL folder, which has its own catalogue; leave out the data-bin"):
         update_identifiers.main(["renew", "--data-bin", str(dense / "data-bin"), "--path", model])
+
+
+def test_functions_renew_what_searches_of_a_model_folder_read(dense, tmp_path, monkeypatch):
+    model = Path(shutil.copytree(dense / "MODEL", tmp_path / "MODEL"))
+    embeddings, items = new_items(tmp_path / "new", 4)
+    for update in (
+        lambda: add(model, embeddings, items),
+        lambda: remove(model, ["item 4"]),
+        lambda: compact(model),
+        lambda: renew(model),
+    ):
+        update()
+        with monkeypatch.context() as watched:
+            watched.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
+            assert opened(model).search(["red dog"])[0]
+    with pytest.raises(ValueError, match="holds no model; name the checkpoint"):
+        renew(dense / "data-bin")
 
 
 def test_without_the_stored_queries_there_are_no_priors(dense, tmp_path):

@@ -8,6 +8,7 @@ from conftest import write_jsonl
 from join_samples import ITEMS, SMALL, WIDTH, write_world
 
 from cart_fairseq.catalogue.data_bin import DataBin
+from preprocess import update_identifiers
 from preprocess.api import add
 from preprocess.data_bin.build import binarize
 from preprocess.identifiers.build import build_identifiers
@@ -65,6 +66,17 @@ def test_added_items_are_joined_as_by_hand(world, data_bin, tmp_path):
     for found, wanted in zip(added(data_bin), added(tmp_path / "by-hand"), strict=True):
         np.testing.assert_array_equal(found, wanted)
     DataBin(data_bin).verify()
+
+
+def test_the_command_takes_captions_as_the_function_does(world, data_bin, tmp_path):
+    new = world / "new"
+    shutil.copytree(data_bin, tmp_path / "by-function", symlinks=True)
+    files = (new / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl"))
+    given = [str(word) for pair in zip(("--embeddings", "--items", "--captions"), files, strict=True) for word in pair]
+    update_identifiers.main(["add", "--data-bin", str(data_bin), *given])
+    add(tmp_path / "by-function", new / "embeddings.npy", new / "items.jsonl", captions=new / "captions.jsonl")
+    for found, wanted in zip(added(data_bin), added(tmp_path / "by-function"), strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_data_bin_serves_as_the_join_that_others_are_like(world, data_bin, tmp_path):
