@@ -24,6 +24,7 @@ from cart_fairseq.base.files import locked_file, remove_scratch, replacing, writ
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, TRIE, DataBin
+from cart_fairseq.catalogue.data_bin_fields import OURS
 from cart_fairseq.catalogue.dense_items import CAPTIONS
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.segments import MANIFEST, UPDATE_LOCK, file_entry
@@ -45,6 +46,7 @@ from cart_fairseq.queries.item_priors import mean_share
 from cart_fairseq.search.calibration import Calibration
 from cart_fairseq.steps.model_card import model_card
 from cart_fairseq.steps.renewing import write_search_files
+from cart_fairseq.steps.replaced import own_sets, refuse_older, write_own_sets
 
 PAIRS = re.compile(r"queries\..*\.parquet|.*\.query-id\..*")
 """Names of files with queries and their items."""
@@ -92,7 +94,9 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
     models, opened = load_models(path, data)
     remove_scratch(target.absolute().parent, target.name)  # of a process that was killed
     earlier = (target / README).read_bytes() if (target / README).is_file() else None
-    with _not_updated(target), replacing(target, directory=True) as new:
+    refuse_older(target, opened.bundle, "update the data-bin in the same way, or choose another --output")
+    own = {name: ids for name, ids in own_sets(target, ()).items() if name not in opened.candidate_names}
+    with _not_updated(target), replacing(target, directory=True, ours=OURS) as new:
         entries = _copy_catalogue(opened, new)
         for number, model in enumerate(models, start=1):
             name = weights_file(number, len(models))
@@ -103,6 +107,7 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
         entries[CONFIG] = file_entry(new / CONFIG)
         manifest = {**opened.manifest, "counts": {}, "files": dict(sorted(entries.items()))}
         write_json(new / MANIFEST, sealed(manifest))
+        write_own_sets(new, opened.bundle, own)
         _write_search_files(new, opened)
         card = model_card(config, opened, _record_beside(path))
         (new / README).write_text(card, encoding="utf-8")

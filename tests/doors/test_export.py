@@ -262,6 +262,28 @@ def test_items_that_were_added_before_the_export_are_younger_after_it(dense, tmp
     assert opened(tmp_path / "MODEL").data.candidate_names == ["all", "mine", "test", "valid"]
 
 
+def test_exporting_again_keeps_what_users_added_and_loses_no_update(dense, tmp_path):
+    shutil.copytree(dense / "MODEL", tmp_path / "MODEL")
+    shutil.copytree(dense / "data-bin", tmp_path / "data-bin")
+    (tmp_path / "MODEL" / "LICENSE").write_text("mine")
+    (tmp_path / "MODEL" / ".git").mkdir()
+    (tmp_path / "MODEL" / ".git" / "HEAD").write_text("main")
+    np.save(tmp_path / "MODEL" / "candidates.mine.npy", np.array([1, 5]))
+    for _ in range(2):
+        export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+        assert (tmp_path / "MODEL" / "LICENSE").read_text() == "mine"
+        assert (tmp_path / "MODEL" / ".git" / "HEAD").read_text() == "main"
+        kept = DataBin(tmp_path / "MODEL").candidates("mine")
+        assert kept is not None
+        assert kept.tolist() == [1, 5]
+        np.save(tmp_path / "data-bin" / "candidates.mine.npy", np.array([1, 5]))
+    remove(tmp_path / "MODEL", ["item 3"])
+    with pytest.raises(ValueError, match=r"MODEL: its catalogue was updated .* update the data-bin in the same way"):
+        export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+    remove(tmp_path / "data-bin", ["item 3"])
+    export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+
+
 def test_only_a_model_folder_is_replaced(dense, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("notes")

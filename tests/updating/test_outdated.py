@@ -56,7 +56,8 @@ def test_a_data_bin_does_not_grow_with_its_updates(world, data, tmp_path):
     first = stored(data)
     assert len(first) == FOLDERS
     for number in range(3):
-        add(data, *new_items(tmp_path / f"new {number}", 2, first=2 * number), path=path)
+        embeddings, items = new_items(tmp_path / f"new {number}", 2, first=2 * number)
+        add(data, embeddings, items, path=path)
         assert len(stored(data)) == FOLDERS
         remove(data, [f"new {2 * number}"], path=path)
         assert len(stored(data)) == FOLDERS
