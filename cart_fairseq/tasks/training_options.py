@@ -133,6 +133,8 @@ def _check_rates(cfg: Any) -> None:
         value = getattr(cfg.optimizer, name, 0)
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{flag(name)} is {value}; it must not be below 0")
+    if not _name(cfg.optimizer):
+        raise ValueError("--optimizer is missing; give one, such as --optimizer adam")
     if _name(cfg.optimizer) == "composite":  # it wants weights of several groups
         return
     weight = torch.nn.Parameter(torch.zeros(1))

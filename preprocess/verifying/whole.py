@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cart_fairseq.base.files import sha256
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.reading import read_json
@@ -188,9 +190,10 @@ def _data_bin(path: Path) -> Verified:
 
 
 def _check_trie(data: DataBin) -> None:
-    rows = data.trie.rows
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(data.bundle):
-        raise ValueError(f"{data.directory / TRIE}: names rows beyond the {len(data.bundle)} items; {REMEDY}")
+    trie = data.trie
+    trie.check(data.directory / TRIE, len(data.bundle))
+    for part in torch.arange(len(trie)).split(1 << 20):
+        data.refuse_wrong(trie.rows[part].long().numpy(), trie.symbols(part).numpy())
 
 
 def _join(path: Path) -> Verified:
