@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cart_fairseq import __version__
 from cart_fairseq.base.checks import checks_settings
-from cart_fairseq.base.files import locked_file, remove_scratch, replacing, write_json
+from cart_fairseq.base.files import locked_file, read_json, remove_scratch, replacing, write_json
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, TRIE, DataBin
@@ -44,7 +44,7 @@ from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import DTYPES
 from cart_fairseq.queries.item_priors import mean_share
 from cart_fairseq.search.calibration import Calibration
-from cart_fairseq.steps.model_card import model_card
+from cart_fairseq.steps.model_card import model_card, without_folders
 from cart_fairseq.steps.renewing import write_search_files
 from cart_fairseq.steps.replaced import own_sets, refuse_older, write_own_sets
 
@@ -53,7 +53,9 @@ PAIRS = re.compile(r"queries\..*\.parquet|.*\.query-id\..*")
 ROUNDED = ("encoder.", "decoder.")
 """Beginnings of the names of weights that are stored in the chosen precision, as searches convert these alone."""
 PACKAGES = ("fairseq-fixed", "ve-fairseq", "numpy", "safetensors", "sentencepiece", "torch", "transformers")
-IDENTIFIER_BUNDLE = "identifiers"
+IDENTIFIER_BUNDLE, JOIN = "identifiers", "join.json"
+NAMES_ENCODERS = ("encoder", "text_encoder")
+"""Fields of the manifest in which paths of the machine may be."""
 EARLIER_README = "README.earlier.md"
 
 
@@ -105,7 +107,9 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
         config = _config(models, opened, settings)
         write_json(new / CONFIG, config)
         entries[CONFIG] = file_entry(new / CONFIG)
-        manifest = {**opened.manifest, "counts": {}, "files": dict(sorted(entries.items()))}
+        described = {name: without_folders(opened.manifest.get(name)) for name in NAMES_ENCODERS}
+        described = {name: value for name, value in described.items() if name in opened.manifest}
+        manifest = {**opened.manifest, **described, "counts": {}, "files": dict(sorted(entries.items()))}
         write_json(new / MANIFEST, sealed(manifest))
         write_own_sets(new, opened.bundle, own)
         _write_search_files(new, opened)
@@ -173,6 +177,9 @@ def _copy_catalogue(data: DataBin, new: Path) -> dict[str, Any]:
     if TRIE not in entries:  # of an earlier version
         data.trie.save(new / TRIE, data.bundle.state)
         entries[TRIE] = file_entry(new / TRIE)
+    if JOIN in entries:
+        write_json(new / JOIN, without_folders(read_json(new / JOIN)))
+        entries[JOIN] = file_entry(new / JOIN)
     _copy(data.bundle.files, data.bundle.files.names, new / IDENTIFIER_BUNDLE)
     if data.encoder_files is not None:
         verify_files(data.encoder_files, data.manifest["text_encoder"], data.encoder_files.names, REMEDY)

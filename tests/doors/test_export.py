@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 
 from cart_fairseq import CartRetriever, Query, evaluate
 from cart_fairseq import export as door
-from cart_fairseq.base.files import locked_file
+from cart_fairseq.base.files import locked_file, write_json
 from cart_fairseq.base.settings import ExportSettings
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.hit import Hit
@@ -33,6 +34,7 @@ from cart_fairseq.steps.renewing import store_search_files
 from cart_fairseq.steps.tuning import DISCOUNT_STATE, SHARE_STATE, WEIGHT_STATE, keep
 from preprocess import update_identifiers
 from preprocess.api import add, compact, remove, renew, verify
+from preprocess.encoders.of_data_bin import open_encoder
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 TEXTS = ["red dog", "a blue bird sleeps", "old tree near the house", "zebra 😀"]
@@ -282,6 +284,21 @@ def test_exporting_again_keeps_what_users_added_and_loses_no_update(dense, tmp_p
         export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
     remove(tmp_path / "data-bin", ["item 3"])
     export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+
+
+def test_no_folder_of_the_machine_is_in_a_model_folder(dense, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(dense / "data-bin", tmp_path / "data-bin")
+    path = tmp_path / "data-bin" / "manifest.json"
+    used = {"encoder": "clip:/home/me/clip-b", "weights": "0" * 64, "precision": "float32", "frames": None}
+    write_json(path, sealed({**json.loads(path.read_text()), "encoder": used}))
+    export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+    for each in (tmp_path / "MODEL").rglob("*"):
+        assert each.is_dir() or b"home/me" not in each.read_bytes(), each
+    assert DataBin(tmp_path / "MODEL").manifest["encoder"] == {**used, "encoder": "clip:clip-b"}
+    assert verify(tmp_path / "MODEL").kind == "model"
+    with pytest.raises(ValueError, match=r"needs the encoder 'clip:clip-b', .* is not here; .* or embed the file"):
+        open_encoder(DataBin(tmp_path / "MODEL"), "cpu")
 
 
 def test_only_a_model_folder_is_replaced(dense, tmp_path):

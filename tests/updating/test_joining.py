@@ -1,5 +1,6 @@
 """Items that join a data-bin which was made from a join: joined as by hand, with captions and without."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from conftest import write_jsonl
 from join_samples import ITEMS, SMALL, WIDTH, write_world
 
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin
 from preprocess import update_identifiers
 from preprocess.api import add
@@ -105,3 +108,21 @@ def test_wrong_widths_and_captions_that_nothing_joins_are_refused(world, data_bi
     with pytest.raises(ValueError, match=r"--captions .*captions.jsonl is for embeddings from before a join"):
         add(world / "identifiers", new / "embeddings.npy", new / "items.jsonl", captions=new / "captions.jsonl")
     assert DataBin(data_bin).bundle.state == before
+
+
+def test_a_text_encoder_that_is_not_here_is_named(world, data_bin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = json.loads((data_bin / "join.json").read_text())
+    record["settings"] |= {"text_features": "sentence-transformers:mine", "text_dim": None, "weights": "0" * 64}
+    (data_bin / "join.json").write_text(json.dumps(record))
+    entry = {"bytes": (data_bin / "join.json").stat().st_size, "sha256": sha256(data_bin / "join.json")}
+    manifest = json.loads((data_bin / "manifest.json").read_text())
+    manifest["files"]["join.json"] = entry
+    write_json(data_bin / "manifest.json", sealed(manifest))
+    new = world / "new"
+    given = (new / "embeddings.npy", new / "items.jsonl")
+    with pytest.raises(
+        ValueError, match=r"join.json: needs the encoder 'sentence-transformers:mine', .* 'mine' leads to it"
+    ):
+        add(data_bin, *given, captions=new / "captions.jsonl")
+    add(data_bin, *given)  # items without captions need none
