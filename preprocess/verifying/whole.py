@@ -23,6 +23,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.checkpoint import refuse_damaged
 from cart_fairseq.loading.model_folder import has_models, load_models
+from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import check_embeddings, open_embeddings
@@ -182,7 +183,8 @@ def _data_bin(path: Path) -> Verified:
         lambda: _check_trie(data),
         lambda: [data.queries(subset) for subset in data.subsets],
         lambda: [data.candidates(name) for name in data.candidate_names],
-        lambda: data.dense_items,
+        lambda: data.dense_items and data.dense_items.check(),
+        lambda: QueryCodec(data) if data.has_captions else None,
     )
     if has_models(data):
         found.opens(lambda: load_models(data))
