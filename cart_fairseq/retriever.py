@@ -324,6 +324,8 @@ class CartRetriever:
         """
         found = found.cpu()
         found.refuse_nothing(numbers)
+        used = (found.scores > float("-inf")).numpy()
+        self.data.refuse_wrong(found.rows.numpy()[used], found.tokens.numpy()[used])
         rows, scores = found.rows[:, :k].tolist(), found.scores[:, :k].tolist()
         probabilities: list[list[float | None]] = [[None] * len(each) for each in rows]
         if sizes is not None and self.calibration is not None:

@@ -29,6 +29,7 @@ from preprocess.inspection.settings import InspectionSettings
 from preprocess.join.build import JoinedCaptions, join_captions
 from preprocess.join.settings import JoinSettings
 from preprocess.updating.change import Updated
+from preprocess.updating.renewing import renew
 from preprocess.updating.settings import AddSettings
 from preprocess.updating.steps import add, compact, remove
 from preprocess.verifying.whole import Verified, verify
@@ -65,5 +66,6 @@ __all__ = [
     "read_annotations",
     "read_folder",
     "remove",
+    "renew",
     "verify",
 ]

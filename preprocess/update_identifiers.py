@@ -5,7 +5,7 @@
     compact  merge what was added, forget what was removed, free its identifiers
     renew    change nothing, and write what searches with a checkpoint read, as the others do with --path
 
-From Python: `add`, `remove` and `compact` of `preprocess.api`. No other identifier changes, so a trained
+From Python: the functions of these names in `preprocess.api`. No other identifier changes, so a trained
 checkpoint goes on. The trie, candidate sets and subsets of a data-bin follow. An update that is killed at any moment
 leaves the old state or the new one, and the same command finishes it.
 """
@@ -26,8 +26,6 @@ COMMANDS = {
     "remove": "take items out of the catalogue; their identifiers stay reserved",
     "compact": "merge what was added, forget what was removed",
 }
-MODEL_CONFIG = "config.json"
-"""A file of MODEL folders, and of no bundle or data-bin."""
 RENEW = "write priors, statistics and vectors that searches with a checkpoint read into the data-bin"
 
 
@@ -81,46 +79,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = command.parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
     if args.path is not None and not (args.target / "identifiers").is_dir():
         command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
-    if args.path is None and (args.target / MODEL_CONFIG).is_file():
-        from cart_fairseq.loading.model_folder import is_model_folder
+    if args.command == "renew":
+        from preprocess.updating.renewing import checkpoint_of, renew, up_to_date
 
-        args.path = str(args.target) if is_model_folder(args.target) else None
-    if args.command == "renew" and args.path is None:
-        command.error("the following arguments are required: --path")
-    renew = None
-    if args.path is not None:
-        from cart_fairseq.publishing.renewing import renewal
-
-        renew = renewal(args.path, args.target)
-    if args.command != "renew":
-        update(args)
-    if renew is not None:
-        if renew():
-            print(f"{args.target}: what searches with {args.path} read is up to date")
-        elif args.command == "renew":
+        path = checkpoint_of(args.target, args.path)
+        if path is None:
+            command.error("the following arguments are required: --path")
+        if not renew(args.target, path):
             raise SystemExit(2)
+        print(up_to_date(args.target, path))
+    else:
+        update(args)
 
 
 def update(args: argparse.Namespace) -> None:
     """Change the catalogue, and print what was done."""
-    from cart_fairseq.catalogue.errors import UnknownItem
     from preprocess.updating import steps
-    from preprocess.updating.new_items import KnownItem
 
-    try:
-        if args.command == "add":
-            updated = steps.add(args.target, args.embeddings, args.items, settings_from(AddSettings, args))
-        elif args.command == "remove":
-            with listed_in(args.item_ids_from):
-                ids = read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids
-                updated = steps.remove(args.target, ids)
-        else:
-            updated = steps.compact(args.target)
-    except (KnownItem, UnknownItem) as error:
-        if args.path is None:
-            raise
-        again = f"{parser().prog} renew --data-bin {args.target} --path {args.path}"
-        raise ValueError(f"{error}; if an earlier run did this and was stopped later, finish it with {again}") from None
+    if args.command == "add":
+        updated = steps.add(
+            args.target, args.embeddings, args.items, settings_from(AddSettings, args), args.captions, args.path
+        )
+    elif args.command == "remove":
+        with listed_in(args.item_ids_from):
+            ids = read_ids(args.item_ids_from) if args.item_ids_from else args.item_ids
+            updated = steps.remove(args.target, ids, args.path)
+    else:
+        updated = steps.compact(args.target, args.path)
     print(updated.summary)
 
 

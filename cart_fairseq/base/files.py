@@ -22,6 +22,8 @@ from cart_fairseq.base.reading import read_jsonl as read_jsonl
 OLD = "old"
 """Name of what is replaced, as long as it lies in the scratch folder."""
 SCRATCH_LOCK = ".lock"
+SCRATCH = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp", re.DOTALL)
+"""Name of a scratch folder, with that of its target; tempfile's letters have no dot, so no other name fits."""
 PRIVATE = 0o600
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of file systems without locks."""
@@ -69,7 +71,9 @@ def inside(folder: str | os.PathLike[str], name: str, start: str | os.PathLike[s
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], directory: bool = False, many: bool = False) -> Iterator[Path]:
+def replacing(
+    path: str | os.PathLike[str], directory: bool = False, many: bool = False, ours: re.Pattern[str] | None = None
+) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it over ``path`` on success, remove it on failure.
 
     What was written is on the disk before the rename, and the rename before the block ends, so that a power cut leaves the
@@ -79,6 +83,7 @@ def replacing(path: str | os.PathLike[str], directory: bool = False, many: bool 
         path: the file or directory to create or replace; missing parent folders are created.
         directory: yield an existing empty directory, instead of the name of a file that does not exist yet.
         many: the directory gets thousands of files, for which flushing each takes minutes; all disks are flushed once.
+        ours: names in a directory that are replaced or removed; whatever else lies in it is kept. None: all.
 
     Raises:
         OSError: among others where the block had no room to write; it names ``path`` then.
@@ -86,7 +91,7 @@ def replacing(path: str | os.PathLike[str], directory: bool = False, many: bool 
     target = Path(path)
     with disk.naming(target):
         _make_parents(target.parent)
-        yield from _replaced(target, directory, many)
+        yield from _replaced(target, directory, many, ours)
 
 
 def _make_parents(folder: Path) -> None:
@@ -97,7 +102,7 @@ def _make_parents(folder: Path) -> None:
         disk.flush(each.parent)
 
 
-def _replaced(target: Path, directory: bool, many: bool) -> Iterator[Path]:
+def _replaced(target: Path, directory: bool, many: bool, ours: re.Pattern[str] | None) -> Iterator[Path]:
     """Yield what is renamed; see `replacing`."""
     with _scratch(target) as scratch:
         new = scratch / target.name
@@ -105,6 +110,8 @@ def _replaced(target: Path, directory: bool, many: bool) -> Iterator[Path]:
             new.mkdir()
         yield new
         _follow_umask(new, scratch / SCRATCH_LOCK)
+        if ours is not None and target.is_dir():
+            _keep_others(target, new, ours)
         if many:
             os.sync()
         else:
@@ -118,6 +125,25 @@ def _replaced(target: Path, directory: bool, many: bool) -> Iterator[Path]:
                 raise
         else:
             disk.rename(new, target)
+
+
+def _keep_others(old: Path, new: Path, ours: re.Pattern[str]) -> None:
+    """Put what a folder holds beside our files into the new one, too."""
+    for path in old.iterdir():
+        if ours.fullmatch(path.name) or SCRATCH.fullmatch(path.name) or os.path.lexists(new / path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
+        else:
+            _link(path, new / path.name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _follow_umask(new: Path, like: Path) -> None:
@@ -186,11 +212,9 @@ def remove_scratch(folder: Path, name: str | None = None) -> None:
         folder: where to look.
         name: of the file or folder that was to be replaced; None: of any.
     """
-    of = r".+" if name is None else re.escape(name)
-    pattern = re.compile(rf"\.({of})\.[a-z0-9_]{{8}}\.tmp")  # tempfile's letters have no dot, so no other name fits
     for child in folder.iterdir() if folder.is_dir() else ():
-        found = pattern.fullmatch(child.name)
-        if found and child.is_dir() and not child.is_symlink():
+        found = SCRATCH.fullmatch(child.name)
+        if found and found[1] == (name or found[1]) and child.is_dir() and not child.is_symlink():
             with contextlib.suppress(OSError, ValueError), locked_file(child / SCRATCH_LOCK):
                 target = folder / found[1]
                 if (child / OLD).exists() and not os.path.lexists(target):

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
@@ -206,7 +207,7 @@ class DataBin:
         """
         if TRIE in self.manifest["files"]:
             with self.files.reading(TRIE) as path:
-                trie = IdentifierTrie.load(path, self.bundle.state)
+                trie = IdentifierTrie.load(path, self.bundle.state, len(self.bundle), self.directory / TRIE)
             if list(trie.sizes) != [position.size for position in self.bundle.positions]:
                 raise CatalogueError(f"{self.directory / TRIE}: its positions are not those of the bundle; {REMEDY}")
             return trie
@@ -243,6 +244,23 @@ class DataBin:
     def _array(self, name: str) -> np.ndarray:
         with self.files.reading(name) as path:
             return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def refuse_wrong(self, rows: NDArray[np.int64], tokens: NDArray[np.int64]) -> None:
+        """Check that items that were found have the identifiers by which they were found.
+
+        Args:
+            rows: (n,) int64 item rows.
+            tokens: (n, J) int64 identifiers, in symbols of the target dictionary.
+
+        Raises:
+            CatalogueError: one has another, so the trie is damaged.
+        """
+        inside = (rows >= 0) & (rows < len(self.bundle))
+        own = np.asarray(self.bundle.values[np.where(inside, rows, 0)]) + self.bundle.offsets
+        if not (inside & (own == tokens).all(axis=1)).all():
+            raise CatalogueError(
+                f"{self.directory / TRIE}: leads to items that have other identifiers, so it is damaged; {REMEDY}"
+            )
 
     def candidate_set(self, rows: np.ndarray) -> CandidateSet:
         """Make a candidate set of item rows.

@@ -1,5 +1,6 @@
 """Checks the fields of a data-bin's manifest before anything is made of them."""
 
+import re
 from typing import Any
 
 from cart_fairseq.base.files import is_plain_name
@@ -15,6 +16,13 @@ FIELDS = {
     "fingerprint": str,
 }
 """Fields of a manifest that are read, and their types."""
+
+OURS = re.compile(
+    r"(train|valid|test)\.query-id\..*|queries\..*\.parquet|dict\.(query|id)\.txt|sentencepiece\.model|trie\.safetensors|"
+    r"candidates\..*\.npy|dense\..*\.npy|join\.(json|safetensors)|vocabulary\.json|text-encoder|search|identifiers|"
+    r"manifest\.json|next\..*|README(\.earlier)?\.md|config\.json|model(\.\d+)?\.safetensors"
+)
+"""Names in a data-bin or MODEL folder; a new one in its place keeps all others."""
 
 
 def check_fields(manifest: Any) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.held_files import identity
 
 EMBEDDINGS = "dense.embeddings.npy"
@@ -65,13 +66,39 @@ class DenseItems:
         return identity(self.folder) == self._opened
 
     def features(self, rows: NDArray[np.int64]) -> Tensor:
-        """Features of items: (n,) int64 item rows -> (n, D) float32."""
-        return self._with_texts(np.asarray(self.embeddings[rows], dtype=np.float32), None)
+        """Features of items: (n,) int64 item rows -> (n, D) float32.
+
+        Raises:
+            CatalogueError: one is NaN or infinite.
+        """
+        return self._with_texts(self._finite(EMBEDDINGS, self.embeddings, rows), None)
 
     def originals(self, rows: NDArray[np.int64]) -> Tensor:
-        """Embeddings of items before any join, of length 1: (n,) int64 item rows -> (n, E) float32."""
+        """Embeddings of items before any join, of length 1: (n,) int64 item rows -> (n, E) float32.
+
+        Raises:
+            CatalogueError: one is NaN or infinite.
+        """
         assert self._originals is not None
-        return normalize(torch.from_numpy(np.asarray(self._originals[rows], dtype=np.float32)), dim=1)
+        return normalize(torch.from_numpy(self._finite(ORIGINALS, self._originals, rows)), dim=1)
+
+    def check(self) -> None:
+        """Read all items' features and embeddings; CatalogueError where one is NaN or infinite."""
+        arrays = {EMBEDDINGS: self.embeddings, ORIGINALS: self._originals}
+        for name, values in arrays.items():
+            for at in range(0, 0 if values is None else len(values), BLOCK):
+                assert values is not None
+                self._finite(name, values, np.arange(at, min(at + BLOCK, len(values))))
+
+    def _finite(self, name: str, values: Rows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = np.asarray(values[rows], dtype=np.float32)
+        good = np.isfinite(found).all(axis=1)
+        if not good.all():
+            raise CatalogueError(
+                f"{self.folder / name}, row {int(rows[int(good.argmin())])}: holds NaN or infinite values; restore it from "
+                "a copy, or make the data-bin again with python -m preprocess.binarize"
+            )
+        return found
 
     def known_captions(self, pairs: int) -> NDArray[np.bool_]:
         """Which of the first ``pairs`` training captions have features: (pairs,) bool."""

@@ -62,7 +62,7 @@ def write_bundle(
             f"{sizes[column] - 1}; build the identifiers again"
         )
     build_levels(values, sizes.tolist())  # refuses equal identifiers
-    with replacing(directory, directory=True) as new:
+    with replacing(directory, directory=True, ours=segments.OURS) as new:
         segments.write_part(new, values, items)
         words = (position.symbol(value) for position in positions for value in range(position.size))
         (new / "dict.id.txt").write_text("".join(f"{word} 1\n" for word in words), encoding="utf-8")

@@ -31,6 +31,11 @@ IDENTIFIERS, ITEMS = "identifiers.npy", "item_ids.parquet"
 SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
 BLOCK_ROWS = 1 << 17
 FOLDER = re.compile(r"segments/\d{6,12}/")
+OURS = re.compile(
+    r"identifiers\.npy|item_ids\.parquet|dict\.id\.txt|codec\.(safetensors|json)|report\.json|manifest\.json|segments|"
+    r"removed\.\d+\.npy|update\.(lock|json)"
+)
+"""Names in an identifier bundle; a new bundle in its place keeps all others."""
 HISTORY = re.compile(r"[0-9a-f]{16}")
 REMEDY = "build it again with python -m preprocess.build_identifiers"
 MOST_POSITIONS = 64

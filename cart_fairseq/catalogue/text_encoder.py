@@ -63,10 +63,13 @@ class TextEncoder:
         entry = data.manifest.get("text_encoder")
         if entry is None or data.encoder_files is None:
             return None
-        tokens = {name: entry[name] for name in ("start", "end", "pad", "unk", "max_tokens")}
+        tokens = {name: entry.get(name) for name in ("start", "end", "pad", "unk", "max_tokens")}
         for name, value in tokens.items():
             if type(value) is not int or not 0 <= value < MOST_TOKENS:
                 raise CatalogueError(f"{data.directory}/manifest.json: {name} of text_encoder is {value!r}; {REMEDY}")
+        for name in (TOKENIZER, WEIGHTS):
+            if name not in entry["files"]:
+                raise CatalogueError(f"{data.directory}/manifest.json: text_encoder lists no {name}; {REMEDY}")
         return cls(data.encoder_files, **tokens, digest=digest(entry["files"]))
 
 

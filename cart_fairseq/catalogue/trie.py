@@ -5,8 +5,9 @@ index into the sorted order. No node is a Python object, look-ups take a whole b
 is memory-mapped.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from torch import Tensor
 
 from cart_fairseq.base.files import replacing
 from cart_fairseq.catalogue.errors import CatalogueError, reading
-from cart_fairseq.catalogue.trie_build import build_levels, index_dtype
+from cart_fairseq.catalogue.trie_build import BLOCK, build_levels, index_dtype
 
 FORMAT = "identifier trie 1"
+REMEDY = "make it again with the step that wrote it"
+CHECKED = 1 << 26
+"""Bytes of a trie whose numbers are checked when it is opened: several million items."""
 
 
 class IdentifierTrie:
@@ -53,6 +57,7 @@ class IdentifierTrie:
         self.offsets = tuple(int(offset) for offset in offsets)
         self.width = tuple(int(most) for most in width)
         self.length = len(self.sizes)
+        self._unchecked: tuple[Path, int | None] | None = None
 
     @classmethod
     def build(
@@ -103,17 +108,25 @@ class IdentifierTrie:
             )  # one entry: safetensors does not keep their order
 
     @classmethod
-    def load(cls, path: str | Path, fingerprint: str) -> "IdentifierTrie":
+    def load(
+        cls, path: str | Path, fingerprint: str, items: int | None = None, name: Path | None = None
+    ) -> "IdentifierTrie":
         """Open a saved trie; its arrays are memory-mapped.
+
+        The numbers of a trie of at most ``CHECKED`` bytes are checked at once, which takes milliseconds; those of a larger
+        one when it is moved to another device, or by :meth:`named_errors`.
 
         Args:
             path: the file.
             fingerprint: the one that :meth:`save` was given.
+            items: the number of rows of the catalogue; None if it is not known.
+            name: of the file in later messages; None for ``path``.
 
         Raises:
-            CatalogueError: the file is missing, truncated, not a trie, or belongs to other identifiers.
+            CatalogueError: the file is missing, truncated, not a trie, or belongs to other identifiers, or a number in it
+                is out of range.
         """
-        remedy = "make it again with the step that wrote it"
+        remedy = REMEDY
         with reading(Path(path), remedy), safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("trie", "{}"))
             if facts.get("format") != FORMAT:
@@ -138,7 +151,46 @@ class IdentifierTrie:
                 raise CatalogueError(
                     f"{path}: {len(trie.rows)} rows for {trie.num_nodes(trie.length)} leaves; {remedy}"
                 )
+            if trie.nbytes <= CHECKED:
+                trie.check(path, items)
+            else:
+                trie._unchecked = (name or Path(path), items)
         return trie
+
+    def check(self, path: str | Path, items: int | None = None) -> None:
+        """Read all numbers, and check that look-ups stay inside the arrays and end at rows of the catalogue.
+
+        Args:
+            path: the file, for the message.
+            items: the number of rows of the catalogue; None if it is not known.
+
+        Raises:
+            CatalogueError: a number is out of range.
+        """
+        for depth, (values, first) in enumerate(zip(self.values, self.first_child, strict=True)):
+            low, high = values.aminmax()
+            if not (int(low) >= 0 and int(high) < self.sizes[depth]) or not _ascends(first, self.width[depth]):
+                raise CatalogueError(f"{path}: a number of level {depth} is out of range; {REMEDY}")
+        low, high = self.rows.aminmax()
+        if int(low) < 0 or (items is not None and int(high) >= items):
+            raise CatalogueError(
+                f"{path}: names rows from {int(low)} to {int(high)}, the catalogue has {items} items; {REMEDY}"
+            )
+        self._unchecked = None
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """If look-ups in the block end outside of arrays, check the whole trie, and say if it is the cause.
+
+        Raises:
+            CatalogueError: the block failed, and a number in the trie is out of range.
+        """
+        try:
+            yield
+        except (IndexError, RuntimeError):
+            if self._unchecked is not None:
+                self.check(*self._unchecked)
+            raise
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -155,6 +207,8 @@ class IdentifierTrie:
     def to(self, device: torch.device) -> "IdentifierTrie":
         """Move the arrays to a device, in place, and return the trie."""
         if self.rows.device != device:
+            if self._unchecked is not None:  # all of it is read anyway, and devices crash at wrong indices
+                self.check(*self._unchecked)
             self.rows = self.rows.to(device)
             self.values = [tensor.to(device) for tensor in self.values]
             self.first_child = [tensor.to(device) for tensor in self.first_child]
@@ -216,6 +270,16 @@ class IdentifierTrie:
             node = low.clamp(max=len(self.values[depth]) - 1)
             known &= (low < end) & (self.values[depth][node] == wanted)
         return torch.where(known, node, -1)
+
+
+def _ascends(first: Tensor, width: int) -> bool:
+    """Whether each node has between 1 and ``width`` children, counted from 0."""
+    if int(first[0]) != 0:
+        return False
+    return all(
+        bool(((children := part.diff()) > 0).all() and (children <= width).all())
+        for part in (first[at : at + BLOCK + 1] for at in range(0, len(first) - 1, BLOCK))
+    )
 
 
 def _check_facts(facts: dict[str, Any]) -> None:

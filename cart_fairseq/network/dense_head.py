@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cart_fairseq.network.symbol_bag import SymbolBag
+from cart_fairseq.network.embeddings import SymbolBag
 
 MAPPED_SHARE = 0.3
 

@@ -1,9 +1,15 @@
-"""Embeddings of symbols and positions; as in fairseq, position numbers start at the padding symbol plus 1."""
+"""Embeddings of symbols, of bags of symbols and of positions, whose numbers start at the padding symbol plus 1 as in fairseq."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cart_fairseq.network.pretrained_encoder import PAD
+
+SPECIALS = 4
+"""Number of fairseq's special symbols, which every dictionary begins with; they stand for no part of a text."""
 
 
 def symbol_embedding(symbols: int, width: int, pad: int) -> nn.Embedding:
@@ -95,3 +101,24 @@ class LearnedPositions(nn.Embedding):
 def position_embedding(learned: bool, positions: int, width: int, pad: int) -> SinusoidalPositions | LearnedPositions:
     """Make learned or sinusoidal embeddings of positions."""
     return (LearnedPositions if learned else SinusoidalPositions)(positions, width, pad)
+
+
+class SymbolBag(nn.Module):
+    """Sums the vectors of a query's symbols.
+
+    Where the data-bin has features of the training captions, training begins with vectors whose sum predicts them
+    (:func:`cart_fairseq.training.symbol_vectors.fit_symbol_vectors`). The paper has no such part.
+
+    Args:
+        symbols: V, size of the query dictionary.
+        dim: D, width of the vectors.
+    """
+
+    def __init__(self, symbols: int, dim: int):
+        super().__init__()
+        self.vectors = nn.Embedding(symbols, dim, padding_idx=PAD)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) int64 symbols -> (B, D), rows of length 1; zeros for a query without any symbol of a text."""
+        words = tokens.masked_fill(tokens < SPECIALS, PAD)
+        return F.normalize(F.embedding_bag(words, self.vectors.weight, mode="sum", padding_idx=PAD), dim=1)

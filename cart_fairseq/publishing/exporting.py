@@ -19,12 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cart_fairseq.base.checks import checks_settings
-from cart_fairseq.base.files import locked_file, remove_scratch, replacing, write_json
+from cart_fairseq.base.files import locked_file, read_json, remove_scratch, replacing, write_json
 from cart_fairseq.base.hub_cache import refuse_cached
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.base.version import VERSION
 from cart_fairseq.catalogue.checksums import sealed, verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, TRIE, DataBin
+from cart_fairseq.catalogue.data_bin_fields import OURS
 from cart_fairseq.catalogue.dense_items import CAPTIONS
 from cart_fairseq.catalogue.held_files import HeldFiles
 from cart_fairseq.catalogue.segments import MANIFEST, UPDATE_LOCK, file_entry
@@ -42,8 +43,9 @@ from cart_fairseq.loading.model_folder import (
 )
 from cart_fairseq.network.model import CART
 from cart_fairseq.network.precision import DTYPES
-from cart_fairseq.publishing.model_card import model_card
+from cart_fairseq.publishing.model_card import model_card, without_folders
 from cart_fairseq.publishing.renewing import write_search_files
+from cart_fairseq.publishing.replaced import own_sets, refuse_older, write_own_sets
 from cart_fairseq.queries.item_priors import mean_share
 from cart_fairseq.search.calibration import Calibration
 
@@ -52,7 +54,9 @@ PAIRS = re.compile(r"queries\..*\.parquet|.*\.query-id\..*")
 ROUNDED = ("encoder.", "decoder.")
 """Beginnings of the names of weights that are stored in the chosen precision, as searches convert these alone."""
 PACKAGES = ("fairseq-fixed", "ve-fairseq", "numpy", "safetensors", "sentencepiece", "torch", "transformers")
-IDENTIFIER_BUNDLE = "identifiers"
+IDENTIFIER_BUNDLE, JOIN = "identifiers", "join.json"
+NAMES_ENCODERS = ("encoder", "text_encoder")
+"""Fields of the manifest in which paths of the machine may be."""
 EARLIER_README = "README.earlier.md"
 
 
@@ -93,7 +97,9 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
     models, opened = load_models(path, data)
     remove_scratch(target.absolute().parent, target.name)  # of a process that was killed
     earlier = (target / README).read_bytes() if (target / README).is_file() else None
-    with not_updated(target, "export"), replacing(target, directory=True) as new:
+    refuse_older(target, opened.bundle, "update the data-bin in the same way, or choose another --output")
+    own = {name: ids for name, ids in own_sets(target, ()).items() if name not in opened.candidate_names}
+    with not_updated(target, "export"), replacing(target, directory=True, ours=OURS) as new:
         entries = _copy_catalogue(opened, new)
         for number, model in enumerate(models, start=1):
             name = weights_file(number, len(models))
@@ -102,8 +108,11 @@ def export(path: str | Path, data: str | Path, output: str | Path, settings: Exp
         config = _config(models, opened, settings)
         write_json(new / CONFIG, config)
         entries[CONFIG] = file_entry(new / CONFIG)
-        manifest = {**opened.manifest, "counts": {}, "files": dict(sorted(entries.items()))}
+        described = {name: without_folders(opened.manifest.get(name)) for name in NAMES_ENCODERS}
+        described = {name: value for name, value in described.items() if name in opened.manifest}
+        manifest = {**opened.manifest, **described, "counts": {}, "files": dict(sorted(entries.items()))}
         write_json(new / MANIFEST, sealed(manifest))
+        write_own_sets(new, opened.bundle, own)
         _write_search_files(new, opened)
         card = model_card(config, opened, _record_beside(path))
         (new / README).write_text(card, encoding="utf-8")
@@ -170,6 +179,9 @@ def _copy_catalogue(data: DataBin, new: Path) -> dict[str, Any]:
     if TRIE not in entries:  # of an earlier version
         data.trie.save(new / TRIE, data.bundle.state)
         entries[TRIE] = file_entry(new / TRIE)
+    if JOIN in entries:
+        write_json(new / JOIN, without_folders(read_json(new / JOIN)))
+        entries[JOIN] = file_entry(new / JOIN)
     _copy(data.bundle.files, data.bundle.files.names, new / IDENTIFIER_BUNDLE)
     if data.encoder_files is not None:
         verify_files(data.encoder_files, data.manifest["text_encoder"], data.encoder_files.names, REMEDY)

@@ -1,5 +1,6 @@
 """The model card of a MODEL folder, ``README.md``: data, recipe, figures and limits, with fields to fill in."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.measuring.labels import METRIC_LABELS
 
+LOCAL = re.compile(r"(^|[:@])(?:[~.][^/]*)?/(?:.*/)?([^/]+)/?$", re.DOTALL)
+"""A path of a machine, alone or at the end of the name of an encoder; ``ORGANISATION/NAME`` of the hub is none."""
 FILL = "*to be filled in*"
 
 
@@ -115,9 +118,20 @@ _LIMITS = f"""## Limits
 
 
 def _name(spec: Any) -> str:
-    """An encoder's name without the folders of the machine that made it."""
-    family, colon, name = (str(spec) if spec else "none").rpartition(":")
-    return family + colon + (Path(name).name if Path(name).is_absolute() else name)
+    return str(without_folders(spec)) if spec else "none"
+
+
+def without_folders(value: Any) -> Any:
+    """Return JSON in which names of encoders have no folders of the machine that made them; other texts stay.
+
+    >>> without_folders({"encoder": "clip:/home/me/models/clip-b", "name": "openai/clip", "size": 3})
+    {'encoder': 'clip:clip-b', 'name': 'openai/clip', 'size': 3}
+    """
+    if isinstance(value, dict):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_folders(each) for each in value]
+    return LOCAL.sub(r"\1\2", value) if isinstance(value, str) else value
 
 
 def _numbers(values: Any) -> str:

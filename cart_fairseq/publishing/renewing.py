@@ -11,6 +11,7 @@ from typing import Any
 from cart_fairseq.base.files import remove_scratch
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.queries.item_priors import has_priors, mean_share, prior_bias, prior_names, store_priors
+from cart_fairseq.search.dense.outdated import EMBEDDINGS, IDENTIFIERS, note_made_for, remove_outdated
 from cart_fairseq.search.dense.stored_arrays import copy_stored, folder_to_write, stored_folder
 from cart_fairseq.search.dense.stored_statistics import (
     EXACT_ITEMS,
@@ -61,6 +62,8 @@ def store_search_files(models: Sequence[Any], data: DataBin) -> bool:
 def write_search_files(models: Sequence[Any], data: DataBin, priors: bool, source: DataBin | None = None) -> None:
     """Write what a search with models that have dense heads reads.
 
+    What is stored for earlier states of the catalogue is removed.
+
     Args:
         models: the models.
         data: their data-bin, with embeddings.
@@ -89,6 +92,13 @@ def write_search_files(models: Sequence[Any], data: DataBin, priors: bool, sourc
         for name in statistics_names(models, data, bias):
             copy_stored(name, before, items)
     store_statistics(models, data, bias)
+    stored = folder_to_write(items)
+    bank, priors_folder = prior_names(models, data)
+    note_made_for(stored / vectors_name(models, items), data, [EMBEDDINGS])
+    note_made_for(stored / bank, data, [])  # of the model alone
+    for name in (priors_folder, *statistics_names(models, data, bias)):
+        note_made_for(stored / name, data, [IDENTIFIERS, EMBEDDINGS])
+    remove_outdated(data.root)
 
 
 def is_renewed(models: Sequence[Any], data: DataBin) -> bool:

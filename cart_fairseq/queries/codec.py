@@ -88,5 +88,8 @@ class QueryCodec:
                 node = low + int(np.searchsorted(self.values[depth][low:high], known[word]))
                 if node == high or self.values[depth][node] != known[word]:
                     return self._pieces.join(words)
-            return self.data.bundle.item_id(int(self.rows[node]))
+            row = int(self.rows[node])
+            values = [known[word] for word, known in zip(words, self.value_of, strict=True)]
+            self.data.refuse_wrong(np.array([row]), np.array([values]) + self.data.bundle.offsets)
+            return self.data.bundle.item_id(row)
         return self._pieces.join(words)

@@ -18,6 +18,7 @@ from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.dense.item_vectors import item_vectors, kept, query_vectors
+from cart_fairseq.search.dense.outdated import opened_if_there
 from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
 from cart_fairseq.search.dense.stored_arrays import (
     ENCODER,
@@ -129,9 +130,11 @@ def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
     device = next(models[0].parameters()).device
     folder = _stored(models, data, 1)
     if folder is not None:
-        found = open_array(folder, PRIORS, np.float32, [len(data.bundle)])
-        check_finite(folder, PRIORS, found)
-        return torch.from_numpy(found).to(device)
+        shape = [len(data.bundle)]
+        found = opened_if_there(folder, lambda: open_array(folder, PRIORS, np.float32, shape))
+        if found is not None:
+            check_finite(folder, PRIORS, found)
+            return torch.from_numpy(found).to(device)
     stored = _bank_of(models, data)
     bank = QueryBank(stored.vectors.to(device), _rows(data, stored.item_ids).to(device))
     rows = data.trie.rows.long().to(device)

@@ -118,9 +118,20 @@ class IdentifierGenerator(nn.Module):
                 have something to read for each.
         """
         self.models.eval()
+        trie = trie.to(net_input["src_tokens"].device)
+        with trie.named_errors():
+            return self._search_spaces(net_input, trie, candidates, mixed)
+
+    def _search_spaces(
+        self,
+        net_input: dict[str, Tensor],
+        trie: IdentifierTrie,
+        candidates: CandidateSet | Sequence[CandidateSet | None] | None,
+        mixed: MixedQueries | None,
+    ) -> SearchResult:
+        """Search older items with the decoders, and those that came after training by dense scores."""
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
-        trie = trie.to(device)
         decoding = [Decoding(model, src_tokens, net_input["src_lengths"], mixed) for model in self.members]
         scorer = self._scorer(decoding, trie, mixed)
         divided = None
@@ -148,7 +159,8 @@ class IdentifierGenerator(nn.Module):
         allowed = BatchCandidates(trie, candidates, len(mixed.read), device)
         scorer = self._scorer([], trie, mixed)
         assert scorer is not None
-        return rank_by_dense(scorer.look_ahead(trie, allowed), trie, min(self.beam_size, allowed.largest))
+        with trie.named_errors():
+            return rank_by_dense(scorer.look_ahead(trie, allowed), trie, min(self.beam_size, allowed.largest))
 
     def _search(
         self,

@@ -8,6 +8,7 @@ Their options are kept by name, and every other stored setting is left out.
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -90,6 +91,7 @@ def accept(state: Any) -> dict[str, Any]:
         raise ValueError(f"its optimizer_history is {str(history)[:80]!r}; {TRAIN_AGAIN}")
     if not (isinstance(extra, Mapping) and isinstance(extra.get("train_iterator"), Mapping)):
         raise ValueError(f"its extra_state lacks the place in the training data; {TRAIN_AGAIN}")
+    _check_progress(history[-1], extra)
     check_weights(state["model"])
     check_ranking(state["model"])
     cfg = accept_settings(state.get("cfg"), state["model"])
@@ -192,6 +194,27 @@ def _model(arch: str, stored: Mapping[str, Any], weights: Mapping[str, Tensor]) 
     return args
 
 
+def _check_progress(last: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    """Check how far training was, which fairseq takes up where it goes on.
+
+    Raises:
+        ValueError: a number is none.
+    """
+    place, schedule = extra["train_iterator"], last.get("lr_scheduler_state")
+    counts = {"epoch": place.get("epoch", 1), "iterations_in_epoch": place.get("iterations_in_epoch", 0)}
+    counts["num_updates"] = last.get("num_updates", 0)
+    for name, count in counts.items():
+        if type(count) is not int or not 0 <= count < MOST_UPDATES:
+            raise ValueError(f"its {name} is {str(count)[:80]!r}; {TRAIN_AGAIN}")
+    scores = {"best": extra.get("best"), "val_loss": extra.get("val_loss")}
+    if isinstance(schedule, Mapping):
+        scores["best of its schedule"] = schedule.get("best")
+    for name, score in scores.items():
+        number = isinstance(score, int | float) or (isinstance(score, Tensor) and score.numel() == 1)
+        if score is not None and not (number and not math.isnan(score)):
+            raise ValueError(f"its {name} is {str(score)[:80]!r}; {TRAIN_AGAIN}")
+
+
 def _meters(metrics: Any) -> dict[str, Any]:
     """Check that stored metrics name classes of meters only, whose states fairseq then restores.
 
@@ -208,6 +231,7 @@ def _meters(metrics: Any) -> dict[str, Any]:
     return dict(metrics)
 
 
+MOST_UPDATES = 1 << 40
 METERS = ("AverageMeter", "SumMeter", "ConcatTensorMeter", "TimeMeter", "StopwatchMeter")
 
 

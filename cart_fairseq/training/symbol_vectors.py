@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cart_fairseq.network.symbol_bag import SPECIALS
+from cart_fairseq.network.embeddings import SPECIALS
 
 SAMPLE = 200_000
 """Most captions that the regression is fitted on, spread evenly over all."""

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import gc
 import logging
-import math
 import os
 import re
 import signal
@@ -66,7 +65,9 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     from cart_fairseq.models import cart
     from cart_fairseq.models.flags import network_config
     from cart_fairseq.tasks.retrieval_options import check_options
+    from cart_fairseq.tasks.training_options import check_training
     from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq.models import ARCH_MODEL_REGISTRY
 
     def parsed(flags: Sequence[str]) -> argparse.Namespace:
@@ -84,6 +85,11 @@ def check_train_flags(user: Sequence[str], planned: Sequence[str], where: str) -
     with refusing(where, "fairseq-train"):
         network_config(whole)
         check_values(whole)
+        try:
+            whole_config = convert_namespace_to_omegaconf(whole)
+        except Exception as error:  # hydra has many
+            raise ValueError(" ".join(str(error).split())) from None
+        check_training(whole_config)
     for name in UNSAVED:
         if getattr(found, name):
             raise ValueError(f"{where}: with --{name.replace('_', '-')} a run could not go on; leave it out")
@@ -106,13 +112,8 @@ def check_values(found: argparse.Namespace) -> None:
         if value != default and part not in found.fusion:
             shown = name.replace("_", "-")
             raise ValueError(f"--{shown} is {value}, which has no effect with --fusion {found.fusion}; leave it out")
-    if not all(math.isfinite(rate) and rate >= 0 for rate in found.lr):
-        raise ValueError(f"--lr is {found.lr}; it must not be below 0")
     if not 0 <= found.seed < 2**32:
         raise ValueError(f"--seed is {found.seed}; it must be a whole number from 0 to 4294967295")
-    begin = found.finetune_from_model
-    if begin and not Path(begin).is_file():
-        raise ValueError(f"--finetune-from-model is {begin}; there is no such file")
 
 
 def train(data_bin: Path, checkpoints: Path, flags: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ Each step has a `Kind`, which says how its output is recognised and read, and go
 A step that keeps nothing of an interrupted run has `with output.locked():` in place of `working`.
 """
 
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,6 +73,7 @@ class Kind:
         argument: what messages call the argument that names the output.
         bundle: the identifier bundle in such an output, relative to it, which `update_identifiers` changes; None if it
             holds none.
+        ours: names that are replaced in such a folder; others stay. None: `names` says what it holds.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Kind:
     names: Sequence[str] = ()
     argument: str = "--output"
     bundle: str | None = None
+    ours: re.Pattern[str] | None = None
 
 
 class Output:
@@ -224,8 +227,11 @@ class Output:
                 self._remove_work()
 
     def replacing(self) -> AbstractContextManager[Path]:
-        """A new folder, or the name of a new file, that replaces the output when the block ends without an error."""
-        return files.replacing(self.path, directory=self.kind.folder)
+        """A new folder, or the name of a new file, that replaces the output when the block ends without an error.
+
+        What lies in a folder beside the names of its kind is kept.
+        """
+        return files.replacing(self.path, self.kind.folder, ours=self.kind.ours)
 
     def remove_leftovers(self) -> None:
         """Remove the working folder and the scratch folders of runs that were killed."""

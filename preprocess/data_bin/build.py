@@ -17,9 +17,11 @@ from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import TRIE, DataBin, build_trie
+from cart_fairseq.catalogue.data_bin_fields import OURS
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import SCHEMA_VERSION, file_entry
 from cart_fairseq.catalogue.text_encoder import TextEncoder
+from cart_fairseq.publishing.replaced import own_sets, refuse_older, write_own_sets
 from preprocess.data.inputs import read_captions
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data_bin.choice import VocabularyChoice
@@ -80,6 +82,9 @@ def binarize(
 ) -> BinarizedData:
     """Write a data-bin, whole or not at all. If ``output`` was made from the same inputs and settings, nothing is done.
 
+    In an earlier data-bin's place it keeps candidate sets that users added, by the ids of their items, and other files that
+    are not of a data-bin. What `cart_fairseq.tune` stored for searches is removed.
+
     Args:
         identifiers: an identifier bundle.
         captions: ``captions.jsonl``. None, for which ``embeddings`` must be given: a catalogue that is searched by example
@@ -94,7 +99,8 @@ def binarize(
             trained further on the new one. Otherwise a vocabulary is learned from the training captions.
 
     Raises:
-        ValueError: an input is wrong; ``output`` holds something else; another run is building it.
+        ValueError: an input is wrong; ``output`` holds something else, or was updated since and ``identifiers`` was not;
+            another run is building it.
     """
     out, texts = Output(output, DATA_BIN), Path(captions) if captions else None
     if texts is None and (not embeddings or text_encoder or vocabulary_from):
@@ -109,6 +115,7 @@ def binarize(
         manifest = DataBin(out.path).manifest
         return BinarizedData(out.path, False, manifest["counts"], manifest["valid_held_out"], text)
     with out.locked():
+        refuse_older(out.path, source.bundle, "give --identifiers {found}, or choose another --output")
         source.bundle.verify()
         if texts is None:
             return build_without_captions(out, source, settings)
@@ -129,6 +136,7 @@ def build(
         captions, embeddings: where the inputs lie, for messages.
     """
     contents = sort_captions(source.bundle, source.rows, settings, captions)
+    own = own_sets(out.path, contents.candidates)
     if embeddings and source.dense is not None and source.dense.captions is not None:
         refuse_measured(Path(embeddings), source.dense.captions, contents.measured)
     texts = [caption.text for caption in contents.subsets["train"]]
@@ -146,6 +154,7 @@ def build(
         described = vocabulary.write(new)
         write_files(new, source, contents, queries)
         write_manifest(new, source, contents, settings, described)
+        lines += write_own_sets(new, source.bundle, own)
     summary = "\n".join([*lines, f"wrote {out.path}"])
     return BinarizedData(out.path, True, contents.counts, contents.held_out, summary)
 
@@ -153,12 +162,14 @@ def build(
 def build_without_captions(out: Output, source: Source, settings: DataBinSettings) -> BinarizedData:
     """Write a data-bin for searches by example alone, which is not current; see `binarize`."""
     contents = without_captions(source.bundle)
+    own = own_sets(out.path, contents.candidates)
     with out.replacing() as new:
         write_files(new, source, contents, {})
         write_manifest(new, source, contents, settings, {})
+        notes = write_own_sets(new, source.bundle, own)
     items = len(contents.candidates["all"])
-    summary = f"{items:,} items and no captions: they are found by example alone\nwrote {out.path}"
-    return BinarizedData(out.path, True, {}, False, summary)
+    lines = [f"{items:,} items and no captions: they are found by example alone", *notes, f"wrote {out.path}"]
+    return BinarizedData(out.path, True, {}, False, "\n".join(lines))
 
 
 def open_source(
@@ -243,7 +254,7 @@ def read_made(directory: Path) -> Made:
 
 
 DATA_BIN = Kind(
-    "data-bin", read_made, lambda directory: directory / MANIFEST, marks={"kind": "data-bin"}, bundle="identifiers"
+    "data-bin", read_made, lambda path: path / MANIFEST, marks={"kind": "data-bin"}, bundle="identifiers", ours=OURS
 )
 
 

@@ -61,6 +61,25 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def refuse_absent(spec: str, weights: object, where: str) -> None:
+    """Refuse to load an encoder from the hub that was a local folder or file when it was used.
+
+    Args:
+        spec: FAMILY:NAME_OR_PATH.
+        weights: its `weights_stamp` of then.
+        where: what names it, for the message.
+
+    Raises:
+        ValueError: it was local, and is not here.
+    """
+    if weights is not None and weights_stamp(spec) is None:
+        name = spec.partition(":")[2]
+        raise ValueError(
+            f"{where}: needs the encoder {spec!r}, which was a folder or file where it was made and is not here; copy it "
+            f"with the times of its files (cp -a), so that {name!r} leads to it from the working directory"
+        )
+
+
 def weights_stamp(spec: str) -> str | None:
     """Return a checksum of the sizes and times of a local model's files; None for a model from the hub.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cart_fairseq.catalogue.data_bin import DataBin
 from preprocess.data.media_kind import kind_of
 from preprocess.encoders.base import MediaSample
-from preprocess.encoders.loading import load_encoder, weights_stamp
+from preprocess.encoders.loading import load_encoder, refuse_absent, weights_stamp
 from preprocess.encoders.settings import FAMILIES, PRECISIONS
 
 REMEDY = "embed the file with the catalogue's encoder yourself, and ask with Query(embedding=…)"
@@ -43,6 +43,10 @@ def open_encoder(data: DataBin, device: str) -> Callable[[Sequence[str]], NDArra
     known = spec.partition(":")[0] in FAMILIES and precision in PRECISIONS and isinstance(modalities, list)
     if not known or not (frames is None or type(frames) is int):
         raise ValueError(f"{data.directory}/manifest.json: encoder is {named!r}; {REMEDY}")
+    try:
+        refuse_absent(spec, fields.get("weights"), str(data.directory))
+    except ValueError as error:
+        raise ValueError(f"{error}; or {REMEDY}") from None
     if weights_stamp(spec) != fields.get("weights"):
         raise ValueError(
             f"the weights of encoder {spec!r} are not those that made the embeddings of {data.directory}; put them back, or "

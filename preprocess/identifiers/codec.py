@@ -73,7 +73,8 @@ def load_codec(bundle: IdentifierBundle) -> Codec:
     """The codec that a bundle was built with, restored by the scheme that its `codec.json` names.
 
     Raises:
-        ValueError: the bundle holds no codec, or that of a scheme that is not known here.
+        ValueError: the bundle holds no codec, that of a scheme that is not known here, or one with values that are no
+            numbers.
     """
     remedy = "build the identifiers again"
     name = bundle.codec_settings.get("scheme")
@@ -83,8 +84,12 @@ def load_codec(bundle: IdentifierBundle) -> Codec:
         raise ValueError(
             f"{bundle.directory}/codec.json: scheme is {name!r}, not one of {', '.join(SCHEMES)}; {remedy}"
         )
+    tensors = bundle.codec_tensors()
+    for tensor, values in tensors.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{bundle.directory}/codec.safetensors: {tensor} holds NaN or infinite values; {remedy}")
     try:
-        return restore_codec(SCHEMES[name], bundle.codec_tensors(), bundle.semantic_positions)
+        return restore_codec(SCHEMES[name], tensors, bundle.semantic_positions)
     except KeyError as error:
         raise ValueError(f"{bundle.directory}/codec.safetensors: lacks the tensor {error}; {remedy}") from None
 

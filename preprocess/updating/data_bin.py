@@ -22,6 +22,7 @@ from cart_fairseq.catalogue.data_bin import CANDIDATES, PENDING, TRIE, DataBin, 
 from cart_fairseq.catalogue.dense_items import EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import file_entry
+from cart_fairseq.search.dense.outdated import remove_outdated
 from preprocess.data.fields import MEASURED
 from preprocess.data.roles import candidate_rows
 from preprocess.data_bin.dense import DenseRows, update_dense
@@ -150,3 +151,4 @@ def finish_data_bin(root: Path) -> None:
             if name.startswith(PENDING) and folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
     remove_scratch(root)
+    remove_outdated(root)

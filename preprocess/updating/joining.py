@@ -25,6 +25,7 @@ from preprocess.data.joined_folder import (
     read_record,
 )
 from preprocess.data.roles import Caption, assign, resolve
+from preprocess.encoders.loading import refuse_absent
 from preprocess.join.fitting import restore_parts
 from preprocess.join.rows import embed, write_items
 from preprocess.join.settings import JoinSettings
@@ -101,6 +102,8 @@ def _join(parts_in: Path, embeddings: Path, items: Path, captions: Path | None, 
         splits = [item.get("split") for item in records]
         resolved = resolve(read_captions(captions, records), row_of, splits, str(captions))
         used = assign(resolved, settings.index_captions or "include")["train"]
+    if used and settings.encoder:
+        refuse_absent(settings.encoder, record["settings"].get("weights"), str(parts_in / RECORD))
     parts = restore_parts(read_parts(parts_in, record), settings, texts=bool(used))
     width = len(parts.centre)
     values = embed(parts.features, used, folder / "work") if parts.features else np.zeros((0, width), dtype=np.float32)

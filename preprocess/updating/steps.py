@@ -21,6 +21,7 @@ from preprocess.updating.drift import drift_text
 from preprocess.updating.joining import joined_rows
 from preprocess.updating.new_items import NewItems, refuse_known
 from preprocess.updating.placement import place
+from preprocess.updating.renewing import with_renewal
 from preprocess.updating.settings import AddSettings
 
 SHOWN = 3
@@ -34,16 +35,19 @@ def add(
     items: str | Path,
     settings: AddSettings = AddSettings(),
     captions: str | Path | None = None,
+    path: str | Path | None = None,
 ) -> Updated:
     """Give new items identifiers: their codes by the codec of the catalogue, and the next free unique tokens.
 
     Args:
-        target: a data-bin or an identifier bundle.
+        target: a data-bin, a MODEL folder or an identifier bundle.
         embeddings: (n, D) of the new items, in any form that `build_identifiers` reads. A data-bin that was made from a
             join joins them itself. For a bundle that was built from a join: a join made with `like`.
         items: `items.jsonl` of the new items.
         settings: see `AddSettings`.
         captions: `captions.jsonl` of the new items, for a data-bin that joins them. None: they have no captions.
+        path: a checkpoint, or an ensemble ``a.pt:b.pt``, whose searches the data-bin is made ready for: what they read
+            beside it is written, too. None: the models of a MODEL folder; without models each search computes it.
 
     Returns:
         The bundle and a summary that compares the new items with the old ones. The bundle's folder `segments/` has the
@@ -53,19 +57,24 @@ def add(
         ValueError: an item is already in the catalogue, the embeddings have another width, no code has room for an
             item, a file is damaged, or another process is updating the target.
     """
-    opened, of_items = Target.at(Path(target)), Path(items)
-    of_captions = None if captions is None else Path(captions)
-    with joined_rows(opened.data_bin, Path(embeddings), of_items, of_captions, settings.embedding_column) as rows:
-        new = NewItems.read(IdentifierBundle.load(opened.identifiers), rows, of_items, settings)
-        return apply_change(opened, new.key, lambda bundle: add_items(bundle, new))
+    of_items, of_captions = Path(items), None if captions is None else Path(captions)
+
+    def update() -> Updated:
+        opened = Target.at(Path(target))
+        with joined_rows(opened.data_bin, Path(embeddings), of_items, of_captions, settings.embedding_column) as rows:
+            new = NewItems.read(IdentifierBundle.load(opened.identifiers), rows, of_items, settings)
+            return apply_change(opened, new.key, lambda bundle: add_items(bundle, new))
+
+    return with_renewal(Path(target), path, update)
 
 
-def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:
+def remove(target: str | Path, item_ids: Sequence[str], path: str | Path | None = None) -> Updated:
     """Take items out of the catalogue. Their identifiers stay reserved until `compact`.
 
     Args:
-        target: a data-bin or an identifier bundle.
+        target: a data-bin, a MODEL folder or an identifier bundle.
         item_ids: ids of the items to take out.
+        path: see `add`.
 
     Raises:
         ValueError: an item is not in the catalogue, none is given, none would be left, or another process is updating
@@ -80,19 +89,22 @@ def remove(target: str | Path, item_ids: Sequence[str]) -> Updated:
         if not isinstance(each, str) or not is_encodable(each):
             raise ValueError(f"item id {number} is {each!r}; give a text in valid Unicode")
     key = digest(["remove", ids])
-    return apply_change(Target.at(Path(target)), key, lambda bundle: remove_items(bundle, ids))
+    return with_renewal(
+        Path(target), path, lambda: apply_change(Target.at(Path(target)), key, lambda bundle: remove_items(bundle, ids))
+    )
 
 
-def compact(target: str | Path) -> Updated:
+def compact(target: str | Path, path: str | Path | None = None) -> Updated:
     """Merge what was added with the rest, forget removed items, and free their identifiers.
 
     Args:
-        target: a data-bin or an identifier bundle.
+        target: a data-bin, a MODEL folder or an identifier bundle.
+        path: see `add`.
 
     Raises:
         ValueError: another process is updating the target.
     """
-    return apply_change(Target.at(Path(target)), digest(["compact"]), merge)
+    return with_renewal(Path(target), path, lambda: apply_change(Target.at(Path(target)), digest(["compact"]), merge))
 
 
 def add_items(bundle: IdentifierBundle, new: NewItems) -> Change:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cart_fairseq.base.files import sha256
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.reading import read_json
@@ -21,6 +23,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.checkpoint import refuse_damaged
 from cart_fairseq.loading.model_folder import has_models, load_models
+from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import check_embeddings, open_embeddings
@@ -180,17 +183,24 @@ def _data_bin(path: Path) -> Verified:
         lambda: _check_trie(data),
         lambda: [data.queries(subset) for subset in data.subsets],
         lambda: [data.candidates(name) for name in data.candidate_names],
-        lambda: data.dense_items,
+        lambda: _check_rows_of(data),
+        lambda: QueryCodec(data) if data.has_captions else None,
     )
     if has_models(data):
         found.opens(lambda: load_models(data))
     return found.result(path, "model" if has_models(data) else "data-bin")
 
 
+def _check_rows_of(data: DataBin) -> None:
+    if data.dense_items is not None:
+        data.dense_items.check()
+
+
 def _check_trie(data: DataBin) -> None:
-    rows = data.trie.rows
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(data.bundle):
-        raise ValueError(f"{data.directory / TRIE}: names rows beyond the {len(data.bundle)} items; {REMEDY}")
+    trie = data.trie
+    trie.check(data.directory / TRIE, len(data.bundle))
+    for part in torch.arange(len(trie)).split(1 << 20):
+        data.refuse_wrong(trie.rows[part].long().numpy(), trie.symbols(part).numpy())
 
 
 def _join(path: Path) -> Verified:

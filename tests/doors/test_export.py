@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 
 from cart_fairseq import CartRetriever, Query, evaluate
 from cart_fairseq import export as door
-from cart_fairseq.base.files import locked_file
+from cart_fairseq.base.files import locked_file, write_json
 from cart_fairseq.base.settings import ExportSettings
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.publishing import exporting
 from cart_fairseq.publishing.exporting import export
@@ -32,7 +33,8 @@ from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.hit import Hit
 from cart_fairseq.steps.tuning import DISCOUNT_STATE, SHARE_STATE, WEIGHT_STATE, keep
 from preprocess import update_identifiers
-from preprocess.api import add, remove, verify
+from preprocess.api import add, compact, remove, renew, verify
+from preprocess.encoders.of_data_bin import open_encoder
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 TEXTS = ["red dog", "a blue bird sleeps", "old tree near the house", "zebra 😀"]
@@ -262,6 +264,43 @@ def test_items_that_were_added_before_the_export_are_younger_after_it(dense, tmp
     assert opened(tmp_path / "MODEL").data.candidate_names == ["all", "mine", "test", "valid"]
 
 
+def test_exporting_again_keeps_what_users_added_and_loses_no_update(dense, tmp_path):
+    shutil.copytree(dense / "MODEL", tmp_path / "MODEL")
+    shutil.copytree(dense / "data-bin", tmp_path / "data-bin")
+    (tmp_path / "MODEL" / "LICENSE").write_text("mine")
+    (tmp_path / "MODEL" / ".git").mkdir()
+    (tmp_path / "MODEL" / ".git" / "HEAD").write_text("main")
+    np.save(tmp_path / "MODEL" / "candidates.mine.npy", np.array([1, 5]))
+    for _ in range(2):
+        export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+        assert (tmp_path / "MODEL" / "LICENSE").read_text() == "mine"
+        assert (tmp_path / "MODEL" / ".git" / "HEAD").read_text() == "main"
+        kept = DataBin(tmp_path / "MODEL").candidates("mine")
+        assert kept is not None
+        assert kept.tolist() == [1, 5]
+        np.save(tmp_path / "data-bin" / "candidates.mine.npy", np.array([1, 5]))
+    remove(tmp_path / "MODEL", ["item 3"])
+    with pytest.raises(ValueError, match=r"MODEL: its catalogue was updated .* update the data-bin in the same way"):
+        export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+    remove(tmp_path / "data-bin", ["item 3"])
+    export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+
+
+def test_no_folder_of_the_machine_is_in_a_model_folder(dense, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(dense / "data-bin", tmp_path / "data-bin")
+    path = tmp_path / "data-bin" / "manifest.json"
+    used = {"encoder": "clip:/home/me/clip-b", "weights": "0" * 64, "precision": "float32", "frames": None}
+    write_json(path, sealed({**json.loads(path.read_text()), "encoder": used}))
+    export(checkpoint(dense), tmp_path / "data-bin", tmp_path / "MODEL")
+    for each in (tmp_path / "MODEL").rglob("*"):
+        assert each.is_dir() or b"home/me" not in each.read_bytes(), each
+    assert DataBin(tmp_path / "MODEL").manifest["encoder"] == {**used, "encoder": "clip:clip-b"}
+    assert verify(tmp_path / "MODEL").kind == "model"
+    with pytest.raises(ValueError, match=r"needs the encoder 'clip:clip-b', .* is not here; .* or embed the file"):
+        open_encoder(DataBin(tmp_path / "MODEL"), "cpu")
+
+
 def test_only_a_model_folder_is_replaced(dense, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("notes")
@@ -369,6 +408,23 @@ def test_update_identifiers_renews_what_searches_of_a_model_folder_read(named, d
             assert opened(tmp_path / "MODEL").search(["red dog"])[0]
     with pytest.raises(ValueError, match="is a MODEL folder, which has its own catalogue; leave out the data-bin"):
         update_identifiers.main(["renew", "--data-bin", str(dense / "data-bin"), "--path", model])
+
+
+def test_functions_renew_what_searches_of_a_model_folder_read(dense, tmp_path, monkeypatch):
+    model = Path(shutil.copytree(dense / "MODEL", tmp_path / "MODEL"))
+    embeddings, items = new_items(tmp_path / "new", 4)
+    for update in (
+        lambda: add(model, embeddings, items),
+        lambda: remove(model, ["item 4"]),
+        lambda: compact(model),
+        lambda: renew(model),
+    ):
+        update()
+        with monkeypatch.context() as watched:
+            watched.setattr(item_priors, "item_priors", lambda *_: pytest.fail("priors are computed again"))
+            assert opened(model).search(["red dog"])[0]
+    with pytest.raises(ValueError, match="holds no model; name the checkpoint"):
+        renew(dense / "data-bin")
 
 
 def test_without_the_stored_queries_there_are_no_priors(dense, tmp_path):

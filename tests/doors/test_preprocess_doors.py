@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 from typing import Any
@@ -72,3 +74,15 @@ def test_defaults_of_a_command_are_those_of_its_function(name):
     }  # left to the dataclass
     assert fields <= without | vars(args).keys()  # every setting has a flag
     assert settings_from(type(settings), args) == settings
+
+
+@pytest.mark.parametrize(
+    "name", sorted(SETTINGS.keys() - {"annotations"})
+)  # its flags follow from its function's files
+def test_every_flag_of_a_command_is_used(name):
+    settings, words = SETTINGS[name]
+    module = importlib.import_module(door(name))
+    args = module.parser().parse_args(words.split())
+    fields = {field.name for field in dataclasses.fields(settings)}
+    source = inspect.getsource(module)
+    assert not [flag for flag in vars(args).keys() - fields if not re.search(rf"\bargs\.{flag}\b|\"{flag}\"", source)]

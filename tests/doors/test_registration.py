@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
-    "['fairseq-train', '/nowhere/at/all', '--user-dir', USER_DIR, '--task', 'cart_retrieval', '--arch', 'cart', "
+    "['fairseq-train', '/nowhere/at/all', '--user-dir', USER_DIR, '--task', 'cart_retrieval', '--arch', 'cart', '--optimizer', 'adam', "
     "'--criterion', 'cart_rdrop', '--batch-size', '2', '--cpu']"
 )
 TRAIN = f"sys.argv = {FLAGS}; cli_main()"

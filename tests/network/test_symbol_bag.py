@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cart_fairseq.network.dense_head import DenseHead
-from cart_fairseq.network.symbol_bag import SymbolBag
+from cart_fairseq.network.embeddings import SymbolBag
 
 BOS, PAD, EOS, UNK = range(4)
 

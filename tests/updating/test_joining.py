@@ -1,5 +1,6 @@
 """Items that join a data-bin which was made from a join: joined as by hand, with captions and without."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 from conftest import write_jsonl
 from join_samples import ITEMS, SMALL, WIDTH, write_world
 
+from cart_fairseq.base.files import sha256, write_json
+from cart_fairseq.catalogue.checksums import sealed
 from cart_fairseq.catalogue.data_bin import DataBin
+from preprocess import update_identifiers
 from preprocess.api import add
 from preprocess.data_bin.build import binarize
 from preprocess.identifiers.build import build_identifiers
@@ -67,6 +71,17 @@ def test_added_items_are_joined_as_by_hand(world, data_bin, tmp_path):
     DataBin(data_bin).verify()
 
 
+def test_the_command_takes_captions_as_the_function_does(world, data_bin, tmp_path):
+    new = world / "new"
+    shutil.copytree(data_bin, tmp_path / "by-function", symlinks=True)
+    files = (new / name for name in ("embeddings.npy", "items.jsonl", "captions.jsonl"))
+    given = [str(word) for pair in zip(("--embeddings", "--items", "--captions"), files, strict=True) for word in pair]
+    update_identifiers.main(["add", "--data-bin", str(data_bin), *given])
+    add(tmp_path / "by-function", new / "embeddings.npy", new / "items.jsonl", captions=new / "captions.jsonl")
+    for found, wanted in zip(added(data_bin), added(tmp_path / "by-function"), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_a_data_bin_serves_as_the_join_that_others_are_like(world, data_bin, tmp_path):
     for name, like in (("one", world / "joined"), ("other", data_bin)):
         join_new(world / "new", tmp_path / name, like)
@@ -93,3 +108,21 @@ def test_wrong_widths_and_captions_that_nothing_joins_are_refused(world, data_bi
     with pytest.raises(ValueError, match=r"--captions .*captions.jsonl is for embeddings from before a join"):
         add(world / "identifiers", new / "embeddings.npy", new / "items.jsonl", captions=new / "captions.jsonl")
     assert DataBin(data_bin).bundle.state == before
+
+
+def test_a_text_encoder_that_is_not_here_is_named(world, data_bin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = json.loads((data_bin / "join.json").read_text())
+    record["settings"] |= {"text_features": "sentence-transformers:mine", "text_dim": None, "weights": "0" * 64}
+    (data_bin / "join.json").write_text(json.dumps(record))
+    entry = {"bytes": (data_bin / "join.json").stat().st_size, "sha256": sha256(data_bin / "join.json")}
+    manifest = json.loads((data_bin / "manifest.json").read_text())
+    manifest["files"]["join.json"] = entry
+    write_json(data_bin / "manifest.json", sealed(manifest))
+    new = world / "new"
+    given = (new / "embeddings.npy", new / "items.jsonl")
+    with pytest.raises(
+        ValueError, match=r"join.json: needs the encoder 'sentence-transformers:mine', .* 'mine' leads to it"
+    ):
+        add(data_bin, *given, captions=new / "captions.jsonl")
+    add(data_bin, *given)  # items without captions need none

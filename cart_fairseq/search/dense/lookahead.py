@@ -9,6 +9,7 @@ catalogue (:mod:`cart_fairseq.search.dense.prefix_statistics`), so that the cost
 leaves are exact.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor
 
 from cart_fairseq.catalogue.candidates import BatchCandidates
+from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.item_vectors import QueryVectors, kept_vectors
 from cart_fairseq.search.dense.mixed_items import Items
 from cart_fairseq.search.dense.prefix_mass import PrefixMass
 from cart_fairseq.search.dense.prefix_statistics import PAIRS, PrefixStatistics
+from cart_fairseq.search.dense.stored_arrays import REMEDY
 from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, statistics_of
 from cart_fairseq.search.dense.stored_vectors import vectors_of
 
@@ -177,6 +180,8 @@ class EstimatedMass:
             mass = torch.cat([self._leaves(*part) for part in parts])
         else:
             mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
+            if not (mass < math.inf).all():  # NaN, too; the beam would follow it
+                raise CatalogueError(f"stored statistics of prefixes hold NaN or infinite values; {REMEDY}")
         if self.leaves is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)

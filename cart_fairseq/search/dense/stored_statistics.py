@@ -12,6 +12,7 @@ from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.item_vectors import item_vectors, kept
 from cart_fairseq.search.dense.mixed_items import Items, MixedItems
+from cart_fairseq.search.dense.outdated import opened_if_there
 from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics, compute_statistics
 from cart_fairseq.search.dense.stored_arrays import digest_of, folder_to_write
 
@@ -40,8 +41,10 @@ def statistics_of(
     def opened() -> PrefixStatistics:
         if stored is not None and stored.is_dir():
             key = statistics_key(models, items, trie, bias)
-            if (stored / key[:16]).is_dir():
-                return PrefixStatistics.open(stored / key[:16], key, trie).to(trie.rows.device)
+            folder = stored / key[:16]
+            found = opened_if_there(folder, lambda: PrefixStatistics.open(folder, key, trie))
+            if found is not None:
+                return found.to(trie.rows.device)
         return compute_statistics(trie, partial(item_vectors, models, items), bias)
 
     name = "mixed statistics" if isinstance(items, MixedItems) else "statistics"

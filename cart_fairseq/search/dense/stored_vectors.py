@@ -16,6 +16,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.search.dense.item_vectors import BLOCK, item_vectors, kept
 from cart_fairseq.search.dense.mixed_items import Items, MixedItems
+from cart_fairseq.search.dense.outdated import opened_if_there
 from cart_fairseq.search.dense.stored_arrays import check_finite, digest_of, folder_to_write, note_checksums, open_array
 from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, OF_ITEMS
 
@@ -41,11 +42,14 @@ def vectors_of(models: Sequence[Any], items: Items, stored: Path | None) -> Call
         return lambda rows: torch.cat([plain(rows), mixed.columns(rows)], dim=1)
 
     def opened() -> Callable[[Tensor], Tensor]:
-        folder = None if stored is None else stored / vectors_name(models, items)
-        if folder is None or not folder.is_dir():
-            return partial(item_vectors, models, items)
-        width = sum(model.dense.width for model in models)
-        array = open_array(folder, VECTORS, np.float16, [len(items.embeddings), width], mapped=True)
+        computed = partial(item_vectors, models, items)
+        if stored is None:
+            return computed
+        folder, width = stored / vectors_name(models, items), sum(model.dense.width for model in models)
+        shape = [len(items.embeddings), width]
+        array = opened_if_there(folder, lambda: open_array(folder, VECTORS, np.float16, shape, mapped=True))
+        if array is None:
+            return computed
 
         def read(rows: Tensor) -> Tensor:
             found = array[rows.cpu().numpy()]
