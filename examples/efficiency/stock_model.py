@@ -18,8 +18,8 @@ class StockEncoder(FairseqEncoder):
         return self.wrapped(src_tokens, src_lengths)
 
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """Select a row for each beam. Queries are the first dimension of the padding mask and the second of the states."""
-        queries = {"encoder_padding_mask": 0}
+        """Select a row for each beam. Queries are the first dimension of symbols and padding mask, the second of states."""
+        queries = {"encoder_padding_mask": 0, "src_tokens": 0}
         return {
             name: [part.index_select(queries.get(name, 1), new_order) for part in parts]
             for name, parts in encoder_out.items()
