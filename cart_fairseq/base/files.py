@@ -260,8 +260,15 @@ def is_still(file: int, path: str | os.PathLike[str]) -> bool:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        ValueError: it is a pipe or device, which may never end.
+    """
     digest = hashlib.sha256()
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder is an error of its own
+        raise ValueError(f"{path}: is a pipe or device; give a file")
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

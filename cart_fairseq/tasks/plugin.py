@@ -22,6 +22,7 @@ from cart_fairseq.tasks import (  # noqa: E402
     cart_rqvae,
     checked_checkpoints,
     checkpoint_copies,
+    library_warnings,
     training_options,
 )
 
@@ -29,5 +30,6 @@ logging.getLogger().setLevel(_level)  # importing fairseq sets the root logger t
 checked_checkpoints.install()
 checkpoint_copies.install()
 training_options.install()
+library_warnings.install()
 
 __all__ = ["cart", "cart_rdrop", "cart_retrieval", "cart_rqvae", "rqvae_criterion", "rqvae_model"]

@@ -83,6 +83,9 @@ def read_parts(folder: Path, record: dict[str, Any]) -> SavedParts:
         raise ValueError(f"{folder / (bad or PARTS)}: missing, or not what {RECORD} says; make the join again")
     with reading(folder / PARTS, REMEDY):
         tensors = load_file(folder / PARTS)
+        for name, values in tensors.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ValueError(f"{name} holds NaN or infinite values")
     return SavedParts(tensors, read_json(folder / VOCABULARY) if VOCABULARY in needed else [])
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from cart_fairseq.base.files import write_json
 from preprocess.data.embeddings import Embeddings, RowSubset
-from preprocess.data.joined_folder import PARTS, VOCABULARY, SavedParts
+from preprocess.data.joined_folder import PARTS, REMEDY, VOCABULARY, SavedParts
 from preprocess.identifiers.clustering import sample_rows
 from preprocess.join.alignment import Alignment, TowerPairs
 from preprocess.join.settings import JoinSettings
@@ -77,17 +77,22 @@ def restore_parts(saved: SavedParts, settings: JoinSettings, texts: bool = True)
 
     Args:
         texts: whether there are captions to join; without them no sentence encoder is loaded.
+
+    Raises:
+        ValueError: a part is missing or of another shape.
     """
     tensors = saved.tensors
     features: Features | None = None
-    if not texts:
-        pass
-    elif settings.encoder:
+    if texts and settings.encoder:
         features = EncoderFeatures(settings.encoder, settings.device)
-    else:
-        features = LsaFeatures.load(tensors, saved.vocabulary)
-    text_map, kept = TextMap.load(tensors), Standardised.load(tensors)
-    return Parts(features, text_map, tensors["text.centre"], kept, Alignment.load(tensors))
+    try:
+        if texts and features is None:
+            features = LsaFeatures.load(tensors, saved.vocabulary)
+        text_map, kept = TextMap.load(tensors), Standardised.load(tensors)
+        return Parts(features, text_map, tensors["text.centre"], kept, Alignment.load(tensors))
+    except (KeyError, IndexError, RuntimeError) as error:  # torch's modules raise the last
+        said = " ".join(str(error).split())
+        raise ValueError(f"{PARTS} of the earlier join: damaged ({said}); {REMEDY}") from None
 
 
 def fit_map(

@@ -1,12 +1,15 @@
 """Items that join a data-bin which was made from a join: joined as by hand, with captions and without."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import write_jsonl
 from join_samples import ITEMS, SMALL, WIDTH, write_world
+from safetensors.numpy import load_file, save_file
 
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.catalogue.checksums import sealed
@@ -108,6 +111,32 @@ def test_wrong_widths_and_captions_that_nothing_joins_are_refused(world, data_bi
     with pytest.raises(ValueError, match=r"--captions .*captions.jsonl is for embeddings from before a join"):
         add(world / "identifiers", new / "embeddings.npy", new / "items.jsonl", captions=new / "captions.jsonl")
     assert DataBin(data_bin).bundle.state == before
+
+
+@pytest.mark.parametrize("damaged", ["none", "missing", "pipe"])
+def test_damaged_parts_of_a_join_are_named(damaged, world, tmp_path):
+    joined = Path(shutil.copytree(world / "joined", tmp_path / "joined"))
+    parts = joined / "join.safetensors"
+    tensors = load_file(parts)
+    if damaged == "missing":
+        del tensors[min(tensors)]
+    elif damaged == "none":
+        tensors[min(tensors)].fill(np.nan)
+    save_file(tensors, parts)
+    if damaged == "pipe":
+        parts.unlink()
+        os.mkfifo(parts)
+    record = json.loads((joined / "join.json").read_text())
+    record["files"]["join.safetensors"] = "" if damaged == "pipe" else sha256(parts)
+    (joined / "join.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"join\.safetensors.*make the join again"):
+        join_new(world / "new", tmp_path / "new", joined)
+
+
+def test_pipes_have_no_checksum(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is a pipe or device; give a file"):
+        sha256(tmp_path / "pipe")
 
 
 def test_a_text_encoder_that_is_not_here_is_named(world, data_bin, tmp_path, monkeypatch):
