@@ -72,7 +72,7 @@ def refuse_absent(spec: str, weights: object, where: str) -> None:
     Raises:
         ValueError: it was local, and is not here.
     """
-    if weights is not None and weights_stamp(spec) is None:
+    if weights is not None and ":" in spec and weights_stamp(spec) is None:
         name = spec.partition(":")[2]
         raise ValueError(
             f"{where}: needs the encoder {spec!r}, which was a folder or file where it was made and is not here; copy it "

@@ -68,7 +68,9 @@ def test_updates_and_a_new_export_are_taken_over(world: Path):
         state["model"]["level_discount"] = torch.tensor(0.5)
         torch.save(state, world / "checkpoint.pt")
         before = answers(client)[0]
-        export(world / "checkpoint.pt", world / "data-bin", world / "MODEL")
+        export(world / "checkpoint.pt", world / "data-bin", world / "NEW")
+        (world / "MODEL").rename(world / "OLD")
+        (world / "NEW").rename(world / "MODEL")
         wait_for(lambda: answers(client)[1] == {"items": 48, "revision": 0})
         assert float(service.served.models[0].level_discount) == 0.5
         assert answers(client)[0] != before

@@ -9,7 +9,7 @@ from conftest import make_model, setup_task
 from mixed_world import write_data_bin
 
 from cart_fairseq import CartRetriever
-from cart_fairseq.network.symbol_bag import SymbolBag
+from cart_fairseq.network.embeddings import SymbolBag
 from cart_fairseq.publishing.exporting import export
 from cart_fairseq.training import symbol_vectors
 from cart_fairseq.training.symbol_vectors import fit_symbol_vectors
