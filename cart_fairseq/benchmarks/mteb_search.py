@@ -18,6 +18,7 @@ import torch
 from cart_fairseq.base.checks import check_count
 from cart_fairseq.base.hub_cache import snapshot_of
 from cart_fairseq.base.settings import AUTO
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.loading.hub import local_folder
 from cart_fairseq.measuring.trec import strictly_descending
 from cart_fairseq.retriever import CartRetriever
@@ -114,7 +115,7 @@ class CartSearch:
         folder = Path(self._folder.name)
         copy = _copy(self.model, folder / "MODEL")
         ids = [str(each) for each in corpus["id"]]
-        known = set(CartRetriever.from_pretrained(copy, **self._options).data.bundle.row_of)
+        known = set(DataBin(copy).bundle.row_of)
         self._names = dict(zip(_free_names(known), ids, strict=False))
         _write_items(folder / "items.jsonl", self._names, corpus, column)
         settings = steps.EmbeddingSettings(

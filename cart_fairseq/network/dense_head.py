@@ -1,9 +1,8 @@
 """The dense head: maps queries and items to vectors of one space, to guide the beam search and to rank its items.
 
-The query's vector is computed from the encoder's states and, with a bag of symbols, from the query's symbols; the item's
-from its embedding in the data-bin. The head is
-trained jointly with the identifiers by a contrastive loss. In a search, items are ranked by the weighted sum of the
-identifier's score and the dense score. The paper has no dense head.
+The query's vector is computed from the encoder's states and, with a bag of symbols, from the query's symbols; the
+item's from its embedding in the data-bin. The head is trained jointly with the identifiers by a contrastive loss. In a
+search, items are ranked by the weighted sum of the identifier's score and the dense score. The paper has no dense head.
 """
 
 import math
@@ -151,11 +150,12 @@ class DenseHead(nn.Module):
         """The factor by which cosines are multiplied, at most 100."""
         return self.log_scale.exp().clamp(max=100.0)
 
-    def loss(self, encoder_out: dict[str, list[Tensor]], features: Tensor, items: Tensor) -> Tensor:
+    def loss(self, asked: Tensor, features: Tensor, items: Tensor) -> Tensor:
         """Symmetric InfoNCE over a batch, summed over its queries (van den Oord et al., 2018; CLIP).
 
         Args:
-            encoder_out: the encoder's output. Rows after the first B, which are a second dropout pass, are ignored.
+            asked: (B, F), what :meth:`features` returns. Rows after the first B, which are a second dropout pass, are
+                ignored.
             features: (B, item_dim), the features of each query's item.
             items: (B,) int64 item rows; queries of one item are not negatives of each other, and -1 leaves a query out.
 
@@ -163,7 +163,7 @@ class DenseHead(nn.Module):
             A scalar in natural-log units.
         """
         taught = items >= 0
-        queries = self.query(encoder_out)[: len(items)][taught]
+        queries = self.text(asked[: len(items)][taught])
         return info_nce(queries, self.item(features[taught]), items[taught], self.scale())
 
 

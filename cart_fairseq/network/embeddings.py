@@ -1,4 +1,4 @@
-"""Embeddings of symbols, of bags of symbols and of positions, whose numbers start at the padding symbol plus 1 as in fairseq."""
+"""Embeddings of symbols, bags of symbols and positions; as in fairseq, position numbers start at the padding symbol plus 1."""
 
 import math
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cart_fairseq.network.pretrained_encoder import PAD
-
+PAD = 1
+"""fairseq's padding symbol."""
 SPECIALS = 4
 """Number of fairseq's special symbols, which every dictionary begins with; they stand for no part of a text."""
 

@@ -141,8 +141,8 @@ class CART(nn.Module):
         encoder_out = self.encoder(src_tokens, src_lengths)
         logits, extra = self.decoder(prev_output_tokens, encoder_out)
         if self.dense is not None and items is not None and item_features is not None:
-            extra["contrastive"] = self.dense.loss(encoder_out, item_features, items)
             extra["query_features"] = self.dense.features(encoder_out)[: len(items)]
+            extra["contrastive"] = self.dense.loss(extra["query_features"], item_features, items)
         if self.reader is not None and media is not None:
             states = [state.index_select(1, media.query) for state in encoder_out["encoder_states"]]
             padding = encoder_out["encoder_padding_mask"][0][media.query]

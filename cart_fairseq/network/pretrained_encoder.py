@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cart_fairseq.network.embeddings import PAD
 from cart_fairseq.network.state_cache import StateCache
 
 ALL = -1
-PAD = 1
-"""fairseq's padding symbol."""
 
 
 class PretrainedEncoder(nn.Module):

@@ -1,7 +1,6 @@
 """Uploads a MODEL folder to the Hugging Face Hub, in one commit, so that nobody finds half of it there."""
 
 import os
-import re
 import tempfile
 import textwrap
 import warnings
@@ -15,6 +14,7 @@ from cart_fairseq.base.files import sha256
 from cart_fairseq.base.hub_cache import snapshot_of
 from cart_fairseq.catalogue.checksums import verify_files
 from cart_fairseq.catalogue.data_bin import REMEDY, TEXT_ENCODER, DataBin
+from cart_fairseq.catalogue.data_bin_fields import OURS
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.hub import LIBRARY, NAME, import_hub
@@ -23,11 +23,6 @@ from cart_fairseq.publishing.exporting import IDENTIFIER_BUNDLE, export, not_upd
 from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
 from cart_fairseq.tasks.opening import Source
 
-OURS = re.compile(
-    rf"({IDENTIFIER_BUNDLE}|{STORED}|{TEXT_ENCODER})/.*|candidates\..*\.npy|model(\.\d+)?\.safetensors|dense\.\w+\.npy|"
-    r"join\..*|vocabulary\.json"
-)
-"""Files of an earlier upload that a later one removes if it has none of the name."""
 MAIN = "main"
 
 
@@ -178,8 +173,9 @@ def _upload(
 
 
 def _stale(there: Iterable[str], files: dict[str, Path]) -> set[str]:
-    """Files of an earlier upload that the new one lacks."""
-    return {name for name in there if OURS.fullmatch(name) and name not in files}
+    """Files of an earlier upload that the new one lacks; a model card stays, which people fill in."""
+    kept = {*files, README}
+    return {name for name in there if OURS.fullmatch(name.partition("/")[0]) and name not in kept}
 
 
 def _refusal(repo_id: str, error: Exception) -> str:

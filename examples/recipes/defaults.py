@@ -87,7 +87,8 @@ def train_flags(
     if user_options(user).arch is None:  # an architecture of the user's brings its own sizes
         flags += size_flags(recipe, manifest)
     if recipe.joined:
-        flags += dense_flags(recipe, manifest, user_options(user).dense_dim != 0)
+        flags += dense_flags(recipe, manifest)
+        flags += [] if user_options(user).dense_dim == 0 else ["--dense-words"]  # no words without a head
     flags += ["--dropout", recipe.dropout]
     flags += ["--consistency-weight", recipe.consistency, "--label-smoothing", recipe.label_smoothing]
     flags += ["--shared-encoder"] if recipe.shared_encoder else []
@@ -122,10 +123,9 @@ def size_flags(recipe: Recipe, manifest: dict[str, Any]) -> list[Any]:
     return flags
 
 
-def dense_flags(recipe: Recipe, manifest: dict[str, Any], words: bool = True) -> list[Any]:
+def dense_flags(recipe: Recipe, manifest: dict[str, Any]) -> list[Any]:
     """The dense head, and what it teaches."""
     flags = ["--dense-dim", 2 * recipe.joined, "--dense-weight", recipe.dense_weight]
-    flags += ["--dense-words"] if words else []  # the user may want no dense head
     flags += ["--distillation-weight", recipe.distillation]
     if manifest["index_captions"] != "include":
         flags += ["--dense-dropout", recipe.unseen_dropout]

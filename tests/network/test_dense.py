@@ -137,11 +137,11 @@ def test_loss_equals_info_nce_by_hand_and_skips_queries_of_the_same_item():
         negatives = [other for other in range(4) if other == one or items[other] != items[one]]
         for table in (scores, scores.T):
             expected += (table[one, negatives].logsumexp(0) - table[one, one]).item() / 2
-    assert float(head.loss(encoder_out, features, items)) == pytest.approx(expected, rel=1e-5)
+    assert float(head.loss(head.features(encoder_out), features, items)) == pytest.approx(expected, rel=1e-5)
     second_pass = {
         name: [torch.cat([each[0], each[0]], dim=int(name == "encoder_out"))] for name, each in encoder_out.items()
     }
-    assert float(head.loss(second_pass, features, items)) == pytest.approx(expected, rel=1e-5)
+    assert float(head.loss(head.features(second_pass), features, items)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_queries_whose_item_is_unknown_do_not_count():
@@ -151,9 +151,9 @@ def test_queries_whose_item_is_unknown_do_not_count():
     features, items = torch.randn(4, WIDTH), torch.tensor([1, -1, 2, -1])
     encoder_out = {"encoder_out": [states], "encoder_padding_mask": [padding]}
     counted = {"encoder_out": [states[:, [0, 2]]], "encoder_padding_mask": [padding[[0, 2]]]}
-    expected = head.loss(counted, features[[0, 2]], items[[0, 2]])
-    torch.testing.assert_close(head.loss(encoder_out, features, items), expected)
-    nothing = head.loss(encoder_out, features, torch.full((4,), -1))
+    expected = head.loss(head.features(counted), features[[0, 2]], items[[0, 2]])
+    torch.testing.assert_close(head.loss(head.features(encoder_out), features, items), expected)
+    nothing = head.loss(head.features(encoder_out), features, torch.full((4,), -1))
     nothing.backward()
     assert nothing.item() == 0
 

@@ -34,7 +34,9 @@ def test_a_second_dropout_pass_does_not_count():
     features, items = torch.randn(4, 6), torch.arange(4)
     both = {"encoder_out": [states], "encoder_padding_mask": [padding]}
     first = {"encoder_out": [states[:, :4]], "encoder_padding_mask": [padding[:4]]}
-    torch.testing.assert_close(head.loss(both, features, items), head.loss(first, features, items))
+    torch.testing.assert_close(
+        head.loss(head.features(both), features, items), head.loss(head.features(first), features, items)
+    )
 
 
 def test_where_a_head_begins_and_how_sharp_it_may_become():

@@ -40,7 +40,7 @@ def test_half_are_items_of_the_batch_with_words_and_half_any_items_without(task)
     assert torch.equal(batch.embeddings[:half], task.data.dense_items.originals(rows))
     assert torch.equal(batch.previous[:, 1:], target[:, :-1])
     assert (batch.previous[:, 0] == 2).all()
-    drawn = torch.cat([examples.draw(sample["item_rows"]).target[half:] for _ in range(200)])
+    drawn = torch.cat([examples.draw(sample["item_rows"]).target[half:] for _ in range(1000)])
     assert len(drawn.unique(dim=0)) == len(task.data.bundle)  # those of valid and test, too
 
 
