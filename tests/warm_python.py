@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,7 +204,10 @@ def run(arguments: list[str]) -> int:
             return 1
         return end.code or 0
     except BaseException:
-        traceback.print_exc()
+        try:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        except SystemExit as end:
+            return int(end.code or 0)
         return 1
     return 0
 

@@ -14,7 +14,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from cart_fairseq.base.disk import NO_ROOM
@@ -57,14 +57,22 @@ def run_script(main: Callable[[], None]) -> None:
     atexit.register(gc.freeze)
     try:
         main()
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:
+        end_in_one_line(type(error), error, error.__traceback__)
+
+
+def end_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End the program as :func:`run_script` does; has the form of ``sys.excepthook``, for programs of others."""
+    if isinstance(error, KeyboardInterrupt):
         _end("interrupted: stopped before the end; give the same command again to go on", INTERRUPTED)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more when it flushes the output
         _end("error: standard output was closed before the end; save it to a file to have all of it", 2)
-    except Exception as error:
-        if is_expected(error):
-            _end(f"error: {_message(error)}", 2)
+    if not isinstance(error, Exception):
+        sys.__excepthook__(kind, error, trace)
+    elif is_expected(error):
+        _end(f"error: {_message(error)}", 2)
+    else:
         _end(f"error: {_unexpected(error)}", 1)
 
 

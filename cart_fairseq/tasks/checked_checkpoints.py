@@ -94,6 +94,7 @@ def accept(state: Any) -> dict[str, Any]:
     _check_progress(history[-1], extra)
     check_weights(state["model"])
     check_ranking(state["model"])
+    check_moments(state.get("last_optimizer_state"))
     cfg = accept_settings(state.get("cfg"), state["model"])
     kept = {name: state.get(name) for name in ("model", "criterion", "last_optimizer_state")}
     extra = dict(extra) | {"metrics": _meters(extra.get("metrics", {}))}
@@ -213,6 +214,31 @@ def _check_progress(last: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
         number = isinstance(score, int | float) or (isinstance(score, Tensor) and score.numel() == 1)
         if score is not None and not (number and not math.isnan(score)):
             raise ValueError(f"its {name} is {str(score)[:80]!r}; {TRAIN_AGAIN}")
+
+
+def check_moments(optimizer: Any, sizes: Mapping[int, tuple[int, ...]] | None = None) -> None:
+    """Check the moments in the state of Adam and of optimisers like it.
+
+    Args:
+        optimizer: what ``state_dict`` of the optimiser returned, or None.
+        sizes: the sizes of the weights by their numbers in it; None: not known.
+
+    Raises:
+        ValueError: a moment is not finite, a second moment is negative, or one is not as large as its weight.
+    """
+    states = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    for number, state in (states if isinstance(states, Mapping) else {}).items():
+        for name, moment in (state if isinstance(state, Mapping) else {}).items():
+            if not isinstance(moment, Tensor) or not name.startswith("exp_avg"):
+                continue
+            what = f"its state of the optimiser has {name} of weight {number}"
+            if not moment.isfinite().all() or ("sq" in name and (moment < 0).any()):
+                raise ValueError(f"{what} with a value that no training gives; {TRAIN_AGAIN}")
+            whole = name in ("exp_avg", "exp_avg_sq")  # others hold sums over rows or columns
+            if sizes is not None and whole and tuple(moment.shape) != sizes.get(number):
+                raise ValueError(
+                    f"{what} of size {tuple(moment.shape)}, the weight has {sizes.get(number)}; {TRAIN_AGAIN}"
+                )
 
 
 def _meters(metrics: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from cart_fairseq.tasks import (  # noqa: E402
     cart_rqvae,
     checked_checkpoints,
     checkpoint_copies,
-    library_warnings,
+    command_output,
     training_options,
 )
 
@@ -30,6 +30,6 @@ logging.getLogger().setLevel(_level)  # importing fairseq sets the root logger t
 checked_checkpoints.install()
 checkpoint_copies.install()
 training_options.install()
-library_warnings.install()
+command_output.install()
 
 __all__ = ["cart", "cart_rdrop", "cart_retrieval", "cart_rqvae", "rqvae_criterion", "rqvae_model"]

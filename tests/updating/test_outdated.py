@@ -135,3 +135,13 @@ def test_arrays_that_are_removed_while_they_are_opened_are_none(tmp_path):
     assert opened_if_there(tmp_path / "arrays", gone) is None
     with pytest.raises(CatalogueError, match="damaged"):
         opened_if_there(tmp_path, lambda: (_ for _ in ()).throw(CatalogueError("damaged")))
+
+
+def test_what_a_killed_command_left_beside_a_note_goes(world, data):
+    path = world / "save" / "checkpoint_best.pt"
+    renew(data, path)
+    before = {str(each) for each in (data / "search").rglob("*")}
+    for folder in stored(data):
+        (data / "search" / folder / f".{NOTE}.abcdefgh.tmp").mkdir()
+    renew(data, path)
+    assert {str(each) for each in (data / "search").rglob("*")} == before

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cart_fairseq.base.files import write_json
+from cart_fairseq.base.files import remove_scratch, write_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
 from cart_fairseq.search.dense.stored_arrays import STORED
@@ -34,7 +34,10 @@ def note_made_for(folder: Path, data: DataBin, fields: Sequence[str]) -> None:
     Raises:
         OSError: the folder cannot be written to.
     """
-    if folder.is_dir() and not (folder / NOTE).is_file():
+    if not folder.is_dir():
+        return
+    remove_scratch(folder)  # of a process that was killed while it wrote the note
+    if not (folder / NOTE).is_file():
         state = _state_of(data)
         write_json(folder / NOTE, {field: state[field] for field in fields})
 

@@ -1,0 +1,105 @@
+"""fairseq's commands show no warnings that only fairseq's authors can act on, and every other one."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from changing import make_data_bin
+from commands import ENVIRONMENT, run, train_flags
+
+from cart_fairseq.tasks import command_output
+
+
+def test_a_training_has_no_warnings(tmp_path):
+    data = make_data_bin(tmp_path)
+    said = run(*train_flags(data, tmp_path / "save", "--max-epoch", 1), cold=True)
+    assert "Warning" not in said
+
+
+def test_scripts_keep_their_filters():
+    ours = "[f for f in warnings.filters if f[1] and 'pin_memory' in f[1].pattern]"
+    code = f"import cart_fairseq, warnings, fairseq; print({ours}); import fairseq_cli"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_other_warnings_are_shown(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fairseq_cli", sys)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        command_output.install()
+        warnings.warn("`torch.cuda.amp.autocast(args...)` is deprecated.", FutureWarning, stacklevel=1)
+        warnings.warn(
+            "\n'config' is validated against ConfigStore schema with the same name.", UserWarning, stacklevel=1
+        )
+        with pytest.raises(UserWarning, match="of the user's data"):
+            warnings.warn("of the user's data", UserWarning, stacklevel=1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A data-bin, and a checkpoint of one epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = make_data_bin(folder)
+    run(*train_flags(data, folder / "save", "--max-epoch", 1))
+    return data, folder / "save" / "checkpoint_last.pt"
+
+
+def refused(*flags) -> str:
+    """The line with which fairseq-train ends."""
+    said = run(*flags, fails=True)
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--decoder-layers", 3], "its weights do not go with this training's settings of the model (RuntimeError: "),
+        (["--optimizer", "nag"], "FairseqAdam vs FairseqNAG); add --reset-optimizer"),
+        (["--criterion", "cross_entropy", "--best-checkpoint-metric", "recall_at_1"], "add --reset-optimizer"),
+    ],
+    ids=["weights", "optimiser", "criterion"],
+)
+def test_a_training_that_cannot_go_on_ends_in_a_line(trained, tmp_path, flags, found):
+    data, checkpoint = trained
+    line = refused(*train_flags(data, tmp_path, "--restore-file", checkpoint, *flags))
+    assert line.startswith(f"error: {checkpoint}: its ")
+    assert found in line
+
+
+def spoil(state: dict, name: str, value) -> None:
+    moments = state["last_optimizer_state"]["state"][0]
+    moments[name] = value(moments[name])
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (
+            lambda s: spoil(s, "exp_avg", lambda m: m * float("nan")),
+            "exp_avg of weight 0 with a value that no training",
+        ),
+        (lambda s: spoil(s, "exp_avg_sq", lambda m: m - 1), "exp_avg_sq of weight 0 with a value that no training"),
+        (lambda s: spoil(s, "exp_avg", lambda m: m.flatten()[:3]), "exp_avg of weight 0 of size (3,), the weight has"),
+        (lambda s: s["last_optimizer_state"].pop("state"), "its state of the optimiser does not go with"),
+        (lambda s: s["last_optimizer_state"]["param_groups"].clear(), "its state of the optimiser does not go with"),
+        (lambda s: s.update(last_optimizer_state=[1]), "its state of the optimiser does not go with"),
+    ],
+    ids=["nan", "negative", "cut", "no state", "no groups", "a list"],
+)
+def test_a_damaged_state_of_the_optimiser_is_named(trained, tmp_path, damage, found):
+    data, checkpoint = trained
+    state = torch.load(checkpoint, weights_only=False)
+    damage(state)
+    torch.save(state, tmp_path / "damaged.pt")
+    line = refused(*train_flags(data, tmp_path, "--restore-file", tmp_path / "damaged.pt", "--max-epoch", 2))
+    assert line.startswith(f"error: {tmp_path / 'damaged.pt'}: its state of the optimiser ")
+    assert found in line
+
+
+def test_a_schedule_without_its_total_is_named(trained, tmp_path):
+    line = refused(*train_flags(trained[0], tmp_path, "--lr-scheduler", "polynomial_decay"))
+    assert line.startswith("error: --total-num-update is missing; give --total-num-update")
