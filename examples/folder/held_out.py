@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).resolve().parents[1]
-sys.path.append(str(EXAMPLES / "recipes"))
-sys.path.append(str(EXAMPLES / "flickr8k"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "flickr8k"))
 
 import numpy as np
 from baselines import best_caption_scores, worst_ranks
