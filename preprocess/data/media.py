@@ -91,12 +91,17 @@ def load_image(path: str | Path) -> Image:
 
 
 def to_rgb(image: Image) -> Image:
-    """An image in RGB, its transparent parts on white as on a page, 16-bit grey scaled to 8 bits.
+    """An image in RGB, its transparent parts on white as on a page, 16-bit and real-valued grey scaled to 8 bits.
 
-    Pillow's own conversion shows the colours behind transparent parts, often black, and cuts 16-bit grey off at 255.
+    Pillow's own conversion shows the colours behind transparent parts, often black, and cuts grey off at 255.
+
+    Raises:
+        ValueError: a value is not finite.
     """
     from PIL import Image as images
 
+    if image.mode == "F":
+        image = images.fromarray(_bytes_of(np.asarray(image)))
     deep: Any = image.getextrema() if image.mode == "I" else None  # what 16-bit files are to older Pillows
     if image.mode.startswith("I;16") or (deep and deep[1] > 255):
         grey = np.asarray(image).astype(np.int64)
@@ -105,6 +110,16 @@ def to_rgb(image: Image) -> Image:
         shown = image.convert("RGBA")
         return images.alpha_composite(images.new("RGBA", image.size, "white"), shown).convert("RGB")
     return image.convert("RGB")
+
+
+def _bytes_of(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Real-valued grey as bytes. White is 1, 255 or 65535; other ranges go from the least to the greatest value."""
+    if not np.isfinite(grey).all():
+        raise ValueError("it has values that are no finite numbers")
+    least, most = float(grey.min()), float(grey.max())
+    white = next((each for each in (1.0, 255.0, 65535.0) if least >= 0 and most <= each), None)
+    scaled = grey / white if white else (grey - least) / max(most - least, np.finfo(np.float32).tiny)
+    return np.round(255 * scaled).astype(np.uint8)
 
 
 def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:

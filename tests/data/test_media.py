@@ -182,3 +182,24 @@ def test_an_error_of_a_decoder_has_the_remedy_whatever_its_words(tmp_path):
         reading(path, "image"),
     ):
         raise ValueError(f"{path}: broken")
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0, 0.2, 1], [0, 51, 255]),
+        ([0, 51, 255], [0, 51, 255]),
+        ([0, 257 * 51, 65535], [0, 51, 255]),
+        ([-1000, -800, 0], [0, 51, 255]),
+        ([-1, -1, -1], [0, 0, 0]),
+    ],
+)
+def test_real_valued_grey_is_scaled(tmp_path, values, shown):
+    Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "real.tiff")
+    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "real.tiff"))[0, :, 0], shown)
+
+
+def test_grey_that_is_no_number_is_refused(tmp_path):
+    Image.fromarray(np.array([[0, np.nan]], dtype=np.float32)).save(tmp_path / "real.tiff")
+    with pytest.raises(MediaError, match=r"real.tiff: not a readable image file \(it has values that are no finite"):
+        load_image(tmp_path / "real.tiff")
