@@ -53,7 +53,7 @@ def execute(name: str, folder: Path, settings: str, answer: str) -> tuple[Any, l
         "TMPDIR": str(folder / "temporary"),
         "IPYTHONDIR": str(folder / "home"),
     }
-    client = NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(folder / "here")}})
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(folder / "here")}})
     client.execute(env={**os.environ, **changed})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = [kind for output in outputs for kind in output.get("data", {output.output_type: None})]
