@@ -52,6 +52,7 @@ def execute(name: str, folder: Path, settings: str, answer: str) -> tuple[Any, l
         "OMP_NUM_THREADS": "1",
         "TMPDIR": str(folder / "temporary"),
         "IPYTHONDIR": str(folder / "home"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "home"),  # which torch has among the temporary files
     }
     client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(folder / "here")}})
     client.execute(env={**os.environ, **changed})
