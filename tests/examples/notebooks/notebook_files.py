@@ -29,12 +29,13 @@ def stripped(path: Path) -> str:
     return str(nbformat.writes(nbformat.from_dict(notebook))) + "\n"
 
 
-def execute(name: str, folder: Path, settings: str, answer: str) -> tuple[Any, list[str]]:
+def execute(name: str, folder: Path, python: Path, settings: str, answer: str) -> tuple[Any, list[str]]:
     """Run a notebook from start to end.
 
     Args:
         name: of the notebook, without its suffix.
         folder: empty; receives `here`, the working folder, and `temporary`, the folder of temporary files.
+        python: what the notebook's commands run with.
         settings: code that runs after the first cell of code, which has the settings.
         answer: an expression, evaluated after the last cell.
 
@@ -43,6 +44,7 @@ def execute(name: str, folder: Path, settings: str, answer: str) -> tuple[Any, l
     """
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     first = next(place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    settings = f"import sys\n\nsys.executable = {str(python)!r}\n{settings}"
     notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(settings))
     notebook.cells.append(nbformat.v4.new_code_cell(f"print({ANSWER!r} + json.dumps({answer}))"))
     for each in ("here", "temporary", "home"):

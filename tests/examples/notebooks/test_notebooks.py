@@ -43,10 +43,10 @@ def test_the_pages_name_every_notebook():
     assert all(f"examples/notebooks/{path.name}" in guide for path in NOTEBOOKS)
 
 
-def test_own_data_with_drawn_pictures(tmp_path):
+def test_own_data_with_drawn_pictures(tmp_path, warm):
     settings = "PICTURES, EPOCHS, WIDTH, LAYERS, ALIGN = 60, 2, 32, 1, 16"
     answer = "[metrics, [[hit.item_id for hit in hits] for hits in (*results, *copied)], len(likely)]"
-    (metrics, hits, unfit), kinds = execute("own_data", tmp_path, settings, answer)
+    (metrics, hits, unfit), kinds = execute("own_data", tmp_path, warm.python, settings, answer)
     assert metrics["queries"] == 60
     assert metrics["recall_at_10"] > 50  # by chance 17
     assert hits[:3] == hits[3:], "the exported model finds what the checkpoint finds"
@@ -55,7 +55,7 @@ def test_own_data_with_drawn_pictures(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-def test_own_data_with_own_files(tmp_path):
+def test_own_data_with_own_files(tmp_path, warm):
     """Embeddings of anything: items without media, captions without roles, no test queries."""
     data, draw = tmp_path / "data", np.random.default_rng(0)
     data.mkdir()
@@ -70,18 +70,18 @@ def test_own_data_with_own_files(tmp_path):
             "EPOCHS, WIDTH, LAYERS, ALIGN = 1, 32, 1, 16",
         ]
     )
-    found, _ = execute("own_data", tmp_path, settings, "[hit.item_id for hits in results for hit in hits]")
+    found, _ = execute("own_data", tmp_path, warm.python, settings, "[hit.item_id for hits in results for hit in hits]")
     assert len({*found}) == 6
     assert all(name.startswith("sound ") for name in found)
     assert (tmp_path / "work" / "MODEL" / "config.json").is_file()
     assert left_behind(tmp_path) == []
 
 
-def test_identifiers(tmp_path):
+def test_identifiers(tmp_path, warm):
     settings = "PICTURES, CLUSTERS, RQVAE_EPOCHS, EPOCHS = 60, 4, 2, 1"
     answer = "[by_hand, [hit.item_id for hit in hits], of_items.tolist(), values.tolist(), report['items'], steps]"
     (by_hand, by_search, probabilities, values, items, steps), kinds = execute(
-        "identifiers", tmp_path, settings, answer
+        "identifiers", tmp_path, warm.python, settings, answer
     )
     assert by_hand == by_search, "what the beam keeps step by step is what the search finds"
     assert len(probabilities) == items == 60
@@ -93,11 +93,11 @@ def test_identifiers(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-def test_changing_catalogue(tmp_path):
+def test_changing_catalogue(tmp_path, warm):
     settings = "PICTURES, NEW, EPOCHS, ALIGN = 72, 12, 1, 16"
     found = "[[hit.item_id for hit in hits] for hits in (hits_before, hits_after, hits_without, hits_compacted)]"
     answer = f"[recall, {found}, query['item_id'], gone, [item['item_id'] for item in items[-NEW:]], len(items)]"
-    (recall, hits, wanted, gone, new, items), _ = execute("changing_catalogue", tmp_path, settings, answer)
+    (recall, hits, wanted, gone, new, items), _ = execute("changing_catalogue", tmp_path, warm.python, settings, answer)
     before, after, without, compacted = hits
     assert items == 72
     assert not {*before} & {*new}, "an open retriever keeps its catalogue"
