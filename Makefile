@@ -1,4 +1,4 @@
-# make demo | test | trust | field | lint | docs | benchmark | release | setup: each creates .venv if missing, does nothing twice.
+# make demo | notebooks | test | trust | field | lint | docs | benchmark | release | setup: each creates .venv if missing.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 HAS_WHEEL = $(BIN)/python -c 'import platform, sys; \
 	sys.exit((sys.platform, platform.machine()) != ("linux", "x86_64") or not (3, 11) <= sys.version_info < (3, 13))'
 
-.PHONY: setup demo test trust field lint docs benchmark release clean
+.PHONY: setup demo notebooks test trust field lint docs benchmark release clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.installed
@@ -30,6 +30,10 @@ setup: .venv/.installed
 
 demo: setup
 	PYTHON=$(CURDIR)/$(BIN)/python bash examples/demo/run.sh demo
+
+# three notebooks in the browser: own data, identifiers, changing catalogues
+notebooks: .venv/.installed-notebooks
+	$(BIN)/jupyter lab examples/notebooks
 
 test: .venv/.installed-test
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal

@@ -56,6 +56,7 @@ setup(
         "media": MEDIA,
         "encoders": ENCODERS,
         "inspect": ["matplotlib>=3.8"],
+        "notebooks": ["jupyterlab>=4", "matplotlib>=3.8"],
         "hub": ["huggingface_hub>=1.31"],
         "mteb": [*MEDIA, "mteb>=2.26,<3"],  # the adapter was written for the search protocol of 2.26
         "serve": SERVE,
@@ -72,6 +73,9 @@ setup(
             "ruff>=0.9",
             "mypy>=1.14",
             "import-linter>=2.1",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "ipykernel>=6.29",
             "matplotlib>=3.8",
             "faiss-cpu>=1.9",
             "ray[data]>=2.9",
