@@ -127,8 +127,10 @@ def main() -> None:
     figures = {"cart": found.figures, "tf_idf": by_words(drawn["known"], drawn["held_out"])}
     print(figures)
     if args.json:
-        said = {"captions": len(drawn["known"]), "train_flags": flags, "minutes": round(minutes, 1), "metrics": figures}
-        write_json(args.json, provenance(vars(args), "json", "out", "data") | said)
+        record = provenance(vars(args), "json", "out", "data", "seed")
+        record["settings"]["train_flags"] = flags
+        record |= {"seed": args.seed, "captions": len(drawn["known"]), "minutes": round(minutes, 1)}
+        write_json(args.json, {**record, "metrics": figures})
 
 
 if __name__ == "__main__":
