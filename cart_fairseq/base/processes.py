@@ -12,9 +12,9 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import NoReturn
 
 from cart_fairseq.base.disk import NO_ROOM
@@ -64,16 +64,16 @@ def run_script(main: Callable[[], None]) -> None:
 def end_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """End the program as :func:`run_script` does; has the form of ``sys.excepthook``, for programs of others."""
     if isinstance(error, KeyboardInterrupt):
-        _end("interrupted: stopped before the end; give the same command again to go on", INTERRUPTED)
+        end("interrupted: stopped before the end; give the same command again to go on", INTERRUPTED)
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more when it flushes the output
-        _end("error: standard output was closed before the end; save it to a file to have all of it", 2)
+        end("error: standard output was closed before the end; save it to a file to have all of it", 2)
     if not isinstance(error, Exception):
         sys.__excepthook__(kind, error, trace)
     elif is_expected(error):
-        _end(f"error: {_message(error)}", 2)
+        end(f"error: {_message(error)}")
     else:
-        _end(f"error: {_unexpected(error)}", 1)
+        end(f"error: {_unexpected(error)}", 1)
 
 
 def is_expected(error: Exception) -> bool:
@@ -84,18 +84,18 @@ def is_expected(error: Exception) -> bool:
     """
     if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
         return True
+    return isinstance(error, ValueError | OSError) and raised_in(error, PACKAGES)
+
+
+def raised_in(error: BaseException, packages: Sequence[str]) -> bool:
+    """Whether a `raise` or `assert` statement of some packages, or of our examples, raised an error, not Python or a library."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if not isinstance(error, ValueError | OSError) or trace is None:
+    if trace is None or trace.tb_frame.f_code.co_code[trace.tb_lasti] != RAISE:
         return False
-    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE and _is_ours(trace.tb_frame)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    """Whether a frame runs code of this project."""
-    package = str(frame.f_globals.get("__name__")).split(".")[0]
-    return package in PACKAGES or Path(frame.f_code.co_filename).is_relative_to(EXAMPLES)
+    package = str(trace.tb_frame.f_globals.get("__name__")).split(".")[0]
+    return package in packages or Path(trace.tb_frame.f_code.co_filename).is_relative_to(EXAMPLES)
 
 
 def _message(error: Exception) -> str:
@@ -122,6 +122,7 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected {what}; please report it with the log {log}"
 
 
-def _end(line: str, status: int) -> NoReturn:
+def end(line: str, status: int = 2) -> NoReturn:
+    """End the program with a line on stderr."""
     print(printable(" ".join(line.split())), file=sys.stderr)
     raise SystemExit(status)

@@ -23,7 +23,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from cart_fairseq.loading.checkpoint import read_checkpoint
+from cart_fairseq.loading.checkpoint import read_checkpoint, refuse_damaged
 from cart_fairseq.loading.stored import (
     TRAIN_AGAIN,
     check_choices,
@@ -62,11 +62,15 @@ def load_checked(path: str, arg_overrides: dict[str, Any] | None = None, load_on
         The checkpoint's dictionary, with ``cfg`` as a configuration of omegaconf.
 
     Raises:
-        ValueError: the checkpoint is of another task or architecture, its settings or weights are damaged, or a weight
-            is not finite; the message names the file.
-        pickle.UnpicklingError, RuntimeError, EOFError: the file cannot be read in torch's safe mode.
+        ValueError: the file cannot be read in torch's safe mode, the checkpoint is of another task or architecture, its
+            settings or weights are damaged, or a weight is not finite; the message names the file.
     """
-    state = read_checkpoint(PathManager.get_local_path(path))
+    local = PathManager.get_local_path(path)
+    try:
+        state = read_checkpoint(local)
+    except Exception:
+        refuse_damaged(local)  # reads it again, to say what is wrong
+        raise
     try:
         accepted = accept(state)
     except ValueError as error:
@@ -227,8 +231,18 @@ def check_moments(optimizer: Any, sizes: Mapping[int, tuple[int, ...]] | None = 
         ValueError: a moment is not finite, a second moment is negative, or one is not as large as its weight.
     """
     states = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
+    for group in groups if isinstance(groups, list) else ():
+        betas = group.get("betas", (0, 0)) if isinstance(group, Mapping) else None
+        if not (isinstance(betas, tuple | list) and all(isinstance(b, int | float) and 0 <= b < 1 for b in betas)):
+            raise ValueError(f"its state of the optimiser has betas {str(betas)[:80]}; {TRAIN_AGAIN}")
     for number, state in (states if isinstance(states, Mapping) else {}).items():
-        for name, moment in (state if isinstance(state, Mapping) else {}).items():
+        names = state if isinstance(state, Mapping) else {}
+        if "exp_avg" in names and not any(name.startswith(("exp_avg_sq", "exp_inf")) for name in names):
+            raise ValueError(f"its state of the optimiser has no second moment of weight {number}; {TRAIN_AGAIN}")
+        if not 0 <= float(names.get("step", 0)) < MOST_UPDATES:
+            raise ValueError(f"its state of the optimiser has step {names['step']} of weight {number}; {TRAIN_AGAIN}")
+        for name, moment in names.items():
             if not isinstance(moment, Tensor) or not name.startswith("exp_avg"):
                 continue
             what = f"its state of the optimiser has {name} of weight {number}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from cart_fairseq.loading.checkpoint import first_line, refuse_damaged
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 
+_load_ensemble = checkpoint_utils.load_model_ensemble_and_task
 OF_WEIGHTS = "loading state_dict for CARTModel:"
 """What torch says before it names the weights that do not fit."""
 
@@ -42,8 +44,31 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
     models: list[CARTModel] = []
     task = None
     for each in paths:
+        found, _, task = load_ensemble([each], overrides, task)
+        if not isinstance(task, CartRetrievalTask):
+            raise ValueError(f"{each}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")
+        models += found
+    assert task is not None
+    return [model.eval() for model in models], task.data
+
+
+def load_ensemble(
+    filenames: Sequence[str], arg_overrides: dict[str, Any] | None = None, task: Any = None, *args: Any, **kwargs: Any
+) -> tuple[list[Any], Any, Any]:
+    """Load checkpoints as fairseq's ``load_model_ensemble_and_task`` does, but name the one that cannot be loaded.
+
+    Returns:
+        The models, the settings of the last one, and the task.
+
+    Raises:
+        CatalogueError: the data-bin is missing or damaged.
+        ValueError: see :func:`load_models`.
+    """
+    models: list[Any] = []
+    cfg = None
+    for each in filenames:
         try:
-            found, _, task = checkpoint_utils.load_model_ensemble_and_task([each], arg_overrides=overrides, task=task)
+            found, cfg, task = _load_ensemble([each], arg_overrides, task, *args, **kwargs)
         except CatalogueError:
             refuse_damaged(each)  # both may be wrong; the checkpoint comes first, as with a sound data-bin
             raise
@@ -57,8 +82,10 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
                 f"{each}: cannot be loaded as a model of this version ({said}); give a checkpoint of --task "
                 "cart_retrieval, install the version of cart-fairseq that wrote it, or train again"
             ) from error
-        if not isinstance(task, CartRetrievalTask):
-            raise ValueError(f"{each}: it is a checkpoint of task {type(task).__name__}; give one of cart_retrieval")
         models += found
-    assert task is not None
-    return [model.eval() for model in models], task.data
+    return models, cfg, task
+
+
+def install() -> None:
+    """Make fairseq's commands load checkpoints by :func:`load_ensemble`."""
+    checkpoint_utils.load_model_ensemble_and_task = load_ensemble

@@ -5,10 +5,12 @@ warning is shown. An error ends a command as :func:`cart_fairseq.base.processes.
 """
 
 import functools
+import logging
 import re
 import sys
 import warnings
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from fairseq import trainer
@@ -16,9 +18,10 @@ from fairseq.dataclass import utils as settings
 from hydra.errors import ConfigCompositionException
 from torch import OutOfMemoryError
 
-from cart_fairseq.base.processes import end_in_one_line, is_expected
+from cart_fairseq.base.processes import end, end_in_one_line, is_expected, raised_in
 from cart_fairseq.loading.checkpoint import first_line
 from cart_fairseq.tasks.checked_checkpoints import check_moments
+from cart_fairseq.tasks.checkpoints import OF_WEIGHTS
 
 COMMANDS = "fairseq_cli"
 OF_FAIRSEQ = (
@@ -31,6 +34,8 @@ OF_FAIRSEQ = (
     (r"`torch\.cuda\.amp\.autocast\(args\.\.\.\)` is deprecated", FutureWarning),
 )
 """Begins of warnings, as patterns, and their categories: calls of fairseq that still work."""
+COMPOSING = "Error when composing. Overrides: "
+"""Before all settings, which fairseq logs in one line."""
 SETTING = re.compile(r"(\w+)=(\S*)$")
 """How hydra ends a message on a setting that it cannot take: the option's name and its value."""
 OF_STATES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
@@ -43,10 +48,23 @@ def install() -> None:
         for message, category in OF_FAIRSEQ:
             warnings.filterwarnings("ignore", message, category)
     if is_command(sys.argv[0]):
-        sys.excepthook = end_in_one_line
+        sys.excepthook = end_command
+        logging.getLogger("fairseq.dataclass.utils").addFilter(lambda said: not said.getMessage().startswith(COMPOSING))
     if not hasattr(settings.compose, "__wrapped__"):
         settings.compose = _naming_settings(settings.compose)
         trainer.Trainer.load_checkpoint = _naming_checkpoints(trainer.Trainer.load_checkpoint)
+
+
+def end_command(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End a command with one line; also with what fairseq says of wrong flags and inputs, and what a package lacks."""
+    said = " ".join(str(error).split())
+    if isinstance(error, UnicodeDecodeError):
+        end(f"error: the input is not UTF-8 ({said}); save it as UTF-8")
+    if isinstance(error, ImportError) and said:
+        end(f"error: {said}; install it, or leave out the flag that needs it")
+    if isinstance(error, Exception) and not is_expected(error) and said and raised_in(error, ("fairseq", COMMANDS)):
+        end(f"error: {said}")
+    end_in_one_line(kind, error, trace)
 
 
 def is_command(program: str) -> bool:
@@ -87,7 +105,7 @@ def _naming_checkpoints(load: Any) -> Any:
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             sizes = {at: tuple(weight.shape) for at, weight in enumerate(weights)}
         except (*OF_STATES, ValueError) as error:
-            if is_expected(error) or isinstance(error, OutOfMemoryError):
+            if is_expected(error) or isinstance(error, OutOfMemoryError) or not Path(filename).is_file():
                 raise
             raise ValueError(
                 f"{filename}: its state of the optimiser does not go with this training ({first_line(error)}); add "
@@ -97,9 +115,10 @@ def _naming_checkpoints(load: Any) -> Any:
             if type(error) is not Exception or not isinstance(error.__context__, Exception):
                 raise
             # what fairseq raises of weights, which hides what is wrong with them
+            of_weights = OF_WEIGHTS if OF_WEIGHTS in str(error.__context__) else ""
             raise ValueError(
                 f"{filename}: its weights do not go with this training's settings of the model "
-                f"({first_line(error.__context__)}); give those it was trained with, or choose another --save-dir"
+                f"({first_line(error.__context__, of_weights)}); give those it was trained with, or choose another --save-dir"
             ) from error
         try:
             check_moments(optimizer.state_dict(), sizes)

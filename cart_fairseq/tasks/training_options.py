@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import math
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,14 @@ LOSSES = {
 }
 """What criterions report of a validation, the less the better. A criterion of somebody else may report anything."""
 LEAST = {
-    "common": {"log_interval": 1},
-    "dataset": {"validate_interval": 1, "max_valid_steps": 0, "num_workers": 0, "required_batch_size_multiple": 1},
+    "common": {"log_interval": 1, "seed": 0},
+    "dataset": {
+        "validate_interval": 1,
+        "max_valid_steps": 0,
+        "num_workers": 0,
+        "batch_size": 1,
+        "required_batch_size_multiple": 1,
+    },
     "checkpoint": {"save_interval": 1},
     "optimization": {"max_epoch": 0, "max_update": 0},
 }
@@ -151,8 +158,9 @@ def _check_rates(cfg: Any) -> None:
         ValueError,
     ) as error:
         schedule = _name(cfg.lr_scheduler)
+        said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
         raise ValueError(
-            f"--optimizer {_name(cfg.optimizer)} and --lr-scheduler {schedule} do not go with their options ({error}); "
+            f"--optimizer {_name(cfg.optimizer)} and --lr-scheduler {schedule} do not go with their options ({said}); "
             "correct them"
         ) from None
 
