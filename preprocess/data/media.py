@@ -117,9 +117,11 @@ def _bytes_of(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
     if not np.isfinite(grey).all():
         raise ValueError("it has values that are no finite numbers")
     least, most = float(grey.min()), float(grey.max())
-    white = next((each for each in (1.0, 255.0, 65535.0) if least >= 0 and most <= each), None)
-    scaled = grey / white if white else (grey - least) / max(most - least, np.finfo(np.float32).tiny)
-    return np.round(255 * scaled).astype(np.uint8)
+    scales = [white for white in (1.0, 255.0, 65535.0) if 0 <= least and most <= white]
+    if scales:
+        return np.round(grey * (255 / scales[0])).astype(np.uint8)
+    width: float = most - least
+    return np.round((grey - least) * (255 / width if width else 0.0)).astype(np.uint8)
 
 
 def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
