@@ -117,7 +117,7 @@ def _bytes_of(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
     if not np.isfinite(grey).all():
         raise ValueError("it has values that are no finite numbers")
     least, most = float(grey.min()), float(grey.max())
-    scales = [white for white in (1.0, 255.0, 65535.0) if 0 <= least and most <= white]
+    scales = [white for white in (1.0, 255.0, 65535.0) if least >= 0 and most <= white]
     if scales:
         return np.round(grey * (255 / scales[0])).astype(np.uint8)
     width: float = most - least

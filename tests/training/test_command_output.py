@@ -11,7 +11,9 @@ from changing import make_data_bin
 from commands import ENVIRONMENT, TASK, run, train_flags
 from fairseq import checkpoint_utils
 
+from cart_fairseq.base.files import locked_file
 from cart_fairseq.tasks import command_output
+from cart_fairseq.tasks.training_options import LOCK
 
 
 def test_a_training_has_no_warnings(tmp_path):
@@ -160,3 +162,10 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert caught.value.filename == path
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint_last.pt"]
     assert torch.equal(torch.load(path, weights_only=True)["model"], torch.zeros(2))
+
+
+def test_one_training_at_a_time_writes_into_a_folder(trained, tmp_path):
+    with locked_file(tmp_path / LOCK):
+        line = refused(*train_flags(trained[0], tmp_path))
+    assert line.startswith(f"error: {tmp_path}: another training is writing there")
+    run(*train_flags(trained[0], tmp_path, "--max-epoch", 1))
