@@ -2,24 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cart_fairseq.tasks import plugin  # noqa: F401 - registers the names in a checkpoint; silences fairseq's import
 
 # isort: split
-from fairseq import checkpoint_utils, utils
+from fairseq import utils
 
 from cart_fairseq.catalogue.data_bin import DataBin
-from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.loading.checkpoint import first_line, refuse_damaged
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
-
-_load_ensemble = checkpoint_utils.load_model_ensemble_and_task
-OF_WEIGHTS = "loading state_dict for CARTModel:"
-"""What torch says before it names the weights that do not fit."""
+from cart_fairseq.tasks.command_output import load_ensemble
 
 
 def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel], DataBin]:
@@ -50,42 +44,3 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
         models += found
     assert task is not None
     return [model.eval() for model in models], task.data
-
-
-def load_ensemble(
-    filenames: Sequence[str], arg_overrides: dict[str, Any] | None = None, task: Any = None, *args: Any, **kwargs: Any
-) -> tuple[list[Any], Any, Any]:
-    """Load checkpoints as fairseq's ``load_model_ensemble_and_task`` does, but name the one that cannot be loaded.
-
-    Returns:
-        The models, the settings of the last one, and the task.
-
-    Raises:
-        CatalogueError: the data-bin is missing or damaged.
-        ValueError: see :func:`load_models`.
-    """
-    models: list[Any] = []
-    cfg = None
-    for each in filenames:
-        try:
-            found, cfg, task = _load_ensemble([each], arg_overrides, task, *args, **kwargs)
-        except CatalogueError:
-            refuse_damaged(each)  # both may be wrong; the checkpoint comes first, as with a sound data-bin
-            raise
-        except Exception as error:
-            refuse_damaged(each)  # reads it again, to say what is wrong
-            if isinstance(error, ValueError):
-                text = " ".join(str(error).split()).removeprefix(f"{each}: ")
-                raise ValueError(f"{each}: {text}") from error
-            said = first_line(error, OF_WEIGHTS if OF_WEIGHTS in str(error) else "")
-            raise ValueError(
-                f"{each}: cannot be loaded as a model of this version ({said}); give a checkpoint of --task "
-                "cart_retrieval, install the version of cart-fairseq that wrote it, or train again"
-            ) from error
-        models += found
-    return models, cfg, task
-
-
-def install() -> None:
-    """Make fairseq's commands load checkpoints by :func:`load_ensemble`."""
-    checkpoint_utils.load_model_ensemble_and_task = load_ensemble

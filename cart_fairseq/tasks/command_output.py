@@ -9,21 +9,25 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fairseq import trainer
+from fairseq import checkpoint_utils, trainer
 from fairseq.dataclass import utils as settings
 from hydra.errors import ConfigCompositionException
 from torch import OutOfMemoryError
 
 from cart_fairseq.base.processes import end, end_in_one_line, is_expected, raised_in
-from cart_fairseq.loading.checkpoint import first_line
+from cart_fairseq.catalogue.errors import CatalogueError
+from cart_fairseq.loading.checkpoint import first_line, refuse_damaged
 from cart_fairseq.tasks.checked_checkpoints import check_moments
-from cart_fairseq.tasks.checkpoints import OF_WEIGHTS
 
+_load_ensemble = checkpoint_utils.load_model_ensemble_and_task
 COMMANDS = "fairseq_cli"
+OF_WEIGHTS = "loading state_dict for CARTModel:"
+"""What torch says before it names the weights that do not fit."""
 OF_FAIRSEQ = (
     (r"\s*hydra\.experimental\.(initialize|compose)\(\) is no longer experimental", UserWarning),
     (r"\s*The version_base parameter is not specified", UserWarning),
@@ -50,6 +54,7 @@ def install() -> None:
     if is_command(sys.argv[0]):
         sys.excepthook = end_command
         logging.getLogger("fairseq.dataclass.utils").addFilter(lambda said: not said.getMessage().startswith(COMPOSING))
+    checkpoint_utils.load_model_ensemble_and_task = load_ensemble
     if not hasattr(settings.compose, "__wrapped__"):
         settings.compose = _naming_settings(settings.compose)
         trainer.Trainer.load_checkpoint = _naming_checkpoints(trainer.Trainer.load_checkpoint)
@@ -74,6 +79,40 @@ def is_command(program: str) -> bool:
     (True, True, False)
     """
     return Path(program).name.startswith("fairseq-") or Path(program).parent.name == COMMANDS
+
+
+def load_ensemble(
+    filenames: Sequence[str], arg_overrides: dict[str, Any] | None = None, task: Any = None, *args: Any, **kwargs: Any
+) -> tuple[list[Any], Any, Any]:
+    """Load checkpoints as fairseq's ``load_model_ensemble_and_task`` does, but name the one that cannot be loaded.
+
+    Returns:
+        The models, the settings of the last one, and the task.
+
+    Raises:
+        CatalogueError: the data-bin is missing or damaged.
+        ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers.
+    """
+    models: list[Any] = []
+    cfg = None
+    for each in filenames:
+        try:
+            found, cfg, task = _load_ensemble([each], arg_overrides, task, *args, **kwargs)
+        except CatalogueError:
+            refuse_damaged(each)  # both may be wrong; the checkpoint comes first, as with a sound data-bin
+            raise
+        except Exception as error:
+            refuse_damaged(each)  # reads it again, to say what is wrong
+            if isinstance(error, ValueError):
+                text = " ".join(str(error).split()).removeprefix(f"{each}: ")
+                raise ValueError(f"{each}: {text}") from error
+            said = first_line(error, OF_WEIGHTS if OF_WEIGHTS in str(error) else "")
+            raise ValueError(
+                f"{each}: cannot be loaded as a model of this version ({said}); give a checkpoint of --task "
+                "cart_retrieval, install the version of cart-fairseq that wrote it, or train again"
+            ) from error
+        models += found
+    return models, cfg, task
 
 
 def _naming_settings(compose: Any) -> Any:

@@ -22,7 +22,6 @@ from cart_fairseq.tasks import (  # noqa: E402
     cart_rqvae,
     checked_checkpoints,
     checkpoint_copies,
-    checkpoints,
     command_output,
     training_options,
 )
@@ -30,7 +29,6 @@ from cart_fairseq.tasks import (  # noqa: E402
 logging.getLogger().setLevel(_level)  # importing fairseq sets the root logger to DEBUG
 checked_checkpoints.install()
 checkpoint_copies.install()
-checkpoints.install()
 training_options.install()
 command_output.install()
 
