@@ -24,8 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import numpy as np
 from http_client import Client, metrics
-from load import TEXTS
-from provenance import provenance
+from load import TEXTS, origin
 
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.base.processes import run_script
@@ -188,6 +187,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--updates", type=int, default=100, help="half of them add items (default: %(default)s)")
     made.add_argument("--items", type=int, default=20, help="items of each update (default: %(default)s)")
     made.add_argument("--clients", type=int, default=8, help="clients that search meanwhile (default: %(default)s)")
+    made.add_argument("--about", default="", metavar="TEXT", help="what is measured, for the record")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the record to this file")
     return made
 
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, value in found.items():
         print(f"{name}: {value}")
     if args.json:
-        write_json(args.json, {**provenance(vars(args), "json"), "results": [found]})
+        write_json(args.json, {**origin(args, len(TEXTS)), "results": [found]})
     if found["fault_count"]:
         raise ValueError(f"{found['fault_count']} wrong answers; the first: {found['faults'][0]}")
 
