@@ -145,6 +145,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--queries", type=Path, metavar="FILE", help="a query a line (default: five of our own)")
     made.add_argument("--clients", type=int, default=32, help="clients of the closed loop (default: %(default)s)")
     made.add_argument("--seconds", type=float, default=30.0, help="of each run (default: %(default)s)")
+    closed = "of the closed loop, if not --seconds"
+    made.add_argument("--closed-seconds", type=float, metavar="S", help=closed)
     made.add_argument("--rates", type=float, nargs="*", default=[], metavar="R", help="requests a second of open loops")
     made.add_argument(
         "--times", type=float, nargs="*", default=[], metavar="T", help="such rates as multiples of the closed loop's"
@@ -169,7 +171,7 @@ async def measure(args: argparse.Namespace, texts: Sequence[str]) -> list[dict[s
     """All runs, one after the other."""
     load = Load(args.port, TARGETS[args.target], texts, args.k, args.pid)
     await load.target.check(Client(args.port), texts[0], args.k)
-    results = [await closed(load, args.clients, args.seconds)]
+    results = [await closed(load, args.clients, args.closed_seconds or args.seconds)]
     for rate in [*args.rates, *(times * results[0]["answered_per_second"] for times in args.times)]:
         await asyncio.sleep(1)
         results.append(await open_loop(load, rate, args.seconds))

@@ -36,7 +36,9 @@ class Target(NamedTuple):
         reply = await self.ask(client, text, k)
         if reply.status != 200 or self.hits(reply.json()) != k:
             said = reply.body[:300].decode(errors="replace")
-            raise ValueError(f"the first answer is {reply.status} {said}, not one of {k} items; check --target and --port")
+            raise ValueError(
+                f"the first answer is {reply.status} {said}, not one of {k} items; check --target and --port"
+            )
 
 
 def _clip(text: str, k: int) -> Asked:

@@ -1,9 +1,11 @@
 """clip-retrieval's own back end with another text encoder in CLIP's place.
 
-    python examples/serving/rivals/clip_back.py --vectors FOLDER --encoder MODEL --port 8002
+python examples/serving/rivals/clip_back.py --vectors FOLDER --encoder MODEL --port 8002
 """
 
 import argparse
+import importlib
+import importlib.util
 import json
 import logging
 import sys
@@ -16,6 +18,23 @@ from typing import Any
 import faiss
 import torch
 from searcher import PROBES, Searcher
+
+
+def back_end(load_clip: Any) -> Any:
+    """clip-retrieval's module of the back end alone, without what it needs for other commands.
+
+    Args:
+        load_clip: called in place of the function that loads CLIP.
+    """
+    stand_in = types.ModuleType("all_clip")
+    stand_in.load_clip = load_clip  # type: ignore[attr-defined]
+    sys.modules["all_clip"] = stand_in
+    spec = importlib.util.find_spec("clip_retrieval")
+    assert spec is not None
+    package = types.ModuleType("clip_retrieval")
+    package.__path__ = list(spec.submodule_search_locations or [])
+    sys.modules["clip_retrieval"] = package
+    return importlib.import_module("clip_retrieval.clip_back")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,12 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def load_clip(*_: Any, **__: Any) -> tuple[Any, None, Any]:
         return encoder, None, encoder.tokens
 
-    # the module that would load CLIP
-    stand_in = types.ModuleType("all_clip")
-    stand_in.load_clip = load_clip  # type: ignore[attr-defined]
-    sys.modules["all_clip"] = stand_in
-    from clip_retrieval import clip_back
-
+    clip_back = back_end(load_clip)
     open_index = clip_back.load_index
 
     def load_index(path: str, mapped: bool) -> Any:

@@ -1,6 +1,6 @@
 """A search as LitServe serves it: one worker, which encodes and searches batches.
 
-    python examples/serving/rivals/litserve_app.py --vectors FOLDER --encoder MODEL --port 8001
+python examples/serving/rivals/litserve_app.py --vectors FOLDER --encoder MODEL --port 8001
 """
 
 import argparse

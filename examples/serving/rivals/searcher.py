@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
 INDEX, ITEMS, TXTAI = "items.index", "items.json", "txtai"
-PROBES = 32
+PROBES = 16
 """Cells of the index that a search reads."""
 
 
 class Searcher:
-    """Searches the vectors that ``vectors.py`` wrote.
+    """Searches the vectors that ``vectors.py`` wrote. The encoder's weights are bfloat16.
 
     Args:
         folder: what it wrote.
         encoder: a text encoder, as ``save_pretrained`` writes it; its vectors are the mean over the words.
-        dtype: of the encoder's weights.
     """
 
-    def __init__(self, folder: Path, encoder: Path, dtype: torch.dtype = torch.bfloat16):
+    def __init__(self, folder: Path, encoder: Path):
         self.tokenizer = AutoTokenizer.from_pretrained(encoder)
-        self.model = AutoModel.from_pretrained(encoder, dtype=dtype).eval()
+        self.model = AutoModel.from_pretrained(encoder, dtype=torch.bfloat16).eval()
         self.index = faiss.read_index(str(folder / INDEX)) if (folder / INDEX).exists() else None
         if self.index is not None:
             faiss.extract_index_ivf(self.index).nprobe = PROBES
@@ -37,7 +36,7 @@ class Searcher:
         """Texts as the encoder reads them."""
         return self.tokenizer([*texts], padding=True, truncation=True, max_length=256, return_tensors="pt")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_text(self, tokens: Any) -> torch.Tensor:
         """Vectors of texts: (n, D) float32 of length 1."""
         states = self.model(**tokens).last_hidden_state.float()
@@ -55,6 +54,9 @@ class Searcher:
         assert self.index is not None
         scores, rows = self.index.search(self.vectors(texts), k)
         return [
-            [{**self.items[row % len(self.items)], "row": row, "score": score} for row, score in zip(*each, strict=True)]
+            [
+                {**self.items[row % len(self.items)], "row": row, "score": score}
+                for row, score in zip(*each, strict=True)
+            ]
             for each in zip(rows.tolist(), scores.tolist(), strict=True)
         ]

@@ -3,7 +3,7 @@
     python examples/serving/rivals/vectors.py --captions captions.jsonl --encoder MODEL --items 1000000 --output FOLDER
 
 Each item has the vector of its first caption. Beyond these, each item is a neighbour of a random one, as in
-`examples/scale`. With txtai installed the index is txtai's own, which the others read, too.
+`examples/scale`. With `--txtai` the index is written for it, too.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-import torch
 from distractors import BLOCK, neighbours
 from numpy.typing import NDArray
 from searcher import INDEX, ITEMS, PROBES, TXTAI, Searcher
@@ -52,8 +51,8 @@ def enlarged(real: NDArray[np.float32], size: int, seed: int = 1) -> NDArray[np.
 
 
 def cells_of(items: int) -> int:
-    """The number of cells, as txtai chooses it."""
-    return max(1, min(round(4 * items**0.5), items // 39))
+    """The number of cells: the square root of the number of items, with at least 39 items each."""
+    return max(1, min(round(items**0.5), items // 39))
 
 
 def built(vectors: NDArray[np.float32], seed: int = 1) -> Any:
@@ -72,7 +71,9 @@ def recall(index: Any, vectors: NDArray[np.float32], asked: NDArray[np.float32])
     faiss.extract_index_ivf(index).nprobe = min(PROBES, index.nlist)
     _, found = index.search(asked, 10)
     exact = np.argsort(-(asked @ vectors.T), axis=1)[:, :10]
-    return float(np.mean([len({*one} & {*other}) / 10 for one, other in zip(found.tolist(), exact.tolist(), strict=True)]))
+    return float(
+        np.mean([len({*one} & {*other}) / 10 for one, other in zip(found.tolist(), exact.tolist(), strict=True)])
+    )
 
 
 def write_txtai(folder: Path, index: Any, encoder: Path) -> None:
@@ -98,12 +99,17 @@ def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 def write_all(args: argparse.Namespace) -> dict[str, Any]:
     """Write indexes and items; return what they are."""
     captions = first_captions(args.captions)
-    encoder = Searcher(args.output, args.encoder, torch.float32)
+    encoder = Searcher(args.output, args.encoder)
     real = np.concatenate([encoder.vectors(texts) for texts in batches([*captions.values()])])
     vectors = enlarged(real, args.items)
     index = built(vectors)
     asked = encoder.vectors([row["text"] for row in read_jsonl(args.captions)[-ASKED:]])
-    found = {"items": index.ntotal, "width": index.d, "cells": index.nlist, "recall_at_10": recall(index, vectors, asked)}
+    found = {
+        "items": index.ntotal,
+        "width": index.d,
+        "cells": index.nlist,
+        "recall_at_10": recall(index, vectors, asked),
+    }
     with replacing(args.output, directory=True) as new:
         faiss.write_index(index, str(new / INDEX))
         items = [{"item_id": item_id, "caption": text} for item_id, text in captions.items()]
