@@ -51,6 +51,8 @@ class Tally:
             "statuses": {
                 str(status): count for status, count in sorted(Counter(r.status for r in self.replies).items())
             },
+            "refused": len(refused),
+            "failed": len(self.replies) - len(good) - len(refused),
             "answered_per_second": len(good) / seconds,
             "answered_per_cpu_second": len(good) / spent if spent else None,
             "p50_ms": quantile(good, 0.5),

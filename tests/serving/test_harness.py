@@ -42,6 +42,7 @@ def test_load(port: int, tmp_path: Path):
     assert {*closed["statuses"]} == {*opened["statuses"]} == {"200"}
     assert closed["answered_per_second"] > 0
     assert closed["p50_ms"] <= closed["p99_ms"]
+    assert closed["refused"] == closed["failed"] == 0
     assert record["settings"]["clients"] == 3
     assert record["machine"]
 
@@ -63,6 +64,20 @@ def test_a_target_that_answers_otherwise_is_refused(port: int):
         load.main(f"--port {port} --seconds 0.1 --target clip-retrieval".split())
     with pytest.raises(ValueError, match="no such process"):
         load.main(f"--port {port} --seconds 0.1 --pid 99999999".split())
+
+
+def test_replies_are_counted_by_what_they_are():
+    tally = load.Tally()
+    fast, slow = {"retry-after": "1"}, {}
+    for status, headers, seconds in ((200, {}, 0.1), (429, fast, 0.01), (429, slow, 0.03), (503, {}, 9.0), (0, {}, 9.0)):
+        tally.replies.append(http_client.Reply(status, headers, b"", seconds))
+    costs = {targets.CPU: 0.0, targets.MEMORY: 100 * 2**20}
+    found = tally.figures(costs, {targets.CPU: 0.5, targets.MEMORY: 103 * 2**20})
+    assert (found["refused"], found["failed"], found["refusals_without_retry_after"]) == (2, 2, 1)
+    assert found["refusal_max_ms"] == pytest.approx(30)
+    assert found["answered_per_cpu_second"] == 2
+    assert found["memory_growth_percent"] == pytest.approx(3)
+    assert found["p99_ms"] == pytest.approx(100)  # of those that were answered
 
 
 def test_requests_of_each_target():
