@@ -69,7 +69,13 @@ def test_a_target_that_answers_otherwise_is_refused(port: int):
 def test_replies_are_counted_by_what_they_are():
     tally = load.Tally()
     fast, slow = {"retry-after": "1"}, {}
-    for status, headers, seconds in ((200, {}, 0.1), (429, fast, 0.01), (429, slow, 0.03), (503, {}, 9.0), (0, {}, 9.0)):
+    for status, headers, seconds in (
+        (200, {}, 0.1),
+        (429, fast, 0.01),
+        (429, slow, 0.03),
+        (503, {}, 9.0),
+        (0, {}, 9.0),
+    ):
         tally.replies.append(http_client.Reply(status, headers, b"", seconds))
     costs = {targets.CPU: 0.0, targets.MEMORY: 100 * 2**20}
     found = tally.figures(costs, {targets.CPU: 0.5, targets.MEMORY: 103 * 2**20})
