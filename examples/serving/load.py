@@ -89,11 +89,17 @@ class Load(NamedTuple):
     k: int
     pid: int | None = None
 
+    async def costs(self) -> dict[str, float]:
+        """Processor time and memory so far, by a new connection: services close those that are idle for long."""
+        client = Client(self.port)
+        found = await costs(client, self.pid)
+        client.close()
+        return found
+
 
 async def closed(load: Load, clients: int, seconds: float) -> dict[str, Any]:
     """Clients that each wait for their answer before they ask again."""
-    watch = Client(load.port)
-    before, tally = await costs(watch, load.pid), Tally()
+    before, tally = await load.costs(), Tally()
     end = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
@@ -106,13 +112,13 @@ async def closed(load: Load, clients: int, seconds: float) -> dict[str, Any]:
         own.close()
 
     await asyncio.gather(*(client(number) for number in range(clients)))
-    return {"clients": clients, **tally.figures(before, await costs(watch, load.pid))}
+    return {"clients": clients, **tally.figures(before, await load.costs())}
 
 
 async def open_loop(load: Load, rate: float, seconds: float) -> dict[str, Any]:
     """Requests at random times, `rate` a second on average."""
-    watch, draw = Client(load.port), random.Random(0)
-    before, tally = await costs(watch, load.pid), Tally()
+    draw = random.Random(0)
+    before, tally = await load.costs(), Tally()
     idle: list[Client] = []
     tasks: set[asyncio.Task[None]] = set()
 
@@ -131,7 +137,7 @@ async def open_loop(load: Load, rate: float, seconds: float) -> dict[str, Any]:
     await asyncio.gather(*tasks)
     for client in idle:
         client.close()
-    return {"rate": rate, **tally.figures(before, await costs(watch, load.pid))}
+    return {"rate": rate, **tally.figures(before, await load.costs())}
 
 
 def texts_of(file: Path | None) -> list[str]:
