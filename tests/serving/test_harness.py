@@ -68,7 +68,8 @@ def test_a_target_that_answers_otherwise_is_refused(port: int):
 
 def test_replies_are_counted_by_what_they_are():
     tally = load.Tally()
-    fast, slow = {"retry-after": "1"}, {}
+    fast = {"retry-after": "1"}
+    slow: dict[str, str] = {}
     for status, headers, seconds in (
         (200, {}, 0.1),
         (429, fast, 0.01),
