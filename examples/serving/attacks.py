@@ -140,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = run(args)
     print(json.dumps(found, indent=1))
     if args.json:
-        write_json(args.json, {**provenance(vars(args), "json", "python"), "results": [found]})
+        write_json(
+            args.json, {**provenance(vars(args), "json", "python", "port", "canary"), "seed": 0, "results": [found]}
+        )
 
 
 if __name__ == "__main__":

@@ -58,9 +58,15 @@ class Client:
             self.close()
         return Reply(status, answered, content, time.perf_counter() - began)
 
+    async def ask_json(self, method: str, path: str, content: Any = None) -> Reply:
+        """Send JSON, unless it is None, and wait for the answer."""
+        if content is None:
+            return await self.ask(method, path)
+        return await self.ask(method, path, json.dumps(content).encode(), {"content-type": "application/json"})
+
     async def search(self, request: Any) -> Reply:
         """Ask for a search."""
-        return await self.ask("POST", "/api/search", json.dumps(request).encode(), {"content-type": "application/json"})
+        return await self.ask_json("POST", "/api/search", request)
 
     def close(self) -> None:
         """Close the connection."""

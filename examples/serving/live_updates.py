@@ -10,13 +10,14 @@ revision.
 import argparse
 import asyncio
 import json
+import multiprocessing
 import random
 import sys
 import tempfile
 import time
-from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import numpy as np
 from http_client import Client, metrics
-from load import TEXTS
-from provenance import provenance
+from load import TEXTS, origin
 
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.catalogue.data_bin import DataBin
+from preprocess import api
 from preprocess.data import joined_folder
 
 NEW = "of a live update"
@@ -62,8 +63,8 @@ class Expected:
         return f"items {sorted(foreign)} are not of revision {revision}" if foreign else None
 
 
-def write_new(folder: Path, number: int, items: int, width: int, join: Path | None) -> list[str]:
-    """Write new items into a folder; return the flags of `update_identifiers add` for them.
+def write_new(folder: Path, number: int, items: int, width: int, join: Path | None) -> tuple[Path, Path]:
+    """Write new items into a folder; return the paths of their embeddings and of `items.jsonl`.
 
     Args:
         number: of the update.
@@ -86,26 +87,20 @@ def write_new(folder: Path, number: int, items: int, width: int, join: Path | No
         write_json(given / joined_folder.RECORD, {**record, "items": items, "files": files})
     listed = "".join(json.dumps({"item_id": item_id}) + "\n" for item_id in names_of(number, items))
     (folder / "items.jsonl").write_text(listed, encoding="utf-8")
-    return ["--embeddings", str(given), "--items", str(folder / "items.jsonl")]
+    return given, folder / "items.jsonl"
 
 
-async def apply_update(args: argparse.Namespace, number: int, width: int, added: Sequence[str]) -> None:
-    """Add items, or remove those that were added, by the command of the project.
-
-    Raises:
-        ValueError: the command failed.
-    """
+async def apply_update(
+    updater: ProcessPoolExecutor, args: argparse.Namespace, number: int, width: int, added: Sequence[str]
+) -> None:
+    """Add items, or remove those that were added, in another process, as a command does."""
+    loop = asyncio.get_running_loop()
+    if added:
+        await loop.run_in_executor(updater, api.remove, args.data, added, args.path)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["remove", "--data-bin", str(args.data), "--item-ids", *added]
-        if not added:
-            new = write_new(Path(folder), number, args.items, width, args.join)
-            flags = ["add", "--data-bin", str(args.data), *new]
-        renewed = ["--path", str(args.path)] if args.path else []
-        command = [sys.executable, "-m", "preprocess.update_identifiers", flags[0], *renewed, *flags[1:]]
-        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
-        said, _ = await process.communicate()
-        if process.returncode:
-            raise ValueError(f"update {number} failed: {said.decode()}")
+        new = write_new(Path(folder), number, args.items, width, args.join)
+        await loop.run_in_executor(updater, api.add, args.data, *new, api.AddSettings(), None, args.path)
 
 
 def names_of(number: int, items: int) -> list[str]:
@@ -142,11 +137,13 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
     clients = [asyncio.create_task(client(number)) for number in range(args.clients)]
     await asyncio.sleep(1)
     added: list[str] = []
+    updater = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    await asyncio.get_running_loop().run_in_executor(updater, callable, api.add)  # it imports what it needs
     for number in range(args.updates):
         names = [] if added else names_of(number, args.items)
         expected.items[newest + 1] = expected.items[newest] - {*added} | {*names}
         newest += 1
-        await apply_update(args, number, width, added)
+        await apply_update(updater, args, number, width, added)
         ended, added, watch = time.monotonic(), names, Client(args.port)
         while time.monotonic() < ended + 60:
             answer = (await watch.search({"query": TEXTS[0], "candidates": names or None, "k": 1})).json()
@@ -157,6 +154,7 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
         found_after.append(time.monotonic() - ended)
         said = f"update {number + 1}: found {found_after[-1]:.2f} s after its end, {sum(statuses.values())} answers"
         print(said, flush=True)
+    updater.shutdown()
     await asyncio.sleep(1)
     done = True
     await asyncio.gather(*clients)
@@ -188,6 +186,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--updates", type=int, default=100, help="half of them add items (default: %(default)s)")
     made.add_argument("--items", type=int, default=20, help="items of each update (default: %(default)s)")
     made.add_argument("--clients", type=int, default=8, help="clients that search meanwhile (default: %(default)s)")
+    made.add_argument("--about", default="", metavar="TEXT", help="what is measured, for the record")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the record to this file")
     return made
 
@@ -203,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, value in found.items():
         print(f"{name}: {value}")
     if args.json:
-        write_json(args.json, {**provenance(vars(args), "json"), "results": [found]})
+        write_json(args.json, {**origin(args, len(TEXTS)), "results": [found]})
     if found["fault_count"]:
         raise ValueError(f"{found['fault_count']} wrong answers; the first: {found['faults'][0]}")
 
