@@ -75,7 +75,7 @@ def write_index(path: Path, name: str, vectors: NDArray[np.floating[Any]], codes
 def _fit_ivf(index: Any, vectors: NDArray[np.floating[Any]]) -> None:
     rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
     rotation.niter, rotation.niter_pq, rotation.niter_pq_0, rotation.max_train_points = ROUNDS, 1, 1, FIT_ROWS
-    inverted: Any = faiss.extract_index_ivf(index)
+    inverted: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     inverted.cp.min_points_per_centroid, inverted.cp.niter = 1, ROUNDS
     codebooks = inverted.pq
     codebooks.cp.niter, codebooks.cp.max_points_per_centroid = ROUNDS, FIT_ROWS // codebooks.ksub
