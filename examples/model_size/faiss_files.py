@@ -3,6 +3,9 @@
 Settings follow faiss' own guide, https://github.com/facebookresearch/faiss/wiki/Guidelines-to-choose-an-index: for the
 least memory ``OPQ64_256``, an inverted file of 4·√N lists and ``PQ64``, which is 64 bytes a vector, the most that the
 guide names; HNSW with 32 links, within its 4 to 64. Vectors are on the unit sphere and compared by inner product.
+
+Rotation, codebooks and graph are fitted with little effort, because no size and no time to open depends on it. So the
+indexes say nothing about recall.
 """
 
 from pathlib import Path
@@ -20,8 +23,8 @@ INDEXES = ("Flat", "Flat, float16", "IVF-PQ", "HNSW")
 LISTS, LEAST_OF_LIST = 4, 39
 """Lists per root of the number of items; vectors a list that faiss asks for to train."""
 FIT_ROWS, ROUNDS = 16_384, 2
-"""Rows and rounds to fit the rotation and the codebooks: few, because they change no size and no opening time."""
-LINKS = 32
+"""Rows and rounds to fit the rotation and the codebooks."""
+LINKS, BUILD_EFFORT = 32, 8
 BLOCK = 8192
 
 
@@ -43,9 +46,9 @@ def factory(name: str, items: int, codes: int = 64) -> str:
         codes: bytes a vector of IVF-PQ.
 
     >>> factory("IVF-PQ", 10_000)
-    'OPQ64_256,IVF400,PQ64'
+    'OPQ64_256,IVF400,PQ64np'
     """
-    ivf = f"OPQ{codes}_{4 * codes},IVF{lists_of(items)},PQ{codes}"
+    ivf = f"OPQ{codes}_{4 * codes},IVF{lists_of(items)},PQ{codes}np"  # np: no polysemous codes, which only another kind of search reads
     return {"Flat": "Flat", "Flat, float16": "SQfp16", "IVF-PQ": ivf, "HNSW": f"HNSW{LINKS}"}[name]
 
 
@@ -61,9 +64,11 @@ def write_index(path: Path, name: str, vectors: NDArray[np.floating[Any]], codes
         name: one of `INDEXES`.
     """
     described = factory(name, len(vectors), codes)
-    index = faiss.index_factory(vectors.shape[1], described, faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(vectors.shape[1], described, faiss.METRIC_INNER_PRODUCT)
     if name == "IVF-PQ":
         _fit_ivf(index, vectors)
+    elif name == "HNSW":
+        index.hnsw.efConstruction = BUILD_EFFORT
     elif name == "Flat, float16":
         index.train(np.asarray(vectors[:1], dtype=np.float32))
     for first in track(range(0, len(vectors), BLOCK), f"{name} index", "blocks"):

@@ -77,14 +77,12 @@ def captions(items: list[str], words: int, seed: int) -> Iterator[dict[str, str]
         yield {"item_id": item, "text": " ".join(lexicon[place] for place in chosen), "role": "train"}
 
 
-def make_catalogue(folder: Path, items: int, sizes: Sizes, seed: int) -> None:
-    """Write ``embeddings.npy``, ``items.jsonl``, ``captions.jsonl`` and ``identifiers/`` into a new folder.
+def make_identifiers(folder: Path, items: int, sizes: Sizes, seed: int) -> None:
+    """Write ``items.jsonl``, ``captions.jsonl`` and ``identifiers/`` beside the ``embeddings.npy`` of a folder.
 
     The identifiers are residual k-means codes of full size. The codec is fitted on few rows, because its quality does
     not change a size.
     """
-    folder.mkdir(parents=True)
-    write_vectors(folder / "embeddings.npy", items, seed)
     write_jsonl(folder / "items.jsonl", item_records(items, seed))
     names = [record["item_id"] for record, _ in zip(item_records(items, seed), range(sizes.captioned))]
     write_jsonl(folder / "captions.jsonl", captions(names, 2 * sizes.vocabulary, seed))
@@ -103,7 +101,7 @@ def make_models(folder: Path, dense: bool, sizes: Sizes, seed: int) -> dict[str,
     """Write a data-bin, train one update, and export in each precision.
 
     Args:
-        folder: of `make_catalogue`. The data-bin is removed in the end.
+        folder: of `make_identifiers`. The data-bin is removed in the end.
         dense: with the items' embeddings and a dense head; else the paper's model.
 
     Returns:

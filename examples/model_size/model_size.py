@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 import numpy as np
 import torch
 from faiss_files import INDEXES, mapping_flag, write_index, write_records
-from made_catalogue import Sizes, bytes_by_part, item_records, make_catalogue, make_models
+from made_catalogue import Sizes, bytes_by_part, item_records, make_identifiers, make_models, write_vectors
 from opening import measured
 from provenance import provenance
 
@@ -31,6 +31,7 @@ PUBLISHED_TOWER = {
     "millions_of_parameters": 63.43,
     "source": "github.com/mlfoundations/open_clip, docs/model_profile.csv, ViT-B-32, text_mparams",
 }
+SYSTEMS = ("models", "indexes", "tower")
 Systems = dict[str, dict[str, Any]]
 
 
@@ -38,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="model_size.py", description=(__doc__ or "").split("\n\n")[0])
     result.add_argument("--work", type=Path, required=True, help="new folder for what is made; removed in the end")
+    which = "what to measure (all)"
+    result.add_argument("--systems", choices=SYSTEMS, nargs="+", default=[*SYSTEMS], help=which)
     items = "numbers of items (1e4 1e6)"
     result.add_argument("--items", type=float, nargs="+", default=[1e4, 1e6], help=items)
     computed = "numbers of items for which sizes are computed (1e8)"
@@ -66,6 +69,7 @@ def note(systems: Systems, name: str, items: int, size: int, opened: dict[str, A
 def measure_models(systems: Systems, folder: Path, items: int, args: argparse.Namespace) -> None:
     """MODEL folders of a catalogue, without and with a dense head, in each precision."""
     sizes = Sizes(args.arch, args.codebook, args.vocabulary, args.dense_dim, min(args.captioned, items))
+    make_identifiers(folder, items, sizes, args.seed)
     for dense in (False, True):
         for precision, model in make_models(folder, dense, sizes, args.seed).items():
             parts = bytes_by_part(model)
@@ -168,13 +172,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         for items in sizes:
             folder = args.work / str(items)
-            catalogue = Sizes(args.arch, args.codebook, args.vocabulary, args.dense_dim, min(args.captioned, items))
-            make_catalogue(folder, items, catalogue, args.seed)
-            for measure in (measure_models, measure_indexes):
-                measure(systems, folder, items, args)
-                save()
+            folder.mkdir()
+            write_vectors(folder / "embeddings.npy", items, args.seed)
+            for name, measure in (("models", measure_models), ("indexes", measure_indexes)):
+                if name in args.systems:
+                    measure(systems, folder, items, args)
+                    save()
             shutil.rmtree(folder)
-        measure_text_tower(systems, args.work, sizes, args)
+        if "tower" in args.systems:
+            measure_text_tower(systems, args.work, sizes, args)
     finally:
         shutil.rmtree(args.work)
     save()
