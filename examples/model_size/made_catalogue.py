@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from cart_fairseq.base.arrays import new_array
 from cart_fairseq.base.files import write_jsonl
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.settings import ExportSettings
-from cart_fairseq.publishing.exporting import export
-from preprocess.api import DataBinSettings, IdentifierSettings, binarize, build_identifiers, renew
+from cart_fairseq.publishing.exporting import ROUNDED, export
+from cart_fairseq.publishing.renewing import write_search_files
+from cart_fairseq.tasks.opening import open_models
+from preprocess.api import DataBinSettings, IdentifierSettings, binarize, build_identifiers
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 512
@@ -112,12 +115,15 @@ def make_models(folder: Path, dense: bool, sizes: Sizes, seed: int) -> dict[str,
     rows = folder / "embeddings.npy" if dense else None
     settings = DataBinSettings(vocab_size=sizes.vocabulary, seed=seed)
     binarize(folder / "identifiers", folder / "captions.jsonl", data, settings, embeddings=rows)
+    checkpoint = save / "checkpoint_last.pt"
     train(data, save, sizes, seed, ["--dense-dim", str(sizes.dense_dim)] if dense else [])
+    round_weights(checkpoint)
     if dense:
-        renew(data, save / "checkpoint_last.pt")  # computes once what both exports copy
+        models_of_it, opened = open_models(checkpoint, data)
+        write_search_files(models_of_it, opened, priors=True)  # computed once; both exports copy it
     models = {precision: folder / f"MODEL.{name}.{precision}" for precision in PRECISIONS}
     for precision, model in models.items():
-        export(save / "checkpoint_last.pt", data, model, ExportSettings(precision))
+        export(checkpoint, data, model, ExportSettings(precision))
     shutil.rmtree(data)
     shutil.rmtree(save)
     return models
@@ -137,6 +143,15 @@ def train(data: Path, save: Path, sizes: Sizes, seed: int, flags: list[str]) -> 
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if done.returncode:
         raise ValueError(f"fairseq-train ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+
+
+def round_weights(checkpoint: Path) -> None:
+    """Round a checkpoint's weights to bf16, so that all its exports have the same values and copy the same search files."""
+    content = torch.load(checkpoint, weights_only=False)  # a file of ours, which has fairseq's settings
+    for name, value in content["model"].items():
+        if name.startswith(ROUNDED) and value.is_floating_point():
+            content["model"][name] = value.bfloat16().to(value.dtype)
+    torch.save(content, checkpoint)
 
 
 PARTS = (

@@ -86,7 +86,8 @@ def measure(kind: str, **what: Any) -> dict[str, float]:
 
     Returns:
         ``open_processor`` and ``open_wall``, seconds; ``answer_…``, those until the first answer, opening included;
-        ``own_mb`` and ``files_mb``, what memory has grown by since the import, after the search.
+        ``own_mb`` and ``files_mb``, what memory has grown by since the import, after the search; ``imports_fairseq``, 1
+        if fairseq was imported, else 0.
     """
     library, opened = KINDS[kind]
     __import__(library)
@@ -101,6 +102,7 @@ def measure(kind: str, **what: Any) -> dict[str, float]:
         raise RuntimeError("the search found nothing")
     found |= passed("answer")
     found |= {f"{name}_mb": after - before[name] for name, after in resident().items()}
+    found["imports_fairseq"] = int("fairseq" in sys.modules)
     return {name: round(value, 4) for name, value in found.items()}
 
 
