@@ -34,7 +34,9 @@ def open_index(path: str, records: str, flag: int, **_: Any) -> Search:
     import numpy as np
     import pyarrow.parquet as pq
 
-    index, items = faiss.read_index(path, flag), pq.read_table(records)
+    index = faiss.read_index(path, flag)
+    with pq.ParquetFile(records) as table:  # pq.read_table would import pandas
+        items = table.read()
 
     def search() -> Any:
         vector = np.random.default_rng(1).standard_normal((1, index.d), dtype=np.float32)
