@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cart_fairseq.base.files import replacing
 from cart_fairseq.base.progress import track
 
 INDEXES = ("Flat", "Flat, float16", "IVF-PQ", "HNSW")
@@ -57,14 +58,16 @@ def mapping_flag(name: str) -> int:
     return int(faiss.IO_FLAG_MMAP if name == "IVF-PQ" else faiss.IO_FLAG_MMAP_IFC)
 
 
-def write_index(path: Path, name: str, vectors: NDArray[np.floating[Any]], codes: int = 64) -> str:
-    """Build an index of vectors (N, D) and write it; return its description.
+def write_index(path: Path, name: str, vectors: NDArray[np.floating[Any]], codes: int = 64) -> None:
+    """Build an index of vectors (N, D) and write it, unless the file is there.
 
     Args:
         name: one of `INDEXES`.
+        codes: see `factory`.
     """
-    described = factory(name, len(vectors), codes)
-    index: Any = faiss.index_factory(vectors.shape[1], described, faiss.METRIC_INNER_PRODUCT)
+    if path.is_file():
+        return
+    index: Any = faiss.index_factory(vectors.shape[1], factory(name, len(vectors), codes), faiss.METRIC_INNER_PRODUCT)
     if name == "IVF-PQ":
         _fit_ivf(index, vectors)
     elif name == "HNSW":
@@ -73,8 +76,8 @@ def write_index(path: Path, name: str, vectors: NDArray[np.floating[Any]], codes
         index.train(np.asarray(vectors[:1], dtype=np.float32))
     for first in track(range(0, len(vectors), BLOCK), f"{name} index", "blocks"):
         index.add(np.asarray(vectors[first : first + BLOCK], dtype=np.float32))
-    faiss.write_index(index, str(path))
-    return described
+    with replacing(path) as new:
+        faiss.write_index(index, str(new))
 
 
 def _fit_ivf(index: Any, vectors: NDArray[np.floating[Any]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cart_fairseq.base.arrays import new_array
-from cart_fairseq.base.files import write_jsonl
+from cart_fairseq.base.files import replacing, write_jsonl
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.settings import ExportSettings
 from cart_fairseq.publishing.exporting import ROUNDED, export
@@ -50,17 +50,20 @@ class Sizes(NamedTuple):
 
 
 def write_vectors(path: Path, items: int, seed: int) -> None:
-    """Write (N, 512) float16 clustered vectors of length 1."""
+    """Write (N, 512) float16 clustered vectors of length 1, unless the file is there."""
+    if path.is_file():
+        return
     draw = np.random.default_rng((seed, items))
     centres = draw.standard_normal((CENTRES, INTRINSIC), dtype=np.float32)
     embed = draw.standard_normal((INTRINSIC, WIDTH), dtype=np.float32)
-    out = new_array(path, np.float16, (items, WIDTH))
-    for first in track(range(0, items, BLOCK), "vectors", "blocks"):
-        size = min(BLOCK, items - first)
-        around = draw.standard_normal((size, INTRINSIC), dtype=np.float32)
-        rows = (centres[draw.integers(CENTRES, size=size)] + SPREAD * around) @ embed
-        out[first : first + size] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    out.flush()
+    with replacing(path) as new:
+        out = new_array(new, np.float16, (items, WIDTH))
+        for first in track(range(0, items, BLOCK), "vectors", "blocks"):
+            size = min(BLOCK, items - first)
+            around = draw.standard_normal((size, INTRINSIC), dtype=np.float32)
+            rows = (centres[draw.integers(CENTRES, size=size)] + SPREAD * around) @ embed
+            out[first : first + size] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        out.flush()
 
 
 def item_records(items: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -86,7 +89,8 @@ def make_identifiers(folder: Path, items: int, sizes: Sizes, seed: int) -> None:
     The identifiers are residual k-means codes of full size. The codec is fitted on few rows, because its quality does
     not change a size.
     """
-    write_jsonl(folder / "items.jsonl", item_records(items, seed))
+    if not (folder / "items.jsonl").is_file():
+        write_jsonl(folder / "items.jsonl", item_records(items, seed))
     names = [record["item_id"] for record, _ in zip(item_records(items, seed), range(sizes.captioned))]
     write_jsonl(folder / "captions.jsonl", captions(names, 2 * sizes.vocabulary, seed))
     settings = IdentifierSettings(
@@ -100,33 +104,34 @@ def make_identifiers(folder: Path, items: int, sizes: Sizes, seed: int) -> None:
     build_identifiers(folder / "embeddings.npy", folder / "items.jsonl", folder / "identifiers", settings)
 
 
-def make_models(folder: Path, dense: bool, sizes: Sizes, seed: int) -> dict[str, Path]:
+def model_folders(folder: Path, dense: bool) -> dict[str, Path]:
+    """Precision -> where the MODEL folder lies."""
+    return {precision: folder / f"MODEL.{'dense' if dense else 'plain'}.{precision}" for precision in PRECISIONS}
+
+
+def make_models(folder: Path, dense: bool, sizes: Sizes, seed: int) -> None:
     """Write a data-bin, train one update, and export in each precision.
 
     Args:
         folder: of `make_identifiers`. The data-bin is removed in the end.
         dense: with the items' embeddings and a dense head; else the paper's model.
-
-    Returns:
-        Precision -> MODEL folder.
     """
     name = "dense" if dense else "plain"
     data, save = folder / f"data-bin.{name}", folder / f"checkpoints.{name}"
+    checkpoint = save / "checkpoint_last.pt"
     rows = folder / "embeddings.npy" if dense else None
     settings = DataBinSettings(vocab_size=sizes.vocabulary, seed=seed)
     binarize(folder / "identifiers", folder / "captions.jsonl", data, settings, embeddings=rows)
-    checkpoint = save / "checkpoint_last.pt"
-    train(data, save, sizes, seed, ["--dense-dim", str(sizes.dense_dim)] if dense else [])
+    if not checkpoint.is_file():
+        train(data, save, sizes, seed, ["--dense-dim", str(sizes.dense_dim)] if dense else [])
     round_weights(checkpoint)
     if dense:
-        models_of_it, opened = open_models(checkpoint, data)
-        write_search_files(models_of_it, opened, priors=True)  # computed once; both exports copy it
-    models = {precision: folder / f"MODEL.{name}.{precision}" for precision in PRECISIONS}
-    for precision, model in models.items():
+        models, opened = open_models(checkpoint, data)
+        write_search_files(models, opened, priors=True)  # computed once; both exports copy it
+    for precision, model in model_folders(folder, dense).items():
         export(checkpoint, data, model, ExportSettings(precision))
     shutil.rmtree(data)
     shutil.rmtree(save)
-    return models
 
 
 def train(data: Path, save: Path, sizes: Sizes, seed: int, flags: list[str]) -> None:

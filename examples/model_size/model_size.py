@@ -7,7 +7,6 @@ sizes that are measured, sizes are computed: a straight line through the smalles
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,20 +16,32 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import numpy as np
 import torch
-from faiss_files import INDEXES, mapping_flag, write_index, write_records
-from made_catalogue import Sizes, bytes_by_part, item_records, make_identifiers, make_models, write_vectors
+from faiss_files import INDEXES, factory, mapping_flag, write_index, write_records
+from made_catalogue import (
+    Sizes,
+    bytes_by_part,
+    item_records,
+    make_identifiers,
+    make_models,
+    model_folders,
+    write_vectors,
+)
 from opening import measured
 from provenance import provenance
 
 from cart_fairseq.base.files import write_json
 from cart_fairseq.base.libraries import hide_broken_torchaudio
 from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 
 MEGABYTE = 1e6
 PUBLISHED_TOWER = {
     "millions_of_parameters": 63.43,
     "source": "github.com/mlfoundations/open_clip, docs/model_profile.csv, ViT-B-32, text_mparams",
 }
+RECORDS, MADE_FROM = "records.parquet", "made-from.json"
+MADE_WITH = ("arch", "codebook", "vocabulary", "dense_dim", "captioned", "codes", "seed")
+"""Settings on which the contents of WORK depend."""
 SYSTEMS = ("models", "indexes", "tower")
 Systems = dict[str, dict[str, Any]]
 
@@ -38,7 +49,7 @@ Systems = dict[str, dict[str, Any]]
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="model_size.py", description=(__doc__ or "").split("\n\n")[0])
-    result.add_argument("--work", type=Path, required=True, help="new folder for what is made; removed in the end")
+    result.add_argument("--work", type=Path, required=True, help="folder for what is made; it is used again")
     which = "what to measure (all)"
     result.add_argument("--systems", choices=SYSTEMS, nargs="+", default=[*SYSTEMS], help=which)
     items = "numbers of items (1e4 1e6)"
@@ -66,32 +77,48 @@ def note(systems: Systems, name: str, items: int, size: int, opened: dict[str, A
         system.setdefault(key, {})[str(items)] = value
 
 
+def make(folder: Path, items: int, args: argparse.Namespace) -> None:
+    """Make what a catalogue's folder lacks of MODEL folders, and of indexes with the items' records."""
+    sizes = Sizes(args.arch, args.codebook, args.vocabulary, args.dense_dim, min(args.captioned, items))
+    folder.mkdir(exist_ok=True)
+    write_vectors(folder / "embeddings.npy", items, args.seed)
+    for dense in (False, True) if "models" in args.systems else ():
+        if not all(path.is_dir() for path in model_folders(folder, dense).values()):
+            make_identifiers(folder, items, sizes, args.seed)
+            make_models(folder, dense, sizes, args.seed)
+    if "indexes" in args.systems:
+        if not (folder / RECORDS).is_file():
+            write_records(folder / RECORDS, list(item_records(items, args.seed)))
+        vectors = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+        for name in INDEXES:
+            write_index(index_file(folder, name), name, vectors, args.codes)
+
+
+def index_file(folder: Path, name: str) -> Path:
+    """Where an index lies."""
+    return folder / f"{name}.faiss"
+
+
 def measure_models(systems: Systems, folder: Path, items: int, args: argparse.Namespace) -> None:
     """MODEL folders of a catalogue, without and with a dense head, in each precision."""
-    sizes = Sizes(args.arch, args.codebook, args.vocabulary, args.dense_dim, min(args.captioned, items))
-    make_identifiers(folder, items, sizes, args.seed)
     for dense in (False, True):
-        for precision, model in make_models(folder, dense, sizes, args.seed).items():
+        for precision, model in model_folders(folder, dense).items():
             parts = bytes_by_part(model)
             name = f"MODEL {'with' if dense else 'without'} dense head, {precision}"
             opened = measured(args.repeats, "model", path=model)
             note(systems, name, items, sum(parts.values()), opened, parts=parts)
-            shutil.rmtree(model)
 
 
 def measure_indexes(systems: Systems, folder: Path, items: int, args: argparse.Namespace) -> None:
     """Indexes of faiss with the items' records, read and mapped."""
-    records, path = folder / "records.parquet", folder / "index.faiss"
-    write_records(records, list(item_records(items, args.seed)))
-    vectors = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+    records = folder / RECORDS
     for name in INDEXES:
-        described = write_index(path, name, vectors, args.codes)
+        path = index_file(folder, name)
         parts = {"index": path.stat().st_size, "ids and records": records.stat().st_size}
         for way, flag in (("read", 0), ("mapped", mapping_flag(name))):
             opened = measured(args.repeats, "index", path=path, records=records, flag=flag)
-            size = sum(parts.values())
-            note(systems, f"{name}, {way}", items, size, opened, parts=parts, index=described)
-        path.unlink()
+            described = factory(name, items, args.codes)
+            note(systems, f"{name}, {way}", items, sum(parts.values()), opened, parts=parts, index=described)
 
 
 def measure_text_tower(systems: Systems, folder: Path, sizes: Sequence[int], args: argparse.Namespace) -> None:
@@ -104,7 +131,8 @@ def measure_text_tower(systems: Systems, folder: Path, sizes: Sequence[int], arg
     parameters = sum(each.numel() for each in tower.parameters())
     for name, dtype in (("float32", torch.float32), ("float16", torch.float16)):
         path = folder / f"text-tower.{name}"
-        tower.to(dtype).save_pretrained(path)
+        if not path.is_dir():
+            tower.to(dtype).save_pretrained(path)
         opened = measured(args.repeats, "text tower", path=path)
         for items in sizes:
             size = (path / "model.safetensors").stat().st_size
@@ -150,6 +178,18 @@ def table(systems: Systems) -> str:
     return "\n".join(lines)
 
 
+def check_work(args: argparse.Namespace) -> None:
+    """Refuse a folder of other settings.
+
+    Raises:
+        ValueError: what is there was made with others.
+    """
+    made = {name: getattr(args, name) for name in MADE_WITH}
+    if (args.work / MADE_FROM).is_file() and read_json(args.work / MADE_FROM) != made:
+        raise ValueError(f"{args.work}: was made with other settings; choose another --work")
+    write_json(args.work / MADE_FROM, made)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; see the module's docstring."""
     args = parser().parse_args(argv)
@@ -158,33 +198,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--repeats {args.repeats} and --items {sizes[0]} must be at least 1")
     if computed and len(sizes) < 2:
         raise ValueError("--computed needs two numbers of --items to compute from")
-    if args.work.exists():
-        raise ValueError(f"--work {args.work} is there; name a new folder, because it is removed in the end")
+    args.work.mkdir(parents=True, exist_ok=True)
+    check_work(args)
     systems: Systems = {}
-
-    def save() -> None:
-        add_computed(systems, computed)
-        if args.json:
-            record = provenance(vars(args), "json", "work", "seed")
-            write_json(args.json, {**record, "seed": args.seed, "systems": systems})
-
-    args.work.mkdir(parents=True)
-    try:
-        for items in sizes:
-            folder = args.work / str(items)
-            folder.mkdir()
-            write_vectors(folder / "embeddings.npy", items, args.seed)
-            for name, measure in (("models", measure_models), ("indexes", measure_indexes)):
-                if name in args.systems:
-                    measure(systems, folder, items, args)
-                    save()
-            shutil.rmtree(folder)
-        if "tower" in args.systems:
-            measure_text_tower(systems, args.work, sizes, args)
-    finally:
-        shutil.rmtree(args.work)
-    save()
+    for items in sizes:
+        make(args.work / str(items), items, args)
+    for items in sizes:
+        for name, measure in (("models", measure_models), ("indexes", measure_indexes)):
+            if name in args.systems:
+                measure(systems, args.work / str(items), items, args)
+    if "tower" in args.systems:
+        measure_text_tower(systems, args.work, sizes, args)
+    add_computed(systems, computed)
     print(table(systems))
+    if args.json:
+        record = provenance(vars(args), "json", "work", "seed")
+        write_json(args.json, {**record, "seed": args.seed, "systems": systems})
 
 
 if __name__ == "__main__":
