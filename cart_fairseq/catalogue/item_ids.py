@@ -25,7 +25,7 @@ class ItemIds:
     @cached_property
     def _order(self) -> NDArray[np.uint64]:
         """(N,) rows in the order of their ids."""
-        import pyarrow.compute as pc  # takes a tenth of a second, and most searches need none of it
+        import pyarrow.compute as pc  # here, because most searches need none of it
 
         return pc.sort_indices(self.column).to_numpy()
 

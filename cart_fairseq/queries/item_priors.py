@@ -193,7 +193,7 @@ def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
 
 def _rows(data: DataBin, item_ids: Sequence[str]) -> Tensor:
     """Rows of items, (n,) int64; -1 for items that are not in the catalogue any more."""
-    import pyarrow.compute as pc  # takes a tenth of a second, and most searches need none of it
+    import pyarrow.compute as pc  # here, because most searches need none of it
 
     wanted = pa.array(item_ids, pa.string())
     known = wanted.unique()

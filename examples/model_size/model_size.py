@@ -42,7 +42,8 @@ PUBLISHED_TOWER = {
 RECORDS, MADE_FROM = "records.parquet", "made-from.json"
 MADE_WITH = ("arch", "codebook", "vocabulary", "dense_dim", "captioned", "codes", "seed")
 """Settings on which the contents of WORK depend."""
-SYSTEMS = ("models", "indexes", "tower")
+SYSTEMS = ("plain", "dense", "indexes", "tower")
+"""MODEL folders without and with a dense head, indexes of faiss, and CLIP's text tower."""
 Systems = dict[str, dict[str, Any]]
 
 
@@ -82,7 +83,7 @@ def make(folder: Path, items: int, args: argparse.Namespace) -> None:
     sizes = Sizes(args.arch, args.codebook, args.vocabulary, args.dense_dim, min(args.captioned, items))
     folder.mkdir(exist_ok=True)
     write_vectors(folder / "embeddings.npy", items, args.seed)
-    for dense in (False, True) if "models" in args.systems else ():
+    for dense in dense_or_not(args):
         if not all(path.is_dir() for path in model_folders(folder, dense).values()):
             make_identifiers(folder, items, sizes, args.seed)
             make_models(folder, dense, sizes, args.seed)
@@ -94,14 +95,19 @@ def make(folder: Path, items: int, args: argparse.Namespace) -> None:
             write_index(index_file(folder, name), name, vectors, args.codes)
 
 
+def dense_or_not(args: argparse.Namespace) -> list[bool]:
+    """Whether the MODEL folders to measure have a dense head."""
+    return [name == "dense" for name in ("plain", "dense") if name in args.systems]
+
+
 def index_file(folder: Path, name: str) -> Path:
     """Where an index lies."""
     return folder / f"{name}.faiss"
 
 
 def measure_models(systems: Systems, folder: Path, items: int, args: argparse.Namespace) -> None:
-    """MODEL folders of a catalogue, without and with a dense head, in each precision."""
-    for dense in (False, True):
+    """MODEL folders of a catalogue, in each precision."""
+    for dense in dense_or_not(args):
         for precision, model in model_folders(folder, dense).items():
             parts = bytes_by_part(model)
             name = f"MODEL {'with' if dense else 'without'} dense head, {precision}"
@@ -204,9 +210,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for items in sizes:
         make(args.work / str(items), items, args)
     for items in sizes:
-        for name, measure in (("models", measure_models), ("indexes", measure_indexes)):
-            if name in args.systems:
-                measure(systems, args.work / str(items), items, args)
+        measure_models(systems, args.work / str(items), items, args)
+        if "indexes" in args.systems:
+            measure_indexes(systems, args.work / str(items), items, args)
     if "tower" in args.systems:
         measure_text_tower(systems, args.work, sizes, args)
     add_computed(systems, computed)

@@ -75,7 +75,9 @@ def test_a_small_catalogue_is_measured(model_size, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(sys, "executable", str(warm().python))
     file = tmp_path / "sizes.json"
     flags = ["--items", "300", "400", "--computed", "1e6", "--captioned", "200", "--repeats", "1", *TINY]
-    model_size.main(["--systems", "models", "indexes", "--work", str(tmp_path / "w"), "--json", str(file), *flags])
+    model_size.main(
+        ["--systems", "plain", "dense", "indexes", "--work", str(tmp_path / "w"), "--json", str(file), *flags]
+    )
     record, printed = read_json(file), capsys.readouterr().out
     assert record["seed"] == 1
     assert record["machine"]["processor"]
@@ -108,7 +110,9 @@ def test_a_small_catalogue_is_measured(model_size, tmp_path, capsys, monkeypatch
     flat = systems["Flat, read"]["parts"]["400"]["index"]
     assert 400 * 512 * 4 <= flat < 400 * 512 * 4 + 1000
     made_at = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").glob("*/*")}
-    model_size.main(["--systems", "models", "--work", str(tmp_path / "w"), *flags])  # what was made is used again
+    model_size.main(
+        ["--systems", "plain", "dense", "--work", str(tmp_path / "w"), *flags]
+    )  # what was made is used again
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "w").glob("*/*")} == made_at
 
 
