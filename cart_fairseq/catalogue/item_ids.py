@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cart_fairseq.catalogue.errors import UnknownItem
@@ -26,6 +25,8 @@ class ItemIds:
     @cached_property
     def _order(self) -> NDArray[np.uint64]:
         """(N,) rows in the order of their ids."""
+        import pyarrow.compute as pc  # here, because most searches need none of it
+
         return pc.sort_indices(self.column).to_numpy()
 
     @cached_property
@@ -57,6 +58,8 @@ class ItemIds:
         Raises:
             ValueError: an item is not in the catalogue.
         """
+        import pyarrow.compute as pc
+
         wanted = pa.array(item_ids, pa.string())
         found = np.flatnonzero(pc.is_in(self.column, value_set=wanted).to_numpy())
         rows = found[~np.isin(found, self.removed)]

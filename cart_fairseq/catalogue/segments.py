@@ -257,8 +257,9 @@ def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.Chunke
     """
     chunks: list[pa.Array] = []
     for part in parts:
-        with files.reading(part.folder + ITEMS) as path:
-            column = pq.read_table(path, columns=[name])[name]
+        # pq.read_table imports pandas where it is installed, for most of a second
+        with files.reading(part.folder + ITEMS) as path, pq.ParquetFile(path) as table:
+            column = table.read(columns=[name])[name]
             column.validate(full=True)  # its texts are UTF-8
         if len(column) != part.items:
             raise CatalogueError(

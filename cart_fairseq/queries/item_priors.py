@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -194,6 +193,8 @@ def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
 
 def _rows(data: DataBin, item_ids: Sequence[str]) -> Tensor:
     """Rows of items, (n,) int64; -1 for items that are not in the catalogue any more."""
+    import pyarrow.compute as pc  # here, because most searches need none of it
+
     wanted = pa.array(item_ids, pa.string())
     known = wanted.unique()
     place = pc.index_in(data.bundle.id_column, value_set=known)
