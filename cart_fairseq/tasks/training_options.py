@@ -224,8 +224,11 @@ def _alone(cfg: Any) -> Iterator[None]:
         yield
         return
     folder = Path(cfg.checkpoint.save_dir)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        if is_new:
+            stack.callback(_remove_unused, folder)
         try:
             stack.enter_context(locked_file(folder / LOCK))
         except BlockingIOError:
@@ -233,3 +236,11 @@ def _alone(cfg: Any) -> Iterator[None]:
                 f"{folder}: another training is writing there; wait until it has ended, or choose another --save-dir"
             ) from None
         yield
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder that holds nothing but the lock, after a training that failed before its first checkpoint."""
+    if [each.name for each in folder.iterdir()] == [LOCK]:
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+            folder.rmdir()

@@ -17,7 +17,7 @@ from serving_samples import copy_world, listening, settings
 
 from cart_fairseq.serving.service import Service
 
-NAMES = ("load", "live_updates", "attacks", "targets", "http_client", "batches", "pictures", "page_times")
+NAMES = ("load", "live_updates", "attacks", "targets", "http_client", "batches", "page_pictures", "page_times")
 load, live_updates, attacks, targets, http_client, batches, pictures, page_times = (
     load_example("serving", name) for name in NAMES
 )

@@ -9,7 +9,8 @@ import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+
+from cart_fairseq.base.libraries import hide_broken_torchaudio
 
 INDEX, ITEMS, TXTAI = "items.index", "items.json", "txtai"
 PROBES = 16
@@ -25,6 +26,9 @@ class Searcher:
     """
 
     def __init__(self, folder: Path, encoder: Path):
+        hide_broken_torchaudio()
+        from transformers import AutoModel, AutoTokenizer
+
         self.tokenizer = AutoTokenizer.from_pretrained(encoder)
         self.model = AutoModel.from_pretrained(encoder, dtype=torch.bfloat16).eval()
         self.index = faiss.read_index(str(folder / INDEX)) if (folder / INDEX).exists() else None

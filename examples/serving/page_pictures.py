@@ -1,6 +1,6 @@
 """Pictures that cost a browser what photographs cost, for items whose photographs are not at hand.
 
-    python examples/serving/pictures.py --items items.jsonl --output media
+    python examples/serving/page_pictures.py --items items.jsonl --output media
 
 Writes `media/N.jpg`, of noise over soft colours, and `media/items.jsonl`: the same items in the same order, each with a
 picture, under the id `pictured ID`.

@@ -169,3 +169,8 @@ def test_one_training_at_a_time_writes_into_a_folder(trained, tmp_path):
         line = refused(*train_flags(trained[0], tmp_path))
     assert line.startswith(f"error: {tmp_path}: another training is writing there")
     run(*train_flags(trained[0], tmp_path, "--max-epoch", 1))
+
+
+def test_a_training_that_fails_at_once_leaves_no_folder(trained, tmp_path):
+    refused(*train_flags(tmp_path / "no data-bin", tmp_path / "new" / "save"))
+    assert not (tmp_path / "new" / "save").exists()
