@@ -14,7 +14,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from cart_fairseq.base.disk import NO_ROOM
@@ -84,18 +84,26 @@ def is_expected(error: Exception) -> bool:
     """
     if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
         return True
-    return isinstance(error, ValueError | OSError) and raised_in(error, PACKAGES)
+    if not isinstance(error, ValueError | OSError):
+        return False
+    frame = _raising(error)
+    return raised_in(error, PACKAGES) or (frame is not None and Path(frame.f_code.co_filename).is_relative_to(EXAMPLES))
 
 
 def raised_in(error: BaseException, packages: Sequence[str]) -> bool:
-    """Whether a `raise` or `assert` statement of some packages, or of our examples, raised an error, not Python or a library."""
+    """Whether a `raise` or `assert` statement of some packages raised an error, not Python or another library."""
+    frame = _raising(error)
+    return frame is not None and str(frame.f_globals.get("__name__")).split(".")[0] in packages
+
+
+def _raising(error: BaseException) -> FrameType | None:
+    """The frame whose `raise` or `assert` statement raised an error; None if Python itself did."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None or trace.tb_frame.f_code.co_code[trace.tb_lasti] != RAISE:
-        return False
-    package = str(trace.tb_frame.f_globals.get("__name__")).split(".")[0]
-    return package in packages or Path(trace.tb_frame.f_code.co_filename).is_relative_to(EXAMPLES)
+        return None
+    return trace.tb_frame
 
 
 def _message(error: Exception) -> str:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -158,7 +157,7 @@ class DataBin:
                 f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
             )
         with self.files.reading(name) as path:
-            table = pq.read_table(path, columns=None if columns is None else [*columns])
+            table = segments.read_table(path, columns)
             table.validate(full=True)  # its texts are UTF-8
             if "item_row" in table.column_names and len(table):
                 rows = table["item_row"].to_numpy()

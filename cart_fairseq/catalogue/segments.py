@@ -249,6 +249,12 @@ def open_values(files: HeldFiles, parts: Sequence[Part], length: int) -> list[np
     return arrays
 
 
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns. pyarrow's own function imports pandas, for most of a second."""
+    with pq.ParquetFile(path) as table:
+        return table.read(columns=None if columns is None else [*columns])
+
+
 def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.ChunkedArray:
     """Read one column of the items' table, in row order.
 
@@ -257,9 +263,8 @@ def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.Chunke
     """
     chunks: list[pa.Array] = []
     for part in parts:
-        # pq.read_table imports pandas where it is installed, for most of a second
-        with files.reading(part.folder + ITEMS) as path, pq.ParquetFile(path) as table:
-            column = table.read(columns=[name])[name]
+        with files.reading(part.folder + ITEMS) as path:
+            column = read_table(path, [name])[name]
             column.validate(full=True)  # its texts are UTF-8
         if len(column) != part.items:
             raise CatalogueError(

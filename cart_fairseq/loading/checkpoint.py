@@ -15,6 +15,7 @@ from cart_fairseq.base.reading import reason, unreadable
 
 ZIP = b"PK\x03\x04"
 """The first bytes of a zip file, which torch's checkpoints are."""
+A_CHECKPOINT = "give a checkpoint that fairseq-train wrote, such as checkpoint_best.pt"
 ANOTHER = "give another checkpoint of the run, or train again"
 
 
@@ -62,11 +63,10 @@ def refuse_damaged(path: str | Path) -> None:
     Raises:
         ValueError: it is a folder, missing, unreadable, cut off or damaged, or it contains something else.
     """
-    remedy = "give a checkpoint that fairseq-train wrote, such as checkpoint_best.pt"
     if not str(path):
-        raise ValueError(f"the path of the checkpoint is empty; {remedy}")
+        raise ValueError(f"the path of the checkpoint is empty; {A_CHECKPOINT}")
     if os.path.isdir(path):
-        raise ValueError(f"{path}: is a folder; {remedy}")
+        raise ValueError(f"{path}: is a folder; {A_CHECKPOINT}")
     try:
         with open(path, "rb"):
             pass
@@ -83,11 +83,20 @@ def refuse_damaged(path: str | Path) -> None:
             f"{path}: not a checkpoint that can be read in torch's safe mode ({_reason(path, error)}); give one that "
             "fairseq-train wrote, or train again"
         ) from None
+    refuse_foreign(path, found)
+
+
+def refuse_foreign(path: str | Path, found: Any) -> None:
+    """Raise if what was read of a file is not a checkpoint of fairseq.
+
+    Raises:
+        ValueError: it contains something else.
+    """
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         kind = f"the keys {[*found][:5]}" if isinstance(found, dict) else f"an object of type {type(found).__name__}"
-        raise ValueError(f"{path}: contains {kind}, not a model of fairseq; {remedy}")
+        raise ValueError(f"{path}: contains {kind}, not a model of fairseq; {A_CHECKPOINT}")
     if not found.get("cfg") and not found.get("args"):
-        raise ValueError(f"{path}: contains no settings of its training (cfg); {remedy}")
+        raise ValueError(f"{path}: contains no settings of its training (cfg); {A_CHECKPOINT}")
 
 
 def first_line(error: Exception, after: str = "") -> str:

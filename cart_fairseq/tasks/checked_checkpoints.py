@@ -23,7 +23,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from cart_fairseq.loading.checkpoint import read_checkpoint, refuse_damaged
+from cart_fairseq.loading.checkpoint import read_checkpoint, refuse_damaged, refuse_foreign
 from cart_fairseq.loading.stored import (
     TRAIN_AGAIN,
     check_choices,
@@ -71,6 +71,7 @@ def load_checked(path: str, arg_overrides: dict[str, Any] | None = None, load_on
     except Exception:
         refuse_damaged(local)  # reads it again, to say what is wrong
         raise
+    refuse_foreign(path, state)
     try:
         accepted = accept(state)
     except ValueError as error:
@@ -220,15 +221,14 @@ def _check_progress(last: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
             raise ValueError(f"its {name} is {str(score)[:80]!r}; {TRAIN_AGAIN}")
 
 
-def check_moments(optimizer: Any, sizes: Mapping[int, tuple[int, ...]] | None = None) -> None:
+def check_moments(optimizer: Any) -> None:
     """Check the moments in the state of Adam and of optimisers like it.
 
     Args:
         optimizer: what ``state_dict`` of the optimiser returned, or None.
-        sizes: the sizes of the weights by their numbers in it; None: not known.
 
     Raises:
-        ValueError: a moment is not finite, a second moment is negative, or one is not as large as its weight.
+        ValueError: a moment is not finite, or missing, a second moment is negative, or betas or steps are out of range.
     """
     states = optimizer.get("state") if isinstance(optimizer, Mapping) else None
     groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
@@ -245,13 +245,29 @@ def check_moments(optimizer: Any, sizes: Mapping[int, tuple[int, ...]] | None = 
         for name, moment in names.items():
             if not isinstance(moment, Tensor) or not name.startswith("exp_avg"):
                 continue
-            what = f"its state of the optimiser has {name} of weight {number}"
             if not moment.isfinite().all() or ("sq" in name and (moment < 0).any()):
-                raise ValueError(f"{what} with a value that no training gives; {TRAIN_AGAIN}")
-            whole = name in ("exp_avg", "exp_avg_sq")  # others hold sums over rows or columns
-            if sizes is not None and whole and tuple(moment.shape) != sizes.get(number):
                 raise ValueError(
-                    f"{what} of size {tuple(moment.shape)}, the weight has {sizes.get(number)}; {TRAIN_AGAIN}"
+                    f"its state of the optimiser has {name} of weight {number} with a value that no training gives; "
+                    f"{TRAIN_AGAIN}"
+                )
+
+
+def check_sizes_of_moments(optimizer: Any) -> None:
+    """Check that each moment of Adam is as large as its weight, after torch has taken them over.
+
+    Args:
+        optimizer: the optimiser of torch.
+
+    Raises:
+        ValueError: one is not; training would fail at its first update.
+    """
+    for number, weight in enumerate(weight for group in optimizer.param_groups for weight in group["params"]):
+        for name in ("exp_avg", "exp_avg_sq"):
+            moment = getattr(optimizer, "state", {}).get(weight, {}).get(name)
+            if moment is not None and moment.shape != weight.shape:
+                raise ValueError(
+                    f"its state of the optimiser has {name} of weight {number} of size {tuple(moment.shape)}, the weight "
+                    f"has {tuple(weight.shape)}; {TRAIN_AGAIN}"
                 )
 
 

@@ -13,7 +13,7 @@ from fairseq import utils
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.models.cart import CARTModel
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
-from cart_fairseq.tasks.command_output import load_ensemble
+from cart_fairseq.tasks.checkpoint_files import load_ensemble
 
 
 def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel], DataBin]:

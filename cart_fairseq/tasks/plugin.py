@@ -21,14 +21,14 @@ from cart_fairseq.tasks import (  # noqa: E402
     cart_retrieval,
     cart_rqvae,
     checked_checkpoints,
-    checkpoint_copies,
+    checkpoint_files,
     command_output,
     training_options,
 )
 
 logging.getLogger().setLevel(_level)  # importing fairseq sets the root logger to DEBUG
 checked_checkpoints.install()
-checkpoint_copies.install()
+checkpoint_files.install()
 training_options.install()
 command_output.install()
 

@@ -1,13 +1,12 @@
 """Refuses options of ``fairseq-train`` that fairseq takes and that fail, or do something else, after minutes of training."""
 
 import ast
-import contextlib
 import functools
 import importlib.util
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from fairseq.distributed import utils as distributed
 from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
 
-from cart_fairseq.base.files import locked_file
 from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.tasks.checkpoint_files import alone
 
 TRAIN = "fairseq_cli.train"
 TASKS = ("cart_retrieval", "cart_rqvae")
@@ -43,8 +42,6 @@ LEAST = {
 }
 """Options and their least values."""
 LAST = "checkpoint_last.pt"
-LOCK = ".lock"
-"""In the folder of checkpoints; the kernel's lock on it ends with the process, the file stays."""
 SUBSETS = ("train", "valid", "test")
 
 
@@ -206,41 +203,9 @@ def install() -> None:
     def checked(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
         if isinstance(cfg, DictConfig) and _module_of(main) == TRAIN and _name(cfg.task) in TASKS:
             check_training(cfg)
-            with _alone(cfg):
-                return call(cfg, main, **kwargs)
+            if not cfg.checkpoint.no_save and cfg.distributed_training.distributed_rank == 0:
+                with alone(Path(cfg.checkpoint.save_dir)):
+                    return call(cfg, main, **kwargs)
         return call(cfg, main, **kwargs)
 
     distributed.call_main = checked
-
-
-@contextlib.contextmanager
-def _alone(cfg: Any) -> Iterator[None]:
-    """Let one training at a time write checkpoints into a folder; of its processes the first holds the lock.
-
-    Raises:
-        ValueError: another process has it.
-    """
-    if cfg.checkpoint.no_save or cfg.distributed_training.distributed_rank > 0:
-        yield
-        return
-    folder = Path(cfg.checkpoint.save_dir)
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        if is_new:
-            stack.callback(_remove_unused, folder)
-        try:
-            stack.enter_context(locked_file(folder / LOCK))
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder}: another training is writing there; wait until it has ended, or choose another --save-dir"
-            ) from None
-        yield
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove a folder that holds nothing but the lock, after a training that failed before its first checkpoint."""
-    if [each.name for each in folder.iterdir()] == [LOCK]:
-        with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()
-            folder.rmdir()

@@ -4,7 +4,7 @@
 
 DATA holds embeddings.npy, items.jsonl and captions.jsonl, such as Flickr8k's. Items are drawn of those with several
 captions that are no queries, and one caption of each is held out. What is left is trained on as the recipe of folders
-trains, with one thread for each that OMP_NUM_THREADS allows. Then the held-out captions are asked, all items being
+trains. Then the held-out captions are asked, all items being
 candidates. A stopped call goes on when it is given again.
 
 TF-IDF is measured in two ways: with the best of an item's captions, and with all of them as one text.
@@ -20,12 +20,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "flickr8k"))
 
 import numpy as np
-from baselines import best_caption_scores, worst_ranks
+from baselines import best_caption_scores, vectors, worst_ranks
 from folder import EPOCHS, SIZE
 from plan import checkpoint_of
 from provenance import provenance
 from settings import Settings
-from sklearn.feature_extraction.text import TfidfVectorizer
 from steps import evaluate, train
 
 from cart_fairseq.base.files import write_json, write_jsonl
@@ -93,10 +92,8 @@ def by_words(known: list[dict[str, Any]], asked: list[dict[str, Any]]) -> dict[s
     }
     found = {}
     for name, (texts, owners) in documents.items():
-        vectoriser = TfidfVectorizer(sublinear_tf=True)
-        vectors = vectoriser.fit_transform(texts)
-        queries = vectoriser.transform([query["text"] for query in asked])
-        ranks = worst_ranks(best_caption_scores(queries, vectors, owners, len(columns)), targets)
+        known_vectors, queries = vectors(texts, [query["text"] for query in asked], 1)
+        ranks = worst_ranks(best_caption_scores(queries, known_vectors, owners, len(columns)), targets)
         figures = metrics_from_counts(metric_counts(ranks))
         found[name] = {key: round(value, 4) for key, value in figures.items()}
     return found
@@ -109,11 +106,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="receives what is made")
     parser.add_argument("--items", type=int, default=1000, help="how many are drawn (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the draw and of the training (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the training (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the record to this file")
     args = parser.parse_args()
     drawn = draw(args.data, args.items, args.seed, args.out / "data")
-    flags = [*SIZE, "--max-epoch", str(args.epochs), "--seed", str(args.seed)]
+    flags = [*SIZE, "--max-epoch", str(EPOCHS), "--seed", str(args.seed)]
     began = time.monotonic()
     train(args.out / "data", args.out, flags, Settings(recipe="joined"))
     evaluate(args.out)

@@ -1,14 +1,12 @@
 """Makes a catalogue of synthetic items and MODEL folders of it, by the project's own commands."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fairseq_calls
 import numpy as np
 import torch
 
@@ -21,7 +19,6 @@ from cart_fairseq.publishing.renewing import write_search_files
 from cart_fairseq.tasks.opening import open_models
 from preprocess.api import DataBinSettings, IdentifierSettings, binarize, build_identifiers
 
-ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 512
 """Of the vectors of CLIP ViT-B/32."""
 CENTRES, INTRINSIC, SPREAD = 2000, 64, 0.5
@@ -138,16 +135,13 @@ def train(data: Path, save: Path, sizes: Sizes, seed: int, flags: list[str]) -> 
     """Run ``fairseq-train`` for one update: the weights stay almost random.
 
     Raises:
-        ValueError: it failed; the message has the end of what it printed.
+        FairseqFailed: it failed, as was shown.
     """
-    command = [sys.executable, "-m", "fairseq_cli.train", str(data), "--user-dir", str(ROOT / "cart_fairseq")]
-    command += ["--task", "cart_retrieval", "--arch", sizes.arch, "--criterion", "cart_rdrop", "--optimizer", "adam"]
+    command = ["--task", "cart_retrieval", "--arch", sizes.arch, "--criterion", "cart_rdrop", "--optimizer", "adam"]
     command += ["--lr", "1e-4", "--batch-size", "8", "--max-update", "1", "--disable-validation", "--cpu"]
-    command += ["--num-workers", "0", "--no-epoch-checkpoints", "--seed", str(seed), "--save-dir", str(save), *flags]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-    if done.returncode:
-        raise ValueError(f"fairseq-train ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    command += ["--num-workers", "0", "--no-epoch-checkpoints", "--seed", str(seed)]
+    save.mkdir(exist_ok=True)
+    fairseq_calls.train(data, save, [*command, *flags])
 
 
 def round_weights(checkpoint: Path) -> None:

@@ -7,7 +7,6 @@ include everything else: imports of the project, of transformers and of pyarrow,
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -119,10 +118,8 @@ def measured(repeats: int, kind: str, **what: Any) -> dict[str, Any]:
 
 
 def _in_process(what: dict[str, Any]) -> dict[str, float]:
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, __file__, json.dumps(what, default=str)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"opening {what} failed: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

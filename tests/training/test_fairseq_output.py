@@ -1,19 +1,14 @@
 """fairseq's commands show no warnings that only fairseq's authors can act on, and every other one."""
 
-import errno
 import subprocess
 import sys
 import warnings
 
 import pytest
-import torch
 from changing import make_data_bin
-from commands import ENVIRONMENT, TASK, run, train_flags
-from fairseq import checkpoint_utils
+from commands import ENVIRONMENT, run, train_flags
 
-from cart_fairseq.base.files import locked_file
 from cart_fairseq.tasks import command_output
-from cart_fairseq.tasks.training_options import LOCK
 
 
 def test_a_training_has_no_warnings(tmp_path):
@@ -58,87 +53,9 @@ def refused(*flags) -> str:
     return said.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("flags", "found"),
-    [
-        (["--decoder-layers", 3], "its weights do not go with this training's settings of the model (RuntimeError: "),
-        (["--optimizer", "nag"], "FairseqAdam vs FairseqNAG); add --reset-optimizer"),
-        (["--criterion", "cross_entropy", "--best-checkpoint-metric", "recall_at_1"], "add --reset-optimizer"),
-    ],
-    ids=["weights", "optimiser", "criterion"],
-)
-def test_a_training_that_cannot_go_on_ends_in_a_line(trained, tmp_path, flags, found):
-    data, checkpoint = trained
-    line = refused(*train_flags(data, tmp_path, "--restore-file", checkpoint, *flags))
-    assert line.startswith(f"error: {checkpoint}: its ")
-    assert found in line
-
-
-def spoil(state: dict, name: str, value) -> None:
-    moments = state["last_optimizer_state"]["state"][0]
-    moments[name] = value(moments[name])
-
-
-@pytest.mark.parametrize(
-    ("damage", "found"),
-    [
-        (
-            lambda s: spoil(s, "exp_avg", lambda m: m * float("nan")),
-            "exp_avg of weight 0 with a value that no training",
-        ),
-        (lambda s: spoil(s, "exp_avg_sq", lambda m: m - 1), "exp_avg_sq of weight 0 with a value that no training"),
-        (lambda s: spoil(s, "exp_avg", lambda m: m.flatten()[:3]), "exp_avg of weight 0 of size (3,), the weight has"),
-        (lambda s: s["last_optimizer_state"]["state"][0].pop("exp_avg_sq"), "has no second moment of weight 0"),
-        (lambda s: s["last_optimizer_state"]["state"][0].update(step=-1), "has step -1 of weight 0"),
-        (lambda s: s["last_optimizer_state"]["param_groups"][0].update(betas=(2, 3)), "has betas (2, 3)"),
-        (lambda s: s["last_optimizer_state"].pop("state"), "its state of the optimiser does not go with"),
-        (lambda s: s["last_optimizer_state"]["param_groups"].clear(), "its state of the optimiser does not go with"),
-        (lambda s: s.update(last_optimizer_state=[1]), "its state of the optimiser does not go with"),
-    ],
-    ids=["nan", "negative", "cut", "one moment", "step", "betas", "no state", "no groups", "a list"],
-)
-def test_a_damaged_state_of_the_optimiser_is_named(trained, tmp_path, damage, found):
-    data, checkpoint = trained
-    state = torch.load(checkpoint, weights_only=False)
-    damage(state)
-    torch.save(state, tmp_path / "damaged.pt")
-    line = refused(*train_flags(data, tmp_path, "--restore-file", tmp_path / "damaged.pt", "--max-epoch", 2))
-    assert line.startswith(f"error: {tmp_path / 'damaged.pt'}: its state of the optimiser ")
-    assert found in line
-
-
 def test_a_schedule_without_its_total_is_named(trained, tmp_path):
     line = refused(*train_flags(trained[0], tmp_path, "--lr-scheduler", "polynomial_decay"))
     assert line.startswith("error: --total-num-update is missing; give --total-num-update")
-
-
-@pytest.mark.parametrize("module", ["generate", "validate", "interactive"])
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (None, "no such checkpoint"),
-        (b"", "the file is empty"),
-        (b"no checkpoint at all", "the file begins with b'no c'"),
-        (b"PK\x03\x04cut", "the file is cut off or damaged"),
-    ],
-    ids=["missing", "empty", "text", "cut"],
-)
-def test_searches_name_a_file_that_is_no_checkpoint(trained, tmp_path, module, content, found):
-    path = tmp_path / "none.pt"
-    if content is not None:
-        path.write_bytes(content)
-    flags = [trained[0], *TASK, "--path", path, "--cpu", *(["--batch-size", 4] if module == "validate" else [])]
-    said = run(*flags, module=f"fairseq_cli.{module}", stdin="red dog", fails=True)
-    assert said.splitlines()[-1].startswith(f"error: {path}: ")
-    assert found in said.splitlines()[-1]
-    assert "Traceback" not in said
-
-
-def test_a_damaged_last_checkpoint_is_named(trained, tmp_path):
-    (tmp_path / "checkpoint_last.pt").write_bytes(trained[1].read_bytes()[:20000])
-    line = refused(*train_flags(trained[0], tmp_path))
-    assert line.startswith(f"error: {tmp_path / 'checkpoint_last.pt'}: ")
-    assert "the file is cut off or damaged" in line
 
 
 def test_what_fairseq_and_python_say_is_shown_without_a_log(trained, tmp_path):
@@ -146,31 +63,3 @@ def test_what_fairseq_and_python_say_is_shown_without_a_log(trained, tmp_path):
     assert said.splitlines()[-1].startswith("error: --seed is -1; it must be at least 0")
     said = run(*train_flags(trained[0], tmp_path), "--optimizer", "lamb", fails=True)
     assert said.splitlines()[-1].endswith("; install it, or leave out the flag that needs it")
-
-
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = str(tmp_path / "checkpoint_last.pt")
-    checkpoint_utils.torch_persistent_save({"model": torch.zeros(2)}, path)
-    with monkeypatch.context() as patch:
-
-        def full(*_):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        patch.setattr(torch, "save", full)
-        with pytest.raises(OSError, match="No space left") as caught:
-            checkpoint_utils.torch_persistent_save({"model": torch.ones(2)}, path)
-    assert caught.value.filename == path
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint_last.pt"]
-    assert torch.equal(torch.load(path, weights_only=True)["model"], torch.zeros(2))
-
-
-def test_one_training_at_a_time_writes_into_a_folder(trained, tmp_path):
-    with locked_file(tmp_path / LOCK):
-        line = refused(*train_flags(trained[0], tmp_path))
-    assert line.startswith(f"error: {tmp_path}: another training is writing there")
-    run(*train_flags(trained[0], tmp_path, "--max-epoch", 1))
-
-
-def test_a_training_that_fails_at_once_leaves_no_folder(trained, tmp_path):
-    refused(*train_flags(tmp_path / "no data-bin", tmp_path / "new" / "save"))
-    assert not (tmp_path / "new" / "save").exists()

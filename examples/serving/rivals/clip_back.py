@@ -3,7 +3,6 @@
 python examples/serving/rivals/clip_back.py --vectors FOLDER --encoder MODEL --port 8002
 """
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -17,7 +16,7 @@ from typing import Any
 
 import faiss
 import torch
-from searcher import PROBES, Searcher
+from searcher import PROBES, Searcher, arguments
 
 
 def back_end(load_clip: Any) -> Any:
@@ -39,11 +38,7 @@ def back_end(load_clip: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve; see the module's docstring."""
-    made = argparse.ArgumentParser(description="clip-retrieval's back end with another text encoder.")
-    made.add_argument("--vectors", type=Path, required=True, metavar="FOLDER", help="what vectors.py wrote")
-    made.add_argument("--encoder", type=Path, required=True, metavar="DIR", help="the text encoder")
-    made.add_argument("--port", type=int, default=8002, help="(default: %(default)s)")
-    args = made.parse_args(argv)
+    args = arguments("clip-retrieval's back end with another text encoder.", 8002).parse_args(argv)
     torch.set_num_threads(1)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     encoder = Searcher(Path("nowhere"), args.encoder)

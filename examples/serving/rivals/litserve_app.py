@@ -3,14 +3,13 @@
 python examples/serving/rivals/litserve_app.py --vectors FOLDER --encoder MODEL --port 8001
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import litserve
 import torch
-from searcher import Searcher
+from searcher import Searcher, arguments
 
 
 class SearchAPI(litserve.LitAPI):
@@ -33,11 +32,7 @@ class SearchAPI(litserve.LitAPI):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve; see the module's docstring."""
-    made = argparse.ArgumentParser(description="A search served by LitServe.")
-    made.add_argument("--vectors", type=Path, required=True, metavar="FOLDER", help="what vectors.py wrote")
-    made.add_argument("--encoder", type=Path, required=True, metavar="DIR", help="the text encoder")
-    made.add_argument("--port", type=int, default=8001, help="(default: %(default)s)")
-    args = made.parse_args(argv)
+    args = arguments("A search served by LitServe.", 8001).parse_args(argv)
     api = SearchAPI(args.vectors, args.encoder, max_batch_size=32, batch_timeout=0.005)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=False)
     server.run(host="127.0.0.1", port=args.port, num_api_servers=1, generate_client_file=False, log_level="warning")

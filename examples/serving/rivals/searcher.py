@@ -1,5 +1,6 @@
 """A text encoder and an index of vectors: what the rivals' services search with."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,20 @@ from cart_fairseq.base.libraries import hide_broken_torchaudio
 INDEX, ITEMS, TXTAI = "items.index", "items.json", "txtai"
 PROBES = 16
 """Cells of the index that a search reads."""
+
+
+def arguments(description: str, port: int) -> argparse.ArgumentParser:
+    """The command line of a service.
+
+    Args:
+        description: of the service.
+        port: its own.
+    """
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--vectors", type=Path, required=True, metavar="FOLDER", help="what vectors.py wrote")
+    made.add_argument("--encoder", type=Path, required=True, metavar="DIR", help="the text encoder")
+    made.add_argument("--port", type=int, default=port, help="(default: %(default)s)")
+    return made
 
 
 class Searcher:
