@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
     "['fairseq-train', '/nowhere/at/all', '--user-dir', USER_DIR, '--task', 'cart_retrieval', '--arch', 'cart', '--optimizer', 'adam', "
-    "'--criterion', 'cart_rdrop', '--batch-size', '2', '--cpu']"
+    "'--criterion', 'cart_rdrop', '--batch-size', '2', '--cpu', '--no-save']"
 )
 TRAIN = f"sys.argv = {FLAGS}; cli_main()"
 KNOWN = "/nowhere/at/all: no manifest.json"
