@@ -58,7 +58,8 @@ def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None)
     if share == 0:
         return None
     for model in models:
-        model.eval()  # as a search does; priors are computed before it
+        if model.training:  # as a search does; priors are computed before it
+            model.eval()
     return kept(models, data.trie, f"bias {share:.9g}", None, lambda: -share * priors_of(models, data))
 
 

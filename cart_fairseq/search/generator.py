@@ -117,10 +117,16 @@ class IdentifierGenerator(nn.Module):
             mixed: the queries, if some have parts that are not text; the models then have dense heads. The decoders must
                 have something to read for each.
         """
-        self.models.eval()
+        self._stop_training()
         trie = trie.to(net_input["src_tokens"].device)
         with trie.named_errors():
             return self._search_spaces(net_input, trie, candidates, mixed)
+
+    def _stop_training(self) -> None:
+        """Switch models that are in training mode to evaluation mode; doing it for each search would take milliseconds."""
+        for model in self.members:
+            if model.training:
+                model.eval()
 
     def _search_spaces(
         self,
@@ -153,7 +159,7 @@ class IdentifierGenerator(nn.Module):
         candidates: CandidateSet | Sequence[CandidateSet | None] | None = None,
     ) -> SearchResult:
         """Rank items by their dense scores alone, for queries of which the decoders can read nothing."""
-        self.models.eval()
+        self._stop_training()
         device = mixed.read.device
         trie = trie.to(device)
         allowed = BatchCandidates(trie, candidates, len(mixed.read), device)

@@ -50,12 +50,12 @@ def masses(trie, vectors, asked, bias=None):
         yield exact.below(depth, nodes, torch.ones_like(nodes, dtype=torch.bool)), found.view_as(nodes)
 
 
-@pytest.mark.parametrize("whole_depths", [False, True])
+@pytest.mark.parametrize("whole_depths", [False, True], ids=["each query", "whole depths"])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("width", [6, 150])
 def test_masses_of_few_distinct_vectors_are_exact(width, biased, whole_depths, monkeypatch):
     """Whatever the number of items: k-means finds them, and their spread is 0."""
-    monkeypatch.setattr(prefix_statistics, "WHOLE", 1 << 16 if whole_depths else 0)
+    monkeypatch.setattr(prefix_statistics, "MANY_QUERIES", 1 if whole_depths else 1 << 16)
     torch.manual_seed(0)
     trie = catalogue(400)
     # the last symbol decides the vector, so that each prefix has at most three
@@ -199,7 +199,8 @@ def test_all_items_are_scored_where_identifiers_have_one_symbol(tmp_path):
 
 @pytest.mark.parametrize("restricted", [False, True])
 def test_a_search_makes_no_tensor_that_grows_with_the_catalogue(tmp_path, monkeypatch, restricted):
-    """A depth of few prefixes is compared with each query as a whole, up to ``WHOLE`` sub-clusters."""
+    """A depth of few prefixes is compared with each of many queries as a whole, up to ``WHOLE`` sub-clusters."""
+    monkeypatch.setattr(prefix_statistics, "MANY_QUERIES", 1)
     monkeypatch.setattr(prefix_statistics, "WHOLE", 16 * CLUSTERS)
     sizes = [16, 16, 16, 16]
     net_input, largest = queries(4, 0), []

@@ -63,13 +63,15 @@ def test_damaged_vectors_are_named(tmp_path):
         vectors_of([model], items, tmp_path / STORED)
 
 
-def test_vectors_that_are_no_numbers_are_named_when_they_are_read(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_vectors_that_are_no_numbers_are_named_when_they_are_read(tmp_path, value):
     trie, items, model = catalogue(90), dense_items(tmp_path, 90), hybrid_model(SIZES, 0)
     data: Any = SimpleNamespace(dense_items=items, trie=trie)
     folder = store_vectors([model], data, exact_items=0)
     assert folder is not None
     vectors = np.load(folder / "vectors.npy")
-    vectors[7, 0] = np.nan
+    vectors[6, 0] = np.finfo(np.float16).max
+    vectors[7, 0] = value
     np.save(folder / "vectors.npy", vectors)
     read = vectors_of([model], items, tmp_path / STORED)
     read(torch.arange(7))

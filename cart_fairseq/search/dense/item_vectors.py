@@ -66,7 +66,14 @@ _kept: "WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[str, tuple[Stamp, Any
 """For the first model's dense head, each owner and name: a value of :func:`kept`, and what it was computed from."""
 
 
-def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, compute: Callable[[], T]) -> T:
+def kept(
+    models: Sequence[Any],
+    owner: Any,
+    name: str,
+    bias: Tensor | None,
+    compute: Callable[[], T],
+    head_only: bool = False,
+) -> T:
     """Return what was computed before, or compute it; until weights of a model, their device or the bias change.
 
     Args:
@@ -75,10 +82,11 @@ def kept(models: Sequence[Any], owner: Any, name: str, bias: Tensor | None, comp
         name: of the value among those of the owner.
         bias: what the value depends on beside the models; None for nothing.
         compute: returns the value.
+        head_only: whether the value depends on the models' dense heads alone; this is checked faster.
     """
     by_name = _kept.setdefault(models[0].dense, WeakKeyDictionary()).setdefault(owner, {})
     # the bias itself is a part, so that no other tensor can get its id while the value is kept
-    stamp = (*(_stamp(model) for model in models), _Same(bias))
+    stamp = (*(_stamp(model, model.dense if head_only else model) for model in models), _Same(bias))
     if name not in by_name or by_name[name][0] != stamp:
         by_name[name] = (stamp, compute())
     return by_name[name][1]
@@ -92,8 +100,8 @@ def kept_vectors(models: Sequence[Any], items: Items, rows: Tensor, owner: Any) 
         def widened() -> Tensor:
             return torch.cat([kept_vectors(models, mixed.items, rows, owner), mixed.columns(rows)], dim=1)
 
-        return kept(models, owner, "mixed vectors", mixed.bias, widened)
-    return kept(models, owner, "vectors", None, lambda: item_vectors(models, items, rows))
+        return kept(models, owner, "mixed vectors", mixed.bias, widened, head_only=True)
+    return kept(models, owner, "vectors", None, lambda: item_vectors(models, items, rows), head_only=True)
 
 
 class _Same:
@@ -109,11 +117,11 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _stamp(model: Any) -> Stamp:
-    """Return values that change when a model's weights or their device do.
+def _stamp(model: Any, part: Any) -> Stamp:
+    """Return values that change when the weights of a part of a model or their device do.
 
     An optimiser may write through ``.data``, which leaves a tensor's version as it is; it does so between two calls of
     ``train``, which :attr:`DenseHead.trained` counts.
     """
-    weights = ((id(weight), weight._version, weight.dtype, weight.device) for weight in model.parameters())
+    weights = ((id(weight), weight._version, weight.dtype, weight.device) for weight in part.parameters())
     return (ref(model.dense), model.dense.trained, *weights)

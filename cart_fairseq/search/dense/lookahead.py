@@ -23,7 +23,7 @@ from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.item_vectors import QueryVectors, kept_vectors
 from cart_fairseq.search.dense.mixed_items import Items
 from cart_fairseq.search.dense.prefix_mass import PrefixMass
-from cart_fairseq.search.dense.prefix_statistics import PAIRS, PrefixStatistics
+from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics, for_each_query
 from cart_fairseq.search.dense.stored_arrays import REMEDY
 from cart_fairseq.search.dense.stored_statistics import EXACT_ITEMS, statistics_of
 from cart_fairseq.search.dense.stored_vectors import vectors_of
@@ -174,10 +174,9 @@ class EstimatedMass:
         return nodes, mass
 
     def _pairs(self, depth: int, nodes: Tensor, query: Tensor) -> Tensor:
-        """Log mass of nodes (n,) for queries (n,), both int64: (n,) float32."""
+        """Log mass of nodes (n,) for queries (n,), both int64, queries ascending: (n,) float32."""
         if depth == self.trie.length:
-            parts = zip(nodes.split(PAIRS), query.split(PAIRS), strict=True)
-            mass = torch.cat([self._leaves(*part) for part in parts])
+            mass = for_each_query(self._leaves, nodes, query, self.queries)
         else:
             mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
             if not (mass < math.inf).all():  # NaN, too; the beam would follow it
@@ -189,7 +188,7 @@ class EstimatedMass:
         return mass + ((last - first) / (end - begin)).log()
 
     def _leaves(self, nodes: Tensor, query: Tensor) -> Tensor:
-        """Scores of leaves (n,) for queries (n,), both int64: (n,) float32."""
-        rows, place = self.trie.rows[nodes].long().unique(return_inverse=True)
-        scores = (self.vectors_of(rows)[place] * self.queries[query]).sum(1)
-        return scores if self.bias is None else scores + self.bias.to(scores)[rows[place]]
+        """Scores of leaves (n,) int64 for a query (D,) float32: (n,) float32."""
+        rows = self.trie.rows[nodes].long()
+        scores = self.vectors_of(rows) @ query
+        return scores if self.bias is None else scores + self.bias.to(scores)[rows]

@@ -32,10 +32,11 @@ class Clusters(NamedTuple):
         scores += queries.square().sum(1, keepdim=True) / 2 * self.spreads.flatten()
         return scores.view(len(queries), -1, CLUSTERS).logsumexp(2)
 
-    def pairs(self, places: Tensor, queries: Tensor) -> Tensor:
-        """Log mass of some of these prefixes: (n,) int64 places, (n, P) float32 queries -> (n,) float32."""
-        scores = torch.einsum("nkp,np->nk", self.means[places].float(), queries) + self.weights[places]
-        scores += self.spreads[places] * (queries.square().sum(1, keepdim=True) / 2)
+    def of_query(self, places: Tensor, query: Tensor) -> Tensor:
+        """Log mass of some of these prefixes for one query: (n,) int64 places, (P,) float32 -> (n,) float32."""
+        means = self.means.index_select(0, places).float()  # indexing halves with [] takes eight times as long
+        scores = (means.flatten(0, 1) @ query).view(-1, CLUSTERS) + self.weights.index_select(0, places)
+        scores += query.square().sum() / 2 * self.spreads.index_select(0, places)
         return scores.logsumexp(1)
 
 

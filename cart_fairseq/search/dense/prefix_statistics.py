@@ -30,7 +30,9 @@ BLOCK = 8192
 PAIRS = 1 << 14
 """Number of prefixes or leaves that are looked up at once."""
 WHOLE = 1 << 16
-"""Largest number of sub-clusters of a depth that are all compared with each query, by one matrix product."""
+"""Largest number of sub-clusters of a depth that are all compared with each of many queries, by one matrix product."""
+MANY_QUERIES = 32
+"""From here on it costs less to compare all of them than to look up those of each query."""
 FORMAT = "prefix statistics 1"
 
 Vectors = Callable[[Tensor], Tensor]
@@ -58,7 +60,7 @@ class PrefixStatistics(NamedTuple):
             trie: the catalogue's trie.
             depth: the length of the prefixes, from 1 to J - 1.
             nodes: (n,) int64 nodes of that depth.
-            query: (n,) int64, the query of each node.
+            query: (n,) int64, the query of each node, ascending.
             queries: (B, P) float32, the projected queries.
 
         Returns:
@@ -71,11 +73,10 @@ class PrefixStatistics(NamedTuple):
         found[few] = self._of_leaves(begin[few], (end - begin)[few], query[few], queries)
         clusters = self.depths[depth - 1]
         place = torch.searchsorted(clusters.nodes, nodes[many])
-        if len(clusters.nodes) * CLUSTERS <= WHOLE:
+        if len(queries) >= MANY_QUERIES and len(clusters.nodes) * CLUSTERS <= WHOLE:
             found[many] = clusters.table(queries)[query[many], place]
         else:
-            parts = zip(place.split(PAIRS), query[many].split(PAIRS), strict=True)
-            found[many] = torch.cat([clusters.pairs(nodes, queries[of]) for nodes, of in parts])
+            found[many] = for_each_query(clusters.of_query, place, query[many], queries)
         return found
 
     def _of_leaves(self, begin: Tensor, counts: Tensor, query: Tensor, queries: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class PrefixStatistics(NamedTuple):
         run = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
         place = torch.arange(len(run), device=run.device) + (begin - counts.cumsum(0) + counts)[run]
         parts = zip(place.split(PAIRS), query[run].split(PAIRS), strict=True)
-        each = [(self.leaves[at].float() * queries[of]).sum(1) for at, of in parts]
+        each = [(self.leaves.index_select(0, at).float() * queries.index_select(0, of)).sum(1) for at, of in parts]
         scores = torch.cat(each) + (self.bias[place] if len(self.bias) else 0)
         return segment_logsumexp(scores.unsqueeze(1), counts).squeeze(1)
 
@@ -141,6 +142,30 @@ class PrefixStatistics(NamedTuple):
         for depth, clusters in enumerate(self.depths, start=1):
             named |= {f"{part}.{depth}": tensor for part, tensor in clusters._asdict().items()}
         return named
+
+
+def for_each_query(
+    scores: Callable[[Tensor, Tensor], Tensor], places: Tensor, query: Tensor, queries: Tensor
+) -> Tensor:
+    """Score what each query asks for: a matrix times one vector costs less than as many products of two vectors.
+
+    Args:
+        scores: maps places (m,) and a query (P,) to the scores of the places (m,) float32; m is at most ``PAIRS``.
+        places: (n,) int64.
+        query: (n,) int64, the query of each place, ascending.
+        queries: (B, P) float32.
+
+    Returns:
+        (n,) float32.
+    """
+    counts = query.bincount(minlength=len(queries)).tolist()
+    parts = [
+        scores(block, asked)
+        for own, asked in zip(places.split(counts), queries, strict=True)
+        for block in own.split(PAIRS)
+        if len(block)
+    ]
+    return torch.cat(parts) if parts else queries.new_empty(0)
 
 
 @torch.no_grad()

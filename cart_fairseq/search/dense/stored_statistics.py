@@ -48,7 +48,7 @@ def statistics_of(
         return compute_statistics(trie, partial(item_vectors, models, items), bias)
 
     name = "mixed statistics" if isinstance(items, MixedItems) else "statistics"
-    return kept(models, trie, name, items.bias if isinstance(items, MixedItems) else bias, opened)
+    return kept(models, trie, name, items.bias if isinstance(items, MixedItems) else bias, opened, head_only=True)
 
 
 def store_statistics(

@@ -58,7 +58,7 @@ def vectors_of(models: Sequence[Any], items: Items, stored: Path | None) -> Call
 
         return read
 
-    return kept(models, items, VECTORS, None, opened)
+    return kept(models, items, VECTORS, None, opened, head_only=True)
 
 
 def store_vectors(models: Sequence[Any], data: DataBin, exact_items: int = EXACT_ITEMS) -> Path | None:

@@ -9,8 +9,8 @@ import { sorted } from "./toolbar.js";
 const REST = 0.2;
 const FITS = 0.5;
 /** Hits that are loaded before any is shown, and the longest wait for them in milliseconds. */
-const FIRST = 20;
-const PATIENCE = 300;
+const FIRST = 12;
+const PATIENCE = 120;
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 0, ArrowDown: 0 };
 
 /**
