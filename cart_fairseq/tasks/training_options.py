@@ -34,11 +34,12 @@ LEAST = {
         "validate_interval": 1,
         "max_valid_steps": 0,
         "num_workers": 0,
+        "curriculum": 0,
         "batch_size": 1,
         "required_batch_size_multiple": 1,
     },
     "checkpoint": {"save_interval": 1},
-    "optimization": {"max_epoch": 0, "max_update": 0},
+    "optimization": {"max_epoch": 0, "max_update": 0, "clip_norm": 0},
 }
 """Options and their least values."""
 LAST = "checkpoint_last.pt"
@@ -57,7 +58,7 @@ def check_training(cfg: Any) -> None:
     for group, options in LEAST.items():
         for name, least in options.items():
             value = getattr(cfg[group], name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # NaN, too
                 raise ValueError(f"{flag(name)} is {value}; it must be at least {least}")
     if not cfg.optimization.update_freq or min(cfg.optimization.update_freq) < 1:
         raise ValueError(f"--update-freq is {list(cfg.optimization.update_freq)}; it must be at least 1")
@@ -115,7 +116,12 @@ def _check_checkpoints(cfg: Any) -> None:
     for name in ("restore_file", "finetune_from_model"):
         path = getattr(cfg, name)
         if path and path != LAST and "://" not in path and not Path(path).is_file():
-            raise ValueError(f"{flag(name)} is {path}; there is no such file")
+            said = (
+                f", a folder; give a checkpoint, such as {LAST} in it"
+                if Path(path).is_dir()
+                else "; there is no such file"
+            )
+            raise ValueError(f"{flag(name)} is {path}{said}")
     if "/" in cfg.checkpoint_suffix:
         raise ValueError(f"--checkpoint-suffix is {cfg.checkpoint_suffix!r}, a path; give --save-dir a folder")
     if cfg.write_checkpoints_asynchronously and importlib.util.find_spec("iopath") is None:
