@@ -23,7 +23,7 @@ from trials import Campaign
 from cart_fairseq.base.files import write_json
 
 PARTS = {
-    "kills": (kills.kills, 200, "kills of each update; a quarter of them of other steps"),
+    "kills": (kills.kills, 230, "kills of each update; a quarter of them of other steps"),
     "searches": (kills.kills_of_searches, 50, "kills of what writes files of searches, of each step"),
     "limits": (disks.limits, 30, "limits of file sizes, of each step"),
     "disks": (disks.full_disks, 15, "sizes of a full ext4 and a full tmpfs, of each step"),
