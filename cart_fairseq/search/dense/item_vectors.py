@@ -1,11 +1,11 @@
 """Vectors of queries and items whose inner product is the dense score, for one dense head or those of an ensemble."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cart_fairseq.search.dense.mixed_items import Items, MixedItems
 
@@ -123,5 +123,15 @@ def _stamp(model: Any, part: Any) -> Stamp:
     An optimiser may write through ``.data``, which leaves a tensor's version as it is; it does so between two calls of
     ``train``, which :attr:`DenseHead.trained` counts.
     """
-    weights = ((id(weight), weight._version, weight.dtype, weight.device) for weight in part.parameters())
+    weights = ((id(weight), weight._version, weight.dtype, weight.device) for weight in _weights(part))
     return (ref(model.dense), model.dense.trained, *weights)
+
+
+def _weights(part: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of a module. Each search looks at them, and ``parameters`` takes twice as long."""
+    modules: list[nn.Module | None] = [part]
+    while modules:
+        module = modules.pop()
+        if module is not None:
+            yield from (weight for weight in module._parameters.values() if weight is not None)
+            modules += module._modules.values()
