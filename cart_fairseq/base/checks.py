@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_typ
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Scalar = bool | int | float | str | None
 
 NAMES = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text", Path: "a path"}
 """Types of settings, as messages name them."""
@@ -106,6 +107,28 @@ def _shown(value: Any) -> str:
     """
     shown = repr(value)
     return shown if len(shown) <= 60 else f"a {type(value).__name__}"
+
+
+def short(value: Any) -> str:
+    """A value from a file of a stranger, for a message: at most some 80 characters, whatever it is.
+
+    ``repr`` would take for ever for a list that holds the same list ten times, in ten levels.
+
+    >>> short("a" * 100)[:8], short(10**5000), short((0.9, "x")), short([[1]])
+    ("'aaaaaaa", 'an integer of 16610 bits', "(0.9, 'x')", 'a list of 1 values')
+    """
+    if isinstance(value, str | bytes):
+        return repr(value[:76])
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, list | tuple) and len(value) <= 4 and all(isinstance(each, Scalar) for each in value):
+        shown = ", ".join(short(each)[:20] for each in value)
+        return f"[{shown}]" if isinstance(value, list) else f"({shown})"
+    if isinstance(value, list | tuple | dict):
+        return f"a {type(value).__name__} of {len(value)} values"
+    return f"an object of type {type(value).__name__}"
 
 
 def _fits(value: Any, kind: Any) -> bool:

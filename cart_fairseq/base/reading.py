@@ -59,6 +59,16 @@ def reason(error: BaseException, after: str = "") -> str:
     return textwrap.shorten(lines[0], 160)
 
 
+def first_line(error: Exception, after: str = "") -> str:
+    """Return an error's type and the first line of its message, or of what follows ``after`` in it, shortened.
+
+    >>> first_line(KeyError("model"))
+    "KeyError: 'model'"
+    """
+    kind, said = type(error).__name__, reason(error, after)
+    return textwrap.shorten(kind if said == kind else f"{kind}: {said}", 160)
+
+
 def read_begin(path: str | os.PathLike[str]) -> bytes:
     """The first bytes of a file."""
     with open(path, "rb") as file:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from cart_fairseq.base.parquet import read_table
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.checksums import verify_files
@@ -157,7 +158,7 @@ class DataBin:
                 f"{self.directory}: no {subset} queries (found: {known}); binarise captions with {subset} queries"
             )
         with self.files.reading(name) as path:
-            table = segments.read_table(path, columns)
+            table = read_table(path, columns)
             table.validate(full=True)  # its texts are UTF-8
             if "item_row" in table.column_names and len(table):
                 rows = table["item_row"].to_numpy()

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import load_file, save_file
 
+from cart_fairseq.base.checks import short
 from cart_fairseq.base.files import replacing, write_json
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.checksums import sealed, verify_files
@@ -287,7 +288,12 @@ class IdentifierBundle:
         """The parsed ``codec.json``, whose checksum is compared."""
         self.verify_files(["codec.json"])
         with self.files.reading("codec.json") as path:
-            return read_json(path)
+            settings = read_json(path)
+        if not isinstance(settings, dict):
+            raise CatalogueError(
+                f"{self.directory}/codec.json: holds {short(settings)}, not an object; {segments.REMEDY}"
+            )
+        return settings
 
     def codec_tensors(self) -> dict[str, np.ndarray]:
         """The arrays of ``codec.safetensors``, whose checksum is compared.

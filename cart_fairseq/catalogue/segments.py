@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from cart_fairseq.base.checks import short
 from cart_fairseq.base.files import is_plain_name, sha256
+from cart_fairseq.base.parquet import parquet_writer, read_table
 from cart_fairseq.base.progress import track
 from cart_fairseq.base.reading import check_version
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
@@ -36,6 +37,7 @@ OURS = re.compile(
     r"removed\.\d+\.npy|update\.(lock|json)"
 )
 """Names in an identifier bundle; a new bundle in its place keeps all others."""
+SHA256 = re.compile(r"[0-9a-f]{64}")
 HISTORY = re.compile(r"[0-9a-f]{16}")
 REMEDY = "build it again with python -m preprocess.build_identifiers"
 MOST_POSITIONS = 64
@@ -114,6 +116,11 @@ def hold_files(directory: Path, manifest: Mapping[str, Any], remedy: str, others
                 f"{directory}/manifest.json: lists the file {name!r}, which is none of ours; do not use what a stranger "
                 f"changed, or {remedy}"
             )
+        digest = entries[name].get("sha256")
+        if digest is not None and not (isinstance(digest, str) and SHA256.fullmatch(digest)):
+            raise CatalogueError(
+                f"{directory}/manifest.json: sha256 of {name} is {short(digest)}, not 64 digits; {remedy}"
+            )
     held = HeldFiles(directory, {**dict.fromkeys(entries), **dict.fromkeys(others)}, remedy)
     for name, entry in entries.items():
         if held.size(name) != entry["bytes"]:
@@ -190,7 +197,7 @@ def histories_of(manifest: Mapping[str, Any]) -> dict[int, str]:
     if not isinstance(found, dict) or not all(
         isinstance(each, str) and HISTORY.fullmatch(each) and str(number).isdecimal() for number, each in found.items()
     ):
-        raise ValueError(f"histories is {str(found)[:80]!r}")
+        raise ValueError(f"histories is {short(found)}")
     return {int(number): each for number, each in found.items()}
 
 
@@ -221,7 +228,7 @@ def write_part(folder: Path, values: np.ndarray, items: Iterable[Mapping[str, An
     """Write (n, J) identifiers and the n objects of ``items.jsonl`` into an existing folder, block by block."""
     np.save(folder / IDENTIFIERS, np.ascontiguousarray(values, dtype=np.int32), allow_pickle=False)
     rows = iter(track(items, "writing items", "items", total=len(values)))
-    with pq.ParquetWriter(folder / ITEMS, SCHEMA) as writer:
+    with parquet_writer(folder / ITEMS, SCHEMA) as writer:
         while block := list(itertools.islice(rows, BLOCK_ROWS)):
             item_ids = [item["item_id"] for item in block]
             splits = [item.get("split") for item in block]
@@ -249,12 +256,6 @@ def open_values(files: HeldFiles, parts: Sequence[Part], length: int) -> list[np
     return arrays
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file, or some of its columns. pyarrow's own function imports pandas, for most of a second."""
-    with pq.ParquetFile(path) as table:
-        return table.read(columns=None if columns is None else [*columns])
-
-
 def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.ChunkedArray:
     """Read one column of the items' table, in row order.
 
@@ -264,12 +265,8 @@ def read_column(files: HeldFiles, parts: Sequence[Part], name: str) -> pa.Chunke
     chunks: list[pa.Array] = []
     for part in parts:
         with files.reading(part.folder + ITEMS) as path:
-            column = read_table(path, [name])[name]
+            column = read_table(path, [name], part.items)[name]
             column.validate(full=True)  # its texts are UTF-8
-        if len(column) != part.items:
-            raise CatalogueError(
-                f"{files.folder / part.folder / ITEMS}: {len(column)} rows for {part.items} identifiers; {REMEDY}"
-            )
         chunks += column.chunks
     return pa.chunked_array(chunks, pa.string())
 

@@ -2,21 +2,19 @@
 
 import argparse
 import os
-import textwrap
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cart_fairseq.base.files import replacing
-from cart_fairseq.base.reading import reason, unreadable
+from cart_fairseq.base.reading import first_line, unreadable
+from cart_fairseq.loading.archive import check_archive
 
 ZIP = b"PK\x03\x04"
 """The first bytes of a zip file, which torch's checkpoints are."""
 A_CHECKPOINT = "give a checkpoint that fairseq-train wrote, such as checkpoint_best.pt"
-ANOTHER = "give another checkpoint of the run, or train again"
 
 
 def allow_namespaces() -> None:
@@ -29,32 +27,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         pickle.UnpicklingError, RuntimeError, EOFError: the file is damaged, or contains objects other than data.
-        ValueError: its archive is compressed, so that a small file could fill the memory; or a part of it is damaged.
+        ValueError: its archive is compressed, damaged or another's, see :func:`~cart_fairseq.loading.archive.check_archive`.
     """
     allow_namespaces()
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-        if any(entry.compress_type for entry in entries) or sum(e.file_size for e in entries) > os.path.getsize(path):
-            raise ValueError(f"{path}: its archive is compressed, as fairseq writes none; train again")
-        check_sums(path)
+    check_archive(path)
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return found
-
-
-def check_sums(path: str | Path) -> None:
-    """Compare every part of a checkpoint's archive with the checksum (CRC-32) that it was written with.
-
-    Raises:
-        ValueError: one differs; the message names it.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path}: its archive is damaged ({first_line(error)}); {ANOTHER}") from None
-    if bad is not None:
-        raise ValueError(f"{path}: its part {bad} is damaged, its checksum differs; {ANOTHER}")
 
 
 def refuse_damaged(path: str | Path) -> None:
@@ -97,16 +75,6 @@ def refuse_foreign(path: str | Path, found: Any) -> None:
         raise ValueError(f"{path}: contains {kind}, not a model of fairseq; {A_CHECKPOINT}")
     if not found.get("cfg") and not found.get("args"):
         raise ValueError(f"{path}: contains no settings of its training (cfg); {A_CHECKPOINT}")
-
-
-def first_line(error: Exception, after: str = "") -> str:
-    """Return an error's type and the first line of its message, or of what follows ``after`` in it, shortened.
-
-    >>> first_line(KeyError("model"))
-    "KeyError: 'model'"
-    """
-    kind, said = type(error).__name__, reason(error, after)
-    return textwrap.shorten(kind if said == kind else f"{kind}: {said}", 160)
 
 
 def _reason(path: str | Path, error: Exception) -> str:

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+from cart_fairseq.base.reading import first_line
 from cart_fairseq.catalogue.segments import MANIFEST
-from cart_fairseq.loading.checkpoint import first_line
 from cart_fairseq.loading.model_folder import CONFIG, is_model_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cart_fairseq.base.checks import is_number
+from cart_fairseq.base.checks import Scalar, is_number, short
 from cart_fairseq.base.settings import CALIBRATION_PARAMETERS, SCORINGS
 from cart_fairseq.network.config import NetworkConfig, StackConfig
 
@@ -20,7 +20,6 @@ TRAIN_AGAIN = "give a checkpoint that fairseq-train wrote, or train again"
 MOST_LAYERS = 1000
 MOST_POSITIONS = 1 << 16
 DIGITS = ("revision_digits", "history_bytes")
-Scalar = bool | int | float | str | None
 
 
 def check_weights(weights: Any) -> None:
@@ -34,7 +33,9 @@ def check_weights(weights: Any) -> None:
     stored: dict[int, int] = {}
     for name, tensor in weights.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise ValueError(f"its weights hold {name!r} of type {type(tensor).__name__}, not a tensor; {TRAIN_AGAIN}")
+            raise ValueError(
+                f"its weights hold {short(name)} of type {type(tensor).__name__}, not a tensor; {TRAIN_AGAIN}"
+            )
         storage = tensor.untyped_storage()
         if tensor.is_quantized or tensor.device.type != "cpu" or tensor.nbytes > storage.nbytes():
             raise ValueError(f"its weight {name} is no plain tensor of shape {(*tensor.shape,)}; {TRAIN_AGAIN}")
@@ -65,7 +66,7 @@ def check_ranking(weights: Mapping[str, Tensor]) -> None:
     for name in DIGITS:
         digits = weights.get(name)
         if digits is not None and not (digits.ndim == 1 and len(digits) and ((digits >= 0) & (digits <= 255)).all()):
-            raise ValueError(f"its weight {name} is {str(digits.tolist())[:80]}, not digits; {TRAIN_AGAIN}")
+            raise ValueError(f"its weight {name} is {short(digits.tolist())}, not digits; {TRAIN_AGAIN}")
     ranges = (("level_discount", 0.0, 1.0), ("dense.weight", 0.0, float("inf")), ("dense.prior_share", 0.0, 1.0))
     for name, least, most in ranges:
         found = weights.get(name)
@@ -121,10 +122,10 @@ def plain(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Scalar
         if name not in settings:
             continue
         value = settings[name]
-        number = isinstance(value, int | float) and is_number(float(value)) and abs(value) < 1 << 62
+        number = isinstance(value, int | float) and abs(value) < 1 << 62  # neither NaN nor infinite
         text = isinstance(value, str) and "${" not in value
         if not (value is None or isinstance(value, bool) or number or text):
-            raise ValueError(f"its setting {name} is {str(value)[:80]!r}; {TRAIN_AGAIN}")
+            raise ValueError(f"its setting {name} is {short(value)}; {TRAIN_AGAIN}")
         kept[name] = value
     return kept
 

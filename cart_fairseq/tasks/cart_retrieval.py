@@ -109,6 +109,7 @@ class CartRetrievalTask(FairseqTask):
         if from_checkpoint or bag is None or items is None or items.captions is None:
             return model
         queries = open_sequences(self.data.files, "train.query-id.query")
+        queries.check_queries(len(self.query_dict))
         with torch.no_grad():
             bag.vectors.weight.copy_(fit_symbol_vectors(queries, items.captions, len(self.query_dict)))
         return model
@@ -126,6 +127,9 @@ class CartRetrievalTask(FairseqTask):
                 "--disable-validation"
             )
         queries, identifiers = (open_sequences(self.data.files, f"{prefix}.{side}") for side in ("query", "id"))
+        queries.check_queries(len(self.query_dict))
+        bundle = self.data.bundle
+        identifiers.check_identifiers(bundle.offsets, [position.size for position in bundle.positions])
         measured = str(self.cfg.candidates) == "split" and split != "train"
         training: dict[str, Any] = self._training_examples() if split == "train" else {}
         self.datasets[split] = QueryIdentifierDataset(

@@ -8,7 +8,6 @@ Their options are kept by name, and every other stored setting is left out.
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -23,7 +22,9 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from cart_fairseq.base.checks import short
 from cart_fairseq.loading.checkpoint import read_checkpoint, refuse_damaged, refuse_foreign
+from cart_fairseq.loading.optimizer_state import MOST_UPDATES, check_moments
 from cart_fairseq.loading.stored import (
     TRAIN_AGAIN,
     check_choices,
@@ -93,7 +94,7 @@ def accept(state: Any) -> dict[str, Any]:
         raise ValueError(f"its settings are those of a version of fairseq before 0.12 (args); {TRAIN_AGAIN}")
     history, extra = state.get("optimizer_history"), state.get("extra_state")
     if not (isinstance(history, list) and history and all(isinstance(each, Mapping) for each in history)):
-        raise ValueError(f"its optimizer_history is {str(history)[:80]!r}; {TRAIN_AGAIN}")
+        raise ValueError(f"its optimizer_history is {short(history)}; {TRAIN_AGAIN}")
     if not (isinstance(extra, Mapping) and isinstance(extra.get("train_iterator"), Mapping)):
         raise ValueError(f"its extra_state lacks the place in the training data; {TRAIN_AGAIN}")
     _check_progress(history[-1], extra)
@@ -176,7 +177,7 @@ def _options(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
 def _name(settings: Mapping[str, Any], also: str) -> str:
     """Return the name under which fairseq registers what the settings are of; fairseq reads ``_name`` first."""
     found = settings.get("_name") or settings.get(also)
-    return found if isinstance(found, str) else repr(found)[:80]
+    return found if isinstance(found, str) else short(found)
 
 
 def _model(arch: str, stored: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Any:
@@ -211,64 +212,14 @@ def _check_progress(last: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
     counts["num_updates"] = last.get("num_updates", 0)
     for name, count in counts.items():
         if type(count) is not int or not 0 <= count < MOST_UPDATES:
-            raise ValueError(f"its {name} is {str(count)[:80]!r}; {TRAIN_AGAIN}")
+            raise ValueError(f"its {name} is {short(count)}; {TRAIN_AGAIN}")
     scores = {"best": extra.get("best"), "val_loss": extra.get("val_loss")}
     if isinstance(schedule, Mapping):
         scores["best of its schedule"] = schedule.get("best")
     for name, score in scores.items():
         number = isinstance(score, int | float) or (isinstance(score, Tensor) and score.numel() == 1)
-        if score is not None and not (number and not math.isnan(score)):
-            raise ValueError(f"its {name} is {str(score)[:80]!r}; {TRAIN_AGAIN}")
-
-
-def check_moments(optimizer: Any) -> None:
-    """Check the moments in the state of Adam and of optimisers like it.
-
-    Args:
-        optimizer: what ``state_dict`` of the optimiser returned, or None.
-
-    Raises:
-        ValueError: a moment is not finite, or missing, a second moment is negative, or betas or steps are out of range.
-    """
-    states = optimizer.get("state") if isinstance(optimizer, Mapping) else None
-    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
-    for group in groups if isinstance(groups, list) else ():
-        betas = group.get("betas", (0, 0)) if isinstance(group, Mapping) else None
-        if not (isinstance(betas, tuple | list) and all(isinstance(b, int | float) and 0 <= b < 1 for b in betas)):
-            raise ValueError(f"its state of the optimiser has betas {str(betas)[:80]}; {TRAIN_AGAIN}")
-    for number, state in (states if isinstance(states, Mapping) else {}).items():
-        names = state if isinstance(state, Mapping) else {}
-        if "exp_avg" in names and not any(name.startswith(("exp_avg_sq", "exp_inf")) for name in names):
-            raise ValueError(f"its state of the optimiser has no second moment of weight {number}; {TRAIN_AGAIN}")
-        if not 0 <= float(names.get("step", 0)) < MOST_UPDATES:
-            raise ValueError(f"its state of the optimiser has step {names['step']} of weight {number}; {TRAIN_AGAIN}")
-        for name, moment in names.items():
-            if not isinstance(moment, Tensor) or not name.startswith("exp_avg"):
-                continue
-            if not moment.isfinite().all() or ("sq" in name and (moment < 0).any()):
-                raise ValueError(
-                    f"its state of the optimiser has {name} of weight {number} with a value that no training gives; "
-                    f"{TRAIN_AGAIN}"
-                )
-
-
-def check_sizes_of_moments(optimizer: Any) -> None:
-    """Check that each moment of Adam is as large as its weight, after torch has taken them over.
-
-    Args:
-        optimizer: the optimiser of torch.
-
-    Raises:
-        ValueError: one is not; training would fail at its first update.
-    """
-    for number, weight in enumerate(weight for group in optimizer.param_groups for weight in group["params"]):
-        for name in ("exp_avg", "exp_avg_sq"):
-            moment = getattr(optimizer, "state", {}).get(weight, {}).get(name)
-            if moment is not None and moment.shape != weight.shape:
-                raise ValueError(
-                    f"its state of the optimiser has {name} of weight {number} of size {tuple(moment.shape)}, the weight "
-                    f"has {tuple(weight.shape)}; {TRAIN_AGAIN}"
-                )
+        if score is not None and not (number and score == score):  # NaN is not
+            raise ValueError(f"its {name} is {short(score)}; {TRAIN_AGAIN}")
 
 
 def _meters(metrics: Any) -> dict[str, Any]:
@@ -281,13 +232,12 @@ def _meters(metrics: Any) -> dict[str, Any]:
         for meters in metrics.values():
             for _, key, kind, state in meters:
                 if not isinstance(key, str) or kind not in METERS or not isinstance(state, Mapping):
-                    raise TypeError(kind)
+                    raise TypeError(short(kind))
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"its metrics of training are damaged ({error}); {TRAIN_AGAIN}") from None
     return dict(metrics)
 
 
-MOST_UPDATES = 1 << 40
 METERS = ("AverageMeter", "SumMeter", "ConcatTensorMeter", "TimeMeter", "StopwatchMeter")
 
 

@@ -18,9 +18,10 @@ from torch import OutOfMemoryError
 
 from cart_fairseq.base.files import locked_file, replacing
 from cart_fairseq.base.processes import is_expected
+from cart_fairseq.base.reading import first_line
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.loading.checkpoint import first_line, refuse_damaged, write_checkpoint
-from cart_fairseq.tasks.checked_checkpoints import check_sizes_of_moments
+from cart_fairseq.loading.checkpoint import refuse_damaged, write_checkpoint
+from cart_fairseq.loading.optimizer_state import check_sizes_of_moments
 
 LOCK = ".lock"
 """In the folder of checkpoints; the kernel's lock on it ends with the process, the file stays."""

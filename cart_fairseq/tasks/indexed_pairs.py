@@ -13,7 +13,7 @@ from cart_fairseq.tasks import plugin  # noqa: F401 - before fairseq, whose impo
 # isort: split
 from fairseq.data.indexed_dataset import MMapIndexedDataset, MMapIndexedDatasetBuilder
 
-from cart_fairseq.tasks.held_sequences import check_magic
+from cart_fairseq.tasks.held_sequences import check_header
 
 
 def write_sequences(prefix: Path, sequences: Iterable[Sequence[int] | np.ndarray]) -> None:
@@ -36,7 +36,7 @@ def copy_sequences(source: Path, target: Path, kept: Sequence[int]) -> None:
     """
     index = Path(f"{source}.idx")
     with reading(index, REMEDY):
-        check_magic(index)
+        check_header(index)
         sequences = MMapIndexedDataset(str(source))
     builder = MMapIndexedDatasetBuilder(f"{target}.bin", dtype=np.int32)
     for number in kept:

@@ -13,6 +13,7 @@ Each step has a `Kind`, which says how its output is recognised and read, and go
 A step that keeps nothing of an interrupted run has `with output.locked():` in place of `working`.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cart_fairseq.base import files
+from cart_fairseq.base.checks import is_encodable
 from cart_fairseq.base.files import sha256, write_json
 from cart_fairseq.base.hub_cache import refuse_cached
 from cart_fairseq.base.reading import read_json
@@ -99,12 +101,14 @@ class Output:
         record: the file that says what the output was made from.
 
     Raises:
-        ValueError: the path has no name, such as ``/``, or is in the Hub's cache.
+        ValueError: the path has no name, such as ``/``, or one that is not UTF-8, or is in the Hub's cache.
     """
 
     def __init__(self, path: str | Path, kind: Kind):
         if Path(path).name in ("", ".."):
             raise ValueError(f"{kind.argument} is {str(path)!r}, which names no folder or file; give a name of its own")
+        if not is_encodable(str(path)):
+            raise ValueError(f"{kind.argument} is {os.fsencode(path)!r}, which is not UTF-8; choose another name")
         refuse_cached(path)
         # a link is followed: renaming would put the new output in its place
         self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
@@ -251,8 +255,8 @@ class Output:
                     "away or choose another --output"
                 )
             with ExitStack() as stack:
+                self.work.mkdir(parents=True, exist_ok=True)
                 try:
-                    self.work.mkdir(parents=True, exist_ok=True)
                     lock = stack.enter_context(files.locked_file(self.work / LOCK))
                     whole = files.is_still(lock, self.work / LOCK)
                 except FileNotFoundError:  # another run has ended and removed the folder

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cart_fairseq.base.arrays import new_array
+from cart_fairseq.base.parquet import read_table
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.errors import reading
@@ -161,7 +161,7 @@ def update_dense(source: Path, target: Path, items: int, new_row: np.ndarray | N
     # a MODEL folder has no training captions
     if new_row is not None and (source / CAPTIONS).is_file() and (source / queries_file("train")).is_file():
         with reading(source / queries_file("train"), REMEDY):
-            rows = pq.read_table(source / queries_file("train"), columns=["item_row"])["item_row"].to_numpy()
+            rows = read_table(source / queries_file("train"), ["item_row"])["item_row"].to_numpy()
             kept = new_row[rows] >= 0
         if not kept.all():
             with reading(source / CAPTIONS, REMEDY):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from cart_fairseq.base.parquet import read_table, write_table
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.errors import reading
 from cart_fairseq.queries.codec import beginning
@@ -76,7 +76,7 @@ def write_subset(
         "text": pa.array([caption.text for caption in captions], pa.string()),
         "role": pa.array([caption.role for caption in captions], pa.string()),
     }
-    pq.write_table(pa.table(columns), directory / queries_file(subset))
+    write_table(pa.table(columns), directory / queries_file(subset))
 
 
 def keep_rows(source: Path, target: Path, subset: str, new_row: np.ndarray) -> int:
@@ -91,14 +91,14 @@ def keep_rows(source: Path, target: Path, subset: str, new_row: np.ndarray) -> i
     """
     path = source / queries_file(subset)
     with reading(path, REMEDY):
-        table = pq.read_table(path)
+        table = read_table(path)
         rows = new_row[table["item_row"].to_numpy()]
     kept = np.flatnonzero(rows >= 0)
     if not len(kept):
         return 0
     column = table.schema.get_field_index("item_row")
     table = table.set_column(column, "item_row", pa.array(rows, pa.int64())).filter(pc.greater_equal(pa.array(rows), 0))
-    pq.write_table(table, target / path.name)
+    write_table(table, target / path.name)
     if len(kept) < len(rows):
         from cart_fairseq.tasks.indexed_pairs import copy_sequences
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.base.checks import short
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.catalogue.positions import Position
 from preprocess.data.embeddings import Embeddings, blocks
@@ -80,9 +81,9 @@ def load_codec(bundle: IdentifierBundle) -> Codec:
     name = bundle.codec_settings.get("scheme")
     if name is None:
         raise ValueError(f"{bundle.directory}/codec.json: names no scheme, so there is no codec in it; {remedy}")
-    if name not in SCHEMES:
+    if not isinstance(name, str) or name not in SCHEMES:
         raise ValueError(
-            f"{bundle.directory}/codec.json: scheme is {name!r}, not one of {', '.join(SCHEMES)}; {remedy}"
+            f"{bundle.directory}/codec.json: scheme is {short(name)}, not one of {', '.join(SCHEMES)}; {remedy}"
         )
     tensors = bundle.codec_tensors()
     for tensor, values in tensors.items():

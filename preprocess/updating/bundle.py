@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cart_fairseq.base.files import is_still, locked_file, remove_scratch, replacing, write_json
+from cart_fairseq.base.parquet import parquet_file, parquet_writer
 from cart_fairseq.base.progress import Progress
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.checksums import sealed
@@ -167,14 +167,15 @@ def copy_items(bundle: IdentifierBundle, path: Path) -> None:
     keep[bundle.removed] = False
     row = 0
     with (
-        pq.ParquetWriter(path, segments.SCHEMA) as writer,
+        parquet_writer(path, segments.SCHEMA) as writer,
         Progress(len(bundle), "copying items", "items") as progress,
     ):
         for part in bundle.parts:
-            for batch in pq.ParquetFile(bundle.directory / part.folder / segments.ITEMS).iter_batches(BLOCK_ROWS):
-                writer.write_batch(batch.filter(pa.array(keep[row : row + len(batch)])))
-                row += len(batch)
-                progress.update(len(batch))
+            with parquet_file(bundle.directory / part.folder / segments.ITEMS) as table:
+                for batch in table.iter_batches(BLOCK_ROWS):
+                    writer.write_batch(batch.filter(pa.array(keep[row : row + len(batch)])))
+                    row += len(batch)
+                    progress.update(len(batch))
 
 
 def link_over(source: Path, target: Path) -> None:

@@ -86,6 +86,12 @@ WRONG: dict[str, tuple[Callable[[Manifest], None], str]] = {
     "a size that is a text": (lambda m: m["positions"][0].update(size="4"), "of size '4'"),
     "ten thousand positions": (lambda m: m.update(positions=m["positions"] * 3000), "positions"),
     "a negative part": (change(segments=[["", 49], ["segments/000001/", -1]]), "segments lists -1 items"),
+    "a checksum of a number": (
+        lambda m: m["files"]["identifiers.npy"].update(sha256=1 << 63),
+        r"sha256 of identifiers\.npy",
+    ),
+    "a checksum that is short": (lambda m: m["files"]["identifiers.npy"].update(sha256="ab"), "is 'ab', not 64 digits"),
+    "a checksum of half a pair": (lambda m: m["files"]["codec.json"].update(sha256="\ud800"), "is '.ud800', not 64"),
     "a revision that is a path": (change(revision="../../1"), r"revision '\.\./\.\./1'"),
 }
 
