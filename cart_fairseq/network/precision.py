@@ -17,7 +17,7 @@ NARROW = 128
 LEAST_GAIN = 1.1
 """Least gain of bf16 in speed for which it is chosen."""
 ROWS, TRIALS = 128, 5
-KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 """How many kernels oneDNN and torch keep, unless the environment says otherwise. Each batch of queries has another
 shape, which gets a kernel of its own in bf16; 1,024 of each, the default, are 600 MiB and make no search faster."""
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
