@@ -32,8 +32,8 @@ def resident():
 torch.set_num_threads(1)
 model = convert(Model(), "bf16")
 with torch.no_grad():
-    for rows in range(1, 350):
-        if rows == 70:
+    for rows in range(1, 450):
+        if rows == 170:
             before = resident()
         model.decoder.output_projection(torch.zeros(rows, 384, dtype=torch.bfloat16))
 print(resident() - before)
