@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from fairseq import optim
 from fairseq.distributed import utils as distributed
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
 
 from cart_fairseq.measuring.labels import METRIC_NAMES
+from cart_fairseq.models.cart import CARTModel
+from cart_fairseq.models.cart_rqvae import RQVAEModel
 from cart_fairseq.tasks.checkpoint_files import alone
 
 TRAIN = "fairseq_cli.train"
@@ -62,6 +65,7 @@ def check_training(cfg: Any) -> None:
                 raise ValueError(f"{flag(name)} is {value}; it must be at least {least}")
     if not cfg.optimization.update_freq or min(cfg.optimization.update_freq) < 1:
         raise ValueError(f"--update-freq is {list(cfg.optimization.update_freq)}; it must be at least 1")
+    _check_architecture(cfg)
     _check_checkpoints(cfg.checkpoint)
     if _name(cfg.task) == "cart_retrieval":
         _check_subsets(cfg.dataset)
@@ -77,6 +81,15 @@ def flag(name: str) -> str:
     '--adam-betas'
     """
     return "--" + name.replace("_", "-")
+
+
+def _check_architecture(cfg: Any) -> None:
+    """Refuse models of other tasks, which fail while they are made."""
+    wanted = CARTModel if _name(cfg.task) == "cart_retrieval" else RQVAEModel
+    found = ARCH_MODEL_REGISTRY.get(_name(cfg.model))
+    if not (isinstance(found, type) and issubclass(found, wanted)):
+        ours = sorted(name for name, model in ARCH_MODEL_REGISTRY.items() if model is wanted)
+        raise ValueError(f"--arch is {_name(cfg.model)}; --task {_name(cfg.task)} trains {', '.join(ours)}")
 
 
 def _check_subsets(cfg: Any) -> None:

@@ -39,6 +39,7 @@ WRONG = {
     "--update-freq 0": "--update-freq is [0]; it must be at least 1",
     "--max-valid-steps -1": "--max-valid-steps is -1; it must be at least 0",
     "--num-workers -3": "--num-workers is -3; it must be at least 0",
+    "--arch transformer": "--arch is transformer; --task cart_retrieval trains cart, cart_",
     "--curriculum -2": "--curriculum is -2; it must be at least 0",
     "--clip-norm -1": "--clip-norm is -1.0; it must be at least 0",
     "--clip-norm nan": "--clip-norm is nan; it must be at least 0",
