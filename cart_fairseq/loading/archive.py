@@ -81,7 +81,7 @@ def _check_tuples(path: str | Path, pickled: bytes) -> None:
     before, are ten billion values in a hundred bytes; as a key of a dictionary all of them are hashed.
     """
     stack: list[Any] = []  # the number of values of each, or None for a mark
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
             before = [each.name for each in opcode.stack_before]
