@@ -29,7 +29,7 @@ def check_archive(path: str | Path) -> None:
 
     Raises:
         ValueError: it is compressed, so that a small file could fill the memory; readers would not agree on what is in
-            it; a part is damaged; or its values are nested so that to compare them would take for ever.
+            it; a part is damaged; or its values are no pickle, or nested so that to compare them would take for ever.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -106,8 +106,7 @@ def _check_tuples(path: str | Path, pickled: bytes) -> None:
                 if count > MOST_IN_TUPLE:
                     raise ValueError(f"{path}: a tuple in it holds more than {MOST_IN_TUPLE:,} values; {ANOTHER}")
                 stack += [count] * len(opcode.stack_after)
-    except (IndexError, KeyError, TypeError):
-        return  # torch refuses what is no pickle
-    except ValueError as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         if str(error).startswith(f"{path}: "):
             raise
+        raise ValueError(f"{path}: its values are no pickle that torch wrote ({first_line(error)}); {ANOTHER}") from None
