@@ -5,6 +5,7 @@ Python's ``zipfile`` sees of an archive is checked here, and that torch will see
 """
 
 import os
+import pickle
 import pickletools
 import struct
 import zipfile
@@ -14,6 +15,8 @@ from typing import Any
 
 from cart_fairseq.base.reading import first_line
 
+ZIP = b"PK\x03\x04"
+"""The first bytes of a zip file, which torch's checkpoints are."""
 ANOTHER = "give another checkpoint of the run, or train again"
 NOT_OURS = "is none that torch wrote; train again"
 END, END_64, LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -25,14 +28,17 @@ MOST_IN_TUPLE = 1 << 20
 
 
 def check_archive(path: str | Path) -> None:
-    """Check the archive of a checkpoint, if it is one; other files are left to torch, which refuses them.
+    """Check the archive of a checkpoint.
 
     Raises:
+        pickle.UnpicklingError: it is no archive. torch also loads files as it wrote them before 1.6, unchecked.
         ValueError: it is compressed, so that a small file could fill the memory; readers would not agree on what is in
             it; a part is damaged; or its values are no pickle, or nested so that to compare them would take for ever.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with open(path, "rb") as file:
+        begin = file.read(len(ZIP))
+    if begin != ZIP or not zipfile.is_zipfile(path):
+        raise pickle.UnpicklingError("it is no archive")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -109,4 +115,6 @@ def _check_tuples(path: str | Path, pickled: bytes) -> None:
     except (IndexError, KeyError, TypeError, ValueError) as error:
         if str(error).startswith(f"{path}: "):
             raise
-        raise ValueError(f"{path}: its values are no pickle that torch wrote ({first_line(error)}); {ANOTHER}") from None
+        raise ValueError(
+            f"{path}: its values are no pickle that torch wrote ({first_line(error)}); {ANOTHER}"
+        ) from None

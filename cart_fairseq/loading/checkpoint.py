@@ -10,10 +10,8 @@ import torch
 
 from cart_fairseq.base.files import replacing
 from cart_fairseq.base.reading import first_line, unreadable
-from cart_fairseq.loading.archive import check_archive
+from cart_fairseq.loading.archive import ZIP, check_archive
 
-ZIP = b"PK\x03\x04"
-"""The first bytes of a zip file, which torch's checkpoints are."""
 A_CHECKPOINT = "give a checkpoint that fairseq-train wrote, such as checkpoint_best.pt"
 
 

@@ -142,6 +142,17 @@ def test_an_archive_with_two_directories_is_refused(tmp_path: Path):
         check_archive(path)
 
 
+def test_files_as_torch_wrote_them_before_are_refused(tmp_path: Path):
+    """Nothing of them could be checked first, not even if an archive hangs at their end."""
+    path = tmp_path / "old.pt"
+    torch.save(read_checkpoint(GOOD), path, _use_new_zipfile_serialization=False)
+    for end in (b"", GOOD.read_bytes()):
+        path.write_bytes(path.read_bytes() + end)
+        assert "model" in torch.load(path, weights_only=False)
+        with pytest.raises(ValueError, match=r"old\.pt: not a checkpoint .*the file begins with"):
+            load_checked(str(path))
+
+
 def test_what_torch_writes_is_read(tmp_path: Path):
     assert read_checkpoint(GOOD)["model"]
     write_checkpoint(tmp_path / "new.pt", read_checkpoint(GOOD))
