@@ -46,6 +46,8 @@ class Client:
         fields = {"host": f"{HOST}:{self.port}", "content-length": str(len(body)), **(headers or {})}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         try:
+            if self._streams is not None and self._streams[0].at_eof():  # idle for longer than the service waits
+                self.close()
             if self._streams is None:
                 self._streams = await asyncio.open_connection(HOST, self.port)
             reader, writer = self._streams
