@@ -8,7 +8,7 @@ from typing import Any
 
 import folder_changes
 import folder_embeddings
-from calls import check, make, step
+from calls import check, counting, make, step
 from fairseq_calls import check_folder
 from folder_catalogue import Known, build_without_text, check_same, note_folder
 from folder_lists import (
@@ -34,6 +34,12 @@ SIZE = ("--fusion", "none", "--decoder-layers", "4")
 
 
 def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
+    """Like `make_or_take_over`, with steps that are numbered in the order in which they come."""
+    with counting():
+        make_or_take_over(folder, out, flags)
+
+
+def make_or_take_over(folder: Path, out: Path, flags: Sequence[str]) -> None:
     """Make the catalogue of a folder, or take over what has changed in the folder since.
 
     Raises:

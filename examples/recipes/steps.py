@@ -102,10 +102,22 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
             print(f"{checkpoints}: complete, nothing to do")
             return
         forget_figures(out)
-        said = [out / "data-bin", "--user-dir", PLUGIN, "--save-dir", checkpoints, *planned.flags, *user]
+        said = [out / "data-bin", "--user-dir", PLUGIN, "--save-dir", checkpoints, *overridden(planned.flags, user), *user]
         print(f"fairseq-train {shlex.join(map(str, said))}")
         fairseq_calls.train(out / "data-bin", checkpoints, [*planned.flags, *user])
         note_trained(out)
+
+
+def overridden(flags: Sequence[str], user: Sequence[str]) -> list[str]:
+    """The recipe's flags without those that the user's replace, for the eye: fairseq takes the last of each."""
+    given = {flag.partition("=")[0] for flag in user if flag.startswith("--")}
+    kept, keeps = [], True
+    for flag in flags:
+        if flag.startswith("--"):
+            keeps = flag not in given
+        if keeps:
+            kept.append(flag)
+    return kept
 
 
 def repeat(out: Path, calls: Mapping[str, Call]) -> None:
