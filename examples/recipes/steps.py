@@ -102,7 +102,15 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
             print(f"{checkpoints}: complete, nothing to do")
             return
         forget_figures(out)
-        said = [out / "data-bin", "--user-dir", PLUGIN, "--save-dir", checkpoints, *overridden(planned.flags, user), *user]
+        said = [
+            out / "data-bin",
+            "--user-dir",
+            PLUGIN,
+            "--save-dir",
+            checkpoints,
+            *overridden(planned.flags, user),
+            *user,
+        ]
         print(f"fairseq-train {shlex.join(map(str, said))}")
         fairseq_calls.train(out / "data-bin", checkpoints, [*planned.flags, *user])
         note_trained(out)

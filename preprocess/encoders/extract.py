@@ -198,7 +198,10 @@ def write_folder(
     if captions is not None:
         names = {items[row]["item_id"] for row in kept}
         write_jsonl(new / written.CAPTIONS, [row for row in captions if row["item_id"] in names])
-    skipped = [{"item_id": items[row]["item_id"], "reason": plainly(problems[row], items[row], source)} for row in sorted(problems)]
+    skipped = [
+        {"item_id": items[row]["item_id"], "reason": plainly(problems[row], items[row], source)}
+        for row in sorted(problems)
+    ]
     write_jsonl(new / written.SKIPPED, skipped)
 
 

@@ -276,7 +276,7 @@ def described(out: Output, is_new: bool) -> JoinedCaptions:
         unknown = record["items_of_unknown_words"]
         if unknown:
             summary += (
-                f"; {counted(unknown, 'item')} more {'has' if unknown == 1 else 'have'} captions without a word that is "
+                f"; {counted(unknown, 'item')} {'has' if unknown == 1 else 'have'} captions without a word that is "
                 "known, and texts find them badly"
             )
             if record["settings"]["text_features"] == LSA and not record["settings"].get("rare_words"):

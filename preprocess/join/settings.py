@@ -105,7 +105,9 @@ class JoinSettings(Settings):
         """
         index_captions = self.index_captions or earlier["index_captions"]
         fitted = {name: earlier[name] for name in FITTED if name not in ADDED}
-        return replace(self, **fitted, **{name: earlier.get(name, ADDED[name]) for name in ADDED}, index_captions=index_captions)
+        return replace(
+            self, **fitted, **{name: earlier.get(name, ADDED[name]) for name in ADDED}, index_captions=index_captions
+        )
 
 
 FITTED = tuple(
