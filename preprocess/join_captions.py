@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add("--text-features", metavar="lsa|NAME_OR_PATH", default=absent, help=features)
     width = "width of lsa's features (512, or what few captions allow)"
     add("--text-dim", type=positive, metavar="T", default=absent, help=width)
+    rare = "lsa knows the words of one caption alone, too; otherwise only those of two captions or more (no)"
+    add("--rare-words", action=argparse.BooleanOptionalAction, default=absent, help=rare)
     ridge = f"strength of the regression's penalty ({default.ridge:g})"
     add("--ridge", type=above_zero, metavar="ALPHA", default=absent, help=ridge)
     components = "principal components that the regression starts from (256, or what few items allow)"

@@ -2,15 +2,25 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import folder_changes
 import folder_embeddings
-from calls import check, make, step
+from calls import check, counting, make, step
 from fairseq_calls import check_folder
 from folder_catalogue import Known, build_without_text, check_same, note_folder
-from folder_lists import is_described, listing, media_of, texts_of
+from folder_lists import (
+    LEAST_QUERIES,
+    epochs_for,
+    has_few,
+    is_described,
+    listing,
+    media_of,
+    not_told_apart,
+    texts_of,
+)
 from plan import begun
 from preparing import captioning, embedding, write_data
 from serving import check_page, offer
@@ -21,10 +31,15 @@ from preprocess.folder.formats.clip_retrieval import is_clip_retrieval
 
 SIZE = ("--fusion", "none", "--decoder-layers", "4")
 """Of the recommended recipe, as on Flickr8k."""
-EPOCHS = 16
 
 
 def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
+    """Like `make_or_take_over`, with steps that are numbered in the order in which they come."""
+    with counting():
+        make_or_take_over(folder, out, flags)
+
+
+def make_or_take_over(folder: Path, out: Path, flags: Sequence[str]) -> None:
     """Make the catalogue of a folder, or take over what has changed in the folder since.
 
     Raises:
@@ -40,12 +55,13 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
         )
     settings = from_environment()
     settings = dataclasses.replace(settings, recipe=settings.recipe or "joined")
-    flags = [*SIZE, "--max-epoch", str(EPOCHS), *flags] if settings.recipe == "joined" else list(flags)
+    user, data = list(flags), out / "data"
+    flags = with_recipe(user, data, settings)
     known = Known.read(out, folder)
-    check_run(out / "data", out, flags, settings)
+    check_run(data, out, flags, settings)
     if known is not None:
         before = begun(out)
-        if before is not None and before["call"] != flags:
+        if before is not None and is_other(before, flags, user, settings):
             print("note: nothing is trained again, so other flags and another RECIPE need another OUT", file=sys.stderr)
         if is_clip_retrieval(folder):
             folder_embeddings.check_unchanged(folder, out, known)
@@ -56,9 +72,13 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
         folder_embeddings.prepare(folder, out, settings)
     else:
         prepare(folder, out, settings)
-    if is_described(out / "data" / "captions.jsonl"):
-        train(out / "data", out, flags, settings)
-        evaluate(out)
+    if is_described(data / "captions.jsonl"):
+        if settings.recipe == "joined" and has_few(data / "captions.jsonl"):
+            settings = dataclasses.replace(settings, own_join=("--rare-words",))
+        train(data, out, with_recipe(user, data, settings), settings)
+        evaluate(out, least_queries=LEAST_QUERIES)
+        for line in not_told_apart(data / "items.jsonl", data / "captions.jsonl"):
+            print(line)
     else:
         step("3. no text model")
         print(
@@ -67,6 +87,19 @@ def run(folder: Path, out: Path, flags: Sequence[str]) -> None:
         )
         build_without_text(out, settings)
     Known.of(out).write(out)
+
+
+def with_recipe(user: Sequence[str], data: Path, settings: Settings) -> list[str]:
+    """The flags of ``fairseq-train`` that this recipe adds, and the user's behind them."""
+    if settings.recipe != "joined":
+        return list(user)
+    return [*SIZE, "--max-epoch", str(epochs_for(data / "captions.jsonl")), *user]
+
+
+def is_other(before: Mapping[str, Any], flags: Sequence[str], user: Sequence[str], settings: Settings) -> bool:
+    """Whether a model was trained with other flags of the user's, or another recipe. Epochs of our own may differ."""
+    own = len(flags) - len(user)
+    return before["sized_for"] != settings.recipe or before["call"][own:] != list(user)
 
 
 def prepare(folder: Path, out: Path, settings: Settings) -> None:

@@ -13,10 +13,13 @@ from settings import Settings
 
 from cart_fairseq.base.files import write_jsonl
 from cart_fairseq.base.reading import read_jsonl
+from cart_fairseq.base.wording import counted
 from cart_fairseq.catalogue.data_bin import DataBin
 from preprocess import update_identifiers
 from preprocess.encoders.extract import NothingEmbedded
 
+SHOWN = 5
+"""Ids in a message."""
 MANY = 0.5
 """Share of new items above which a new catalogue is worth its training."""
 
@@ -35,6 +38,12 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
     there = {data.bundle.item_id(row) for row in data.bundle.kept.tolist()}
     coming = {name for name, digest in now.digests.items() if known.digests.get(name) != digest}
     going = sorted(name for name in there if name not in now.digests or name in coming)
+    left_out = sorted(now.digests.keys() - there - coming)
+    if left_out:
+        print(
+            f"{counted(len(left_out), 'item')} of the folder not in the catalogue, because an earlier run could not embed "
+            f"{'it' if len(left_out) == 1 else 'them'}: {', '.join(left_out[:SHOWN])}{' …' * (len(left_out) > SHOWN)}"
+        )
     if not coming and not going:
         print(f"{out}: {len(there):,} items, as in {folder}; nothing to do")
         now.write(out)
@@ -53,12 +62,14 @@ def take_over(folder: Path, out: Path, known: Known, settings: Settings) -> None
     if embedded:
         check_embedded(new / "embeddings", out / "data")
     if going:
-        step(f"3. {len(going):,} items that are gone or have changed")
+        verbs = "is gone or has changed" if len(going) == 1 else "are gone or have changed"
+        step(f"3. {counted(len(going), 'item')} that {verbs}")
         write_jsonl(out / "gone.jsonl", [{"item_id": name} for name in going])
         update("remove", *target, "--item-ids-from", out / "gone.jsonl")
         (out / "gone.jsonl").unlink()
     if embedded:
-        step(f"4. {len(embedded):,} items that are new or have changed")
+        verbs = "is new or has changed" if len(embedded) == 1 else "are new or have changed"
+        step(f"4. {counted(len(embedded), 'item')} that {verbs}")
         texts = texts_of(new / "embeddings") if texts_of(new) else None
         write_jsonl(new / "items.jsonl", served(new / "embeddings", media_of(folder, out), texts))
         captions = ["--captions", texts] if described and texts else []

@@ -21,7 +21,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "flickr8k"))
 
 import numpy as np
 from baselines import best_caption_scores, vectors, worst_ranks
-from folder import EPOCHS, SIZE
+from folder import SIZE
+from folder_lists import LEAST_QUERIES, epochs_for, has_few
 from plan import checkpoint_of
 from provenance import provenance
 from settings import Settings
@@ -109,10 +110,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the record to this file")
     args = parser.parse_args()
     drawn = draw(args.data, args.items, args.seed, args.out / "data")
-    flags = [*SIZE, "--max-epoch", str(EPOCHS), "--seed", str(args.seed)]
+    captions = args.out / "data" / "captions.jsonl"
+    flags = [*SIZE, "--max-epoch", str(epochs_for(captions)), "--seed", str(args.seed)]
+    settings = Settings(recipe="joined", own_join=("--rare-words",) if has_few(captions) else ())
     began = time.monotonic()
-    train(args.out / "data", args.out, flags, Settings(recipe="joined"))
-    evaluate(args.out)
+    train(args.out / "data", args.out, flags, settings)
+    evaluate(args.out, least_queries=LEAST_QUERIES)
     minutes = (time.monotonic() - began) / 60
     found = measure(
         args.out / "data-bin",

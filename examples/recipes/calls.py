@@ -4,12 +4,16 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from preprocess.data.arguments import flag, settings_from
 
+NUMBER = re.compile(r"\A\d+\. ")
+"""Of a step, at the begin of its title."""
+_numbers: list[Iterator[int]] = []
 LONGEST_CHOICE = 300
 """Characters of a list of choices that an error still shows; fairseq has hundreds of architectures."""
 
@@ -87,7 +91,19 @@ def make(calls: Mapping[str, Call]) -> None:
 
 def step(title: str) -> None:
     """Announce a step."""
+    if _numbers:
+        title = f"{next(_numbers[-1])}. {NUMBER.sub('', title)}"
     print(f"\n== {title}")
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[None]:
+    """Number the steps that are announced inside from 1 on, whatever numbers their titles have."""
+    _numbers.append(itertools.count(1))
+    try:
+        yield
+    finally:
+        _numbers.pop()
 
 
 def call(main: Callable[[Sequence[str]], None], *arguments: object) -> None:

@@ -87,7 +87,7 @@ def weighing(out: Path) -> str:
     rows = {row["weight"]: row for row in tuned["weights"]}
     discount = tuned.get("discount", 1.0)  # of runs of before there is none
     lines = [f"valid queries, beam {tuned['beam']}, discount {discount:g} a level, weight of the dense scores:"]
-    for weight in dict.fromkeys((0.0, tuned["best"])):
+    for weight in (each for each in dict.fromkeys((0.0, tuned["best"])) if each in rows):
         figures = "".join(f"{rows[weight][metric]:>8.1f}" for metric in METRIC_LABELS)
         lines.append(f"{'identifiers alone' if weight == 0 else f'weight {weight:g}, kept':<39}{figures}")
     return "\n".join(lines)

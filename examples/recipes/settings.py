@@ -43,6 +43,7 @@ class Settings:
         index_captions: INDEX_CAPTIONS: ``include``, ``exclude`` or ``borrowed``; for the recipe ``joined``.
         annotation_flags: ANNOTATION_FLAGS, and so on: flags of that command.
         own_identifiers: flags of ``build_identifiers`` that a recipe adds to its own, before the user's.
+        own_join: flags of ``join_captions`` that a recipe adds, likewise.
         own_start: OUT of a run that this one continues: the recipe has put identifiers into ``OUT/identifiers`` itself,
             fitted parts of a join and the vocabulary are that run's, and nothing is held out. None: a new model.
     """
@@ -59,6 +60,7 @@ class Settings:
     identifier_flags: tuple[str, ...] = ()
     binarize_flags: tuple[str, ...] = ()
     own_identifiers: tuple[str, ...] = ()
+    own_join: tuple[str, ...] = ()
     own_start: Path | None = None
 
     def __post_init__(self) -> None:

@@ -102,10 +102,30 @@ def train(data: Path, out: Path, user: Sequence[str], settings: Settings) -> Non
             print(f"{checkpoints}: complete, nothing to do")
             return
         forget_figures(out)
-        said = [out / "data-bin", "--user-dir", PLUGIN, "--save-dir", checkpoints, *planned.flags, *user]
+        said = [
+            out / "data-bin",
+            "--user-dir",
+            PLUGIN,
+            "--save-dir",
+            checkpoints,
+            *overridden(planned.flags, user),
+            *user,
+        ]
         print(f"fairseq-train {shlex.join(map(str, said))}")
         fairseq_calls.train(out / "data-bin", checkpoints, [*planned.flags, *user])
         note_trained(out)
+
+
+def overridden(flags: Sequence[str], user: Sequence[str]) -> list[str]:
+    """The recipe's flags without those that the user's replace, for the eye: fairseq takes the last of each."""
+    given = {flag.partition("=")[0] for flag in user if flag.startswith("--")}
+    kept, keeps = [], True
+    for flag in flags:
+        if flag.startswith("--"):
+            keeps = flag not in given
+        if keeps:
+            kept.append(flag)
+    return kept
 
 
 def repeat(out: Path, calls: Mapping[str, Call]) -> None:
@@ -245,7 +265,7 @@ def join(data: Path, out: Path, settings: Settings, width: int) -> tuple[dict[st
         flags += ["--like", settings.own_start / "joined"]
     else:
         flags += ["--align", width, "--keep-embedding"]
-        flags += ["--text-features", encoder] if encoder else []
+        flags += ["--text-features", encoder] if encoder else settings.own_join
     set_here = fixed(
         "embeddings", "items", "captions", "output", index_captions="set INDEX_CAPTIONS", like="leave it out"
     )
@@ -267,8 +287,13 @@ def join(data: Path, out: Path, settings: Settings, width: int) -> tuple[dict[st
     return calls, Inputs(joined, captions, tuple(binarize_flags))
 
 
-def evaluate(out: Path, paper: Sequence[float] = ()) -> None:
+def evaluate(out: Path, paper: Sequence[float] = (), least_queries: int = 0) -> None:
     """Search for the queries and write the figures, those of the paper beside.
+
+    Args:
+        out: the run.
+        paper: figures to print beside.
+        least_queries: with fewer valid queries nothing is chosen on them: the weights of searches are the recipe's.
 
     Raises:
         ValueError: training is not complete, or another run is at work there.
@@ -280,6 +305,10 @@ def evaluate(out: Path, paper: Sequence[float] = ()) -> None:
     with locked(out):
         if planned.tuned and not (out / "tuned.json").is_file():
             flags = ["--data", out / "data-bin", "--path", planned.checkpoint]
+            queries = read_json(out / "data-bin" / "manifest.json")["counts"]["valid"]["queries"]
+            if queries < least_queries:
+                print(f"too few valid queries to choose weights on ({queries}): those of the recipe stay")
+                flags += ["--discounts", 1, "--shares", 0, "--weights", RECIPES["joined"].dense_weight]
             call(tune.main, *flags, "--json", out / "tuned.json")
         for subset in planned.subsets:
             for candidates in planned.candidate_sets:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cart_fairseq.base.wording import counted
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from preprocess.data.fields import MEASURED, SUBSETS
 from preprocess.data.roles import Caption, assign, candidate_rows, hold_out, resolve
@@ -117,7 +118,10 @@ def describe(contents: Contents, index_captions: str, symbols: int) -> str:
     )
     unseen = len(candidates["all"]) - len({caption.item_row for caption in subsets["train"]})
     if unseen:
-        lines.append(f"{unseen:,} items have no training caption: only what their identifiers share leads to them")
+        lines.append(
+            f"{counted(unseen, 'item')} {'has' if unseen == 1 else 'have'} no training caption: only what their identifiers "
+            "share leads to them"
+        )
     if contents.held_out:
         lines.append("no valid queries given: the valid set is a fixed sample held out of the training captions")
     if not subsets["valid"]:

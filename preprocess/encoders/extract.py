@@ -20,6 +20,7 @@ from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import digest, sha256, write_jsonl
 from cart_fairseq.base.progress import Progress
 from cart_fairseq.base.reading import read_jsonl
+from cart_fairseq.base.wording import counted
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
 from preprocess.data.media_folder import refuse_outside
@@ -107,10 +108,11 @@ def extract_embeddings(
             written.write_record(record, made_from, files, len(store.problems), modalities)
     if store.problems:
         skipped = out.path / written.SKIPPED
-        print(f"skipped {len(store.problems)} items, see {skipped}; the first:", file=sys.stderr)
-        print(f"  {store.problems[min(store.problems)]}", file=sys.stderr)
+        print(f"skipped {counted(len(store.problems), 'item')}, see {skipped}; the first:", file=sys.stderr)
+        first = min(store.problems)
+        print(f"  {plainly(store.problems[first], rows[first], source)}", file=sys.stderr)
     kept = len(rows) - len(store.problems)
-    text = f"{out.path}: {kept} items of {len(rows)}, {encoder.dimension} dimensions, {settings.dtype}"
+    text = f"{out.path}: {kept} item{'' if kept == 1 else 's'} of {len(rows)}, {encoder.dimension} dimensions, {settings.dtype}"
     return of_folder(out.path, True, text)
 
 
@@ -196,8 +198,18 @@ def write_folder(
     if captions is not None:
         names = {items[row]["item_id"] for row in kept}
         write_jsonl(new / written.CAPTIONS, [row for row in captions if row["item_id"] in names])
-    skipped = [{"item_id": items[row]["item_id"], "reason": problems[row]} for row in sorted(problems)]
+    skipped = [
+        {"item_id": items[row]["item_id"], "reason": plainly(problems[row], items[row], source)}
+        for row in sorted(problems)
+    ]
     write_jsonl(new / written.SKIPPED, skipped)
+
+
+def plainly(problem: str, item: Mapping[str, Any], source: Path) -> str:
+    """Return what is wrong with an item's media, with their path as a person would write it, without `..`."""
+    path = source.parent / item["media"]
+    plain = os.path.normpath(os.path.join(os.path.realpath(source.parent), item["media"]))
+    return problem.replace(str(path), plain) if ".." in path.parts else problem
 
 
 def media_of(items: Sequence[dict[str, Any]], path: Path, modality: str | None) -> list[MediaSample]:

@@ -19,13 +19,14 @@ from typing import Any
 from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import digest
 from cart_fairseq.base.progress import Progress
+from cart_fairseq.base.wording import counted
 from preprocess.data.fields import MODALITIES
 from preprocess.data.output import Output
 from preprocess.folder.contents import Contents, Job, read_contents
 from preprocess.folder.formats.opened import open_source
 from preprocess.folder.formats.sources import ending_of
 from preprocess.folder.items import SOURCES, caption_rows, item_row
-from preprocess.folder.listing import TEXTS, File, Listing, Skipped, looks_like_medium
+from preprocess.folder.listing import TEXTS, File, Listing, Skipped, composed, looks_like_medium
 from preprocess.folder.output import (
     FOLDER,
     SKIPPED,
@@ -131,7 +132,11 @@ def read_files(
             sidecars[file.stem].append(file)
     media = [file for file in listing.files if file.ending not in TEXTS and not file.is_table]
     beside = {
-        file.path: sorted(sidecars.get(file.stem, ()), key=lambda each: TEXTS.index(each.ending)) for file in media
+        file.path: sorted(
+            (*sidecars.get(composed(file.path), ()), *sidecars.get(file.stem, ())),
+            key=lambda each: TEXTS.index(each.ending),
+        )
+        for file in media
     }
     stamps = {file.path: stamp_of(file, beside[file.path]) for file in media}
     found = {path: known[path][1] for path, stamp in stamps.items() if path in known and known[path][0] == stamp}
@@ -213,12 +218,13 @@ def _lines(path: Path, counts: Mapping[str, Any]) -> Iterator[str]:
     """The lines of the summary."""
     items, captions = counts["items"], counts["captions"]
     kinds = ", ".join(f"{items[kind]:,} {kind}" for kind in MODALITIES if kind in items)
-    yield f"{path}: {sum(items.values()):,} items ({kinds})"
+    yield f"{path}: {counted(sum(items.values()), 'item')} ({kinds})"
     sources = ", ".join(f"{captions[source]:,} {source}" for source in SOURCES if source in captions)
     shown = f" ({sources})" if sources else ""
-    yield f"{sum(captions.values()):,} captions{shown}; {counts['without_captions']:,} items have none"
+    without = counted(counts["without_captions"], "item") + (" has" if counts["without_captions"] == 1 else " have")
+    yield f"{counted(sum(captions.values()), 'caption')}{shown}; {without} none"
     if counts["skipped"]:
         where, reason = counts["first_skipped"]
         yield f"{counts['skipped']:,} skipped, the first: {where}: {reason}; {path / SKIPPED} lists them"
     if counts["others"]:
-        yield f"{counts['others']:,} other files passed over"
+        yield f"{counted(counts['others'], 'other file')} passed over"

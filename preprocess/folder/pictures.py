@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Exif, Image
 
 # numbers of EXIF's tags
-DESCRIPTION, ARTIST = 0x010E, 0x013B
+DESCRIPTION, DATE, ARTIST = 0x010E, 0x0132, 0x013B
 XP_TITLE, XP_COMMENT, XP_AUTHOR, XP_KEYWORDS, XP_SUBJECT = 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F
 EXIF_FOLDER, ORIGINAL_DATE, USER_COMMENT = 0x8769, 0x9003, 0x9286
 # records of IPTC
@@ -57,7 +57,7 @@ def picture_texts(image: "Image") -> tuple[list[tuple[str, str]], dict[str, Any]
     captions: list[tuple[str, str]] = []
     fields: dict[str, Any] = {}
     with contextlib.suppress(Exception):
-        fields[YEAR] = year_of(_ascii(exif_of(image).get_ifd(EXIF_FOLDER).get(ORIGINAL_DATE)))
+        fields[YEAR] = _year(exif_of(image))
     for reader in (_exif, _iptc, _chunks):
         # readers of broken metadata raise struct.error, SyntaxError, TypeError …
         with contextlib.suppress(Exception):
@@ -76,6 +76,14 @@ def exif_of(image: "Image") -> "Exif":
     from PIL import Image
 
     return Image.Exif() if image.format == "PNG" and "exif" not in image.info else image.getexif()
+
+
+def _year(exif: "Exif") -> int | None:
+    """The year in which a picture was taken; where that is not said, the year of its last change."""
+    taken = None
+    with contextlib.suppress(Exception):
+        taken = year_of(_ascii(exif.get_ifd(EXIF_FOLDER).get(ORIGINAL_DATE)))
+    return taken or year_of(_ascii(exif.get(DATE)))
 
 
 def _exif(image: "Image") -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Texts beside a medium, in files of its stem: `a.txt` and `a.json` for `a.jpg`, as img2dataset writes them."""
+"""Texts beside a medium: `a.txt` and `a.json` for `a.jpg`, as img2dataset writes them; also `a.jpg.txt` and `a.jpg.json`."""
 
 from pathlib import Path
 from typing import Any

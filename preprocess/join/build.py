@@ -30,6 +30,7 @@ import numpy as np
 
 from cart_fairseq.base.checks import checks_settings
 from cart_fairseq.base.files import digest, sha256
+from cart_fairseq.base.wording import counted
 from cart_fairseq.catalogue.errors import reading
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.fields import MEASURED
@@ -59,7 +60,7 @@ from preprocess.join.fitting import (
     restore_parts,
 )
 from preprocess.join.rows import embed, write_captions, write_items
-from preprocess.join.settings import FITTED, LSA, JoinSettings
+from preprocess.join.settings import ADDED, FITTED, LSA, JoinSettings
 from preprocess.join.text_space import ItemTexts
 
 
@@ -201,6 +202,7 @@ def recorded(settings: JoinSettings, earlier: Mapping[str, Any] | None) -> dict[
     if earlier:
         return {**earlier["settings"], "index_captions": settings.index_captions}
     found = {name: getattr(settings, name) for name in FITTED} | {"text_features": settings.encoder or LSA}
+    found = {name: value for name, value in found.items() if name not in ADDED or value != ADDED[name]}
     if settings.encoder:
         found["weights"] = weights_stamp(settings.encoder)
     return found | {"index_captions": settings.index_captions, "block_rows": settings.block_rows}
@@ -252,6 +254,7 @@ def write_join(
             "dimension": embeddings.shape[1],
             "items": len(embeddings),
             "items_with_text": int(has_text.sum()),
+            "items_of_unknown_words": int(np.setdiff1d(owners, np.flatnonzero(has_text)).size),
             "captions": len(source.rows),
             "texts": texts_digest(source.rows),
             "captions_used": len(captions),
@@ -270,6 +273,14 @@ def described(out: Output, is_new: bool) -> JoinedCaptions:
             f"{out.path}: {items:,} items, {dimension} dimensions; {used:,} of {record['captions']:,} captions describe "
             f"{with_text:,} items"
         )
+        unknown = record["items_of_unknown_words"]
+        if unknown:
+            summary += (
+                f"; {counted(unknown, 'item')} {'has' if unknown == 1 else 'have'} captions without a word that is "
+                "known, and texts find them badly"
+            )
+            if record["settings"]["text_features"] == LSA and not record["settings"].get("rare_words"):
+                summary += "; --rare-words keeps the words of one caption alone"
     else:
         summary = f"{out.path}: up to date with these inputs and settings, nothing to do"
     return JoinedCaptions(out.path, is_new, items, dimension, with_text, used, summary)

@@ -69,7 +69,7 @@ def fit_features(texts: Sequence[str], settings: JoinSettings, source: Path) -> 
     if settings.encoder:
         return EncoderFeatures(settings.encoder, settings.device)
     sample = [texts[i] for i in drawn(np.arange(len(texts)), settings)]
-    return LsaFeatures.fit(sample, settings.text_dim, settings.seed, source)
+    return LsaFeatures.fit(sample, settings.text_dim, settings.seed, source, settings.rare_words)
 
 
 def restore_parts(saved: SavedParts, settings: JoinSettings, texts: bool = True) -> Parts:

@@ -23,6 +23,7 @@ class JoinSettings(Settings):
         text_features: `lsa`, fitted on the captions, or a sentence encoder: name or folder of a model of
             sentence-transformers or transformers, or FAMILY:NAME_OR_PATH as of `extract_embeddings`.
         text_dim: T, width of lsa's features. None: 512, or fewer if there are few captions.
+        rare_words: lsa knows the words of one caption alone, too. Otherwise it knows those of two captions or more.
         ridge: strength of the regression's penalty.
         pca: number of principal components that the regression reads. None: 256, or fewer if there are few items.
         keep_embedding: add the embedding itself to each row, every dimension standardised.
@@ -42,6 +43,7 @@ class JoinSettings(Settings):
 
     text_features: str = LSA
     text_dim: int | None = None
+    rare_words: bool = False
     ridge: float = 10.0
     pca: int | None = None
     keep_embedding: bool = False
@@ -102,7 +104,10 @@ class JoinSettings(Settings):
             KeyError, ValueError: one is missing there, or has a value that no join has.
         """
         index_captions = self.index_captions or earlier["index_captions"]
-        return replace(self, **{name: earlier[name] for name in FITTED}, index_captions=index_captions)
+        fitted = {name: earlier[name] for name in FITTED if name not in ADDED}
+        return replace(
+            self, **fitted, **{name: earlier.get(name, ADDED[name]) for name in ADDED}, index_captions=index_captions
+        )
 
 
 FITTED = tuple(
@@ -111,3 +116,5 @@ FITTED = tuple(
     if field.name not in ("index_captions", "block_rows", "device", "embedding_column")
 )
 """The settings that belong to the fitted parts, which `--like` takes from an earlier join."""
+ADDED = {"rare_words": False}
+"""Those of `FITTED` that records of earlier versions lack, with what these versions did; it is not recorded now either."""

@@ -1,8 +1,8 @@
 """What captions say, as rows of numbers: latent semantic analysis fitted here, or a pretrained sentence encoder.
 
-Latent semantic analysis is scikit-learn's TF-IDF (sublinear term frequencies, words of at least two captions) followed
-by a truncated singular value decomposition; it needs nothing pretrained. Its parts are plain arrays and a list of
-words.
+Latent semantic analysis is scikit-learn's TF-IDF (sublinear term frequencies, words of at least two captions unless the
+settings ask for all) followed by a truncated singular value decomposition; it needs nothing pretrained. Its parts are
+plain arrays and a list of words.
 """
 
 from collections.abc import Sequence
@@ -45,18 +45,21 @@ class LsaFeatures:
         self._vectoriser.idf_ = idf
 
     @classmethod
-    def fit(cls, texts: Sequence[str], dimension: int | None, seed: int, source: Any) -> "LsaFeatures":
+    def fit(
+        cls, texts: Sequence[str], dimension: int | None, seed: int, source: Any, rare_words: bool = False
+    ) -> "LsaFeatures":
         """Learn words, weights and singular vectors from texts.
 
         Args:
             dimension: T; None for 512, or what few texts or words allow.
             seed: of the randomised decomposition.
             source: the texts' file, for messages.
+            rare_words: whether words of one text alone are learned, too.
 
         Raises:
-            ValueError: fewer than two words occur in two texts, or there are fewer texts or words than `dimension`.
+            ValueError: fewer than two words occur in two texts (in one, with rare words), or there are fewer texts or words than `dimension`.
         """
-        vectoriser = TfidfVectorizer(min_df=2, **VECTORISER)
+        vectoriser = TfidfVectorizer(min_df=1 if rare_words else 2, **VECTORISER)
         if len(texts) >= MANY:
             with Progress(None, "text features", "captions", announce=f"learning them from {len(texts):,} captions"):
                 pass  # scikit-learn does it in two steps and says nothing of them
@@ -66,14 +69,14 @@ class LsaFeatures:
             weights = None
         if weights is None or weights.shape[1] < 2:  # one word alone tells no captions apart
             raise ValueError(
-                f"{source}: {'no word occurs' if weights is None else 'only one word occurs'} in two of the {len(texts)} "
-                "captions that may be used; give more captions, or a sentence encoder with --text-features"
+                f"{source}: {'no word occurs' if weights is None else 'only one word occurs'} in {'any' if rare_words else 'two'} of the "
+                f"{len(texts)} captions that may be used; give more captions, or a sentence encoder with --text-features"
             )
         limit = min(weights.shape)
         if dimension is not None and dimension > limit:
             raise ValueError(
                 f"--text-dim {dimension}: {source} has only {weights.shape[0]} captions to fit on and {weights.shape[1]} "
-                f"words that occur twice; use a value of at most {limit}"
+                f"words that {'occur' if rare_words else 'occur twice'}; use a value of at most {limit}"
             )
         with threadpool_limits(limits=1):  # the same result everywhere
             svd = TruncatedSVD(dimension or min(LSA_DIMENSION, limit), random_state=seed).fit(weights)

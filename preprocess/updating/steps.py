@@ -12,6 +12,7 @@ import numpy as np
 
 from cart_fairseq.base.checks import checks_settings, is_encodable
 from cart_fairseq.base.files import digest
+from cart_fairseq.base.wording import counted
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from preprocess.identifiers.codec import load_codec
 from preprocess.identifiers.goodness_of_fit import baseline, fit_of
@@ -135,7 +136,7 @@ def add_items(bundle: IdentifierBundle, new: NewItems) -> Change:
     lines += [f"{move['item_id']}: code {move['from']} is full, took {move['to']}" for move in moves[:SHOWN]]
     if len(moves) > SHOWN:
         lines.append(f"… {len(moves)} in all, see {manifest['segments'][-1][0]}{REPORT}")
-    lines.append(f"added {len(new.items):,} items, {in_catalogue:,} in the catalogue (revision {revision})")
+    lines.append(f"added {counted(len(new.items), 'item')}, {in_catalogue:,} in the catalogue (revision {revision})")
     return Change(manifest, None, "\n".join(lines), new.dense)
 
 
@@ -148,7 +149,7 @@ def remove_items(bundle: IdentifierBundle, item_ids: Sequence[str]) -> Change:
     manifest = remove_rows(bundle, rows)
     new_row = np.arange(len(bundle))
     new_row[np.union1d(bundle.removed, rows)] = -1
-    summary = f"removed {len(rows):,} items, {left:,} in the catalogue (revision {manifest['revision']})"
+    summary = f"removed {counted(len(rows), 'item')}, {left:,} in the catalogue (revision {manifest['revision']})"
     return Change(manifest, new_row, summary)
 
 

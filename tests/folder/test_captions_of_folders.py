@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 def exif(**tags: object) -> Image.Exif:
     names = {"description": 0x010E, "artist": 0x013B, "xp_title": 0x9C9B, "xp_comment": 0x9C9C, "xp_keywords": 0x9C9E}
+    names["changed"] = 0x0132
     found = Image.Exif()
     for name, value in tags.items():
         if name in names:
@@ -93,6 +95,41 @@ def test_windows_and_user_comments(folder: Path):
     found = lists_of(folder)
     assert found.captions == {"a.jpg": [("exif", "Größe"), ("exif", "日本")], "b.jpg": [("exif", "a dog")]}
     assert found.items["a.jpg"]["tags"] == ["a", "b"]
+
+
+def test_texts_beside_may_keep_the_ending_of_the_medium(folder: Path):
+    for name in ("clip 2.png", "clip 2.jpg", "größer.png"):
+        picture(folder / name)
+    write(folder / "clip 2.png.txt", "of the PNG")
+    write(folder / "clip 2.jpg.json", json.dumps({"caption": "of the JPEG", "rating": 5}))
+    write(folder / "clip 2.txt", "of both")
+    write(folder / unicodedata.normalize("NFD", "größer.png.txt"), "of the other")
+    found = lists_of(folder)
+    assert found.captions == {
+        "clip 2.png": [("txt", "of the PNG"), ("txt", "of both")],
+        "clip 2.jpg": [("txt", "of both"), ("json", "of the JPEG")],
+        "größer.png": [("txt", "of the other")],
+    }
+    assert found.items["clip 2.jpg"]["rating"] == 5
+    assert "rating" not in found.items["clip 2.png"]
+    assert "3 items (3 image)" in found.result.summary
+    assert "passed over" not in found.result.summary
+
+
+@pytest.mark.parametrize(
+    ("tags", "year"),
+    [
+        ({"changed": "2011:02:03 04:05:06"}, 2011),
+        ({"changed": "2011:02:03 04:05:06", "date": "2009:01:01 00:00:00"}, 2009),
+        ({"changed": "2011:02:03 04:05:06", "date": "0000:00:00 00:00:00"}, 2011),
+        ({"changed": "    "}, None),
+    ],
+)
+def test_the_year_is_that_of_the_picture_else_of_its_last_change(folder: Path, tags: dict[str, str], year: int | None):
+    picture(folder / "house.jpg", exif=exif(**tags))
+    found = lists_of(folder)
+    assert found.items["house.jpg"].get("year") == year
+    assert "1 caption (1 name); 0 items have none" in found.result.summary
 
 
 @pytest.mark.parametrize(

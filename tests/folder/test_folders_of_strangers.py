@@ -284,7 +284,7 @@ def test_the_command_says_what_it_found(folder: Path, capsys: pytest.CaptureFixt
     command.main(words)
     said = capsys.readouterr().out
     assert "1 items (1 image)" in said
-    assert "1 captions (1 name); 0 items have none" in said
+    assert "1 caption (1 name); 0 items have none" in said
     assert "1 skipped, the first: bad.jpg: damaged" in said
     command.main(words)
     assert "up to date" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """`join_captions`: the definition against plain scikit-learn, and what may have influence."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,22 @@ def test_identifiers_can_be_built_from_it(tmp_path):
     bundle = IdentifierBundle.load(tmp_path / "identifiers")
     assert bundle.codec_settings["dimension"] == 2 * TEXT
     assert json.loads((tmp_path / "joined" / "join.json").read_text())["parts"] == [TEXT, TEXT]
+
+
+def test_rare_words_are_known_where_they_are_asked_for(tmp_path):
+    rows = captions_of_items()
+    alone = next(row["item_id"] for row in rows if row["role"] == "train")
+    rows = [row if row["item_id"] != alone else row | {"text": f"unheard{at}"} for at, row in enumerate(rows)]
+    files = write_world(tmp_path, rows)
+    usual = join(files, **SMALL)
+    found = re.search(r"; (\d+) items? (?:has|have) captions without a word that is known", usual.summary)
+    assert found
+    assert "--rare-words keeps" in usual.summary
+    assert "rare_words" not in read_json(usual.directory / "join.json")["settings"]
+    every = join(files, **SMALL, rare_words=True)
+    assert every.is_new
+    assert every.items_with_text == usual.items_with_text + int(found[1])
+    assert "without a word" not in every.summary
+    assert any(word.startswith("unheard") for word in read_json(every.directory / "vocabulary.json"))
+    like = join(files._replace(output=tmp_path / "like"), like=every.directory)
+    assert read_json(like.directory / "join.json")["settings"]["rare_words"]

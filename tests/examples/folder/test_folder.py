@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import load_example
 from media_samples import write_media
+from PIL import Image
 from recipe_calls import Stopped, call, training_here
 
 from cart_fairseq import CartRetriever, ExampleRetriever, Query
@@ -16,6 +18,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 
 serving = load_example("recipes", "serving")
 preparing = load_example("recipes", "preparing")
+lists = load_example("folder", "folder_lists")
 FLAGS = ("--max-epoch", 1, "--arch", "cart_tiny")
 VARIABLES = {"JOIN_FLAGS": "--text-dim 8 --pca 4 --align 4", "SERVE": "0"}
 WORDS = ("red circle", "blue square", "green line", "white dot")
@@ -283,3 +286,56 @@ def test_the_page_is_served_in_a_terminal_or_where_it_is_asked_for(
             wrong.setenv(name, value)
             with pytest.raises(ValueError, match=f"{name} is '{value}'"):
                 serving.offer(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("captions", "epochs"), [(0, 16), (1, 200), (40, 134), (90, 67), (400, 16), (4000, 16)], ids=str
+)
+def test_few_captions_have_more_epochs(captions: int, epochs: int, tmp_path: Path):
+    write_jsonl(tmp_path / "captions.jsonl", [{"item_id": "a", "text": "b"}] * captions)
+    assert lists.epochs_for(tmp_path / "captions.jsonl") == epochs
+    assert lists.epochs_for(tmp_path / "missing.jsonl") == 16
+    assert lists.has_few(tmp_path / "captions.jsonl") == (captions <= 2000)
+
+
+def test_the_recipe_says_what_texts_cannot_find(tmp_path: Path):
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": name} for name in "abcde"])
+    said = [("a", "A dog"), ("b", "a  dog"), ("c", "a dog"), ("c", "a cat"), ("d", "a cow")]
+    write_jsonl(tmp_path / "captions.jsonl", [{"item_id": name, "text": text} for name, text in said])
+    silent, shared = lists.not_told_apart(tmp_path / "items.jsonl", tmp_path / "captions.jsonl")
+    assert silent.startswith("1 item without a caption")
+    assert shared.startswith("2 items whose captions are those of others")
+
+
+def test_a_caption_of_words_that_occur_once_finds_its_item(folder: Path, tmp_path: Path):
+    for number, name in enumerate(("zeppelin", "harvest", "lighthouse")):
+        write_media(folder / f"{name}.png", 40 + number)
+    write_media(folder / "IMG_7.jpg", 50)
+    said = [f"a red circle that is number {number}" for number in (4, 8)]
+    (folder / "part 1" / "red_circle 4.json").write_text(json.dumps({"captions": said}))
+    out = tmp_path / "out"
+    with training_here():
+        said = call("folder/run", folder, out, "--arch", "cart_tiny", "--max-epoch", 60, "--lr", 0.005, SERVE="0")
+    steps = re.findall(r"^== (\d+)\. ", said, re.M)
+    assert steps == [str(number) for number in range(1, len(steps) + 1)]
+    assert len(steps) > 5
+    assert "describe 23 items" in said
+    assert "1 item without a caption" in said
+    assert "too few valid queries to choose weights on" in said
+    tried = re.search(r"^fairseq-train .*", said, re.M)
+    assert tried
+    assert tried[0].count(" --decoder-layers ") == tried[0].count(" --lr ") == 1
+    for name in ("zeppelin", "harvest", "lighthouse"):
+        assert opened(out).search([name], k=1)[0][0].item_id == f"{name}.png"
+
+
+def test_what_could_not_be_embedded_is_named_again(folder: Path, tmp_path: Path):
+    broken = folder / "part 0" / "broken.jpg"
+    Image.effect_noise((200, 200), 80).save(broken)
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    out = tmp_path / "out"
+    said = make(folder, out)
+    assert "skipped 1 item," in said
+    assert f"  {broken}: not a readable" in said
+    assert "1 item of the folder not in the catalogue" in make(folder, out)
+    assert "part 0/broken.jpg" in make(folder, out)

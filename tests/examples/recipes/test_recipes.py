@@ -86,7 +86,7 @@ def test_media_become_embeddings_and_captions(tiny, tmp_path, name):
     write_raw(raw, name)
     printed = run(tiny, name, "prepare", raw, out)
     assert "1 of 20 media files are missing" in printed
-    assert "skipped 1 items" in printed
+    assert "skipped 1 item," in printed
     items = read_jsonl(out / "data" / "items.jsonl")
     assert len(items) == len(SPLITS) - 2
     assert {item["modality"] for item in items} == {modality_of(name)}
