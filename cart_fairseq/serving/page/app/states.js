@@ -67,9 +67,12 @@ export class SearchState extends HTMLElement {
     this.ticking = setInterval(tick, 200);
   }
 
-  failed({ kind, error }) {
+  /** The service refused. */
+  refused({ kind, error, seconds }) {
     const again = button("Try again", () => tell(this, "again"));
-    if (kind === "network") this.show("failed", "broken", "The service does not answer", "Check the connection, or whether the service runs.", again);
+    if (kind === "token") this.token(false);
+    else if (kind === "busy") this.busy(seconds || 2);
+    else if (kind === "network") this.show("failed", "broken", "The service does not answer", "Check the connection, or whether the service runs.", again);
     else if (kind === "request") this.show("wrong", "broken", "The service cannot search for this", error && sentence(error), button("Start afresh", () => tell(this, "afresh"), "quiet"));
     else this.show("failed", "broken", "The service failed", error ? sentence(error) : "Its log says why.", again);
   }
