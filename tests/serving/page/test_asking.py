@@ -65,3 +65,43 @@ def test_back_asks_again_after_an_update_of_the_catalogue(page: Any):
     until(page, "document.querySelector('#query').value === 'green'")
     shown(page)
     assert len(searches.texts) == 3
+
+
+def test_the_focus_goes_to_the_first_of_the_new_hits(page: Any):
+    page.goto("/?q=sea")
+    shown(page)
+    page.keyboard.press("/")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    for number, key in enumerate("+--", start=1):
+        with page.expect_response("**/api/search"):
+            page.keyboard.press(key)
+        until(page, f"document.querySelectorAll('.chips .chip').length === {number}")
+        until(page, f"{FOCUSED} !== undefined")
+        first = shown(page)[0]
+        assert page.evaluate(FOCUSED) == first
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(FOCUSED) == ids(page)[1]
+        page.keyboard.press("ArrowLeft")
+
+
+def test_the_focus_stays_in_the_box_if_a_search_begins_there(page: Any):
+    page.goto("/?q=sea")
+    shown(page)
+    search(page, "dusk")
+    assert page.evaluate("document.activeElement.id") == "query"
+
+
+def test_the_focus_goes_to_the_first_hit_after_grey_cards(page: Any):
+    page.goto("/?q=sea")
+    shown(page)
+    page.keyboard.press("/")
+    page.keyboard.press("ArrowDown")
+    waiting: list[Any] = []
+    page.route("**/api/search", lambda route: waiting.append(route), times=1)
+    page.keyboard.press("+")
+    page.locator(".skeleton").first.wait_for()
+    waiting[0].continue_()
+    first = shown(page)[0]
+    until(page, f"{FOCUSED} !== undefined")
+    assert page.evaluate(FOCUSED) == first

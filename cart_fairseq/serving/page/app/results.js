@@ -54,6 +54,7 @@ export class SearchResults extends HTMLElement {
 
   /** Show grey cards while a search goes on. */
   wait(number = 12) {
+    this.leave();
     this.forget();
     this.end.hidden = true;
     this.begin();
@@ -63,10 +64,16 @@ export class SearchResults extends HTMLElement {
 
   /** Show nothing. */
   clear() {
+    this.leave();
     this.forget();
     this.end.hidden = true;
     this.grid.removeAttribute("aria-busy");
     this.grid.replaceChildren();
+  }
+
+  /** If the focus is on a hit that goes away, the hits that come next get it. */
+  leave() {
+    this.givesFocus ||= this.grid.contains(document.activeElement);
   }
 
   forget() {
@@ -139,6 +146,8 @@ export class SearchResults extends HTMLElement {
     if (same) this.grid.append(...drawn.slice(before.length));
     else this.grid.replaceChildren(...drawn);
     if (focused?.isConnected) focused.focus({ preventScroll: true }); // it was taken out and put back
+    else if ((focused || this.givesFocus) && document.activeElement === document.body) this.enter();
+    this.givesFocus = false;
     tell(this, "drawn", { shown: drawn.filter((each) => each.className !== "line").length });
   }
 
@@ -181,7 +190,8 @@ export class SearchResults extends HTMLElement {
   /** Put the focus on the first card; false if there is none. */
   enter() {
     const first = this.visible().find((card) => card.isCurrent) ?? this.visible()[0];
-    first?.openButton.focus();
+    first?.openButton.focus({ preventScroll: true });
+    first?.scrollIntoView({ block: "nearest" });
     return Boolean(first);
   }
 
