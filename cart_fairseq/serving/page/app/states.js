@@ -26,7 +26,7 @@ export class SearchState extends HTMLElement {
   begin(info) {
     const { queries, catalogue } = info;
     const ways = [queries.text && "Write what you look for and press Enter.", queries.media && "Drop or paste a picture, sound or clip to find others like it.", !queries.text && "Or begin with one of these."];
-    const keys = el("p", { className: "keys" }, el("kbd", {}, "/"), " search ", el("kbd", {}, "←↑↓→"), " move ", el("kbd", {}, "Enter"), " open ", el("kbd", {}, "Esc"), " back");
+    const keys = el("p", { className: "keys" }, el("kbd", {}, "/"), " search ", el("kbd", {}, "←↑↓→"), " move ", el("kbd", {}, "Enter"), " open ", el("kbd", {}, "Esc"), " to the box, or empty it");
     this.show("begin", null, `Search ${count(catalogue.items, "item")}`, ways.filter(Boolean).join(" "), keys);
   }
 
