@@ -96,7 +96,8 @@ export class SearchState extends HTMLElement {
 }
 
 function sentence({ field, found, remedy }) {
-  return `${field}: ${found}. ${remedy.charAt(0).toUpperCase()}${remedy.slice(1)}.`;
+  const begin = field !== "media" ? `${field}:` : /^(is|has) /.test(found) ? "Your file" : "Your file:";
+  return `${begin} ${found}. ${remedy.charAt(0).toUpperCase()}${remedy.slice(1)}.`;
 }
 
 customElements.define("search-state", SearchState);
