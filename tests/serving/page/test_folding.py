@@ -56,7 +56,9 @@ def test_what_loads_by_itself_is_folded_below_the_screen_alone(page: Any, world:
     held[0].continue_()
     until(page, has_thumbnail(TWINS[1]))
     assert not any(page.evaluate(has_thumbnail(name)) for name in PAIR)
-    page.evaluate("scrollBy(0, [...document.querySelectorAll('hit-card')].at(-2).getBoundingClientRect().top - innerHeight - 200)")
+    page.evaluate(
+        "scrollBy(0, [...document.querySelectorAll('hit-card')].at(-2).getBoundingClientRect().top - innerHeight - 200)"
+    )
     until(page, f"[...document.querySelectorAll('hit-card')].at(-1).hit.item_id === '{PAIR[0]}'")
     assert {*TWINS[:2]} <= {*ids(page)}
     page.locator(".switch").click()
@@ -115,7 +117,7 @@ def test_pictures_that_differ_in_one_place_are_not_folded(page: Any, name: str):
 
 
 @pytest.mark.parametrize(
-    "name, scale, quality",
+    ("name", "scale", "quality"),
     [("circle", 1, 30), ("circle", 0.3, 75), ("landscape", 0.5, 60), ("landscape", 1, 30), ("bright", 0.15, 90)],
 )
 def test_copies_are_folded(page: Any, name: str, scale: float, quality: int):

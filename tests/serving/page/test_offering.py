@@ -14,7 +14,7 @@ def test_facets_of_most_items_come_first_and_distinct_values_not_at_all(page: An
         "camera": {"A": 2, "B": 2},
         "bytes": dict.fromkeys(range(40), 1),
         "year": {2015: 20, 2016: 21},
-        "folder": {name: 4 for name in "abcdefg"},
+        "folder": dict.fromkeys("abcdefg", 4),
         "modality": {"image": 30, "audio": 11},
     }
     shown_fields = [
@@ -51,7 +51,9 @@ def test_a_file_that_cannot_be_shown_is_named_and_offered(page: Any):
         route.fulfill(response=response, json=body)
 
     page.route("**/api/search", answer)
-    page.route(re.compile(r"^http://[^/]+/media/"), lambda route: route.fulfill(body=b"II*\0", content_type="image/tiff"))
+    page.route(
+        re.compile(r"^http://[^/]+/media/"), lambda route: route.fulfill(body=b"II*\0", content_type="image/tiff")
+    )
     page.goto("/?q=sea&f.modality=image")
     shown(page)
     link = page.locator("hit-card").first.get_by_role("link", name="TIFF: open the file")
@@ -75,6 +77,8 @@ def test_the_fold_switch_has_a_label(page: Any):
     page.goto("/?q=sea")
     shown(page)
     label = page.locator(".fold-label")
-    assert label.evaluate("each => each.getBoundingClientRect().width > 20 && getComputedStyle(each).fontSize !== '0px'")
+    assert label.evaluate(
+        "each => each.getBoundingClientRect().width > 20 && getComputedStyle(each).fontSize !== '0px'"
+    )
     assert page.get_by_role("switch", name="Fold duplicates").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
