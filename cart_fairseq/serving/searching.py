@@ -108,6 +108,10 @@ def _wrong(error: Exception, served: Served, asked: Asked) -> Exception:
     if isinstance(error, Refusal) or not isinstance(error, ValueError):
         return error
     text = served.hide(str(error)).replace(asked.upload or "\0", "the file")
+    of_file = re.match(r"query \d+: the file: ", text)
+    if asked.upload and of_file is not None:  # the remedies of readers are for catalogues
+        found = text[of_file.end() :].rpartition("; ")[0] or text[of_file.end() :]
+        return Refusal(422, "media", found, "send another file")
     position = re.match(r"query (\d+)", text)
     if position is not None:
         field = f"queries.{position[1]}" if asked.several else "query"

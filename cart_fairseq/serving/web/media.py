@@ -80,7 +80,7 @@ async def keep_upload(upload: Readable, folder: Path) -> Path:
     kind = type_of_content(block[:HEAD])
     if kind is None:
         found = "an empty file" if not block else "a file that is no picture, sound or video known here"
-        raise Refusal(422, "media", found, "send a PNG, JPEG, GIF, WebP, WAV, MP3, Ogg, FLAC, MP4 or WebM file")
+        raise Refusal(422, "media", found, "send a PNG, JPEG, GIF, WebP, TIFF, WAV, MP3, Ogg, FLAC, MP4 or WebM file")
     file, name = tempfile.mkstemp(suffix_of(kind), "upload-", folder)
     path = Path(name)
     try:

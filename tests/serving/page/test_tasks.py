@@ -81,7 +81,7 @@ def test_a_clip_has_a_poster_with_something_on_it_and_seeks(page: Any):
     clip.locator(".seek").fill("2")
     until(page, "[...document.querySelectorAll('video')].some((each) => each.currentTime >= 1.9)")
     assert card(page, "clip 4").locator("img").evaluate("each => each.decode().then(() => each.naturalWidth)") == 320
-    assert card(page, "old clip").locator(".failed").inner_text() == "This browser cannot play the clip"
+    assert card(page, "old clip").locator(".failed").inner_text().startswith("This browser cannot play the clip")
 
 
 def test_a_picture_is_the_query_by_the_button_by_drop_and_by_paste(page: Any, world: Path):
@@ -218,7 +218,7 @@ def test_scrolling_asks_for_more_and_ends_with_the_catalogue(page: Any):
     long = card(page, LONG)
     assert long.evaluate("each => each.scrollWidth <= each.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert card(page, "gone").locator(".failed").inner_text() == "The picture cannot be shown"
+    assert card(page, "gone").locator(".failed").inner_text().startswith("The picture cannot be shown")
 
 
 def test_the_keyboard_is_enough(page: Any):

@@ -1,11 +1,13 @@
 /** <search-app>: the page. The address says what is searched; everything shown follows from it. */
 
+import { Answers } from "./answers.js";
 import { begin, Refused, sample, search, useToken } from "./api.js";
 import "./details.js";
 import { count, el } from "./dom.js";
 import { takeFiles } from "./dropping.js";
 import "./filters.js";
 import { key } from "./keys.js";
+import { followPlace, keepPlace } from "./place.js";
 import { asks, EMPTY, filtersOf, fromAddress, inWords, searchKey, toAddress, withItem } from "./query.js";
 import "./results.js";
 import "./search-box.js";
@@ -19,10 +21,9 @@ const FIRST = 30;
 /** Milliseconds until grey cards are shown, and until the page says that it takes long. */
 const SOON = 120;
 const SLOW = [2000, 6000];
-const KEPT = 20;
 
 class SearchApp extends HTMLElement {
-  answers = new Map();
+  answers = new Answers();
 
   connectedCallback() {
     const make = (name) => document.createElement(name);
@@ -47,6 +48,7 @@ class SearchApp extends HTMLElement {
   listen() {
     const on = (name, act) => this.addEventListener(name, ({ detail }) => act(detail));
     on("ask", (query) => this.go(query));
+    on("search-now", (query) => this.go(query, true));
     on("file", (file) => this.takeFile(file));
     on("like", ({ way, id }) => this.like(way, id));
     on("filters", () => this.filters.open(this.query));
@@ -59,10 +61,9 @@ class SearchApp extends HTMLElement {
     on("again", () => (this.info ? this.run() : this.start()));
     on("afresh", () => this.go(EMPTY));
     on("token", (token) => this.takeToken(token));
-    addEventListener("popstate", ({ state }) => this.info && this.show(fromAddress(location.search), state?.y ?? 0));
+    addEventListener("popstate", ({ state }) => this.info && this.show(fromAddress(location.search), state?.y ?? 0, "kept"));
     addEventListener("keydown", (event) => key(event, this.box.input, this.results));
-    addEventListener("scroll", () => this.keepPlace(), { passive: true });
-    history.scrollRestoration = "manual";
+    followPlace();
     takeFiles(() => Boolean(this.info?.queries.media), (file) => this.takeFile(file));
   }
 
@@ -94,16 +95,16 @@ class SearchApp extends HTMLElement {
     this.start();
   }
 
-  /** Go to a query: a new entry of the history, unless it is the same. */
-  go(query) {
+  /** Go to a query: a new entry of the history, unless it is the same. `again` asks even if its answer is shown. */
+  go(query, again = false) {
     this.warn("");
     if (!this.info) return;
     const address = toAddress(query);
     if (address !== toAddress(this.query)) {
-      this.keepPlaceNow();
+      keepPlace();
       history.pushState({ y: 0 }, "", address === "?" ? "/" : address);
     }
-    this.show(query, searchKey(query) === this.asked ? scrollY : 0);
+    this.show(query, !again && searchKey(query) === this.asked ? scrollY : 0, again ? "never" : "shown");
   }
 
   home(event) {
@@ -113,8 +114,8 @@ class SearchApp extends HTMLElement {
     this.box.input.focus();
   }
 
-  /** Show a query, and search if its answer is not the one on the screen. */
-  show(query, y) {
+  /** Show a query at a place, and search unless its answer is known. `use`: "never" one, the "shown" one, or a "kept" one. */
+  show(query, y, use = "shown") {
     this.query = query;
     this.box.show(query);
     this.filters.show(query);
@@ -122,19 +123,21 @@ class SearchApp extends HTMLElement {
     const begins = !asks(query) && !query.less.length;
     this.classList.toggle("begins", begins);
     this.toolbar.hidden = begins;
-    if (asks(query) && searchKey(query) === this.asked && this.answer) this.draw(y);
-    else this.run(y);
+    const key = searchKey(query);
+    const known = (use !== "never" && key === this.asked && this.answer) || (use === "kept" && this.answers.get(key));
+    if (!asks(query) || !known) this.run(y);
+    else {
+      this.stop(true);
+      Object.assign(this, { asked: key, answer: known });
+      this.draw(y);
+    }
   }
 
   /** Search for what the query says. */
   async run(y = 0) {
     this.stop(true);
     this.asked = searchKey(this.query);
-    this.answer = this.answers.get(this.asked) ?? null;
-    if (this.answer) {
-      this.draw(y);
-      return;
-    }
+    this.answer = null;
     if (!asks(this.query)) {
       this.results.clear();
       this.said.textContent = "";
@@ -145,8 +148,7 @@ class SearchApp extends HTMLElement {
     }
     const answer = await this.request(Math.min(Math.max(FIRST, this.info.model?.beam ?? 0), this.info.limits.k));
     if (!answer) return;
-    this.answers.set(this.asked, answer);
-    if (this.answers.size > KEPT) this.answers.delete(this.answers.keys().next().value);
+    this.answers.keep(this.asked, answer);
     this.answer = answer;
     this.draw(y);
   }
@@ -241,7 +243,8 @@ class SearchApp extends HTMLElement {
     this.asking = true;
     const k = Math.min(answer.k * 2, limit);
     try {
-      const { results } = await search(this.query, await find(this.query.file), k);
+      const { results, catalogue } = await search(this.query, await find(this.query.file), k);
+      this.answers.note(catalogue);
       const known = new Set(answer.hits.map((hit) => hit.item_id));
       answer.hits = [...answer.hits, ...results[0].hits.filter((hit) => !known.has(hit.item_id))];
       answer.k = results[0].hits.length < k ? Infinity : k;
@@ -260,9 +263,7 @@ class SearchApp extends HTMLElement {
     this.results.clear();
     this.said.textContent = "";
     if (this.query) this.toolbar.show(this.query, [], this.filters.some);
-    if (error.kind === "token") this.state.token(false);
-    else if (error.kind === "busy") this.state.busy(error.seconds || 2);
-    else this.state.failed(error);
+    this.state.refused(error);
     if (error.kind !== "token") this.said.textContent = this.state.querySelector("h2").textContent;
   }
 
@@ -289,16 +290,6 @@ class SearchApp extends HTMLElement {
     const query = withItem(this.query, way, id);
     if (query.more.length + query.less.length > this.info.limits.parts) this.warn(`A search takes at most ${this.info.limits.parts} examples.`);
     else this.go({ ...query, text: this.box.text });
-  }
-
-  keepPlace() {
-    clearTimeout(this.placing);
-    this.placing = setTimeout(() => this.keepPlaceNow(), 200);
-  }
-
-  keepPlaceNow() {
-    clearTimeout(this.placing);
-    history.replaceState({ y: scrollY }, "");
   }
 }
 

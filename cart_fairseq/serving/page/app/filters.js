@@ -7,6 +7,25 @@ import { filtersOf } from "./query.js";
 const SHOWN = 12;
 /** Fields with few values whose values are shown at once. */
 const OPEN = 5;
+/** Fields that stand before all others. */
+const FIRST = ["modality", "folder"];
+/** Mean number of items of a value below which a field of many values tells items apart rather than groups them. */
+const SHARED = 1.5;
+
+/**
+ * Choose the fields to filter by: those that divide the items into groups; first those that most items have.
+ * @param {{field: string, values: {count: number}[]}[]} fields
+ * @param {number} items in the catalogue
+ */
+function chosen(fields, items) {
+  const had = ({ values }) => Math.min(items, values.reduce((sum, { count }) => sum + count, 0));
+  const place = ({ field }) => (FIRST.includes(field) ? FIRST.indexOf(field) : FIRST.length);
+  const divides = (facet) => facet.values.length > 1 || facet.values[0].count < items;
+  const groups = (facet) => FIRST.includes(facet.field) || facet.values.length <= OPEN || had(facet) >= SHARED * facet.values.length;
+  return fields
+    .filter((facet) => divides(facet) && groups(facet))
+    .sort((one, other) => place(one) - place(other) || had(other) - had(one) || one.values.length - other.values.length);
+}
 
 export class SearchFilters extends HTMLElement {
   connectedCallback() {
@@ -28,8 +47,7 @@ export class SearchFilters extends HTMLElement {
   /** Take the fields and candidate sets of the catalogue. */
   offer(facets, sets) {
     const { items } = facets.catalogue;
-    const divides = ({ values }) => values.length > 1 || values[0].count < items;
-    this.facets = facets.fields.filter(divides).sort((one, other) => one.values.length - other.values.length);
+    this.facets = chosen(facets.fields, items);
     this.sets = sets.filter(({ name, items: size }) => name === "all" || size < items);
   }
 

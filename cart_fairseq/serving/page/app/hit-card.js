@@ -54,7 +54,7 @@ export class HitCard extends HTMLElement {
 
   /** Whether Tab stops at the card's buttons: only those of one card are in the order of Tab. */
   set current(on) {
-    for (const each of this.querySelectorAll("button, input, video, audio")) each.tabIndex = on ? 0 : -1;
+    for (const each of this.querySelectorAll("a, button, input, video, audio")) each.tabIndex = on ? 0 : -1;
     this.isCurrent = on;
   }
 }

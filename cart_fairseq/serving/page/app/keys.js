@@ -1,4 +1,4 @@
-/** Keys of the whole page: to the search box, and from it to the hits. */
+/** Keys of the whole page: to the search box, in it, and from it to the hits. */
 
 /**
  * @param {KeyboardEvent} event
@@ -14,7 +14,12 @@ export function key(event, input, results) {
     input.focus();
   } else if (event.key === "ArrowDown" && event.target === input) {
     if (results.enter()) event.preventDefault();
-  } else if (event.key === "Escape" && !inDialog && event.target !== input) {
-    input.focus();
+  } else if (event.key === "Escape" && !inDialog) {
+    if (event.target !== input) input.focus();
+    else if (input.value) {
+      event.preventDefault(); // not every browser does it
+      input.value = "";
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    }
   }
 }

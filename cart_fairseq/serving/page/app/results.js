@@ -11,6 +11,10 @@ const FITS = 0.5;
 /** Hits that are loaded before any is shown, and the longest wait for them in milliseconds. */
 const FIRST = 12;
 const PATIENCE = 120;
+/** After what the user did: the longest wait in milliseconds for pictures that are folded even on the screen. */
+const SETTLING = 4000;
+/** Pixels below the screen at which pictures are loaded. */
+const BELOW = 500;
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 0, ArrowDown: 0 };
 
 /**
@@ -32,6 +36,10 @@ export function lineOf(hits) {
 export class SearchResults extends HTMLElement {
   cards = new Map();
   unfolded = new Set();
+  /** For each folded hit the one that it is folded into. */
+  leaders = new Map();
+  /** How often the user did something. */
+  acts = 0;
 
   connectedCallback() {
     this.grid = el("ul", { className: "grid", "aria-label": "Results" });
@@ -42,8 +50,9 @@ export class SearchResults extends HTMLElement {
     this.grid.addEventListener("likeness", () => this.foldSoon());
     this.grid.addEventListener("unfold", ({ detail }) => {
       if (!this.unfolded.delete(detail)) this.unfolded.add(detail);
-      this.draw();
+      this.draw(true);
     });
+    for (const act of ["pointerdown", "keydown", "wheel"]) addEventListener(act, () => (this.acts += 1), { passive: true, capture: true });
     new IntersectionObserver(([entry]) => entry.isIntersecting && !this.end.hidden && tell(this, "more-hits"), { rootMargin: "900px" }).observe(this.end);
   }
 
@@ -54,6 +63,7 @@ export class SearchResults extends HTMLElement {
 
   /** Show grey cards while a search goes on. */
   wait(number = 12) {
+    this.leave();
     this.forget();
     this.end.hidden = true;
     this.begin();
@@ -63,10 +73,16 @@ export class SearchResults extends HTMLElement {
 
   /** Show nothing. */
   clear() {
+    this.leave();
     this.forget();
     this.end.hidden = true;
     this.grid.removeAttribute("aria-busy");
     this.grid.replaceChildren();
+  }
+
+  /** If the focus is on a hit that goes away, the hits that come next get it. */
+  leave() {
+    this.givesFocus ||= this.grid.contains(document.activeElement);
   }
 
   forget() {
@@ -74,6 +90,7 @@ export class SearchResults extends HTMLElement {
     this.folding = null;
     this.cards.clear();
     this.unfolded.clear();
+    this.leaders.clear();
     this.hits = [];
   }
 
@@ -85,8 +102,9 @@ export class SearchResults extends HTMLElement {
    */
   async show(hits, query, likes) {
     if (hits[0] !== this.hits?.[0]) this.forget();
-    Object.assign(this, { hits, query });
     const fresh = !this.cards.size;
+    const grows = !fresh && query === this.query; // scrolling asked for more hits
+    Object.assign(this, { hits, query });
     for (const hit of hits) {
       if (!this.cards.has(hit.item_id)) this.cards.set(hit.item_id, el("li", {}, document.createElement("hit-card").show(hit, likes)));
     }
@@ -96,8 +114,18 @@ export class SearchResults extends HTMLElement {
       if (this.hits !== hits) return; // another search came in between
     }
     this.grid.removeAttribute("aria-busy");
-    this.draw();
+    this.draw(grows);
     if (fresh || !this.grid.querySelector(":focus")) this.makeCurrent(this.visible()[0]);
+    if (!grows && query.fold) this.settle();
+  }
+
+  /** Fold what the user's action brought onto the screen as soon as its pictures are there, unless another action came. */
+  async settle() {
+    const { hits, query, acts } = this;
+    await new Promise(requestAnimationFrame);
+    const near = this.visible().filter((card) => inside(card, BELOW)).map((card) => card.view.load());
+    await Promise.race([Promise.allSettled(near), new Promise((resolve) => setTimeout(resolve, SETTLING))]);
+    if (this.hits === hits && this.query === query && this.acts === acts) this.draw();
   }
 
   /** Say what comes after the last hit; empty while more can be asked for. */
@@ -115,13 +143,16 @@ export class SearchResults extends HTMLElement {
     return sorted(this.hits, this.query);
   }
 
-  /** Put the cards into the grid. A card that does not change its place is not touched, so that its player goes on. */
-  draw() {
+  /**
+   * Put the cards into the grid. A card that does not change its place is not touched, so that its player goes on.
+   * @param {boolean} still whether cards on the screen stay where they are, though they could be folded
+   */
+  draw(still = false) {
     const line = this.query.sort ? null : lineOf(this.hits);
     const rank = new Map(this.hits.map((hit, place) => [hit, place]));
     const drawn = [];
     let lined = !line;
-    for (const { hit, others } of this.groups()) {
+    for (const { hit, others } of this.groups(still)) {
       const open = this.unfolded.has(hit.item_id);
       this.card(hit).showAlike(others.length, open);
       for (const each of open ? [hit, ...others] : [hit]) {
@@ -139,18 +170,31 @@ export class SearchResults extends HTMLElement {
     if (same) this.grid.append(...drawn.slice(before.length));
     else this.grid.replaceChildren(...drawn);
     if (focused?.isConnected) focused.focus({ preventScroll: true }); // it was taken out and put back
+    else if ((focused || this.givesFocus) && document.activeElement === document.body) this.enter();
+    this.givesFocus = false;
     tell(this, "drawn", { shown: drawn.filter((each) => each.className !== "line").length });
   }
 
-  /** Hits in order, each with those that look alike and come later. */
-  groups() {
+  /** Hits in order, each with those that look alike and come later. `still`: see draw. */
+  groups(still) {
     const groups = [];
+    const leaders = new Map();
     for (const hit of this.ordered()) {
       const found = this.query.fold && groups.find((group) => this.same(group.hit, hit));
-      if (found) found.others.push(hit);
-      else groups.push({ hit, others: [] });
+      if (found && !(still && this.stays(hit, found.hit))) {
+        found.others.push(hit);
+        leaders.set(hit, found.hit);
+      } else groups.push({ hit, others: [] });
     }
+    this.leaders = leaders;
     return groups;
+  }
+
+  /** Whether folding a hit into another one would move what is on the screen. */
+  stays(hit, leader) {
+    const card = this.cards.get(hit.item_id);
+    if (!card.isConnected || this.leaders.get(hit) === leader) return false;
+    return this.unfolded.has(leader.item_id) || card.getBoundingClientRect().top <= innerHeight;
   }
 
   same(one, other) {
@@ -159,14 +203,12 @@ export class SearchResults extends HTMLElement {
     return Boolean(first && second && alike(first, second));
   }
 
-  /** Fold what was loaded meanwhile, unless that would move what is on the screen. */
+  /** Fold what was loaded meanwhile, below the screen. */
   foldSoon() {
     if (this.folding || !this.query?.fold || this.grid.getAttribute("aria-busy")) return;
     this.folding = setTimeout(() => {
       this.folding = null;
-      const folded = this.groups().flatMap((group) => (this.unfolded.has(group.hit.item_id) ? [] : group.others));
-      const shown = folded.map((hit) => this.cards.get(hit.item_id)).filter((card) => card.isConnected);
-      if (shown.length && shown.every((card) => card.getBoundingClientRect().top > innerHeight)) this.draw();
+      this.draw(true);
     }, 150);
   }
 
@@ -181,7 +223,8 @@ export class SearchResults extends HTMLElement {
   /** Put the focus on the first card; false if there is none. */
   enter() {
     const first = this.visible().find((card) => card.isCurrent) ?? this.visible()[0];
-    first?.openButton.focus();
+    first?.openButton.focus({ preventScroll: true });
+    first?.scrollIntoView({ block: "nearest" });
     return Boolean(first);
   }
 
@@ -203,6 +246,12 @@ export class SearchResults extends HTMLElement {
       next.scrollIntoView({ block: "nearest" });
     } else if (event.key === "ArrowUp") tell(this, "to-box");
   }
+}
+
+/** Whether an element is on the screen, or less than so many pixels below it. */
+function inside(element, below) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight + below;
 }
 
 /** The card under or above another one. */

@@ -1,4 +1,5 @@
-/** <search-box>: the text, and chips of a file and of items as examples. Tells `ask` with what changes in the query. */
+/** <search-box>: the text, and chips of a file and of items as examples. Tells `ask` with what changes in the query,
+ * and `search-now` for Enter and the Search button. */
 
 import { item } from "./api.js";
 import { el, icon, iconButton, tell } from "./dom.js";
@@ -66,7 +67,7 @@ export class SearchBox extends HTMLElement {
 
   submit(event) {
     event.preventDefault();
-    tell(this, "ask", { ...this.query, text: this.input.value.trim() });
+    tell(this, "search-now", { ...this.query, text: this.input.value.trim() });
   }
 
   tellEmpty() {

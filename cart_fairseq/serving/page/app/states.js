@@ -26,7 +26,7 @@ export class SearchState extends HTMLElement {
   begin(info) {
     const { queries, catalogue } = info;
     const ways = [queries.text && "Write what you look for and press Enter.", queries.media && "Drop or paste a picture, sound or clip to find others like it.", !queries.text && "Or begin with one of these."];
-    const keys = el("p", { className: "keys" }, el("kbd", {}, "/"), " search ", el("kbd", {}, "←↑↓→"), " move ", el("kbd", {}, "Enter"), " open ", el("kbd", {}, "Esc"), " back");
+    const keys = el("p", { className: "keys" }, el("kbd", {}, "/"), " search ", el("kbd", {}, "←↑↓→"), " move ", el("kbd", {}, "Enter"), " open ", el("kbd", {}, "Esc"), " to the box, or empty it");
     this.show("begin", null, `Search ${count(catalogue.items, "item")}`, ways.filter(Boolean).join(" "), keys);
   }
 
@@ -67,9 +67,12 @@ export class SearchState extends HTMLElement {
     this.ticking = setInterval(tick, 200);
   }
 
-  failed({ kind, error }) {
+  /** The service refused. */
+  refused({ kind, error, seconds }) {
     const again = button("Try again", () => tell(this, "again"));
-    if (kind === "network") this.show("failed", "broken", "The service does not answer", "Check the connection, or whether the service runs.", again);
+    if (kind === "token") this.token(false);
+    else if (kind === "busy") this.busy(seconds || 2);
+    else if (kind === "network") this.show("failed", "broken", "The service does not answer", "Check the connection, or whether the service runs.", again);
     else if (kind === "request") this.show("wrong", "broken", "The service cannot search for this", error && sentence(error), button("Start afresh", () => tell(this, "afresh"), "quiet"));
     else this.show("failed", "broken", "The service failed", error ? sentence(error) : "Its log says why.", again);
   }
@@ -93,7 +96,8 @@ export class SearchState extends HTMLElement {
 }
 
 function sentence({ field, found, remedy }) {
-  return `${field}: ${found}. ${remedy.charAt(0).toUpperCase()}${remedy.slice(1)}.`;
+  const begin = field !== "media" ? `${field}:` : /^(is|has) /.test(found) ? "Your file" : "Your file:";
+  return `${begin} ${found}. ${remedy.charAt(0).toUpperCase()}${remedy.slice(1)}.`;
 }
 
 customElements.define("search-state", SearchState);

@@ -24,7 +24,7 @@ export class ResultsToolbar extends HTMLElement {
     this.chips = el("ul", { className: "applied", "aria-label": "Filters in use", hidden: true });
     this.ofResults = el("div", { className: "of-results" },
       el("label", { className: "order" }, icon("layers"), this.order), this.turn,
-      el("label", { className: "switch", title: "Show only one of pictures that are nearly the same" }, this.fold, el("span", { className: "track" }), "Fold duplicates"),
+      el("label", { className: "switch", title: "Show only one of pictures that are nearly the same" }, this.fold, el("span", { className: "track" }), el("span", { className: "fold-label" }, "Fold", el("span", {}, " duplicates"))),
       this.saving);
     this.replaceChildren(el("div", { className: "tools" }, this.filters, this.ofResults), this.chips);
   }

@@ -1,7 +1,7 @@
 /** What an item is, and its texts. */
 
 const ENDINGS = {
-  image: ["png", "jpg", "jpeg", "gif", "webp", "svg", "avif", "bmp"],
+  image: ["png", "jpg", "jpeg", "gif", "webp", "svg", "avif", "bmp", "tif", "tiff"],
   audio: ["wav", "mp3", "ogg", "oga", "opus", "flac", "m4a"],
   video: ["mp4", "webm", "ogv", "mov", "m4v", "mkv", "avi"],
 };
@@ -22,6 +22,12 @@ export async function kindOf(hit) {
   const answer = await fetch(hit.media_url, { method: "HEAD" }).catch(() => null);
   const kind = answer?.ok ? (answer.headers.get("content-type") ?? "").split("/")[0] : "other";
   return kind in ENDINGS ? kind : "other";
+}
+
+/** @returns {string} the kind of an item's file, as its name ends: `TIFF` */
+export function formatOf(hit) {
+  const ending = /\.([a-z0-9]{1,5})$/i.exec(String(hit.record.media))?.[1].toUpperCase() ?? "File";
+  return { TIF: "TIFF", JPG: "JPEG" }[ending] ?? ending;
 }
 
 /** @returns {string} a record's text; empty if it has none */

@@ -1,9 +1,11 @@
-/** Which pictures look alike: their thumbnails of 8 × 8 pixels hardly differ. */
+/** Which pictures look alike: no cell of their thumbnails of 16 × 16 cells differs much, in any colour. */
 
-const SIDE = 8;
-/** Largest mean difference of two thumbnails: of 255, and as a part of their contrast. */
-const SAME = 1;
-const OF_CONTRAST = 0.08;
+const SIDE = 16;
+/** Pixels of a cell in each direction; their mean hardly depends on how large the picture is. */
+const CELL = 4;
+/** Largest mean difference of two thumbnails, and of one cell: of 255, and as a part of their contrast. */
+const MEAN = [1, 0.08];
+const MOST = [8, 0.25];
 const SAME_SHAPE = 1.05;
 
 /**
@@ -13,13 +15,19 @@ const SAME_SHAPE = 1.05;
  * @param {number} height of the source
  */
 export function thumbnail(source, width, height) {
-  const canvas = new OffscreenCanvas(SIDE, SIDE);
+  const side = SIDE * CELL;
+  const canvas = new OffscreenCanvas(side, side);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   context.fillStyle = "#fff"; // behind what is transparent
-  context.fillRect(0, 0, SIDE, SIDE);
-  context.drawImage(source, 0, 0, SIDE, SIDE);
-  const values = context.getImageData(0, 0, SIDE, SIDE).data.filter((_, place) => place % 4 < 3);
+  context.fillRect(0, 0, side, side);
+  context.drawImage(source, 0, 0, side, side);
+  const { data } = context.getImageData(0, 0, side, side);
+  const values = new Float32Array(SIDE * SIDE * 3);
+  for (let pixel = 0; pixel < side * side; pixel += 1) {
+    const cell = Math.floor(pixel / side / CELL) * SIDE + Math.floor((pixel % side) / CELL);
+    for (let colour = 0; colour < 3; colour += 1) values[cell * 3 + colour] += data[pixel * 4 + colour] / CELL ** 2;
+  }
   return { values, contrast: contrastOf(values), shape: width / height };
 }
 
@@ -38,8 +46,13 @@ export function contrastOf(values) {
 export function alike(one, other) {
   const shape = one.shape / other.shape;
   if (Math.max(shape, 1 / shape) > SAME_SHAPE) return false;
-  const most = SAME + OF_CONTRAST * Math.min(one.contrast, other.contrast);
+  const contrast = Math.min(one.contrast, other.contrast);
+  const [mean, most] = [MEAN, MOST].map(([least, part]) => least + part * contrast);
   let sum = 0;
-  for (let place = 0; place < one.values.length; place += 1) sum += Math.abs(one.values[place] - other.values[place]);
-  return sum / one.values.length <= most;
+  for (let place = 0; place < one.values.length; place += 1) {
+    const difference = Math.abs(one.values[place] - other.values[place]);
+    if (difference > most) return false;
+    sum += difference;
+  }
+  return sum / one.values.length <= mean;
 }

@@ -1,7 +1,7 @@
 /** <media-view>: an item's picture, sound or clip. It is loaded when it comes near the screen. */
 
 import { el, icon } from "../app/dom.js";
-import { captionOf, kindOf, labelOf } from "./kinds.js";
+import { captionOf, formatOf, kindOf, labelOf } from "./kinds.js";
 import { thumbnail } from "./likeness.js";
 import "./player.js";
 import { posterOf } from "./poster.js";
@@ -104,7 +104,7 @@ export class MediaView extends HTMLElement {
   }
 
   other() {
-    this.fail(`The file ${this.hit.record.media} cannot be shown here`);
+    this.fail("The file cannot be shown");
   }
 
   none() {
@@ -133,8 +133,11 @@ export class MediaView extends HTMLElement {
     this.dispatchEvent(new CustomEvent("likeness", { bubbles: true }));
   }
 
+  /** Say why nothing is shown, and offer the file. */
   fail(why) {
-    this.replaceChildren(el("p", { className: "failed" }, icon("broken"), why));
+    const tabIndex = this.closest("hit-card")?.isCurrent === false ? -1 : 0;
+    const file = el("a", { href: this.hit.media_url, target: "_blank", rel: "noopener", tabIndex }, `${formatOf(this.hit)}: open the file`);
+    this.replaceChildren(el("p", { className: "failed" }, icon("broken"), why, file));
     this.classList.add("loaded");
   }
 }
