@@ -10,7 +10,7 @@ from looking import browser, in_each_look, look, page, search, service, shown, u
 
 
 def test_facets_of_most_items_come_first_and_distinct_values_not_at_all(page: Any):
-    fields = {
+    fields: dict[str, dict[Any, int]] = {
         "camera": {"A": 2, "B": 2},
         "bytes": dict.fromkeys(range(40), 1),
         "year": {2015: 20, 2016: 21},
