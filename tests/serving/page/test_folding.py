@@ -53,6 +53,7 @@ def test_what_loads_by_itself_is_folded_below_the_screen_alone(page: Any, world:
     assert [*PAIR] == shown(page)[-2:]
     until(page, has_thumbnail(TWINS[0]))
     page.mouse.wheel(0, 1)  # what comes now comes after the user's action
+    until(page, "document.querySelector('search-results').acts > 0")
     held[0].continue_()
     until(page, has_thumbnail(TWINS[1]))
     assert not any(page.evaluate(has_thumbnail(name)) for name in PAIR)
