@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from preprocess.data.arguments import flag, settings_from
 
 NUMBER = re.compile(r"\A\d+\. ")
-"""Of a step, at the begin of its title."""
+"""Of a step, at the beginning of its title."""
 _numbers: list[Iterator[int]] = []
 LONGEST_CHOICE = 300
 """Characters of a list of choices that an error still shows; fairseq has hundreds of architectures."""
