@@ -64,15 +64,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None, rows: int | Non
             if column.path_in_schema in names
         )
         _refuse_above(max(stored, 8 * facts.num_rows), limit)
-        # a text that many rows share is in the file once, and so it is in memory
-        with pq.ParquetFile(file, read_dictionary=texts) as table:
-            found = table.read(columns=None if columns is None else names)
-    for name in texts:
-        chunks = found[name].chunks
-        _refuse_above(sum(map(_bytes_of, chunks)), limit)
-        column = pa.chunked_array([chunk.dictionary_decode() for chunk in chunks], schema.field(name).type)
-        found = found.set_column(found.schema.get_field_index(name), schema.field(name), column)
-    return found
+        if texts:  # a text that many rows share is in the file once, and so it is in memory if it is read like this
+            with pq.ParquetFile(file, read_dictionary=texts) as table:
+                coded = table.read(columns=texts)
+            for name in texts:
+                _refuse_above(sum(map(_bytes_of, coded[name].chunks)), limit)
+            del coded
+        with pq.ParquetFile(file) as table:
+            return table.read(columns=None if columns is None else names)
 
 
 def _is_text(kind: pa.DataType) -> bool:

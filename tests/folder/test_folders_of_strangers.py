@@ -283,7 +283,7 @@ def test_the_command_says_what_it_found(folder: Path, capsys: pytest.CaptureFixt
     words = [str(folder), "--output", str(folder.parent / "out"), "--workers", "1"]
     command.main(words)
     said = capsys.readouterr().out
-    assert "1 items (1 image)" in said
+    assert "1 item (1 image)" in said
     assert "1 caption (1 name); 0 items have none" in said
     assert "1 skipped, the first: bad.jpg: damaged" in said
     command.main(words)

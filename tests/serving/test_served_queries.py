@@ -97,8 +97,9 @@ def test_files_that_cannot_be_read_fail_alone(client: TestClient, world: Path):
     service = client.app.state.service  # type: ignore[attr-defined]
     for answer in answers[1::2]:
         error = answer.json()["error"]
-        assert error["field"] == "query"
-        assert "the file" in error["found"]
+        assert error["field"] == "media"
+        assert "neither a picture" in error["found"]
+        assert "item" not in error["remedy"]  # it is for somebody who sent a file
         assert str(service.uploads) not in answer.text
     assert [*service.uploads.iterdir()] == []
 

@@ -44,7 +44,7 @@ def test_tars_become_a_catalogue_and_follow_the_folder(tmp_path: Path):
     write_tar(folder / "00002.tar", sample("000020000", "white", "a white one"))
     said = make(folder, out)
     assert "removed 10 items, 10 in the catalogue" in said
-    assert "added 1 items, 11 in the catalogue" in said
+    assert "added 1 item, 11 in the catalogue" in said
     assert not (media / "00000").exists()
 
 
