@@ -83,3 +83,10 @@ def dense_world(root: Path) -> Path:
     binarize(root / "identifiers", captions, root / "data-bin", embeddings=root / "embeddings.npy")
     run(*train_flags(root / "data-bin", root / "save", "--max-epoch", 3, "--dense-dim", 8, "--dense-weight", 0.5))
     return root
+
+
+def one_epoch(folder: Path) -> tuple[Path, Path]:
+    """A data-bin, and a checkpoint of one epoch of training on it."""
+    data = make_data_bin(folder)
+    run(*train_flags(data, folder / "save", "--max-epoch", 1))
+    return data, folder / "save" / "checkpoint_last.pt"

@@ -81,3 +81,10 @@ def generate(data: Path, checkpoint, out: Path, *extra, cold: bool = False) -> d
     results = out / "generate-test.txt"
     run(results, "--data", data, "--json", out / "m.json", module="cart_fairseq.evaluate", cold=cold)
     return read_json(out / "m.json")
+
+
+def refused(*flags) -> str:
+    """The line with which fairseq-train ends."""
+    said = run(*flags, fails=True)
+    assert "Traceback" not in said
+    return said.splitlines()[-1]

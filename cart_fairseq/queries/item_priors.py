@@ -16,6 +16,7 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.search.batching import batches
+from cart_fairseq.search.decoding import stop_training
 from cart_fairseq.search.dense.item_vectors import item_vectors, kept, query_vectors
 from cart_fairseq.search.dense.outdated import opened_if_there
 from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
@@ -57,9 +58,7 @@ def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None)
         share = mean_share(models)
     if share == 0:
         return None
-    for model in models:
-        if model.training:  # as a search does; priors are computed before it
-            model.eval()
+    stop_training(models)  # as a search does; priors are computed before it
     return kept(models, data.trie, f"bias {share:.9g}", None, lambda: -share * priors_of(models, data))
 
 

@@ -1,9 +1,10 @@
 """What the decoders compute at each step of a search: the rows, and each model's caches."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cart_fairseq.network.decoder import IncrementalState
 from cart_fairseq.network.model import CART
@@ -48,6 +49,13 @@ def rows_to_compute(undecided: Tensor | None, parents: Tensor | None, place: Ten
     place = torch.zeros(undecided.numel(), dtype=torch.int64, device=picked.device)
     place[picked] = torch.arange(len(picked), device=picked.device)
     return Rows(picked, order, slots, place)
+
+
+def stop_training(models: Iterable[nn.Module]) -> None:
+    """Switch models that are in training mode to evaluation mode; doing it for each search would take milliseconds."""
+    for model in models:
+        if model.training:
+            model.eval()
 
 
 class Decoding:

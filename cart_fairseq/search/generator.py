@@ -13,7 +13,7 @@ from cart_fairseq.catalogue.data_bin import SearchSpace
 from cart_fairseq.catalogue.dense_items import DenseItems
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.network.model import CART
-from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute
+from cart_fairseq.search.decoding import Decoding, Rows, rows_to_compute, stop_training
 from cart_fairseq.search.dense.item_vectors import mean_weight, query_vectors
 from cart_fairseq.search.dense.mixed_items import MixedItems
 from cart_fairseq.search.dense.mixed_queries import MixedQueries, mixed_vectors
@@ -117,16 +117,10 @@ class IdentifierGenerator(nn.Module):
             mixed: the queries, if some have parts that are not text; the models then have dense heads. The decoders must
                 have something to read for each.
         """
-        self._stop_training()
+        stop_training(self.members)
         trie = trie.to(net_input["src_tokens"].device)
         with trie.named_errors():
             return self._search_spaces(net_input, trie, candidates, mixed)
-
-    def _stop_training(self) -> None:
-        """Switch models that are in training mode to evaluation mode; doing it for each search would take milliseconds."""
-        for model in self.members:
-            if model.training:
-                model.eval()
 
     def _search_spaces(
         self,
@@ -159,7 +153,7 @@ class IdentifierGenerator(nn.Module):
         candidates: CandidateSet | Sequence[CandidateSet | None] | None = None,
     ) -> SearchResult:
         """Rank items by their dense scores alone, for queries of which the decoders can read nothing."""
-        self._stop_training()
+        stop_training(self.members)
         device = mixed.read.device
         trie = trie.to(device)
         allowed = BatchCandidates(trie, candidates, len(mixed.read), device)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from changing import make_data_bin
-from commands import TASK, run, train_flags
+from changing import one_epoch
+from commands import TASK, refused, run, train_flags
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
@@ -40,18 +40,7 @@ def test_a_copy_that_stops_half_way_leaves_the_old_checkpoint(tmp_path, monkeypa
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A data-bin, and a checkpoint of one epoch."""
-    folder = tmp_path_factory.mktemp("trained")
-    data = make_data_bin(folder)
-    run(*train_flags(data, folder / "save", "--max-epoch", 1))
-    return data, folder / "save" / "checkpoint_last.pt"
-
-
-def refused(*flags) -> str:
-    """The line with which fairseq-train ends."""
-    said = run(*flags, fails=True)
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
+    return one_epoch(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.mark.parametrize(

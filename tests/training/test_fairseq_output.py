@@ -5,8 +5,8 @@ import sys
 import warnings
 
 import pytest
-from changing import make_data_bin
-from commands import ENVIRONMENT, run, train_flags
+from changing import make_data_bin, one_epoch
+from commands import ENVIRONMENT, refused, run, train_flags
 
 from cart_fairseq.tasks import command_output
 
@@ -39,18 +39,7 @@ def test_other_warnings_are_shown(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A data-bin, and a checkpoint of one epoch."""
-    folder = tmp_path_factory.mktemp("trained")
-    data = make_data_bin(folder)
-    run(*train_flags(data, folder / "save", "--max-epoch", 1))
-    return data, folder / "save" / "checkpoint_last.pt"
-
-
-def refused(*flags) -> str:
-    """The line with which fairseq-train ends."""
-    said = run(*flags, fails=True)
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
+    return one_epoch(tmp_path_factory.mktemp("trained"))
 
 
 def test_a_schedule_without_its_total_is_named(trained, tmp_path):

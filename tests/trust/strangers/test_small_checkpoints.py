@@ -14,7 +14,7 @@ from cart_fairseq.loading.archive import check_archive
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
 from cart_fairseq.tasks.checked_checkpoints import load_checked
 
-GOOD = Path(__file__).resolve().parents[1] / "compatibility" / "plain.pt"
+GOOD = Path(__file__).resolve().parents[2] / "compatibility" / "plain.pt"
 State = dict[str, Any]
 
 

@@ -18,7 +18,7 @@ from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from cart_fairseq.tasks.held_sequences import open_sequences
 
-OLD = Path(__file__).resolve().parents[1] / "compatibility"
+OLD = Path(__file__).resolve().parents[2] / "compatibility"
 SCHEMA = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("record", pa.string())])
 
 
