@@ -107,6 +107,12 @@ def accept(state: Any) -> dict[str, Any]:
     return {"args": None, **kept, "cfg": cfg, "optimizer_history": history, "extra_state": extra, "task_state": {}}
 
 
+def model_of_task(name: str) -> type | None:
+    """The model that a task trains, if it is one of this project's."""
+    kind = TASK_REGISTRY.get(name)
+    return next((model for each, model in MODELS.items() if isinstance(kind, type) and issubclass(kind, each)), None)
+
+
 def accept_settings(cfg: Any, weights: Mapping[str, Tensor]) -> Any:
     """Make a configuration of what is kept of the stored settings.
 
@@ -114,10 +120,7 @@ def accept_settings(cfg: Any, weights: Mapping[str, Tensor]) -> Any:
         ValueError: they are of another task, architecture or criterion, or out of range.
     """
     task = section(cfg, "task")
-    kind = TASK_REGISTRY.get(_name(task, "task"))
-    expected = next(
-        (model for each, model in MODELS.items() if isinstance(kind, type) and issubclass(kind, each)), None
-    )
+    expected = model_of_task(_name(task, "task"))
     if expected is None:
         raise ValueError(f"it is a checkpoint of task {_name(task, 'task')}; give one of cart_retrieval or cart_rqvae")
     model = section(cfg, "model")

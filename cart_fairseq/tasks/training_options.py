@@ -18,8 +18,7 @@ from fairseq.optim import lr_scheduler
 from omegaconf import DictConfig
 
 from cart_fairseq.measuring.labels import METRIC_NAMES
-from cart_fairseq.models.cart import CARTModel
-from cart_fairseq.models.cart_rqvae import RQVAEModel
+from cart_fairseq.tasks.checked_checkpoints import model_of_task
 from cart_fairseq.tasks.checkpoint_files import alone
 
 TRAIN = "fairseq_cli.train"
@@ -85,8 +84,8 @@ def flag(name: str) -> str:
 
 def _check_architecture(cfg: Any) -> None:
     """Refuse models of other tasks, which fail while they are made."""
-    wanted = CARTModel if _name(cfg.task) == "cart_retrieval" else RQVAEModel
-    found = ARCH_MODEL_REGISTRY.get(_name(cfg.model))
+    wanted, found = model_of_task(_name(cfg.task)), ARCH_MODEL_REGISTRY.get(_name(cfg.model))
+    assert wanted is not None
     if not (isinstance(found, type) and issubclass(found, wanted)):
         ours = sorted(name for name, model in ARCH_MODEL_REGISTRY.items() if model is wanted)
         raise ValueError(f"--arch is {_name(cfg.model)}; --task {_name(cfg.task)} trains {', '.join(ours)}")
