@@ -1,13 +1,15 @@
 """Parquet files, read no larger than their size allows, under names that pyarrow would take for something else.
 
 pyarrow takes a path that begins with ``~`` for one in the user's home, and none that is not UTF-8. Here files are
-opened first. Its own functions for whole tables import pandas, for most of a second; these do not.
+opened first, and as files of pyarrow: its threads may let go of one of Python's while the interpreter ends, which then
+aborts. Its own functions for whole tables import pandas, for most of a second; these do not.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +19,22 @@ ALWAYS, EXPANDED = 64 << 20, 100
 """Bytes that a table may have in memory: so many, and so many for each byte of its file."""
 
 
+def _opened(path: Path, mode: Literal["rb", "wb"]) -> pa.OSFile:
+    open(path, mode).close()  # whose errors name the file
+    return pa.OSFile(os.fsencode(path), mode)
+
+
 @contextmanager
 def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file."""
-    with open(path, "rb") as file, pq.ParquetFile(file) as table:
+    with _opened(path, "rb") as file, pq.ParquetFile(file) as table:
         yield table
 
 
 @contextmanager
 def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Open a new Parquet file to write tables of a schema."""
-    with open(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+    with _opened(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
         yield writer
 
 
@@ -50,7 +57,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, rows: int | Non
         pyarrow.ArrowException: it is damaged.
     """
     limit = ALWAYS + EXPANDED * os.path.getsize(path)
-    with open(path, "rb") as file:
+    with _opened(path, "rb") as file:
         facts = pq.read_metadata(file)
         schema = facts.schema.to_arrow_schema()
         names = schema.names if columns is None else [*columns]

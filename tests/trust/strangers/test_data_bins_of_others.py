@@ -86,11 +86,32 @@ def test_tables_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytes
         assert read_table(path, ["text"], 5000)["text"].to_pylist() == texts
         with pytest.raises(ValueError, match="5,000 rows for 3 identifiers"):
             read_table(path, ["text"], 3)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        read_table(odd / "missing")
     assert (tmp_path / "~" / "table.parquet").is_file()
     monkeypatch.setattr(parquet, "ALWAYS", 0)
     monkeypatch.setattr(parquet, "EXPANDED", 1)
     with pytest.raises(ValueError, match="more than a file of its size should"):
         read_table(odd / "table.parquet")
+
+
+def test_the_threads_of_pyarrow_hold_no_python_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Or Python may abort at its end, when one of them lets go of it: "terminate called without an active exception"."""
+    sources = []
+
+    class Watched(pq.ParquetFile):
+        def __init__(self, source, **kwargs):
+            sources.append(source)
+            super().__init__(source, **kwargs)
+
+    path = tmp_path / "table.parquet"
+    write_table(pa.table({"text": ["a"]}), path)
+    monkeypatch.setattr(pq, "ParquetFile", Watched)
+    read_table(path)
+    with parquet.parquet_file(path) as table:
+        assert table.read().num_rows == 1
+    assert len(sources) == 3
+    assert all(isinstance(source, pa.OSFile) for source in sources)
 
 
 def flipped(path: Path, symbol: int, value: int) -> None:
