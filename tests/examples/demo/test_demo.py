@@ -21,6 +21,7 @@ from preprocess.data.inputs import match_items, read_captions, read_items
 KINDS = {"pictures": "image", "sounds": "audio", "clips": "video"}
 ITEMS = {"pictures": 60, "sounds": 40, "clips": 25}
 world = load_example("demo", "world")
+answers = load_example("demo", "answers")
 words = {kind: load_example("demo", f"{kind[:-1]}_words") for kind in KINDS}
 makers = {kind: load_example("demo", kind) for kind in KINDS}
 
@@ -184,6 +185,19 @@ def test_run_sh_makes_every_kind_and_one_page(data, monkeypatch):
         [[hit]] = found.search([Query(media=media)], k=1)
         assert root / hit.record["media"] == media
         assert hit.record["kind"] == kind
+    drawn, record = root / "drawn", root / "answers.json"
+    answers.main([str(root), f"--output={drawn}", f"--json={record}", "--items", "scene-0003", "scene-0004"])
+    with pytest.raises(ValueError, match="has no item 'scene-9999'; name two pictures"):
+        answers.main([str(root), f"--output={drawn}", "--items", "scene-0003", "scene-9999"])
+    found_by = json.loads(record.read_text())["answers"]
+    assert {path.stem for path in drawn.iterdir()} == found_by.keys() >= {"text", "item", "media", "nothing"}
+    for name, hits in found_by.items():
+        with Image.open(drawn / f"{name}.png") as image:
+            shown = 5 + (name in ("item", "media", "and"))
+            assert image.size == (shown * (answers.SIDE + answers.GAP) + answers.GAP, answers.SIDE + 2 * answers.GAP)
+        assert len({hit["item_id"] for hit in hits}) == 5
+        assert all(hit["item_id"].startswith("scene-") for hit in hits)
+    assert "scene-0003" not in [hit["item_id"] for hit in found_by["item"]]
     text = (root / "index.html").read_text(encoding="utf-8")
     for kind, address in zip(KINDS, ("image/png", "audio/wav", "image/webp"), strict=True):
         assert f'<section id="{kind}">' in text
