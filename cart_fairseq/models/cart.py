@@ -29,6 +29,8 @@ SAMPLE = 1000
 class CARTModel(CART, BaseFairseqModel):
     """CART's encoder-decoder for fairseq. Checkpoints store which identifiers and vocabulary they belong to."""
 
+    _loaded = False
+
     @classmethod
     def add_args(cls, parser: Any) -> None:
         """Add the architecture's flags to fairseq's parser."""
@@ -60,6 +62,19 @@ class CARTModel(CART, BaseFairseqModel):
         """Probabilities (R, J, V) float32, or their natural logarithms, from the output of :meth:`forward`."""
         logits = net_output[0].float()
         return logits.log_softmax(-1) if log_probs else logits.softmax(-1)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights, as fairseq does; from then on :meth:`half` changes nothing."""
+        self._loaded = True
+        return super().load_state_dict(*args, **kwargs)
+
+    def half(self) -> "CARTModel":
+        """Halve a model that is to be trained with ``--fp16``.
+
+        fairseq's commands of inference halve what they have loaded. Here the search chooses the precision of each part, and
+        halved weights would be others than those that its stored arrays were computed from.
+        """
+        return self if self._loaded else super().half()
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:
         """Check that a checkpoint belongs to this model, and convert checkpoints of earlier versions, in place.

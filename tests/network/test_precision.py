@@ -72,6 +72,14 @@ def test_a_halved_model_is_converted_like_any_other(task, precision):
     )
 
 
+def test_a_loaded_model_is_not_halved(task):
+    """Or stored item vectors and priors, which are computed from whole weights, would not be those of ``--fp16``."""
+    model = make_model(task)
+    model.load_state_dict(model.state_dict())
+    assert {weight.dtype for weight in model.half().parameters()} == {torch.float32}
+    assert {weight.dtype for weight in make_model(task).half().parameters()} == {torch.float16}
+
+
 def test_there_is_no_way_back_from_int8(task):
     model = convert(make_model(task), "int8")
     assert convert(model, "int8") is model
