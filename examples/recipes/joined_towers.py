@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
 from preprocess.data import joined_folder
 from preprocess.join.alignment import Alignment
 from preprocess.join.fitting import restore_parts
@@ -44,6 +46,32 @@ class JoinedTowers:
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of texts: (n, T + A) float32 of length 1."""
         return self.placed(self.features(texts))
+
+    @property
+    def scale(self) -> float:
+        """What cosines are multiplied by to be scores."""
+        return float(self.towers.head.scale().detach())
+
+    def priors(
+        self, texts: NDArray[np.object_], roles: NDArray[np.object_], owners: NDArray[np.int64], vectors: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Priors of items, as those of a dense head: (n,) float32, in units of scores.
+
+        Args:
+            texts: (P,) training captions.
+            roles: (P,) their roles.
+            owners: (P,) the item row that each describes.
+            vectors: (n, T + A) vectors of the items in row order.
+        """
+        chosen = bank_captions(roles)
+        bank = QueryBank(
+            torch.from_numpy(self.queries(texts[chosen].tolist()) * self.scale), torch.from_numpy(owners[chosen])
+        )
+        return item_priors(
+            bank,
+            lambda rows: torch.from_numpy(np.asarray(vectors[rows.numpy()], dtype=np.float32)),
+            torch.arange(len(vectors)),
+        ).numpy()
 
     def placed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of text features (n, T) float32."""

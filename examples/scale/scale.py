@@ -35,7 +35,6 @@ from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.queries.item_priors import mean_share
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
 from preprocess.data import joined_folder
 
 DEPTH, BATCH = 10, 100
@@ -108,7 +107,7 @@ def towers(
 
     def system(name: str, find: Callable[[np.ndarray], np.ndarray]) -> System:
         def search(texts: list[str]) -> np.ndarray:
-            found = find(scaled(joined, texts))
+            found = find(joined.queries(texts) * joined.scale)
             return np.where(found < 0, -1, rows[found])
 
         return System(name, search)
@@ -129,20 +128,11 @@ def towers(
     ]
 
 
-def scaled(joined: JoinedTowers, texts: Sequence[str]) -> np.ndarray:
-    """Vectors of texts times the towers' scale, as priors need them."""
-    return joined.queries(texts) * float(joined.towers.head.scale())
-
-
 def tower_priors(joined: JoinedTowers, data: DataBin, vectors: np.ndarray) -> np.ndarray:
     """Priors of the dual tower for item vectors (n, D) in row order, as those of a dense head: (n,) float32."""
     captions = data.queries("train", ("text", "role", "item_row"))
-    captions = captions.take(bank_captions(captions["role"].to_numpy()))
-    asked = torch.from_numpy(scaled(joined, captions["text"].to_pylist()))
-    bank = QueryBank(asked, torch.from_numpy(captions["item_row"].to_numpy().astype(np.int64)))
-    return item_priors(
-        bank, lambda rows: torch.from_numpy(vectors[rows].astype(np.float32)), torch.arange(len(vectors))
-    ).numpy()
+    texts, roles, owners = (captions[name].to_numpy() for name in ("text", "role", "item_row"))
+    return joined.priors(texts, roles, owners.astype(np.int64), vectors)
 
 
 def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tensor) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ import pytest
 import tiny_text_encoders as tiny
 from conftest import load_example
 from join_samples import world
+from recipe_calls import joined_run
+from recipe_samples import write_data
 from scipy.sparse import csr_matrix
 
 from cart_fairseq.base.files import write_json
@@ -82,12 +84,33 @@ def test_a_join_adds_its_towers_and_a_sentence_encoder_its_texts(data, tmp_path,
     shape = (len(references.queries), len(references.candidates["split"]))
     systems = scores(references.candidates["split"])
     texts = {"sentence encoder", "sentence encoder + ridge", "sentence encoder + dual tower"}
-    assert systems.keys() == {"dual tower"} | (texts if pretrained else set())
+    assert systems.keys() == {"dual tower", "dual tower with priors"} | (texts if pretrained else set())
     assert all(found.shape == shape for found in systems.values())
-    assert np.abs(systems["dual tower"]).max() <= 1.01
+    towers = compare.JoinedTowers(tmp_path / "joined")
+    assert np.abs(systems["dual tower"]).max() <= 1.01 * towers.scale
+    lost = (systems["dual tower"] - systems["dual tower with priors"]) / towers.scale
+    np.testing.assert_allclose(lost, np.broadcast_to(lost[:1], shape), atol=1e-5)  # the same of every query
+    assert np.ptp(lost[0]) > 0.001
     join_captions.main([*argv, "--output", str(tmp_path / "plain"), "--pca", "5", *features])
     with pytest.raises(ValueError, match="has no towers; run join_captions with --align"):
         references.of_join(tmp_path / "plain")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_dense_head_alone_ranks_every_candidate(tmp_path):
+    out = joined_run(write_data(tmp_path / "data"), tmp_path / "out")
+    found = compare.dense_head_of(out)["dense head alone"]
+    retriever = compare.CartRetriever.from_pretrained(out / "checkpoints" / "checkpoint_best.pt", out / "data-bin")
+    items = len(retriever.data.trie)
+    exhaustive = compare.CartRetriever.from_pretrained(
+        out / "checkpoints" / "checkpoint_best.pt", out / "data-bin", beam=items, dense_weight=1e6
+    )
+    asked = retriever.data.queries("valid", ("text", "item_row"))
+    for name, chosen in (("split", "valid"), ("all", None)):
+        hits = exhaustive.search(asked["text"].to_pylist(), k=1, candidates=chosen)
+        first = [own[0].row == row for own, row in zip(hits, asked["item_row"].to_pylist(), strict=True)]
+        assert found[name]["recall_at_1"] == pytest.approx(100 * np.mean(first), abs=1e-3)
+    assert compare.dense_head_of(tmp_path) == {}
 
 
 def test_the_table_has_what_is_there(data, tmp_path, capsys):
@@ -95,7 +118,10 @@ def test_the_table_has_what_is_there(data, tmp_path, capsys):
     write_run(tmp_path / "scratch", tuned=True)
     compare.main(["--data", str(data), "--runs", str(tmp_path), "--json", str(tmp_path / "all.json")])
     lines = capsys.readouterr().out.splitlines()
-    assert "| CART as in the paper: identifiers | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |" in lines
+    assert (
+        "| the paper's method, small recipe: identifiers | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |"
+        in lines
+    )
     assert "| CART, recommended: identifiers alone | 10.0 | 10.0 | 10.0 | 10.0 | – | – | – | – |" in lines
     assert (
         "| CART, recommended: identifiers and dense head | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 | 12.0 |"
