@@ -70,6 +70,19 @@ def write_join(folder: Path, joined: JoinedTowers, count: int, seed: int) -> Non
         write_json(new / joined_folder.RECORD, {**joined.record, "items": count, "files": files})
 
 
+def claim(work: Path, base: Path, joined: JoinedTowers, seed: int) -> None:
+    """Note in ``work`` what catalogues and indexes there are made from.
+
+    Raises:
+        ValueError: those that are there were made from something else.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    made_from = {"catalogue": DataBin(base).bundle.state, "join": digest(joined.record), "seed": seed}
+    if (work / MADE_FROM).is_file() and read_json(work / MADE_FROM) != made_from:
+        raise ValueError(f"{work}: was made from another catalogue, join or seed; choose another --work")
+    write_json(work / MADE_FROM, made_from)
+
+
 def enlarged(base: Path, joined: JoinedTowers, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:
     """Make a data-bin of `size` items: those of another one, and synthetic ones.
 
@@ -83,15 +96,8 @@ def enlarged(base: Path, joined: JoinedTowers, checkpoint: Path, size: int, work
 
     Returns:
         The data-bin and the join of the synthetic items.
-
-    Raises:
-        ValueError: what is there was made from something else.
     """
     data, new = work / f"data-bin.{size}", work / f"synthetic.{size}"
-    made_from = {"catalogue": DataBin(base).bundle.state, "join": digest(joined.record), "seed": seed}
-    if (work / MADE_FROM).is_file() and read_json(work / MADE_FROM) != made_from:
-        raise ValueError(f"{work}: was made from another catalogue, join or seed; choose another --work")
-    write_json(work / MADE_FROM, made_from)
     count = size - len(DataBin(base).trie)
     if not new.is_dir():
         write_join(new, joined, count, seed)

@@ -5,9 +5,10 @@
 RUN is OUT of a run with ``RECIPE=joined``. The queries are the first of a fixed random order of its valid queries. Up to
 the size of the run's catalogue, the candidates are the items of the valid split and further real items. Beyond it,
 synthetic neighbours of real items are added (``update_identifiers add``), which no training has seen. The dual tower is
-that of the join (``join_captions --align``), searched exactly and by HNSW (faiss), without and with priors of its own
-(the model's share). Times include the encoding of the
-queries. All systems search each batch before the next, so that their times are comparable.
+that of the join (``join_captions --align``), searched exactly, by HNSW and by IVF-PQ (faiss), with priors of its own (the
+model's share). Times include the encoding of the queries. All systems search each batch before the next, so that their
+times are comparable. Sizes are of what a search holds or maps beside the text encoder and the model: the prefix tree,
+statistics, vectors and priors, or the index.
 """
 
 import argparse
@@ -22,7 +23,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 import faiss
 import numpy as np
 import torch
-from distractors import enlarged
+from distractors import claim, enlarged
+from indexes import MIB, Index, indexes_of
 from joined_towers import JoinedTowers
 from plan import checkpoint_of
 from provenance import provenance
@@ -38,18 +40,15 @@ from cart_fairseq.retriever import CartRetriever
 from preprocess.data import joined_folder
 
 DEPTH, BATCH = 10, 100
-LINKS, BUILD_EFFORT, SEARCH_EFFORT = 32, 80, 128
-"""Of HNSW."""
-RERANKED = 128
-"""Items that HNSW finds to be ranked again with priors."""
 Search = Callable[[list[str]], np.ndarray]
 
 
 class System(NamedTuple):
-    """One way to search: its name, and a function from texts to the rows (B, 10) of the best items."""
+    """One way to search: its name, a function from texts to the rows (B, 10) of the best items, and its size in MiB."""
 
     name: str
     search: Search
+    mebibytes: float
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,47 +84,24 @@ def cart(retriever: CartRetriever, chosen: CandidateSet | None, beam: int) -> Sy
         hits = retriever.search(texts, DEPTH, chosen)
         return np.array([[hit.row for hit in found] + [-1] * (DEPTH - len(found)) for found in hits])
 
-    return System(f"CART, beam {beam}", search)
+    folder = retriever.data.directory
+    files = [folder / "trie.safetensors", *(folder / "search").rglob("*.npy")]
+    return System(f"CART, beam {beam}", search, sum(file.stat().st_size for file in files) / MIB)
 
 
 def towers(
-    joined: JoinedTowers, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float
+    joined: JoinedTowers, vectors: np.ndarray, rows: np.ndarray, priors: np.ndarray, share: float, work: Path
 ) -> list[System]:
-    """The dual tower over item vectors (n, D) of these rows: exact and by HNSW, without and with priors.
+    """The dual tower over item vectors (n, D) of these rows, in each index."""
 
-    With priors the best `RERANKED` items without them are ranked again, and of the exact search all.
-    """
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_EFFORT, SEARCH_EFFORT
-    weighed = faiss.IndexFlatIP(vectors.shape[1] + 1)  # the prior is one more value of the item, its share of the query
-    for at in track(range(0, len(vectors), 10_000), "indexes", "blocks"):
-        block = vectors[at : at + 10_000].astype(np.float32)
-        flat.add(block)
-        graph.add(block)
-        weighed.add(np.column_stack([block, priors[at : at + 10_000]]).astype(np.float32))
-
-    def system(name: str, find: Callable[[np.ndarray], np.ndarray]) -> System:
+    def system(index: Index) -> System:
         def search(texts: list[str]) -> np.ndarray:
-            found = find(joined.queries(texts) * joined.scale)
+            found = index.search(joined.queries(texts) * joined.scale)
             return np.where(found < 0, -1, rows[found])
 
-        return System(name, search)
+        return System(f"dual tower, {index.name}", search, index.mebibytes)
 
-    def again(asked: np.ndarray) -> np.ndarray:
-        scores, found = graph.search(asked, min(RERANKED, len(vectors)))
-        scores = np.where(found < 0, -np.inf, scores - share * priors[found])
-        return np.take_along_axis(found, (-scores).argsort(1)[:, :DEPTH], 1)
-
-    def exact(asked: np.ndarray) -> np.ndarray:
-        return weighed.search(np.column_stack([asked, np.full(len(asked), -share)]).astype(np.float32), DEPTH)[1]
-
-    return [
-        system("dual tower, exact", lambda asked: flat.search(asked, DEPTH)[1]),
-        system("dual tower, HNSW", lambda asked: graph.search(asked, DEPTH)[1]),
-        system("dual tower with priors, exact", exact),
-        system("dual tower with priors, HNSW", again),
-    ]
+    return [system(index) for index in indexes_of(vectors, priors, share, work)]
 
 
 def tower_priors(joined: JoinedTowers, data: DataBin, vectors: np.ndarray) -> np.ndarray:
@@ -151,6 +127,7 @@ def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tenso
             "system": system.name,
             **metrics_from_counts(metric_counts(ranks_of(torch.from_numpy(rows), wanted))),
             "queries_per_second": round(len(texts) / took, 1),
+            "mebibytes": round(system.mebibytes, 1),
         }
         for system, rows, took in zip(systems, found, seconds, strict=True)
     ]
@@ -158,9 +135,10 @@ def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tenso
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """The figures in Markdown: a line for each size and system."""
-    lines = ["| candidates | system | R@1 | R@10 | queries/s |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| candidates | system | R@1 | R@10 | queries/s | MiB |", "| --- | --- | --- | --- | --- | --- |"]
     for row in results:
         figures = f"{row['recall_at_1']:.1f} | {row['recall_at_10']:.1f} | {row['queries_per_second']:.1f}"
+        figures += f" | {row['mebibytes']:,.0f}"
         lines.append(f"| {row['candidates']:,} | {row['system']} | {figures} |")
     return "\n".join(lines)
 
@@ -192,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         JoinedTowers(args.run / "joined"),
         checkpoint_of(args.run / "checkpoints"),
     )
-    args.work.mkdir(parents=True, exist_ok=True)
+    claim(args.work, base, joined, args.seed)
     real = DataBin(base)
     asked = real.queries("valid", ("text", "item_row"))
     order = np.random.default_rng(0).permutation(len(asked))[: args.queries]
@@ -214,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         priors = tower_priors(joined, real, of_items) if more is not None else base_priors[rows]
         share = mean_share(retriever.models)
         systems = [cart(retriever, chosen, beam) for beam in args.beams]
-        systems += towers(joined, of_items, rows, priors, share)
+        systems += towers(joined, of_items, rows, priors, share, args.work)
         results += [{"candidates": size, **row} for row in measure(systems, texts, wanted)]
         print(table(results[-len(systems) :]), flush=True)
         if args.json:

@@ -10,6 +10,7 @@ from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 
 distractors, scale = load_example("scale", "distractors"), load_example("scale", "scale")
+indexes = load_example("scale", "indexes")
 ITEMS = 20
 
 
@@ -41,7 +42,8 @@ def test_every_size_and_system_is_measured(run, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"work: was made from another catalogue, join or seed; choose another --work"):
         scale.main([*flags, "--sizes", "30", "--seed", "2"])
     record = read_json(tmp_path / "scale.json")
-    towers = [f"dual tower{priors}, {kind}" for priors in ("", " with priors") for kind in ("exact", "HNSW")]
+    kinds = ("exact", "exact, priors", "HNSW, effort 64, priors", "HNSW, effort 256, priors")
+    towers = [f"dual tower, {kind}" for kind in kinds]
     systems = ["CART, beam 3", *towers]
     assert [(row["candidates"], row["system"]) for row in record["results"]] == [
         (size, system) for size in (ITEMS, 30) for system in systems
@@ -53,6 +55,31 @@ def test_every_size_and_system_is_measured(run, tmp_path, capsys):
     capsys.readouterr()
     scale.main([*flags, "--sizes", "30"])  # what was made is used again
     assert "synthetic items" not in capsys.readouterr().err
+
+
+def test_indexes_find_what_exact_search_finds(tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    for name, value in {"IVF_ITEMS": 1000, "CODE_BYTES": 8, "IVF_EFFORTS": (1, 80)}.items():
+        monkeypatch.setattr(indexes, name, value)
+    draw = np.random.default_rng(1)
+    vectors = draw.standard_normal((2000, 16)).astype(np.float16)
+    priors = draw.standard_normal(2000).astype(np.float32)
+    asked = (vectors[:50] + 0.1 * draw.standard_normal((50, 16))).astype(np.float32)
+    for _ in range(2):  # built, then read
+        found = {index.name: index.search(asked) for index in indexes.indexes_of(vectors, priors, 2.0, tmp_path)}
+        monkeypatch.setattr(indexes, "_graph", None)
+        monkeypatch.setattr(indexes, "_cells", None)
+    scores = asked @ vectors.astype(np.float32).T
+    for name, expected in (("exact", scores), ("exact, priors", scores - 2 * priors)):
+        np.testing.assert_array_equal(found.pop(name), (-expected).argsort(1, kind="stable")[:, :10])
+    best = (-(scores - 2 * priors)).argsort(1)[:, :10]
+    shares = {name: np.mean([np.isin(*pair).mean() for pair in zip(best, own)]) for name, own in found.items()}
+    assert shares.keys() == {
+        *(f"HNSW, effort {effort}, priors" for effort in (64, 256)),
+        *(f"IVF-PQ, {cells} cells, priors" for cells in (1, 80)),
+    }
+    assert shares["IVF-PQ, 1 cells, priors"] < shares["IVF-PQ, 80 cells, priors"]
+    assert min(shares["HNSW, effort 256, priors"], shares["IVF-PQ, 80 cells, priors"]) > 0.75
 
 
 def test_a_size_below_the_split_is_refused(run):
