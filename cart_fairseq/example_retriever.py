@@ -126,11 +126,11 @@ class ExampleRetriever:
             "it with python -m cart_fairseq.export and push that"
         )
 
-    def encode_media(self, paths: Sequence[str]) -> Any:
+    def encode_media(self, paths: Sequence[str], seconds: float | None = None) -> Any:
         """Embed media files with the encoder that made the catalogue's embeddings; see :meth:`CartRetriever.encode_media`."""
         if self._media_encoder is None:
             self._media_encoder = open_media_encoder(self.data, str(self.device))
-        return self._media_encoder(paths)
+        return self._media_encoder(paths, seconds)
 
     @torch.inference_mode()
     def _rank(self, inputs: Sequence[MixedInput], candidates: CandidateSet | None, k: int) -> list[list[Hit]]:

@@ -22,7 +22,7 @@ from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.queries.hit import Hit
 from cart_fairseq.queries.item_priors import prior_bias
 from cart_fairseq.queries.media_encoder import open_media_encoder
-from cart_fairseq.queries.mixed_input import is_plain, mixed_batches, mixed_inputs, refuse_mixed
+from cart_fairseq.queries.mixed_input import MixedInput, is_plain, mixed_batches, mixed_inputs, refuse_mixed
 from cart_fairseq.queries.query import Part, Query, parts_of
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.calibration import calibration_of, check_at_least
@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 class CartRetriever:
     """Searches a catalogue with a trained model. ``from_pretrained`` opens one from files.
 
-    A retriever can be copied and pickled. In a forked process it searches on a CPU with one thread; processes that are
+    A retriever can be copied and pickled. A pickle is opened where the data-bin is, in the state that it had. In a forked process it searches on a CPU with one thread; processes that are
     started by ``spawn`` use all.
 
     Args:
@@ -81,7 +81,7 @@ class CartRetriever:
         self.beam = beam or (RERANKED_BEAM if reranked else BEAM)
         self.scoring = scoring
         self.models = list(models)
-        self.calibration = calibration_of(self.models, scoring, dense_weight, level_discount, prior_share)
+        self.calibration = calibration_of(self.models, scoring, dense_weight, level_discount, prior_share, self.beam)
         self.device = next(self.models[0].parameters()).device
         self.codec = QueryCodec(data)
         self._media_encoder: Any = None
@@ -266,11 +266,12 @@ class CartRetriever:
             position, parts = queries[0]
             raise ValueError(f"query {position} asks with {', '.join(part.kind for part in parts)}, but {reason}")
         inputs = mixed_inputs(queries, self.data, self.codec, self.encode_media)
-        most = k + max(len(each.left_out) for each in inputs)
-        generator = self._generator(max(self.beam, most))
         reading = all(model.reader is not None for model in self.models)
-        for decoded in (True, False):
-            group = [each for each in inputs if each.is_decoded(reading) == decoded]
+        groups: dict[tuple[bool, int], list[MixedInput]] = {}
+        for each in inputs:  # no query's beam depends on what else is asked for
+            groups.setdefault((each.is_decoded(reading), len(each.left_out)), []).append(each)
+        for (decoded, more), group in groups.items():
+            generator = self._generator(max(self.beam, k) + more)
             for batch, net_input, mixed in mixed_batches(group, self.device):
                 numbers = [each.position for each in batch]
                 sets = [allowed[number] for number in numbers]
@@ -278,15 +279,16 @@ class CartRetriever:
                     found = generator.search(net_input, self.data.trie, sets, mixed)
                 else:
                     found = generator.rank(mixed, self.data.trie, sets)
-                self._keep(results, found, numbers, most)
+                self._keep(results, found, numbers, k + more)
         for each in inputs:
             results[each.position] = [hit for hit in results[each.position] if hit.row not in each.left_out][:k]
 
-    def encode_media(self, paths: Sequence[str]) -> Any:
+    def encode_media(self, paths: Sequence[str], seconds: float | None = None) -> Any:
         """Embed media files with the encoder that made the catalogue's embeddings.
 
         Args:
             paths: of n files.
+            seconds: how long reading them may take; None: however long it takes.
 
         Returns:
             (n, E) float32.
@@ -296,7 +298,7 @@ class CartRetriever:
         """
         if self._media_encoder is None:
             self._media_encoder = open_media_encoder(self.data, str(self.device))
-        return self._media_encoder(paths)
+        return self._media_encoder(paths, seconds)
 
     def _generator(self, beam: int) -> IdentifierGenerator:
         return make_generator(

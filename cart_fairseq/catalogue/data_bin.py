@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,8 @@ class SearchSpace(NamedTuple):
 class DataBin:
     """An opened data-bin: what it was when it was opened, whatever happens to the folder later.
 
+    Where it is unpickled, the folder is opened again; see :func:`opened_again`.
+
     Args:
         directory: the data-bin's folder.
 
@@ -72,6 +74,12 @@ class DataBin:
         self.root = Path(directory)
         open_settled(self.root, lambda: stamp_of(self.root), self._open)
         self._candidate_sets: dict[str, CandidateSet | None] = {"all": None}
+
+    def __reduce__(self) -> Any:
+        return opened_again, (self.root.absolute(), self.bundle.state, self.manifest)
+
+    def __deepcopy__(self, _memo: Any) -> "DataBin":
+        return self
 
     def _open(self) -> None:
         root = self.root
@@ -294,6 +302,18 @@ class DataBin:
                 None if rows is None or len(rows) == len(self.trie) else self.candidate_set(rows)
             )
         return SearchSpace(self.trie, self._candidate_sets[name])
+
+
+def opened_again(root: Path, state: str, manifest: dict[str, Any]) -> DataBin:
+    """Open a data-bin that was pickled.
+
+    Raises:
+        CatalogueError: it is in another state than then, missing or damaged.
+    """
+    found = DataBin(root)
+    if found.bundle.state != state or found.manifest != manifest:
+        raise CatalogueError(f"{root}: was updated since it was pickled; open it anew")
+    return found
 
 
 def stamp_of(root: Path) -> Stamp:

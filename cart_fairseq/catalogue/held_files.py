@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cart_fairseq.base.reading import unreadable
 from cart_fairseq.catalogue import errors
@@ -55,6 +55,10 @@ class HeldFiles:
         self._held[name] = file
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise CatalogueError(f"{path}: is no file; {self.remedy}")
+
+    def __reduce__(self) -> Any:
+        # a pickle would have the numbers of descriptors, which are other files in another process
+        raise TypeError(f"{self.folder}: open files are not pickled; pickle the data-bin, which is opened again")
 
     def __contains__(self, name: str) -> bool:
         return name in self._held

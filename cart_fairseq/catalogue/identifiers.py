@@ -139,6 +139,12 @@ class IdentifierBundle:
         with reading(directory / MANIFEST, segments.REMEDY):
             return cls(hold_files(directory, manifest, segments.REMEDY, [MANIFEST]), manifest)
 
+    def __reduce__(self) -> Any:
+        return opened_again, (self.directory.absolute(), self.manifest)
+
+    def __deepcopy__(self, _memo: Any) -> "IdentifierBundle":
+        return self
+
     def verify(self) -> None:
         """Compare the SHA-256 of every file with the manifest, as far as it has checksums.
 
@@ -304,3 +310,15 @@ class IdentifierBundle:
         self.verify_files(["codec.safetensors"])
         with self.files.reading("codec.safetensors") as path:
             return load_file(path)
+
+
+def opened_again(directory: Path, manifest: dict[str, Any]) -> IdentifierBundle:
+    """Open a bundle that was pickled.
+
+    Raises:
+        CatalogueError: it is in another state than then, missing or damaged.
+    """
+    found = IdentifierBundle.load(directory)
+    if found.manifest != manifest:
+        raise CatalogueError(f"{directory}: was updated since it was pickled; open it anew")
+    return found

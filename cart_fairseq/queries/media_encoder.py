@@ -13,9 +13,10 @@ def open_media_encoder(data: DataBin, device: str) -> Any:
     """Load the encoder that the data-bin names.
 
     Returns:
-        A function that maps the paths of n files to embeddings (n, E) float32.
+        A function that maps the paths of n files, and the seconds that reading them may take, to embeddings (n, E)
+        float32.
 
     Raises:
         ValueError: the data-bin names none, it cannot be loaded, or its weights are others than then.
     """
-    return importlib.import_module(ENCODERS).open_encoder(data, device)
+    return importlib.import_module(ENCODERS).DataBinEncoder(data, device)

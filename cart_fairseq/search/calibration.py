@@ -88,14 +88,16 @@ def calibration_of(
     dense_weight: float | None = None,
     level_discount: float | None = None,
     prior_share: float | None = None,
+    beam: int = HITS,
 ) -> Calibration | None:
     """The calibration of a search with these models and options; None for the models' own options.
 
     Returns:
-        None if a model is not calibrated, or an option is another than that for which it is.
+        None if a model is not calibrated, an option is another than that for which it is, or the beam is too narrow for the
+        hits whose scores count.
     """
     found = Calibration.of(models)
-    if found is None or found.scoring != scoring:
+    if found is None or found.scoring != scoring or beam < HITS:
         return None
     heads = [model.dense for model in models]
     own: list[tuple[float | None, Any]] = [(level_discount, [model.level_discount for model in models])]
@@ -123,7 +125,7 @@ def check_at_least(at_least: Any, calibration: Calibration | None, without: int 
     if calibration is None:
         raise ValueError(
             f"at_least is {at_least}, but hits have no probabilities: the model is not calibrated, or not for these options "
-            "of the search; run python -m cart_fairseq.tune and leave out other options, or leave out at_least"
+            f"of the search, of which a beam below {HITS} is one; run python -m cart_fairseq.tune and leave out other options, or leave out at_least"
         )
     if without is not None:
         raise ValueError(

@@ -1,14 +1,20 @@
 """Searches a batch of requests in one pass, so that one that is wrong fails alone."""
 
+import dataclasses
 import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.queries.hit import Hit
-from cart_fairseq.queries.query import Query
+from cart_fairseq.queries.mixed_input import refuse_mixed
+from cart_fairseq.queries.query import EMBEDDING, ITEM, MEDIA, TEXT, Part, Query
+from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.serving.errors import Refusal, refusal_of
 from cart_fairseq.serving.served import Served
 
@@ -48,6 +54,47 @@ class Answer:
 
     hits: Sequence[Sequence[Hit]]
     served: Served
+
+
+def with_embedding(served: Served, asked: Asked, seconds: float) -> Asked:
+    """Embed the uploaded file of a request, so that searches do not wait for it.
+
+    Args:
+        served: what answers.
+        asked: a request with a file.
+        seconds: how long reading the file may take.
+
+    Returns:
+        The request with an embedding in place of the file; the same request if nothing answers such queries, or one of its
+        queries is wrong, which the search then says.
+
+    Raises:
+        Refusal: the file cannot be read or takes too long.
+    """
+    assert asked.upload is not None
+    retriever = served.retriever
+    if isinstance(retriever, CartRetriever) and refuse_mixed(retriever.models, served.data, retriever.dense_weight):
+        return asked
+    try:
+        parts = [query.parts() for query in asked.queries]
+    except ValueError:
+        return asked
+    try:
+        [vector] = retriever.encode_media([asked.upload], seconds)
+    except ValueError as error:
+        raise _wrong(ValueError(f"query 0: {error}"), served, asked) from None
+    return dataclasses.replace(asked, queries=[_with_vector(each, vector) for each in parts])
+
+
+def _with_vector(parts: Sequence[Part], vector: NDArray[np.float32]) -> Query:
+    """A query of these parts, with an embedding in place of its file."""
+    values: dict[str, list[Any]] = {TEXT: [], ITEM: [], EMBEDDING: []}
+    weights: dict[str, list[float]] = {kind: [] for kind in values}
+    for part in parts:
+        kind = EMBEDDING if part.kind == MEDIA else part.kind
+        values[kind].append(vector if part.kind == MEDIA else part.value)
+        weights[kind].append(part.weight)
+    return Query(values[TEXT], values[ITEM], values[EMBEDDING] or None, weights=weights)
 
 
 def search(served: Served, batch: Sequence[Asked]) -> list[Answer | Exception]:

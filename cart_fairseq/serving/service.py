@@ -5,6 +5,8 @@ import logging
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from cart_fairseq.publishing.renewing import is_renewed
 from cart_fairseq.search.dense.stored_arrays import STORED
 from cart_fairseq.serving import loading
 from cart_fairseq.serving.batching import Batcher, Job
+from cart_fairseq.serving.errors import Refusal
 from cart_fairseq.serving.metrics import Metrics
-from cart_fairseq.serving.searching import Answer, Asked, search
+from cart_fairseq.serving.searching import Answer, Asked, search, with_embedding
 from cart_fairseq.serving.served import Served
 from cart_fairseq.serving.settings import ServingSettings
 
@@ -21,6 +24,9 @@ RETRY = 30.0
 """Seconds until a state that could not be opened is tried again, although nothing has changed."""
 PATIENCE, MORE_PATIENCE = 60.0, 900.0
 """Seconds in which the first file that searches of a large catalogue read may follow an update, and each further one."""
+
+MOST_FILES = 8
+"""Uploaded files that are read or wait for it."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +59,8 @@ class Service:
         self._tasks: list[asyncio.Task[Any]] = []
         self._refused: loading.Stamps | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._reading = 0
 
     @property
     def ready(self) -> bool:
@@ -89,6 +97,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self._files.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.batcher.close)
         if self._folder is not None:
             self._folder.cleanup()
@@ -109,8 +118,35 @@ class Service:
             if asked.upload is not None:
                 Path(asked.upload).unlink(missing_ok=True)
 
+        if asked.upload is not None:
+            try:
+                asked = await self._with_embedding(asked)
+            except BaseException:
+                release()
+                raise
         answer: Answer = await self.batcher.submit(Job(asked, len(asked.queries), release))
         return answer
+
+    async def _with_embedding(self, asked: Asked) -> Asked:
+        """Embed an uploaded file in a thread of its own.
+
+        Raises:
+            Refusal: the queue or that of files is full, or the file cannot be read in time.
+        """
+        self.batcher.refuse_overload(len(asked.queries))
+        if self._reading >= MOST_FILES:
+            self.metrics.refusals.labels("overload").inc()
+            raise Refusal(429, "media", f"{self._reading} files wait already", "try again later", 1)
+        seconds = self.settings.timeout
+        self._reading += 1
+        try:
+            work = partial(with_embedding, self.served, asked, seconds)
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._files, work), seconds)
+        except asyncio.TimeoutError:  # of Python 3.10, too
+            self.metrics.refusals.labels("timeout").inc()
+            raise Refusal(503, "media", f"not read in {seconds:g} s", "send a smaller file, or try later", 1) from None
+        finally:
+            self._reading -= 1
 
     def _search(self, batch: Any) -> Any:
         return search(self.served, batch)

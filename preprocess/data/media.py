@@ -6,7 +6,7 @@ and are imported when first needed. Whatever is wrong with a file becomes a `Med
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.base.reading import unreadable
-from preprocess.data.containers import opened
+from preprocess.data.containers import opened, refuse_late
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 ANIMATIONS = (".gif", ".webp", ".apng", ".png")
 """Suffixes of files whose frames Pillow reads."""
+LEAST_RATE, MOST_SECONDS, MOST_SAMPLES = 1000, 7200, 7200 * 48000
+"""Bounds of a sound: samples a second, seconds, and samples of a channel. A small file may else fill the memory."""
+LOUDEST = 2.0**31
+"""Largest sample, as of a file whose samples are whole numbers of 32 bits in place of shares of full scale."""
+BLOCK = 1 << 16
+"""Samples that are read at a time."""
 
 
 class MediaError(ValueError):
@@ -135,27 +141,49 @@ def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
         (samples,) float32, the mean of the channels, full scale 1.
 
     Raises:
-        MediaError: the file is missing, damaged, has no sound or values that are no numbers.
+        MediaError: the file is missing, damaged, has no sound, is longer than two hours, or has values that are no samples.
     """
     with reading(path, "audio"):
         import soundfile
         import soxr
 
         try:
-            channels, found_rate = soundfile.read(path, dtype="float32", always_2d=True)
+            with soundfile.SoundFile(path) as file:
+                found_rate = file.samplerate
+                mono = joined_sound(path, file.blocks(BLOCK, dtype="float32", always_2d=True), found_rate)
         except soundfile.LibsndfileError:
-            channels, found_rate = decode_audio(path)
-        if not len(channels):
+            mono, found_rate = decode_audio(path)
+        if not len(mono):
             raise MediaError(f"{path}: the sound is empty; replace the file or leave the item out")
-        mono = channels.mean(axis=1)
         if not np.isfinite(mono).all():
             raise MediaError(f"{path}: samples that are NaN or infinite; write the file again or leave the item out")
+        loudest = float(np.abs(mono).max())
+        if loudest > LOUDEST:
+            raise MediaError(f"{path}: samples of up to {loudest:.3g}, where full scale is 1; write the file again")
         samples = mono if found_rate == rate else soxr.resample(mono, found_rate, rate)
         return np.ascontiguousarray(samples, dtype=np.float32)
 
 
+def joined_sound(path: str | Path, blocks: Iterable[NDArray[np.float32]], rate: int) -> NDArray[np.float32]:
+    """The mean of the channels of blocks (samples, channels) at a rate: (samples,) float32.
+
+    Raises:
+        MediaError: the rate is none of a sound, or the sound is too long.
+    """
+    if rate < LEAST_RATE:
+        raise MediaError(f"{path}: has {rate:,} samples a second, which is no rate of a sound; write the file again")
+    parts, count = [np.empty(0, dtype=np.float32)], 0
+    for block in blocks:
+        refuse_late()
+        count += len(block)
+        if count > min(MOST_SECONDS * rate, MOST_SAMPLES):
+            raise MediaError(f"{path}: is longer than {MOST_SECONDS // 3600} hours; cut it into shorter sounds")
+        parts.append(block.mean(axis=1))
+    return np.concatenate(parts)
+
+
 def decode_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
-    """Samples (n, channels) float32 of a file's first audio track by FFmpeg, and their rate."""
+    """The first audio track of a file by FFmpeg: (samples,) float32, the mean of the channels, and their rate."""
     import av
 
     with opened(path) as container:
@@ -163,9 +191,10 @@ def decode_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
             raise MediaError(f"{path}: has no audio track; give a file with sound or leave the item out")
         rate = container.streams.audio[0].rate
         to_float = av.AudioResampler(format="fltp", rate=rate)
-        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in to_float.resample(frame)]
-    samples = np.concatenate(parts, axis=1).T if parts else np.empty((0, 1))
-    return samples.astype(np.float32, copy=False), rate
+        blocks: Iterator[Any] = (
+            part.to_ndarray().T for frame in container.decode(audio=0) for part in to_float.resample(frame)
+        )
+        return joined_sound(path, blocks, rate), rate
 
 
 def load_frames(path: str | Path, count: int) -> list[Image]:
@@ -213,6 +242,7 @@ def video_frames(path: str | Path, positions: NDArray[np.float64], seconds: bool
     with opened(path) as container:
         last = None
         for frame in container.decode(video=0):
+            refuse_late()
             while last is not None and len(shown) < len(times) and times[len(shown)] < frame.time:
                 shown.append(last.to_image())
             if len(shown) == len(times):
@@ -246,7 +276,11 @@ def frame_times(path: str | Path) -> tuple[NDArray[np.float64], float]:
         if not container.streams.video:
             raise MediaError(f"{path}: has no video track; give a video or leave the item out")
         stream = container.streams.video[0]
-        stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
+        stamps = []
+        for packet in container.demux(stream):
+            refuse_late()
+            if packet.size:
+                stamps.append(packet.pts if packet.pts is not None else packet.dts)
         known = np.sort(np.array([stamp for stamp in stamps if stamp is not None], dtype=np.int64))
         starts = known.astype(np.float64) * float(stream.time_base or 0)
     if not len(starts):
@@ -262,6 +296,7 @@ def animation_ends(path: str | Path) -> NDArray[np.float64]:
     with Image.open(path) as image:
         durations: list[Any] = []
         for frame in ImageSequence.Iterator(image):
+            refuse_late()
             frame.load()  # the durations of WebP are known only then
             durations.append(frame.info.get("duration") or 100)
     return np.cumsum(durations) / 1000.0
@@ -273,9 +308,12 @@ def animation_frames(path: str | Path, positions: NDArray[np.float64], seconds: 
 
     ends = animation_ends(path)
     times = positions * (1 if seconds else ends[-1])
+    wanted = np.minimum(np.searchsorted(ends, times, side="right"), len(ends) - 1).tolist()
     shown = []
     with Image.open(path) as image:
-        for index in np.minimum(np.searchsorted(ends, times, side="right"), len(ends) - 1):
-            image.seek(int(index))
-            shown.append(to_rgb(image))
+        for index in range(wanted[-1] + 1):
+            refuse_late()
+            image.seek(index)
+            image.load()
+            shown += [to_rgb(image) for _ in range(wanted.count(index))]
     return shown

@@ -29,7 +29,7 @@ def kind_of(
         preferred: kinds that are answered before the others, where they are accepted.
 
     Raises:
-        MediaError: the file is missing, or of none of these kinds.
+        MediaError: the file is missing, of none of these kinds, or a picture of too many pixels.
     """
     path = Path(path)
     refuse_missing(path, "file; check the path")
@@ -49,7 +49,10 @@ def _kinds(path: Path) -> set[str]:
     try:
         with Image.open(path) as image:
             return {IMAGE, VIDEO} if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1 else {IMAGE}
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise MediaError(f"{path}: has more than {most:,} pixels; make the picture smaller") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         pass
     try:
         import soundfile

@@ -1,6 +1,7 @@
 """preprocess.data.media: real files of each kind come back as they are, damaged ones as errors that name them."""
 
 import os
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from media_samples import write_media
+from media_samples import write_animation, write_media
 from PIL import Image
 
+from preprocess.data import media
+from preprocess.data.containers import within
 from preprocess.data.media import (
     MediaError,
     load_audio,
@@ -20,6 +23,7 @@ from preprocess.data.media import (
     reading,
     video_seconds,
 )
+from preprocess.data.media_kind import kind_of
 
 STEP = 12
 """Grey levels between one frame and the next."""
@@ -203,3 +207,62 @@ def test_grey_that_is_no_number_is_refused(tmp_path):
     Image.fromarray(np.array([[0, np.nan]], dtype=np.float32)).save(tmp_path / "real.tiff")
     with pytest.raises(MediaError, match=r"real.tiff: not a readable image file \(it has values that are no finite"):
         load_image(tmp_path / "real.tiff")
+
+
+def write_wave(path, rate, frames):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(b"\0\1" * frames)
+
+
+def test_a_small_sound_fills_no_memory(tmp_path, monkeypatch):
+    """At one sample a second, 200 kB are 28 hours, and resampled 12 GB."""
+    write_wave(tmp_path / "slow.wav", 1, 100_000)
+    with pytest.raises(MediaError, match=r"slow.wav: has 1 samples a second, which is no rate of a sound"):
+        load_audio(tmp_path / "slow.wav", 16000)
+    monkeypatch.setattr(media, "MOST_SECONDS", 10)
+    monkeypatch.setattr(media, "BLOCK", 1000)
+    write_wave(tmp_path / "long.wav", 8000, 80_001)
+    with pytest.raises(MediaError, match=r"long.wav: is longer than .* hours; cut it into shorter sounds"):
+        load_audio(tmp_path / "long.wav", 16000)
+    write_wave(tmp_path / "whole.wav", 8000, 80_000)
+    assert len(load_audio(tmp_path / "whole.wav", 16000)) == 160_000
+    monkeypatch.setattr(media, "MOST_SAMPLES", 79_999)
+    with pytest.raises(MediaError, match="is longer than"):
+        load_audio(tmp_path / "whole.wav", 16000)
+
+
+def test_samples_far_beyond_full_scale_are_refused(tmp_path):
+    soundfile.write(tmp_path / "whole numbers.wav", np.array([32767.0, -32768.0] * 4000), 8000, subtype="FLOAT")
+    assert np.abs(load_audio(tmp_path / "whole numbers.wav", 8000)).max() == 32768
+    soundfile.write(tmp_path / "loud.wav", np.full(8000, 1e38), 8000, subtype="FLOAT")
+    with pytest.raises(
+        MediaError, match=r"loud.wav: samples of up to 1e\+38, where full scale is 1; write the file again"
+    ):
+        load_audio(tmp_path / "loud.wav", 8000)
+
+
+def test_reading_ends_when_its_time_is_over(tmp_path):
+    write_wave(tmp_path / "a.wav", 8000, 8000)
+    write_animation(tmp_path / "a.gif")
+    write_media(tmp_path / "a.mp4", 1)
+    readers = {
+        "a.wav": lambda path: load_audio(path, 8000),
+        "a.gif": lambda path: load_frames(path, 2),
+        "a.mp4": lambda path: load_frames(path, 2),
+    }
+    for name, read in readers.items():
+        with within(-1.0), pytest.raises(MediaError, match=rf"{name}: .*it takes too long to read"):
+            read(tmp_path / name)
+        with within(100.0):
+            read(tmp_path / name)
+        read(tmp_path / name)
+
+
+def test_a_picture_of_too_many_pixels_is_named_so(tmp_path, monkeypatch):
+    Image.new("L", (300, 100)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(MediaError, match=r"large.png: has more than 20,000 pixels; make the picture smaller"):
+        kind_of(tmp_path / "large.png")

@@ -1,17 +1,25 @@
 """Queries by picture, sound and video, through the encoder that made the catalogue's embeddings."""
 
+import copy
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from commands import ENVIRONMENT
 from documented import ROOT, fences
 from media_samples import describe, write_animation, write_clip_with_sound, write_media
 from mixed_world import KINDS, retriever, write_media_world
 
-from cart_fairseq import Query
+from cart_fairseq import CartRetriever, Query
+from cart_fairseq.catalogue.errors import CatalogueError
+from preprocess.api import remove
 from preprocess.data.media import MediaError
 from preprocess.data.media_kind import kind_of
+from preprocess.encoders.families.plain import PlainEncoder
 
 FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png", "6.wav", "7.png"]
 
@@ -48,13 +56,14 @@ def test_files_of_all_queries_are_embedded_together(world, monkeypatch):
 
 
 def test_the_examples_of_the_guide_run(world, tmp_path, monkeypatch):
-    [example] = [block for block in fences(ROOT / "docs" / "searching.md", "python") if "import Query" in block]
+    [example] = [block for block in fences(ROOT / "docs" / "queries.md", "python") if "Query(" in block]
     write_media(tmp_path / "photo.jpg", 1)
     monkeypatch.chdir(tmp_path)
     opened, answers = retriever(world / "data-bin"), []
     search = opened.search
     monkeypatch.setattr(opened, "search", lambda *given, **options: answers.append(search(*given, **options)))
-    exec(example, {"retriever": opened, "vector": np.load(world / "extracted" / "embeddings.npy")[4]})
+    monkeypatch.setattr(CartRetriever, "from_pretrained", lambda *_, **__: opened)
+    exec(example, {"vector": np.load(world / "extracted" / "embeddings.npy")[4]})
     assert [len(answer) for answer in answers] == [1, 1, 1, 2]
     assert answers[1][0][0].item_id == "a.jpg"
     assert "a.jpg" not in {hit.item_id for hit in answers[0][0] + answers[2][0]}
@@ -133,3 +142,66 @@ def test_an_encoder_whose_weights_have_changed_is_not_used(world, tmp_path):
         opened.data.manifest["encoder"] = damaged
         with pytest.raises(ValueError, match=r"manifest.json: encoder is"):
             opened.search([Query(media=world / FILES[0])])
+
+
+def test_a_retriever_answers_in_another_process_as_here(world, tmp_path):
+    """Open files and the encoder are opened again there; their descriptors would be other files."""
+    opened = retriever(world / "data-bin")
+    queries = [Query(media=str(world / "3.mp4")), Query(item_id="0.png"), "a text"]
+    unused, expected = pickle.dumps(opened), opened.search(queries, k=3)
+    assert expected == opened.search(queries, k=3)
+    used = pickle.dumps(opened)
+    del opened
+    (tmp_path / "asked").write_bytes(pickle.dumps((unused, used, queries)))
+    subprocess.run([sys.executable, "-c", ELSEWHERE, tmp_path / "asked"], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    for found in pickle.loads((tmp_path / "asked").read_bytes()):
+        assert [[hit.item_id for hit in hits] for hits in found] == [[hit.item_id for hit in hits] for hits in expected]
+
+
+ELSEWHERE = """
+import pickle, sys
+unused, used, queries = pickle.load(open(sys.argv[1], "rb"))
+found = [pickle.loads(each).search(queries, k=3) for each in (unused, used)]
+pickle.dump(found, open(sys.argv[1], "wb"))
+"""
+
+
+def test_a_pickle_of_another_state_is_refused(world, tmp_path):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    opened = retriever(tmp_path / "data-bin")
+    [before] = opened.search([Query(item_id="0.png")], k=3)
+    pickled, bundle = pickle.dumps(opened), pickle.dumps(opened.data.bundle)
+    remove(tmp_path / "data-bin", ["a.jpg"])
+    assert copy.deepcopy(opened).search([Query(item_id="0.png")], k=3)[0] == before
+    for each in (pickled, bundle):
+        with pytest.raises(CatalogueError, match="was updated since it was pickled; open it anew"):
+            pickle.loads(each)
+    with pytest.raises(TypeError, match="open files are not pickled"):
+        pickle.dumps(opened.data.files)
+
+
+@pytest.mark.parametrize("media_positions", [0, 2])
+def test_an_answer_does_not_depend_on_what_else_is_asked(world, media_positions):
+    """Each query has its own beam, although items that are asked with are left out of answers."""
+    opened = retriever(world / "data-bin", media_positions=media_positions, beam=2)
+    queries = [
+        Query(text=["red", "a circle"], weights={"text": [1, -0.3]}),
+        Query(item_id="0.png", text="red"),
+        Query(item_id=["2.wav", "3.mp4"]),
+        Query(media=str(world / "3.mp4")),
+        "a text",
+    ]
+    alone = [opened.search([query], k=2)[0] for query in queries]
+    for together in (opened.search(queries, k=2), opened.search(queries[::-1], k=2)[::-1]):
+        for own, found in zip(alone, together, strict=True):
+            assert [hit.item_id for hit in found] == [hit.item_id for hit in own]
+            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in own], abs=1e-4)
+
+
+def test_a_file_without_an_embedding_is_named(world, monkeypatch):
+    for value in (np.nan, 0.0):
+        monkeypatch.setattr(PlainEncoder, "embed_batch", lambda self, batch, value=value: np.full((1, 1600), value))
+        with pytest.raises(
+            ValueError, match=r"query 0: .*3.mp4: the encoder computes no embedding of it, but NaN or zeros"
+        ):
+            retriever(world / "data-bin").search([Query(media=str(world / "3.mp4"))])

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from mixed_world import retriever, write_media_world
 from serving_samples import png
 
 from cart_fairseq.serving import loading
+from cart_fairseq.serving import service as service_module
 from cart_fairseq.serving.served import Served
 from cart_fairseq.serving.service import Service
 from cart_fairseq.serving.settings import ServingSettings
@@ -115,3 +117,56 @@ def test_the_encoder_is_kept_over_an_update(client: TestClient, world: Path):
         assert time.monotonic() < end
     assert service.served.retriever._media_encoder is encoder
     assert "5.png" not in {hit["item_id"] for hit in upload(client, (world / "5.png").read_bytes(), k=6)}
+
+
+def test_searches_do_not_wait_for_files(client: TestClient, world: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file may take long to decode; it is read in a thread of its own."""
+    service = client.app.state.service  # type: ignore[attr-defined]
+    held, entered = threading.Event(), threading.Event()
+    encode = service.served.retriever.encode_media
+
+    def slow(paths: Any, seconds: float) -> Any:
+        entered.set()
+        assert held.wait(30)
+        return encode(paths, seconds)
+
+    monkeypatch.setattr(service.served.retriever, "encode_media", slow)
+    content = (world / "3.mp4").read_bytes()
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        try:
+            waiting = [pool.submit(upload, client, content, k=1) for _ in range(service_module.MOST_FILES)]
+            assert entered.wait(30)
+            assert ask(client, "a text")
+            while service._reading < service_module.MOST_FILES:
+                time.sleep(0.01)
+            answer = client.post("/api/search", files={"media": ("x", content)})
+        finally:
+            held.set()
+        assert (answer.status_code, answer.json()["error"]["field"]) == (429, "media")
+        assert {hit["item_id"] for future in waiting for hit in future.result()} == {"3.mp4"}
+    assert not [*service.uploads.iterdir()]
+
+
+def test_a_file_that_takes_too_long_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loading, "load", lambda *given: Served(retriever(world / "data-bin")))
+    own = ServingSettings(world / "data-bin", world / "checkpoint.pt", media_root=world, timeout=1.0)
+    with TestClient(create_app(Service(own))) as client:
+        service, held = client.app.state.service, threading.Event()  # type: ignore[attr-defined]
+        told: list[float] = []
+
+        def slow(paths: Any, seconds: float) -> Any:
+            told.append(seconds)
+            held.wait(30)
+            raise ValueError("it takes too long to read")
+
+        monkeypatch.setattr(service.served.retriever, "encode_media", slow)
+        answer = client.post("/api/search", files={"media": ("x", (world / "3.mp4").read_bytes())})
+        held.set()
+        assert answer.status_code == 503
+        assert answer.json()["error"] == {
+            "field": "media",
+            "found": "not read in 1 s",
+            "remedy": "send a smaller file, or try later",
+        }
+        assert told == [1.0]
+        assert not [*service.uploads.iterdir()]
