@@ -40,8 +40,8 @@ if hasattr(os, "register_at_fork"):
 class CartRetriever:
     """Searches a catalogue with a trained model. ``from_pretrained`` opens one from files.
 
-    A retriever can be copied and pickled. A pickle is opened where the data-bin is, in the state that it had. In a forked process it searches on a CPU with one thread; processes that are
-    started by ``spawn`` use all.
+    A retriever can be copied and pickled. A pickle is loaded where the data-bin is, in the same state. In a forked process
+    a retriever searches on a CPU with one thread; processes that are started by ``spawn`` use all.
 
     Args:
         models: trained ``cart`` models of one data-bin; several form an ensemble.

@@ -27,6 +27,8 @@ PATIENCE, MORE_PATIENCE = 60.0, 900.0
 
 MOST_FILES = 8
 """Uploaded files that are read or wait for it."""
+READING = 0.5
+"""Share of the time for a request that reading its file may take. What takes longer is the file's fault, not the load's."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +142,7 @@ class Service:
         seconds = self.settings.timeout
         self._reading += 1
         try:
-            work = partial(with_embedding, self.served, asked, seconds)
+            work = partial(with_embedding, self.served, asked, READING * seconds)
             return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._files, work), seconds)
         except asyncio.TimeoutError:  # of Python 3.10, too
             self.metrics.refusals.labels("timeout").inc()

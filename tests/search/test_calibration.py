@@ -96,11 +96,15 @@ def test_an_ensemble_has_the_mean_of_its_members():
 
 def test_other_options_of_the_search_have_no_calibration():
     given = [model(MADE.stored(), weight=2.0)]
-    same: dict[str, Any]
-    for same in ({}, {"dense_weight": 2.0}, {"level_discount": 0.9}, {"prior_share": 0.5}):
-        assert calibration_of(given, "masked", **same) == MADE
-    for other in ({"dense_weight": 0}, {"dense_weight": 3.0}, {"level_discount": 1.0}, {"prior_share": 0.25}):
-        assert calibration_of(given, "masked", **other) is None
+    same: list[dict[str, Any]] = [{}, {"dense_weight": 2.0}, {"level_discount": 0.9}, {"prior_share": 0.5}]
+    others: list[dict[str, Any]] = [
+        {"dense_weight": 0},
+        {"dense_weight": 3.0},
+        {"level_discount": 1},
+        {"prior_share": 0.25},
+    ]
+    assert all(calibration_of(given, "masked", **options) == MADE for options in same)
+    assert all(calibration_of(given, "masked", **options) is None for options in others)
     assert calibration_of(given, "renormalised") is None
     assert calibration_of(given, "masked", beam=HITS) == MADE
     assert calibration_of(given, "masked", beam=HITS - 1) is None  # the sum over hits would lack some

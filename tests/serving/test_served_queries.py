@@ -1,6 +1,7 @@
 """Queries by uploaded file, by item and by embedding, through the routes."""
 
 import concurrent.futures
+import io
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from media_samples import describe
 from mixed_world import retriever, write_media_world
+from PIL import Image
 from serving_samples import png
 
 from cart_fairseq.serving import loading
@@ -147,7 +149,18 @@ def test_searches_do_not_wait_for_files(client: TestClient, world: Path, monkeyp
     assert not [*service.uploads.iterdir()]
 
 
-def test_a_file_that_takes_too_long_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_takes_too_long_by_itself_is_at_fault(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(service_module, "READING", 0.0)
+    content = io.BytesIO()
+    frames = [Image.new("L", (50, 50), grey) for grey in range(20)]
+    frames[0].save(content, format="GIF", save_all=True, append_images=frames[1:])
+    answer = client.post("/api/search", files={"media": ("x", content.getvalue())})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "media"
+    assert "it takes too long to read" in answer.json()["error"]["found"]
+
+
+def test_files_that_wait_too_long_are_refused(world: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loading, "load", lambda *given: Served(retriever(world / "data-bin")))
     own = ServingSettings(world / "data-bin", world / "checkpoint.pt", media_root=world, timeout=1.0)
     with TestClient(create_app(Service(own))) as client:
@@ -168,5 +181,5 @@ def test_a_file_that_takes_too_long_is_refused(world: Path, monkeypatch: pytest.
             "found": "not read in 1 s",
             "remedy": "send a smaller file, or try later",
         }
-        assert told == [1.0]
+        assert told == [0.5]
         assert not [*service.uploads.iterdir()]
