@@ -1,6 +1,7 @@
 """Queries by picture, sound and video, through the encoder that made the catalogue's embeddings."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ from documented import ROOT, fences
 from media_samples import describe, write_animation, write_clip_with_sound, write_media
 from mixed_world import KINDS, retriever, write_media_world
 
-from cart_fairseq import Query
+from cart_fairseq import CartRetriever, Query
 from preprocess.data.media import MediaError
 from preprocess.data.media_kind import kind_of
 
@@ -48,13 +49,14 @@ def test_files_of_all_queries_are_embedded_together(world, monkeypatch):
 
 
 def test_the_examples_of_the_guide_run(world, tmp_path, monkeypatch):
-    [example] = [block for block in fences(ROOT / "docs" / "searching.md", "python") if "import Query" in block]
+    [example] = [block for block in fences(ROOT / "docs" / "queries.md", "python") if ", Query" in block]
     write_media(tmp_path / "photo.jpg", 1)
     monkeypatch.chdir(tmp_path)
     opened, answers = retriever(world / "data-bin"), []
     search = opened.search
     monkeypatch.setattr(opened, "search", lambda *given, **options: answers.append(search(*given, **options)))
-    exec(example, {"retriever": opened, "vector": np.load(world / "extracted" / "embeddings.npy")[4]})
+    monkeypatch.setattr(CartRetriever, "from_pretrained", lambda *given, **options: opened)
+    exec(example, {"vector": np.load(world / "extracted" / "embeddings.npy")[4]})
     assert [len(answer) for answer in answers] == [1, 1, 1, 2]
     assert answers[1][0][0].item_id == "a.jpg"
     assert "a.jpg" not in {hit.item_id for hit in answers[0][0] + answers[2][0]}
@@ -72,6 +74,7 @@ def test_files_are_weighed_with_texts(world):
         ("absent.png", None, r"query 1: .*absent.png: no such file"),
         ("text.png", b"not a picture", r"query 1: .*text.png: is neither a picture nor a sound nor a video"),
         ("empty.wav", b"", r"query 1: .*empty.wav: is neither"),
+        (os.fsdecode(b"\xff.png"), None, r"query 1: .*udcff.png: no such file"),
         ("y" * 300, None, r"query 1: .*yyy: cannot be read .*; check the path"),
         (".", None, r"query 1: .*: is a folder; give a file"),
     ],
