@@ -124,8 +124,8 @@ def short(value: Any, most: int = 76) -> str:
     ``repr`` would take for ever for a list that holds the same list ten times, in ten levels, and Python refuses to write
     an integer of more than 4,300 digits.
 
-    >>> short("a" * 100, 8), short(10**5000), short((0.9, "x")), short([[1]])
-    ("'aaaaaaaa…'", 'an integer of 16610 bits', "(0.9, 'x')", 'a list of 1 values')
+    >>> short("a" * 100, 8), short(10**5000), short((0.9, "x")), short([[1]]), short(set)
+    ("'aaaaaaaa…'", 'an integer of 16610 bits', "(0.9, 'x')", 'a list of 1 values', 'the class set')
     """
     value = plain(value)
     if isinstance(value, str | bytes):
@@ -142,6 +142,8 @@ def short(value: Any, most: int = 76) -> str:
             return f"[{shown}]" if isinstance(value, list) else f"({shown})"
     if isinstance(value, list | tuple | dict):
         return f"a {type(value).__name__} of {len(value)} values"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return f"an object of type {type(value).__name__}"
 
 
