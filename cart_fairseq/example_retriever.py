@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cart_fairseq.base.checks import check_count
+from cart_fairseq.base.checks import check_count, short
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.loading.devices import device_of
@@ -104,7 +104,7 @@ class ExampleRetriever:
                     "embedding or media"
                 )
         if at_least is not None:
-            raise ValueError(f"at_least is {at_least!r}, but cosines are no probabilities; leave out at_least")
+            raise ValueError(f"at_least is {short(at_least)}, but cosines are no probabilities; leave out at_least")
         if not parts:
             return []
         inputs = mixed_inputs(list(enumerate(parts)), self.data, None, self.encode_media)

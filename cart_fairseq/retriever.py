@@ -241,7 +241,7 @@ class CartRetriever:
         results: list[list[Hit]] = [[] for _ in parts]
         if plain:
             generator = self._generator(max(self.beam, k))
-            symbols = [self.codec.symbols(parts[number][0].value) for number in plain]
+            symbols = [self.codec.query(parts[number][0].value, number) for number in plain]
             for places, net_input in batches(symbols, PAD, self.device):
                 numbers = [plain[place] for place in places.tolist()]
                 sets = [allowed[number] for number in numbers]
@@ -264,7 +264,9 @@ class CartRetriever:
         reason = refuse_mixed(self.models, self.data, self.dense_weight)
         if reason is not None:
             position, parts = queries[0]
-            raise ValueError(f"query {position} asks with {', '.join(part.kind for part in parts)}, but {reason}")
+            raise ValueError(
+                f"query {position} asks with {', '.join(dict.fromkeys(part.kind for part in parts))}, but {reason}"
+            )
         inputs = mixed_inputs(queries, self.data, self.codec, self.encode_media)
         reading = all(model.reader is not None for model in self.models)
         groups: dict[tuple[bool, int], list[MixedInput]] = {}

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,7 +29,7 @@ def check_count(name: str, value: Any, at_least: int = 1) -> None:
     except TypeError:
         fits = False
     if not fits:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {at_least}")
+        raise ValueError(f"{name} is {short(value)}; it must be a whole number of at least {at_least}")
 
 
 def is_number(value: Any) -> bool:
@@ -68,7 +68,7 @@ class Settings:
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if not _fits(value, kind):
-                raise ValueError(f"--{name.replace('_', '-')} is {value!r}; it must be {_named(kind)}")
+                raise ValueError(f"--{name.replace('_', '-')} is {short(value)}; it must be {_named(kind)}")
 
 
 def checks_settings(step: Callable[P, R]) -> Callable[P, R]:
@@ -88,46 +88,62 @@ def checks_settings(step: Callable[P, R]) -> Callable[P, R]:
             kind = kinds[name]
             if name == "settings" and not _fits(value, kind):
                 wanted = next(each for each in get_args(kind) or [kind] if each is not type(None)).__name__
-                raise TypeError(f"{step.__name__}: settings is {value!r}; give {wanted}(…)")
+                raise TypeError(f"{step.__name__}: settings is {short(value)}; give {wanted}(…)")
             parts = set(get_args(kind) or [kind])
             taken = (*parts, str, os.PathLike) if Path in parts else (*parts,)
             if parts <= {str, Path, type(None)} and not isinstance(value, taken):
                 wanted = "a path" if Path in parts else "a text"
-                raise TypeError(f"{step.__name__}: {name} is {_shown(value)}; give {wanted}")
+                raise TypeError(f"{step.__name__}: {name} is {short(value)}; give {wanted}")
         return step(*args, **kwargs)
 
     return checked
 
 
-def _shown(value: Any) -> str:
-    """A value for a message, or the type of one that would be long.
+def plain(value: Any) -> Any:
+    """What an array or tensor without dimensions holds, or a number of numpy; any other value as it is.
 
-    >>> _shown(None), _shown([1] * 100)
-    ('None', 'a list')
+    >>> plain("a"), plain([1])
+    ('a', [1])
     """
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"a {type(value).__name__}"
+    held = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if held and not hasattr(value, "mask") else value
 
 
-def short(value: Any) -> str:
-    """A value from a file of a stranger, for a message: at most some 80 characters, whatever it is.
+def is_series(value: Any) -> bool:
+    """Whether a value can be iterated over. Arrays and tensors without dimensions cannot, though they have ``__iter__``.
 
-    ``repr`` would take for ever for a list that holds the same list ten times, in ten levels.
-
-    >>> short("a" * 100)[:8], short(10**5000), short((0.9, "x")), short([[1]])
-    ("'aaaaaaa", 'an integer of 16610 bits', "(0.9, 'x')", 'a list of 1 values')
+    >>> is_series([1]), is_series(1)
+    (True, False)
     """
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+
+
+def short(value: Any, most: int = 76) -> str:
+    """A value from a stranger, for a message: some ``most`` characters, whatever it is. It can always be printed.
+
+    ``repr`` would take for ever for a list that holds the same list ten times, in ten levels, and Python refuses to write
+    an integer of more than 4,300 digits.
+
+    >>> short("a" * 100, 8), short(10**5000), short((0.9, "x")), short([[1]]), short(set)
+    ("'aaaaaaaa…'", 'an integer of 16610 bits', "(0.9, 'x')", 'a list of 1 values', 'the class set')
+    """
+    value = plain(value)
     if isinstance(value, str | bytes):
-        return repr(value[:76])
+        shown = repr(value[:most])  # which may have ten characters for one
+        cut = len(value) > most or len(shown) > most + 12
+        return f"{shown[: most + 12].removesuffix(shown[-1])}…{shown[-1]}" if cut else shown
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
-    if isinstance(value, list | tuple) and len(value) <= 4 and all(isinstance(each, Scalar) for each in value):
+    if isinstance(value, list | tuple) and len(value) <= 32 and all(isinstance(each, Scalar) for each in value):
         shown = ", ".join(short(each)[:20] for each in value)
-        return f"[{shown}]" if isinstance(value, list) else f"({shown})"
+        if len(shown) <= most + 12:
+            return f"[{shown}]" if isinstance(value, list) else f"({shown})"
     if isinstance(value, list | tuple | dict):
         return f"a {type(value).__name__} of {len(value)} values"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return f"an object of type {type(value).__name__}"
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from cart_fairseq.base.checks import Settings, check_count, is_number
+from cart_fairseq.base.checks import Settings, check_count, is_number, short
 
 CANDIDATES = ("split", "all")
 SCORINGS = ("masked", "renormalised")
@@ -42,15 +42,15 @@ def check_search(
         check_count("--beam", beam)
     for name, value, choices in (("scoring", scoring, SCORINGS), ("precision", precision, PRECISIONS)):
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+            raise ValueError(f"{name} is {short(value)}; it must be one of {', '.join(choices)}")
     if dense_weight is not None and not (is_number(dense_weight) and dense_weight >= 0):
-        raise ValueError(f"--dense-weight is {dense_weight!r}; it must be a number of at least 0")
+        raise ValueError(f"--dense-weight is {short(dense_weight)}; it must be a number of at least 0")
     if level_discount is not None and not (is_number(level_discount) and 0 < level_discount <= 1):
-        raise ValueError(f"--level-discount is {level_discount!r}; it must be above 0 and at most 1")
+        raise ValueError(f"--level-discount is {short(level_discount)}; it must be above 0 and at most 1")
     if prior_share is not None and not (is_number(prior_share) and 0 <= prior_share <= 1):
-        raise ValueError(f"--prior-share is {prior_share!r}; it must be in [0, 1]")
+        raise ValueError(f"--prior-share is {short(prior_share)}; it must be in [0, 1]")
     if not (is_number(temperature) and temperature > 0):
-        raise ValueError(f"--temperature is {temperature!r}; it must be a number above 0")
+        raise ValueError(f"--temperature is {short(temperature)}; it must be a number above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class TuningSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.candidates not in CANDIDATES:
-            raise ValueError(f"--candidates is {self.candidates!r}; it must be one of {', '.join(CANDIDATES)}")
+            raise ValueError(f"--candidates is {short(self.candidates)}; it must be one of {', '.join(CANDIDATES)}")
         check_search(self.beam, self.scoring)
         if not self.weights or min(self.weights) < 0:
             raise ValueError(f"--weights {' '.join(map(str, self.weights))}: each must be at least 0")
@@ -147,4 +147,6 @@ class ExportSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.precision not in STORED_PRECISIONS:
-            raise ValueError(f"--precision is {self.precision!r}; it must be one of {', '.join(STORED_PRECISIONS)}")
+            raise ValueError(
+                f"--precision is {short(self.precision)}; it must be one of {', '.join(STORED_PRECISIONS)}"
+            )

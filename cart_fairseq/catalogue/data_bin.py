@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from cart_fairseq.base.checks import short
 from cart_fairseq.base.parquet import read_table
 from cart_fairseq.catalogue import segments
 from cart_fairseq.catalogue.candidates import CandidateSet
@@ -186,7 +187,7 @@ class DataBin:
         file = CANDIDATES.format(name)
         if file not in self.files:
             known = ", ".join(sorted({"all", *self.candidate_names}))
-            raise ValueError(f"{self.directory}: no candidate set {name!r}; use one of: {known}")
+            raise ValueError(f"{self.directory}: no candidate set {short(name)}; use one of: {known}")
         rows = self._array(file)
         if (
             rows.dtype.kind not in "iu"

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cart_fairseq.base.checks import is_encodable, short
 from cart_fairseq.catalogue.errors import UnknownItem
 
 
@@ -60,12 +61,19 @@ class ItemIds:
         """
         import pyarrow.compute as pc
 
-        wanted = pa.array(item_ids, pa.string())
+        try:
+            wanted = pa.array(item_ids, pa.string())
+        except UnicodeEncodeError:
+            unknown = next(item_id for item_id in item_ids if not is_encodable(item_id))
+            raise _unknown(unknown, "is not in") from None
         found = np.flatnonzero(pc.is_in(self.column, value_set=wanted).to_numpy())
         rows = found[~np.isin(found, self.removed)]
         if len(rows) < len(wanted.unique()):
             missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=self.column.take(rows))))[0]
             was_there = pc.is_in(missing, value_set=self.column.take(found)).as_py()
-            state = "was removed from" if was_there else "is not in"
-            raise UnknownItem(f"item {missing.as_py()!r} {state} the catalogue; check the item ids")
+            raise _unknown(missing.as_py(), "was removed from" if was_there else "is not in")
         return rows
+
+
+def _unknown(item_id: str, state: str) -> UnknownItem:
+    return UnknownItem(f"item {short(item_id, 300)} {state} the catalogue; check the item ids")

@@ -4,6 +4,8 @@ import textwrap
 
 import torch
 
+from cart_fairseq.base.checks import short
+
 
 def device_of(asked: str | torch.device | None) -> torch.device:
     """Return the device to search on; without a wish, a GPU if there is one.
@@ -16,7 +18,8 @@ def device_of(asked: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(asked)
         torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError) as error:
         reason = textwrap.shorten(str(error).splitlines()[0], 120)
-        raise ValueError(f"device is {asked!r}; it cannot be used here ({reason}); give cpu, or leave it out") from None
+        given = short(str(asked) if isinstance(asked, torch.device) else asked)
+        raise ValueError(f"device is {given}; it cannot be used here ({reason}); give cpu, or leave it out") from None
     return device

@@ -8,6 +8,7 @@ import sentencepiece
 import torch
 from torch import Tensor
 
+from cart_fairseq.base.checks import short
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import EOS, UNK, read_words
 from cart_fairseq.catalogue.text_encoder import TextEncoder, TokenSymbols
@@ -75,7 +76,27 @@ class QueryCodec:
 
     def symbols(self, text: str) -> Tensor:
         """Encode a query: (T,) int64 symbols that end in ``</s>``, cut to the data-bin's ``max_query_tokens``."""
-        found = [self._words.get(word, UNK) for word in self.encode(text).split()]
+        return self._symbols(self.encode(text))
+
+    def query(self, text: str, position: int) -> Tensor:
+        """Encode the text of a query that a search is asked for, as :meth:`symbols` does.
+
+        Args:
+            text: the text.
+            position: of the query among all, for the message.
+
+        Raises:
+            ValueError: the vocabulary's normalisation leaves nothing of the text.
+        """
+        words = self.encode(text)
+        if not words:
+            raise ValueError(
+                f"query {position} begins with nothing but invisible characters ({short(text)}); give it some text"
+            )
+        return self._symbols(words)
+
+    def _symbols(self, words: str) -> Tensor:
+        found = [self._words.get(word, UNK) for word in words.split()]
         return torch.tensor([*found[: self._max_symbols - 1], EOS])
 
     def decode(self, symbols: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.base.reading import printable
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.dictionary import EOS, PAD
 from cart_fairseq.queries.codec import QueryCodec
@@ -17,6 +18,8 @@ from cart_fairseq.search.dense.mixed_queries import MixedQueries
 
 MediaEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
 """Maps the paths of n files to embeddings (n, E)."""
+LEAST_LENGTH = 5e-4
+"""Length of a sum of embeddings, relative to the sum of their lengths, below which it is rounding of float16 alone."""
 
 
 class MixedInput(NamedTuple):
@@ -79,7 +82,8 @@ def mixed_inputs(
         encode_media: encodes files.
 
     Raises:
-        ValueError: an item is unknown, an embedding has another width than the items', or a file cannot be read; the
+        ValueError: an item is unknown, an embedding has another width than the items', a file cannot be read, nothing is
+            left of a text once it is normalised, or a query's embeddings cancel each other and are all that it has; the
             message names the query's position.
     """
     items = data.dense_items
@@ -100,10 +104,12 @@ def mixed_inputs(
                 embeddings.append((vector, part.weight / total))
                 read += max(part.weight, 0) * vector
         said = [part for part in parts if part.kind == TEXT and part.weight > 0]
-        words = _symbols(codec, ", ".join(part.value for part in said)) if said else None
+        words = _symbols(codec, ", ".join(part.value for part in said), position) if said else None
         word_weight = said[0].weight / total if len(said) == 1 else 0.0
         others = [part for part in parts if part.kind == TEXT and part.weight < 0] + ([] if word_weight else said)
-        texts = [(_symbols(codec, part.value), part.weight / total) for part in others]
+        texts = [(_symbols(codec, part.value, position), part.weight / total) for part in others]
+        if words is None and not texts:
+            _refuse_cancelled(embeddings, position)
         length = float(np.linalg.norm(read))
         left_out = frozenset(vectors[ITEM, part.value].row for part in parts if part.kind == ITEM)
         read /= length or 1
@@ -142,9 +148,22 @@ def mixed_batches(
         yield batch, {name: value.to(device) for name, value in source.items()}, mixed
 
 
-def _symbols(codec: QueryCodec | None, text: str) -> Tensor:
+def _symbols(codec: QueryCodec | None, text: str, position: int) -> Tensor:
     assert codec is not None
-    return codec.symbols(text)
+    return codec.query(text, position)
+
+
+def _refuse_cancelled(embeddings: Sequence[tuple[NDArray[np.float32], float]], position: int) -> None:
+    """Refuse embeddings of length 1, with weights whose magnitudes sum to 1, if their sum has no direction.
+
+    Raises:
+        ValueError: the sum is zero but for rounding.
+    """
+    total = sum(vector.astype(np.float64) * weight for vector, weight in embeddings)
+    if np.linalg.norm(total) < LEAST_LENGTH:
+        raise ValueError(
+            f"query {position} has parts that cancel each other, so it asks for nothing; give other weights"
+        )
 
 
 class _Looked(NamedTuple):
@@ -192,7 +211,7 @@ def _media_vectors(wanted: Sequence[tuple[int, Part]], encode_media: MediaEncode
             try:
                 encode_media([part.value])
             except ValueError as error:
-                raise ValueError(f"query {position}: {error}") from None
+                raise ValueError(f"query {position}: {printable(str(error))}") from None
         raise
     return {(MEDIA, path): _Looked(vector, -1) for path, vector in zip(paths, vectors, strict=True)}
 

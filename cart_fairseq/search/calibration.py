@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from cart_fairseq.base.checks import is_number
+from cart_fairseq.base.checks import is_number, short
 from cart_fairseq.base.settings import CALIBRATION_PARAMETERS, SCORINGS
 
 HITS = 30
@@ -121,15 +121,16 @@ def check_at_least(at_least: Any, calibration: Calibration | None, without: int 
         ValueError: it is not between 0 and 1, or hits have no probabilities.
     """
     if not (is_number(at_least) and 0 <= at_least <= 1):
-        raise ValueError(f"at_least is {at_least!r}; it must be a probability between 0 and 1")
+        raise ValueError(f"at_least is {short(at_least)}; it must be a probability between 0 and 1")
     if calibration is None:
         raise ValueError(
-            f"at_least is {at_least}, but hits have no probabilities: the model is not calibrated, or not for these options "
-            f"of the search, of which a beam below {HITS} is one; run python -m cart_fairseq.tune and leave out other options, or leave out at_least"
+            f"at_least is {short(at_least)}, but hits have no probabilities: the model is not calibrated, or not for these "
+            f"options of the search, of which a beam below {HITS} is one; run python -m cart_fairseq.tune and leave out other "
+            "options, or leave out at_least"
         )
     if without is not None:
         raise ValueError(
-            f"at_least is {at_least}, but query {without} is not one text, and its hits have no probabilities; leave out "
+            f"at_least is {short(at_least)}, but query {without} is not one text, and its hits have no probabilities; leave out "
             "at_least"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cart_fairseq.base.checks import checks_settings, is_encodable
+from cart_fairseq.base.checks import checks_settings, is_encodable, short
 from cart_fairseq.base.files import digest
 from cart_fairseq.base.wording import counted
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -82,13 +82,13 @@ def remove(target: str | Path, item_ids: Sequence[str], path: str | Path | None 
             the target.
     """
     if isinstance(item_ids, str):
-        raise ValueError(f"item_ids is {item_ids!r}; give a list of item ids")
+        raise ValueError(f"item_ids is {short(item_ids)}; give a list of item ids")
     ids = list(item_ids)
     if not ids:
         raise ValueError("item_ids is empty; name the items to remove")
     for number, each in enumerate(ids):
         if not isinstance(each, str) or not is_encodable(each):
-            raise ValueError(f"item id {number} is {each!r}; give a text in valid Unicode")
+            raise ValueError(f"item id {number} is {short(each)}; give a text in valid Unicode")
     key = digest(["remove", ids])
     return with_renewal(
         Path(target), path, lambda: apply_change(Target.at(Path(target)), key, lambda bundle: remove_items(bundle, ids))

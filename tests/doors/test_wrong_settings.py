@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import preprocess.api
+from cart_fairseq.base.checks import short
 from cart_fairseq.base.settings import EvaluationSettings, TuningSettings
 from cart_fairseq.steps.evaluation import evaluate
 from cart_fairseq.steps.tuning import tune
@@ -60,7 +61,7 @@ def test_settings_of_another_type_are_refused(function: Any, keyword: bool, foun
     wanted = str(parameters["settings"].annotation).partition(" |")[0].rpartition(".")[2].strip("'>")
     with pytest.raises(TypeError) as caught:
         function(*paths, settings=found) if keyword else function(*paths, found)
-    assert str(caught.value) == f"{function.__name__}: settings is {found!r}; give {wanted}(…)"
+    assert str(caught.value) == f"{function.__name__}: settings is {short(found)}; give {wanted}(…)"
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
@@ -69,7 +70,7 @@ def test_what_is_no_path_is_refused_with_the_name_of_the_argument(function: Any)
         : [*inspect.signature(function).parameters].index("settings")
     ]
     wanted = "a text" if first == "reader" else "a path"
-    for value, shown in ((3, "3"), (np.zeros((9, 9)), "a ndarray")):
+    for value, shown in ((3, "3"), (np.zeros((9, 9)), "an object of type ndarray")):
         with pytest.raises(TypeError) as caught:
             function(value, *[f"/nowhere/{name}" for name in others])
         assert str(caught.value) == f"{function.__name__}: {first} is {shown}; give {wanted}"
@@ -90,12 +91,12 @@ def test_every_step_is_among_them():
     }
 
 
-@pytest.mark.parametrize("value", [object(), b"1", 1 + 2j, {"a": 1}], ids=["object", "bytes", "complex", "dict"])
+@pytest.mark.parametrize("value", [object(), b"1", 1 + 2j, {"a": 1}, {"a": 10**5000}], ids=range(5))
 @pytest.mark.parametrize(("kind", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
 def test_values_of_another_type_are_refused(kind: Any, name: str, value: Any):
     with pytest.raises(ValueError, match=rf"^--{name.replace('_', '-')} is ") as caught:
         kind(**REQUIRED.get(kind, {}) | {name: value})
-    assert repr(value) in str(caught.value)
+    assert short(value) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,12 @@ def test_queries_of_other_languages_reach_a_multilingual_encoder_whole(tmp_path)
     assert len({tuple(hit.score for hit in hits) for hits in found}) == len(tiny.ABROAD)
 
 
+def test_a_text_of_which_the_tokeniser_leaves_nothing_is_refused(bert_task):
+    opened = CartRetriever([make_model(bert_task)], bert_task.data)
+    with pytest.raises(ValueError, match="query 1 begins with nothing but invisible characters"):
+        opened.search(["a dog", "\u200b\x01"])
+
+
 def test_the_longest_query_has_positions(any_kind):
     task = tiny.loaded(any_kind[1])
     encoder = make_model(task).encoder

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -81,6 +82,7 @@ def test_files_are_weighed_with_texts(world):
         ("absent.png", None, r"query 1: .*absent.png: no such file"),
         ("text.png", b"not a picture", r"query 1: .*text.png: is neither a picture nor a sound nor a video"),
         ("empty.wav", b"", r"query 1: .*empty.wav: is neither"),
+        (os.fsdecode(b"\xff.png"), None, r"query 1: .*udcff.png: no such file"),
         ("y" * 300, None, r"query 1: .*yyy: cannot be read .*; check the path"),
         (".", None, r"query 1: .*: is a folder; give a file"),
     ],

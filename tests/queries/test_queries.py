@@ -192,14 +192,38 @@ WRONG = [
     (Query(media="picture.png"), "query 1: .*does not say which encoder made its embeddings"),
     (Query(media=3), "query 1 has media 3"),  # type: ignore[arg-type]
     (Query(media=""), "query 1 has media ''; give the path of a file"),
-    (Query(embedding=[1e300] * WIDTH), "query 1 has an embedding with NaN or infinite values"),
+    (Query(embedding=[np.inf] * WIDTH), "query 1 has an embedding with NaN or infinite values"),
+    (Query(embedding=np.ma.masked_greater(RAW[3], 0)), "query 1 has an embedding with masked values"),
+    (Query(embedding=[np.ma.masked_greater(RAW[3], 0)]), "query 1 has an embedding with masked values"),
+    (Query(embedding=[[[torch.ones(2, requires_grad=True)]]]), "query 1 has an embedding that is no vector"),
+    (Query(embedding=[torch.ones(2, 2, 2, requires_grad=True)]), r"query 1 has an embedding of shape \(1, 2, 2, 2\)"),
+    (Query(item_id="a" * 1_000_000), "query 1: item 'aaa.*' is not in the catalogue"),
+    (Query(item_id="\ud83d" * 1_000_000), r"query 1 has item_id '.ud83d.*', which holds half a surrogate pair"),
+    (Query(text="\ud83d" * 1_000_000), r"query 1 holds half a surrogate pair \('.ud83d"),
+    (Query(media="\ud800.png"), r"query 1 has media '.ud800.png', which can be no path; give the path of a file"),
+    (Query(media="a\0b"), r"query 1 has media 'a.x00b', which can be no path; give the path of a file"),
+    (Query(media="a" * 1_000_000), "query 1 has media 'aaa.*', which can be no path; give the path of a file"),
+    (Query(text=b"a" * 1_000_000), "query 1 has text b'aaa.*; give one value or a list"),  # type: ignore[arg-type]
+    (Query(text=[b"a" * 1_000_000]), "query 1 is b'aaa.*; give a text"),  # type: ignore[list-item]
+    (Query(text="red", weights={"text": 10**5000}), "query 1 has the weight an integer of 16610 bits for text"),
+    (Query(text="red", weights={"a" * 1_000_000: 1}), "query 1 has a weight for 'aaa.*; the kinds are"),
+    (Query(text="red", weights={"text": np.ma.masked}), "query 1 has weights an object of type MaskedConstant"),  # type: ignore[dict-item]
+    (Query(text=np.array(5)), "query 1 has text 5; give one value or a list"),  # type: ignore[arg-type]
+    (Query(text="\u200b"), r"query 1 begins with nothing but invisible characters \('.u200b'\); give it some text"),
+    (Query(text=["red", "\x01\x02"]), "query 1 begins with nothing but invisible characters"),
+    (Query(text="\u200b", item_id="i3"), "query 1 begins with nothing but invisible characters"),
+    (Query(text="\ufeff", item_id="i3", weights={"text": -1}), "query 1 begins with nothing but invisible"),
+    (Query(item_id=["i3", "i3"], weights={"item_id": [1, -1]}), "query 1 has parts that cancel each other"),
+    (Query(item_id="i3", embedding=RAW[3] * 3, weights={"embedding": -1}), "query 1 has parts that cancel each other"),
+    (Query(embedding=[RAW[3], -2 * RAW[3]]), "query 1 has parts that cancel each other"),
 ]
 
 
 @pytest.mark.parametrize(("query", "message"), WRONG, ids=range(len(WRONG)))
 def test_wrong_queries_are_named_by_position(data, query, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         retriever(data).search(["red cat", query])
+    assert len(str(caught.value).encode()) < 600
 
 
 @pytest.mark.parametrize("options", [{"dense_dim": 0}, {"dense_weight": 0}], ids=["no head", "no weight"])
@@ -211,10 +235,11 @@ def test_models_without_a_dense_score_answer_single_texts_alone(data, options):
             opened.search(["red cat", query])
 
 
-@pytest.mark.parametrize("queries", [Query(text="red"), "red", None, 3])
+@pytest.mark.parametrize("queries", [Query(text="red"), "red", None, 3, np.array("red"), torch.tensor(1), "a" * 10**6])
 def test_queries_are_a_series(data, queries):
-    with pytest.raises(ValueError, match="give a list of queries"):
+    with pytest.raises(ValueError, match="give a list of queries") as caught:
         retriever(data).search(queries)
+    assert len(str(caught.value)) < 200
 
 
 def test_extreme_lengths_of_embeddings_change_nothing(data):
@@ -223,6 +248,26 @@ def test_extreme_lengths_of_embeddings_change_nothing(data):
     for factor in (1e-30, 1e30):
         again = opened.search([Query(embedding=RAW[3].astype(np.float32) * np.float32(factor))], k=3)
         assert [hit.item_id for hit in again[0]] == [hit.item_id for hit in wanted[0]]
+    for factor in (1e-300, 1e300):
+        for given in (RAW[3] * factor, (RAW[3] * factor).tolist(), torch.tensor(RAW[3] * factor)):
+            again = opened.search([Query(embedding=given)], k=3)
+            assert [hit.item_id for hit in again[0]] == [hit.item_id for hit in wanted[0]]
+
+
+def test_arrays_without_dimensions_are_one_value(data):
+    opened = retriever(data)
+    wanted = opened.search([Query(text="red cat", item_id="i3", weights={"text": 2.0})], k=3)
+    for weight in (np.array(2.0), torch.tensor(2.0), np.float32(2), [torch.tensor(2)], torch.tensor([2.0])):
+        given = Query(text=np.array("red cat"), item_id=np.array("i3"), weights={"text": weight})  # type: ignore[arg-type,dict-item]
+        assert opened.search([given], k=3) == wanted
+    assert Query(media=np.array("a.png")).parts() == Query(media="a.png").parts()  # type: ignore[arg-type]
+
+
+def test_parts_that_cancel_beside_a_text_leave_the_text(data):
+    opened, cancelled = retriever(data), {"item_id": [1, -1]}
+    hits = opened.search([Query(text="red cat", item_id=["i3", "i3"], weights=cancelled)], k=5)[0]
+    assert len({hit.score for hit in hits}) == 5
+    assert len(opened.search([Query(item_id=["i3", "i3"], weights={"item_id": [1, -0.9]})], k=5)[0]) == 5
 
 
 def test_only_the_ratios_of_weights_matter(data):

@@ -145,7 +145,14 @@ WRONG = [
     ({"query": "a", "where": {"year": {"a": 1}}}, "where.year", "{'a': 1}"),
     ({"query": "a", "at_least": 2}, "at_least", "2"),
     ([], "body", "[]"),
-    ({"query": "a", **{f"x{n}": 1 for n in range(200)}}, "body", "200 faults"),
+    ({"query": "a", **{f"x{n}": 1 for n in range(200)}}, "x0", "1"),
+    ({"query": "a", "where": {f"x{n}": [None] * 200 for n in range(16)}}, "where.x0.0", "None"),
+    ({"query": "a", "candidates": [1] * 200}, "candidates.0", "1"),
+    ({"queries": ["ok", {"embedding": [True] * 1600}]}, "queries.1.embedding.0", "True"),
+    ({"queries": ["ok", {"embedding": [0.5] * 800 + [None] * 800}]}, "queries.1.embedding.800", "None"),
+    ({"queries": ["ok"] + [{"colour": 1}] * 200}, "queries.1.colour", "1"),
+    ({"queries": ["ok", {"text": "a", **{f"x{n}": [1] * 9 for n in range(200)}}]}, "queries.1.x0", "[1, 1"),
+    ({"query": {"text": "a", "weights": {f"x{n}": 1 for n in range(200)}}}, "query.weights.x0", "1"),
 ]
 
 

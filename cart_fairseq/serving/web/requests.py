@@ -1,9 +1,11 @@
 """What a search request may say: models of its JSON, with limits, and the queries that it stands for."""
 
+import itertools
 import reprlib
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, model_validator
+from pydantic_core import from_json
 
 from cart_fairseq.queries.query import Query
 from cart_fairseq.serving.errors import Refusal, refusal_of
@@ -15,18 +17,20 @@ MOST_CHARACTERS = 2000
 MOST_CANDIDATES = 10_000
 MOST_DIMENSIONS = 16_384
 MOST_ERRORS = 100
+KEYS_READ = 32
+"""Keys of an object that are read again where there are more faults; no model has as many fields."""
 UPLOADED = "uploaded"
 """The context of a request with a media file, which needs no other query."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Vector = Annotated[list[float], Field(min_length=1, max_length=MOST_DIMENSIONS)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PARTS)]
-ItemIds = Annotated[list[ItemId], Field(min_length=1, max_length=MOST_PARTS)]
-Vectors = Annotated[list[Vector], Field(min_length=1, max_length=MOST_PARTS)]
-Weights = float | Annotated[list[float], Field(min_length=1, max_length=MOST_PARTS)]
+Vector = Annotated[list[float], Field(fail_fast=True, min_length=1, max_length=MOST_DIMENSIONS)]
+Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
+ItemIds = Annotated[list[ItemId], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
+Vectors = Annotated[list[Vector], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
+Weights = float | Annotated[list[float], Field(fail_fast=True, min_length=1, max_length=MOST_PARTS)]
 Scalar = bool | int | float | Annotated[str, StringConstraints(max_length=256)]
-Values = Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=256)]
+Values = Scalar | Annotated[list[Scalar], Field(fail_fast=True, min_length=1, max_length=256)]
 SetName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -63,10 +67,12 @@ class SearchRequest(Model):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["query"]}, {"required": ["queries"]}]})
 
     query: Annotated[Text | QueryBody | None, Field(description="one query; a text alone is a query, too")] = None
-    queries: Annotated[list[Text | QueryBody], Field(min_length=1, max_length=MOST_QUERIES)] | None = None
+    queries: Annotated[list[Text | QueryBody], Field(fail_fast=True, min_length=1, max_length=MOST_QUERIES)] | None = (
+        None
+    )
     k: Annotated[int, Field(ge=1, description="number of items for each query; /api/info names the limit")] = 10
     candidates: Annotated[
-        SetName | Annotated[list[ItemId], Field(min_length=1, max_length=MOST_CANDIDATES)] | None,
+        SetName | Annotated[list[ItemId], Field(fail_fast=True, min_length=1, max_length=MOST_CANDIDATES)] | None,
         Field(description="the items that may be found: the name of a candidate set, or item ids"),
     ] = None
     where: Annotated[
@@ -126,16 +132,29 @@ def read_request(body: bytes, uploads: bool = False) -> SearchRequest:
     Raises:
         Refusal: it is no JSON, or not of a search.
     """
+    context = UPLOADED if uploads else None
     try:
-        return SearchRequest.model_validate_json(body, context=UPLOADED if uploads else None)
+        return SearchRequest.model_validate_json(body, context=context)
+    except ValidationError as error:
+        if error.error_count() <= MOST_ERRORS:
+            raise _refusal_of_model(error) from None
+    try:  # a list of all faults takes much more memory than the request; so many are of unknown keys
+        return SearchRequest.model_validate(_beginning(from_json(body)), context=context)
     except ValidationError as error:
         raise _refusal_of_model(error) from None
 
 
+def _beginning(value: Any) -> Any:
+    """A JSON value with few keys in each object. Among these there is an unknown one if there was any."""
+    if isinstance(value, list):
+        return [_beginning(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _beginning(each) for key, each in itertools.islice(value.items(), KEYS_READ)}
+    return value
+
+
 def _refusal_of_model(error: ValidationError) -> Refusal:
     """Make a refusal of the most telling fault that pydantic found."""
-    if error.error_count() > MOST_ERRORS:  # a list of them takes much more memory than the request
-        return Refusal(422, "body", f"{error.error_count():,} faults", "see /openapi.json")
     # of a field with several types the fault of the value comes before those of types that it does not have
     faults = error.errors(include_url=False, include_context=False)
     first = min(faults, key=lambda each: (-len(each["loc"]), each["type"].endswith("_type")))
