@@ -19,4 +19,4 @@ def open_media_encoder(data: DataBin, device: str) -> Any:
     Raises:
         ValueError: the data-bin names none, it cannot be loaded, or its weights are others than then.
     """
-    return importlib.import_module(ENCODERS).DataBinEncoder(data, device)
+    return importlib.import_module(ENCODERS).DataBinEncoder(data.manifest.get("encoder"), data.directory, device)

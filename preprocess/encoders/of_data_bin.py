@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cart_fairseq.catalogue.data_bin import DataBin
 from preprocess.data.containers import within
 from preprocess.data.media import MediaError
 from preprocess.data.media_kind import kind_of
@@ -21,20 +20,22 @@ REMEDY = "embed the file with the catalogue's encoder yourself, and ask with Que
 class DataBinEncoder:
     """The encoder that a data-bin names; see `preprocess.binarize`. A copy from a pickle loads it again.
 
+    It outlives the data-bin, whose later states mostly have the same encoder.
+
     Args:
-        data: the data-bin.
+        named: `encoder` of the data-bin's manifest; None if it has none.
+        folder: the data-bin's, for messages.
         device: auto, cpu, cuda, or what else torch calls it.
 
     Raises:
         ValueError: the data-bin names no encoder, it cannot be loaded, or its weights are not those of then.
     """
 
-    def __init__(self, data: DataBin, device: str):
-        self._made_from = data, device
-        named = data.manifest.get("encoder")
+    def __init__(self, named: Any, folder: Path, device: str):
+        self._made_from = named, folder, device
         if named is None:
             raise ValueError(
-                f"{data.directory} does not say which encoder made its embeddings, because preprocess.extract_embeddings did "
+                f"{folder} does not say which encoder made its embeddings, because preprocess.extract_embeddings did "
                 f"not write them; {REMEDY}"
             )
         fields: dict[str, Any] = named if isinstance(named, dict) else {}
@@ -42,14 +43,14 @@ class DataBinEncoder:
         self._modalities = fields.get("modalities", [])  # data-bins of earlier versions do not have them
         known = spec.partition(":")[0] in FAMILIES and precision in PRECISIONS and isinstance(self._modalities, list)
         if not known or not (frames is None or type(frames) is int):
-            raise ValueError(f"{data.directory}/manifest.json: encoder is {named!r}; {REMEDY}")
+            raise ValueError(f"{folder}/manifest.json: encoder is {named!r}; {REMEDY}")
         try:
-            refuse_absent(spec, fields.get("weights"), str(data.directory))
+            refuse_absent(spec, fields.get("weights"), str(folder))
         except ValueError as error:
             raise ValueError(f"{error}; or {REMEDY}") from None
         if weights_stamp(spec) != fields.get("weights"):
             raise ValueError(
-                f"the weights of encoder {spec!r} are not those that made the embeddings of {data.directory}; put them "
+                f"the weights of encoder {spec!r} are not those that made the embeddings of {folder}; put them "
                 f"back, or extract the embeddings again; {REMEDY}"
             )
         self._encoder = load_encoder(spec, device, str(precision), frames)

@@ -31,10 +31,10 @@ from cart_fairseq.publishing.exporting import export
 from cart_fairseq.publishing.renewing import store_search_files
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.hit import Hit
+from cart_fairseq.queries.media_encoder import open_media_encoder
 from cart_fairseq.steps.tuning import DISCOUNT_STATE, SHARE_STATE, WEIGHT_STATE, keep
 from preprocess import update_identifiers
 from preprocess.api import add, compact, remove, renew, verify
-from preprocess.encoders.of_data_bin import DataBinEncoder
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
 TEXTS = ["red dog", "a blue bird sleeps", "old tree near the house", "zebra 😀"]
@@ -298,7 +298,7 @@ def test_no_folder_of_the_machine_is_in_a_model_folder(dense, tmp_path, monkeypa
     assert DataBin(tmp_path / "MODEL").manifest["encoder"] == {**used, "encoder": "clip:clip-b"}
     assert verify(tmp_path / "MODEL").kind == "model"
     with pytest.raises(ValueError, match=r"needs the encoder 'clip:clip-b', .* is not here; .* or embed the file"):
-        DataBinEncoder(DataBin(tmp_path / "MODEL"), "cpu")
+        open_media_encoder(DataBin(tmp_path / "MODEL"), "cpu")
 
 
 def test_only_a_model_folder_is_replaced(dense, tmp_path):

@@ -1,12 +1,14 @@
 """Queries by picture, sound and video, through the encoder that made the catalogue's embeddings."""
 
 import copy
+import gc
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from media_samples import describe, write_animation, write_clip_with_sound, writ
 from mixed_world import KINDS, retriever, write_media_world
 
 from cart_fairseq import CartRetriever, Query
+from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from preprocess.api import remove
 from preprocess.data.media import MediaError
@@ -178,8 +181,14 @@ def test_a_pickle_of_another_state_is_refused(world, tmp_path):
     for each in (pickled, bundle):
         with pytest.raises(CatalogueError, match="was updated since it was pickled; open it anew"):
             pickle.loads(each)
+    opened.search([Query(media=str(world / "3.mp4"))])  # loads the encoder, which later states take over
+    later, earlier = opened.on(DataBin(tmp_path / "data-bin")), weakref.ref(opened.data)
+    assert pickle.loads(pickle.dumps(later)).search([Query(media=str(world / "3.mp4"))])[0][0].item_id == "3.mp4"
     with pytest.raises(TypeError, match="open files are not pickled"):
         pickle.dumps(opened.data.files)
+    del opened
+    gc.collect()
+    assert earlier() is None
 
 
 @pytest.mark.parametrize("media_positions", [0, 2])
