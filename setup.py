@@ -65,7 +65,7 @@ setup(
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "release": RELEASE,
         "test": [
-            "pytest>=8",
+            "pytest>=8.4",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6",
