@@ -1,13 +1,11 @@
 """The demo: for each kind of media, generate a small data set, train a small model, and write a page of results."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import page
 import together
-import torch
 import world
 from serving import check_page
 from settings import Settings, from_environment, words
@@ -58,7 +56,6 @@ def run(out: Path, flags: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in SCHEDULES:
             raise ValueError(f"KINDS names {kind!r}; use some of {', '.join(SCHEDULES)}")
-    use_one_thread()
     runs = {kind: run_of(kind, out, flags, settings) for kind in kinds}
     joint = together.run_of(out, MODEL, flags, settings) if {*kinds} == {*SCHEDULES} else None
     for planned in runs.values():
@@ -97,13 +94,3 @@ def run_of(kind: str, out: Path, flags: Sequence[str], settings: Settings) -> Ru
         [*MODEL, *schedule.train_flags(), *flags],
         dataclasses.replace(settings, identifier_flags=epochs),
     )
-
-
-def use_one_thread() -> None:
-    """Compute with one thread unless OMP_NUM_THREADS says otherwise.
-
-    More threads gain little with matrices as small as these, and results on so little data vary with their number.
-    """
-    if "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = "1"  # of fairseq-train, which is another process
-        torch.set_num_threads(1)

@@ -1,34 +1,13 @@
-"""Media files by FFmpeg, which read no other file and no address, whatever a stranger wrote into them; and how long it may take."""
+"""Media files by FFmpeg, which read no other file and no address, whatever a stranger wrote into them."""
 
-import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 NOTHING = {"protocol_whitelist": "none"}
 """FFmpeg may open nothing by itself: what a playlist names, be it a file or an address, is not read."""
 PLAYLISTS = (b"#EXTM3U", b"ffconcat version")
-
-_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
-
-
-@contextmanager
-def within(seconds: float | None) -> Iterator[None]:
-    """Let reading media inside end with a ValueError that takes longer; None: however long it takes."""
-    token = _deadline.set(math.inf if seconds is None else time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-def refuse_late() -> None:
-    """Raise ValueError if reading takes longer than :func:`within` allows; called for each frame or block."""
-    if time.monotonic() > _deadline.get():
-        raise ValueError("it takes too long to read")
 
 
 @contextmanager

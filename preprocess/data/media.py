@@ -6,8 +6,11 @@ and are imported when first needed. Whatever is wrong with a file becomes a `Med
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cart_fairseq.base.reading import unreadable
-from preprocess.data.containers import opened, refuse_late
+from preprocess.data.containers import opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +31,24 @@ LOUDEST = 2.0**31
 """Largest sample, as of a file whose samples are whole numbers of 32 bits in place of shares of full scale."""
 BLOCK = 1 << 16
 """Samples that are read at a time."""
+
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Let reading media inside end with a ValueError that takes longer; None: however long it takes."""
+    token = _deadline.set(math.inf if seconds is None else time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def refuse_late() -> None:
+    """Raise ValueError if reading takes longer than :func:`within` allows; called for each frame or block."""
+    if time.monotonic() > _deadline.get():
+        raise ValueError("it takes too long to read")
 
 
 class MediaError(ValueError):

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.data.containers import within
-from preprocess.data.media import MediaError
+from preprocess.data.media import MediaError, within
 from preprocess.data.media_kind import kind_of
 from preprocess.encoders.base import MediaSample
 from preprocess.encoders.loading import load_encoder, refuse_absent, weights_stamp

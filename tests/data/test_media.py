@@ -13,7 +13,6 @@ from media_samples import write_animation, write_media
 from PIL import Image
 
 from preprocess.data import media
-from preprocess.data.containers import within
 from preprocess.data.media import (
     MediaError,
     load_audio,
@@ -22,6 +21,7 @@ from preprocess.data.media import (
     load_image,
     reading,
     video_seconds,
+    within,
 )
 from preprocess.data.media_kind import kind_of
 

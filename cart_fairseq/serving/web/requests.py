@@ -139,9 +139,10 @@ def read_request(body: bytes, uploads: bool = False) -> SearchRequest:
         if error.error_count() <= MOST_ERRORS:
             raise _refusal_of_model(error) from None
     try:  # a list of all faults takes much more memory than the request; so many are of unknown keys
-        return SearchRequest.model_validate(_beginning(from_json(body)), context=context)
+        SearchRequest.model_validate(_beginning(from_json(body)), context=context)
     except ValidationError as error:
         raise _refusal_of_model(error) from None
+    raise Refusal(422, "body", f"more than {MOST_ERRORS} faults", "see /openapi.json")  # beyond what was read again
 
 
 def _beginning(value: Any) -> Any:
