@@ -13,8 +13,4 @@ set -euo pipefail
 # shellcheck source=../environment.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
 
-# More threads gain little with matrices as small as these, and results on so little data vary with their number. It is set
-# here because libraries read it when they are loaded.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-
 exec "$PYTHON" "$root/examples/recipes/run.py" demo/run "$@"
