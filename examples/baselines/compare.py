@@ -30,8 +30,8 @@ from cart_fairseq.base.files import replacing, sha256, write_json
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
-from preprocess.data.media import load_image
 from preprocess.encoders.loading import load_encoder, resolve_device
+from preprocess.media.images import load_image
 
 TOWERS = ("zero-shot", "trained")
 SEARCH_ALONE = "dual towers: projection and search only, without embedding the texts; give --encoder to include it"

@@ -35,11 +35,11 @@ from cart_fairseq.base.processes import run_script
 from cart_fairseq.measuring.results import Ranking, measure
 from cart_fairseq.measuring.trec import write_run
 from preprocess.data.embeddings import open_embeddings
-from preprocess.data.media import load_image
 from preprocess.encoders.embedded_files import relocated
 from preprocess.encoders.extract import extract_embeddings, extract_text_embeddings
 from preprocess.encoders.loading import resolve_device, weights_stamp
 from preprocess.encoders.settings import PRECISIONS, PROCESSES, EmbeddingSettings
+from preprocess.media.images import load_image
 
 
 class Pretrained:

@@ -12,8 +12,9 @@ from preprocess.captioners.captioner import Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
 from preprocess.captioners.settings import CaptionerSettings
-from preprocess.data.media import load_frames, load_image
 from preprocess.encoders.pretrained import load_part
+from preprocess.media.frames import load_frames
+from preprocess.media.images import load_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

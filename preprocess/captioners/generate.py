@@ -28,10 +28,10 @@ from preprocess.data.embeddings import Embeddings, check_embeddings, open_embedd
 from preprocess.data.fields import BORROWED
 from preprocess.data.inputs import match_items, read_captions, read_items
 from preprocess.data.joined_folder import identifier_rows
-from preprocess.data.media_folder import refuse_outside
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data.roles import Caption, resolve
 from preprocess.encoders.loading import weights_stamp
+from preprocess.media.folder import refuse_outside
 
 LOG = "batches.jsonl"
 SHOWN = 3

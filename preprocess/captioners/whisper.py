@@ -19,8 +19,8 @@ from preprocess.captioners.captioner import Target
 from preprocess.captioners.drawing import draw, grouped
 from preprocess.captioners.loading import load_writer
 from preprocess.captioners.settings import CaptionerSettings
-from preprocess.data.media import load_audio
 from preprocess.encoders.pretrained import load_part
+from preprocess.media.sounds import load_audio
 
 PROMPT = "clotho > caption: "
 

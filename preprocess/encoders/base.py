@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from preprocess.data.media import load_audio, load_frames, load_image, reading
+from preprocess.media.frames import load_frames
+from preprocess.media.images import load_image
+from preprocess.media.reading import reading
+from preprocess.media.sounds import load_audio
 
 FRAMES = 12
 """Frames of a video for encoders of images, as in CLIP4Clip."""

@@ -23,7 +23,6 @@ from cart_fairseq.base.reading import read_jsonl
 from cart_fairseq.base.wording import counted
 from preprocess.data.embeddings import open_array
 from preprocess.data.inputs import read_captions, read_items
-from preprocess.data.media_folder import refuse_outside
 from preprocess.data.output import Output
 from preprocess.data.row_store import RowStore
 from preprocess.encoders import embedded_files as written
@@ -32,6 +31,7 @@ from preprocess.encoders.given_items import lists_of
 from preprocess.encoders.loading import load_encoder, weights_stamp
 from preprocess.encoders.media_loading import MediaBatches, load_batches, stamp
 from preprocess.encoders.settings import EmbeddingSettings
+from preprocess.media.folder import refuse_outside
 
 
 class NothingEmbedded(ValueError):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.data.media import MediaError, within
-from preprocess.data.media_kind import kind_of
 from preprocess.encoders.base import MediaSample
 from preprocess.encoders.loading import load_encoder, refuse_absent, weights_stamp
 from preprocess.encoders.settings import FAMILIES, PRECISIONS
+from preprocess.media.kind import kind_of
+from preprocess.media.reading import MediaError, within
 
 REMEDY = "embed the file with the catalogue's encoder yourself, and ask with Query(embedding=…)"
 

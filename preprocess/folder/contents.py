@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cart_fairseq.base.reading import PACKED
-from preprocess.data.media import MediaError
-from preprocess.data.media_kind import AUDIO, VIDEO, kind_of
 from preprocess.folder.listing import looks_like_medium
 from preprocess.folder.pictures import open_picture, picture_texts
 from preprocess.folder.sidecars import read_sidecar
 from preprocess.folder.tracks import track_tags, track_texts
+from preprocess.media.kind import AUDIO, VIDEO, kind_of
+from preprocess.media.reading import MediaError
 
 HEAD = 1024
 TABLES_BEGIN = (b"PAR1", b"ARROW1")

@@ -4,9 +4,9 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from preprocess.data.containers import opened
 from preprocess.folder.texts import clean, is_boilerplate, legible
 from preprocess.folder.values import TAGS, TITLE, YEAR, fields_of, year_of
+from preprocess.media.containers import opened
 
 FIELDS = (TITLE, "artist", "album", "genre")
 DATES = ("date", "year", "originaldate", "tdrc", "tyer")

@@ -22,7 +22,7 @@ from preprocess.captioners.captioner import Target
 from preprocess.captioners.families import CaptionerName, named
 from preprocess.captioners.models import load_model
 from preprocess.captioners.settings import CaptionerSettings
-from preprocess.data.media import load_frames
+from preprocess.media.frames import load_frames
 
 SAVERS = {"blip": save_blip, "blip2": save_blip2, "image-text-to-text": save_llava, "whisper": save_whisper}
 SETTINGS = CaptionerSettings(captions_per_item=3, max_new_tokens=8, frames=2)

@@ -15,9 +15,11 @@ import transformers
 from media_samples import write_media
 from tiny_encoders import RATE, save_model
 
-from preprocess.data.media import load_audio, load_frames, load_image
 from preprocess.encoders.base import MediaSample
 from preprocess.encoders.loading import load_encoder
+from preprocess.media.frames import load_frames
+from preprocess.media.images import load_image
+from preprocess.media.sounds import load_audio
 
 FAMILY = {"siglip2": "siglip", "clap_fused": "clap", "pe_audio": "pe-av", "pe_av": "pe-av"}
 FAMILY |= {name: name for name in ("clip", "siglip", "clap")}
@@ -291,7 +293,7 @@ def test_without_openclip_the_message_says_what_to_install():
 
 def test_families_import_their_libraries_only_when_asked_for():
     code = (
-        "import sys; before = set(sys.modules); import preprocess.encoders.extract, preprocess.data.media;"
+        "import sys; before = set(sys.modules); import preprocess.encoders.extract, preprocess.media.frames, preprocess.media.sounds;"
         "heavy = {'transformers', 'sentence_transformers', 'PIL', 'av', 'soundfile', 'soxr', 'open_clip'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

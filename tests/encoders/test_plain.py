@@ -22,11 +22,11 @@ from preprocess.api import (
     extract_text_embeddings,
     join_captions,
 )
-from preprocess.data.media import load_image
 from preprocess.encoders.base import Encoder, MediaSample
 from preprocess.encoders.families import plain
 from preprocess.encoders.loading import load_encoder
 from preprocess.identifiers.codec import load_codec
+from preprocess.media.images import load_image
 
 EDGES, MOTION, SOUND = 64 + 192, plain.PICTURE, plain.PICTURE + plain.MOTION
 """Where these blocks begin."""

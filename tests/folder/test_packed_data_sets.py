@@ -25,8 +25,8 @@ from packed_samples import (
 from cart_fairseq.base.reading import read_jsonl
 from preprocess import extract_embeddings, read_folder
 from preprocess.data.inputs import read_captions, read_items
-from preprocess.data.media import load_image
 from preprocess.folder.formats import unpack
+from preprocess.media.images import load_image
 
 
 @pytest.fixture

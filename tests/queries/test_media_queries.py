@@ -21,9 +21,9 @@ from cart_fairseq import CartRetriever, Query
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from preprocess.api import remove
-from preprocess.data.media import MediaError
-from preprocess.data.media_kind import kind_of
 from preprocess.encoders.families.plain import PlainEncoder
+from preprocess.media.kind import kind_of
+from preprocess.media.reading import MediaError
 
 FILES = ["0.png", "a.jpg", "2.wav", "3.mp4", "4.png", "5.png", "6.wav", "7.png"]
 

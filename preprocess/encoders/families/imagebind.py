@@ -4,7 +4,7 @@ Its package is not on PyPI. Install it from its repository, https://github.com/f
 weights as `imagebind:PATH`, the path of `imagebind_huge.pth`. Without PATH the package downloads them (4.5 GB) to
 `.checkpoints/` in the current folder, or uses those that are there. The licence of code and weights is CC-BY-NC-SA 4.0.
 
-`preprocess.data.media` decodes the files. They are cut and scaled as by the package's own loaders: a sound becomes 3
+`preprocess.media` decodes the files. They are cut and scaled as by the package's own loaders: a sound becomes 3
 clips of 2 seconds, a video 5 clips of 2 seconds with 2 frames each and 3 square crops.
 """
 
@@ -17,9 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from preprocess.data.media import load_audio, load_frames_at, load_image, reading, video_seconds
 from preprocess.encoders.base import Encoder, EncoderSettings, Reader, Tensors
 from preprocess.encoders.pretrained import loading
+from preprocess.media.frames import load_frames_at, video_seconds
+from preprocess.media.images import load_image
+from preprocess.media.reading import reading
+from preprocess.media.sounds import load_audio
 
 RATE, MEL_BINS, MEL_FRAMES = 16000, 128, 204
 MEL_MEAN, MEL_DEVIATION = -4.268, 9.138

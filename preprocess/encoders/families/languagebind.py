@@ -9,7 +9,7 @@ encoder `openclip`.
 Give a model by its name on the hub or its folder, such as `languagebind:LanguageBind/LanguageBind_Video_FT`,
 `LanguageBind_Audio_FT` or `LanguageBind_Image`. The model's configuration says which media it accepts.
 
-`preprocess.data.media` decodes the files. They are scaled and cut as by the package's own processors, but without their
+`preprocess.media` decodes the files. They are scaled and cut as by the package's own processors, but without their
 chance: no frame is mirrored, and of a long sound the three pieces come from the middle of its thirds.
 """
 
@@ -26,10 +26,13 @@ import torch
 from numpy.typing import NDArray
 
 from cart_fairseq.base.libraries import import_library
-from preprocess.data.media import load_audio, load_frames, load_image, reading
 from preprocess.encoders.base import Encoder, EncoderSettings, Reader, Tensors
 from preprocess.encoders.families.imagebind import SIDE, normalised
 from preprocess.encoders.pretrained import load_part, loading
+from preprocess.media.frames import load_frames
+from preprocess.media.images import load_image
+from preprocess.media.reading import reading
+from preprocess.media.sounds import load_audio
 
 DEFAULT = "LanguageBind/LanguageBind_Image"
 KINDS = {"LanguageBindImage": "image", "LanguageBindAudio": "audio", "LanguageBindVideo": "video"}

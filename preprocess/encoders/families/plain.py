@@ -29,8 +29,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from preprocess.data.media import load_audio, load_frames, load_image, reading
 from preprocess.encoders.base import FRAMES, Encoder, EncoderSettings, Reader, Tensors
+from preprocess.media.frames import load_frames
+from preprocess.media.images import load_image
+from preprocess.media.reading import reading
+from preprocess.media.sounds import load_audio
 
 Floats = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""preprocess.data.media: real files of each kind come back as they are, damaged ones as errors that name them."""
+"""preprocess.media: real files of each kind come back as they are, damaged ones as errors that name them."""
 
 import os
 import wave
@@ -12,18 +12,12 @@ import soundfile
 from media_samples import write_animation, write_media
 from PIL import Image
 
-from preprocess.data import media
-from preprocess.data.media import (
-    MediaError,
-    load_audio,
-    load_frames,
-    load_frames_at,
-    load_image,
-    reading,
-    video_seconds,
-    within,
-)
-from preprocess.data.media_kind import kind_of
+from preprocess.media import sounds
+from preprocess.media.frames import load_frames, load_frames_at, video_seconds
+from preprocess.media.images import load_image
+from preprocess.media.kind import kind_of
+from preprocess.media.reading import MediaError, reading, within
+from preprocess.media.sounds import load_audio
 
 STEP = 12
 """Grey levels between one frame and the next."""
@@ -222,14 +216,14 @@ def test_a_small_sound_fills_no_memory(tmp_path, monkeypatch):
     write_wave(tmp_path / "slow.wav", 1, 100_000)
     with pytest.raises(MediaError, match=r"slow.wav: has 1 samples a second, which is no rate of a sound"):
         load_audio(tmp_path / "slow.wav", 16000)
-    monkeypatch.setattr(media, "MOST_SECONDS", 10)
-    monkeypatch.setattr(media, "BLOCK", 1000)
+    monkeypatch.setattr(sounds, "MOST_SECONDS", 10)
+    monkeypatch.setattr(sounds, "BLOCK", 1000)
     write_wave(tmp_path / "long.wav", 8000, 80_001)
     with pytest.raises(MediaError, match=r"long.wav: is longer than .* hours; cut it into shorter sounds"):
         load_audio(tmp_path / "long.wav", 16000)
     write_wave(tmp_path / "whole.wav", 8000, 80_000)
     assert len(load_audio(tmp_path / "whole.wav", 16000)) == 160_000
-    monkeypatch.setattr(media, "MOST_SAMPLES", 79_999)
+    monkeypatch.setattr(sounds, "MOST_SAMPLES", 79_999)
     with pytest.raises(MediaError, match="is longer than"):
         load_audio(tmp_path / "whole.wav", 16000)
 

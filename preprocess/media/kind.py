@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from preprocess.data.containers import opened
-from preprocess.data.media import MediaError, refuse_missing
+from preprocess.media.containers import opened
+from preprocess.media.reading import MediaError, refuse_missing
 
 IMAGE, AUDIO, VIDEO = "image", "audio", "video"
 NO_MEDIA = ("tty", "bin", "xbin", "adf", "idf", "image2", "subtitles", "srt", "webvtt", "ass")

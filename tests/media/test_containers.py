@@ -11,10 +11,13 @@ from conftest import write_jsonl
 from media_samples import write_media
 from PIL import Image
 
-from preprocess.data.containers import opened
-from preprocess.data.media import MediaError, load_audio, load_frames, load_image, video_seconds
-from preprocess.data.media_folder import refuse_outside
-from preprocess.data.media_kind import kind_of
+from preprocess.media.containers import opened
+from preprocess.media.folder import refuse_outside
+from preprocess.media.frames import load_frames, video_seconds
+from preprocess.media.images import load_image
+from preprocess.media.kind import kind_of
+from preprocess.media.reading import MediaError
+from preprocess.media.sounds import load_audio
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
 CONCAT = "ffconcat version 1.0\nfile {}\n"
@@ -44,7 +47,7 @@ def test_a_playlist_shows_nothing_of_the_files_that_it_names(name: str, tmp_path
 
 @pytest.mark.parametrize("playlist", [CONCAT, HLS])
 def test_ffmpeg_itself_may_open_nothing(playlist: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("preprocess.data.containers.PLAYLISTS", (b"nothing begins like this",))
+    monkeypatch.setattr("preprocess.media.containers.PLAYLISTS", (b"nothing begins like this",))
     monkeypatch.chdir(tmp_path)
     write_media(tmp_path / "secret.mp4", 3)
     (tmp_path / "list.mp4").write_text(playlist.format("secret.mp4"))
@@ -53,7 +56,7 @@ def test_ffmpeg_itself_may_open_nothing(playlist: str, tmp_path: Path, monkeypat
 
 
 def test_ffmpeg_calls_no_address(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("preprocess.data.containers.PLAYLISTS", (b"nothing begins like this",))
+    monkeypatch.setattr("preprocess.media.containers.PLAYLISTS", (b"nothing begins like this",))
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
