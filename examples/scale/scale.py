@@ -8,7 +8,7 @@ synthetic neighbours of real items are added (``update_identifiers add``), which
 that of the join (``join_captions --align``), searched exactly, by HNSW and by IVF-PQ (faiss), with priors of its own (the
 model's share). Times include the encoding of the queries. All systems search each batch before the next, so that their
 times are comparable. Sizes are of what a search holds or maps beside the text encoder and the model: the prefix tree,
-statistics, vectors and priors, or the index.
+statistics, vectors and priors, or the index. Times are also given relative to those of the text encoder alone.
 """
 
 import argparse
@@ -111,13 +111,19 @@ def tower_priors(joined: JoinedTowers, data: DataBin, vectors: np.ndarray) -> np
     return joined.priors(texts, roles, owners.astype(np.int64), vectors)
 
 
-def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tensor) -> list[dict[str, Any]]:
-    """Search with every system: metrics in percent, and queries per second."""
+def measure(
+    systems: Sequence[System], texts: Sequence[str], wanted: torch.Tensor, encode: Callable[[list[str]], object]
+) -> list[dict[str, Any]]:
+    """Search with every system: metrics in percent, queries per second, and the time relative to that of `encode`."""
+    encoding = 0.0
     found = [np.full((len(texts), DEPTH), -1) for _ in systems]
     seconds = [0.0] * len(systems)
     for system in systems:  # what is computed once is computed here
         system.search([*texts[:BATCH]])
     for at in track(range(0, len(texts), BATCH), "searching", "batches"):
+        began = time.perf_counter()
+        encode([*texts[at : at + BATCH]])
+        encoding += time.perf_counter() - began
         for place, system in enumerate(systems):
             began = time.perf_counter()
             found[place][at : at + BATCH] = system.search([*texts[at : at + BATCH]])
@@ -127,6 +133,7 @@ def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tenso
             "system": system.name,
             **metrics_from_counts(metric_counts(ranks_of(torch.from_numpy(rows), wanted))),
             "queries_per_second": round(len(texts) / took, 1),
+            "times_of_encoder": round(took / encoding, 2),
             "mebibytes": round(system.mebibytes, 1),
         }
         for system, rows, took in zip(systems, found, seconds, strict=True)
@@ -135,9 +142,10 @@ def measure(systems: Sequence[System], texts: Sequence[str], wanted: torch.Tenso
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """The figures in Markdown: a line for each size and system."""
-    lines = ["| candidates | system | R@1 | R@10 | queries/s | MiB |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| candidates | system | R@1 | R@10 | queries/s | of the encoder | MiB |", "| --- " * 7 + "|"]
     for row in results:
         figures = f"{row['recall_at_1']:.1f} | {row['recall_at_10']:.1f} | {row['queries_per_second']:.1f}"
+        figures += f" | {row['times_of_encoder']:.2f}"
         figures += f" | {row['mebibytes']:,.0f}"
         lines.append(f"| {row['candidates']:,} | {row['system']} | {figures} |")
     return "\n".join(lines)
@@ -193,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         share = mean_share(retriever.models)
         systems = [cart(retriever, chosen, beam) for beam in args.beams]
         systems += towers(joined, of_items, rows, priors, share, args.work)
-        results += [{"candidates": size, **row} for row in measure(systems, texts, wanted)]
+        results += [{"candidates": size, **row} for row in measure(systems, texts, wanted, joined.features)]
         print(table(results[-len(systems) :]), flush=True)
         if args.json:
             settings = {"dense_weight": float(retriever.models[0].dense.weight)} if retriever.models[0].dense else {}

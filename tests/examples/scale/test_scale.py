@@ -48,6 +48,7 @@ def test_every_size_and_system_is_measured(run, tmp_path, capsys):
     assert [(row["candidates"], row["system"]) for row in record["results"]] == [
         (size, system) for size in (ITEMS, 30) for system in systems
     ]
+    assert all(row["times_of_encoder"] > 0 for row in record["results"])
     assert (tmp_path / "scale.png").stat().st_size
     large = DataBin(tmp_path / "work" / "data-bin.30")
     assert (len(large.trie), large.bundle.items_at(0)) == (30, ITEMS)
