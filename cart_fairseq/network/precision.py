@@ -50,13 +50,14 @@ def convert(model: Any, precision: str) -> Any:
     model.float()  # with --fp16, fairseq's commands have halved the whole model
     device = next(model.parameters()).device
     width = max(model.decoder.output_projection.weight.size(1), getattr(model.encoder, "width", 0))
+    chosen = precision
     if precision == AUTO:
         precision = fastest(str(device), width)
         logger.info("precision auto: %s", precision)
-    elif precision in ("bf16", "fp16"):
-        warn_if_slow(str(device), width, precision)
     if precision == "int8" and device.type != "cpu":
         raise ValueError(f"precision int8 works on CPUs only, but the model is on {device}; use bf16 or fp16")
+    if chosen not in (AUTO, "float32"):
+        warn_if_slow(str(device), width, precision)
     model.precision = precision
     if precision == "float32":
         return model
@@ -100,8 +101,11 @@ def gain(device: str, width: int, precision: str, rows: int = ROWS) -> float:
     """How many times faster than float32 a precision is on a device, for layers of a width."""
     seconds = {name: float("inf") for name in ("float32", precision)}
     with torch.no_grad():
-        layers = {name: _layers(width).to(device, DTYPES[name]).eval() for name in seconds}
-        inputs = {name: torch.ones(rows, width, device=device, dtype=DTYPES[name]) for name in seconds}
+        dtypes = {name: DTYPES.get(name, torch.float32) for name in seconds}
+        layers = {name: _layers(width).to(device, dtype).eval() for name, dtype in dtypes.items()}
+        if precision == "int8":
+            _quantise(layers[precision])
+        inputs = {name: torch.ones(rows, width, device=device, dtype=dtype) for name, dtype in dtypes.items()}
         for _ in range(TRIALS):
             for name, layer in layers.items():
                 began = time.perf_counter()

@@ -10,6 +10,7 @@ import argparse
 import fnmatch
 import gc
 import importlib.util
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -81,8 +82,14 @@ class Benchmark:
 
         return IdentifierGenerator([self.models[precision]], no_name, self.end, self.args.beam, scoring=scoring)
 
-    def measure(self, items: int) -> dict[str, Any]:
-        """Measure all contenders at one catalogue size: ``results``, and facts about the catalogue."""
+    def measure(self, items: int, limit: float) -> dict[str, Any]:
+        """Measure all contenders at one catalogue size: ``results``, and facts about the catalogue.
+
+        Args:
+            items: the size.
+            limit: seconds after which no further round begins, what is built before included.
+        """
+        ends = time.monotonic() + limit
         catalogue = random_catalogue(items, self.args.sizes, self.args.seed)
         start = time.perf_counter()
         trie = IdentifierTrie.build(catalogue.values, catalogue.sizes, catalogue.offsets)
@@ -99,7 +106,9 @@ class Benchmark:
         gc.collect()
         gc.freeze()  # otherwise each collection would visit the millions of lists of the dictionary trie
         try:
-            measured = interleaved([*contenders, *towers], self.args.repeats, f"{items:,} items")
+            measured = interleaved(
+                [*contenders, *towers], self.args.repeats, f"{items:,} items", ends - time.monotonic()
+            )
         finally:
             gc.unfreeze()
         measured = [extrapolated(row) for row in measured]
@@ -231,6 +240,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="number of values of each of the J identifier positions (default: 128 128 128 128)",
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender (default: 5)")
+    minutes = (
+        "minutes after which no further timed runs begin; each contender has one for each size (default: no limit)"
+    )
+    parser.add_argument("--minutes", type=float, default=math.inf, help=minutes)
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     parser.add_argument(
         "--contenders", nargs="+", default=["*"], metavar="NAME", help=f"names or patterns of: {', '.join(NAMES)}"
@@ -254,13 +267,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     result: dict[str, Any] = {
         "commit": commit(),
         "machine": machine(),
-        "settings": {key: value for key, value in vars(args).items() if key not in ("json", "contenders")},
+        "settings": {
+            key: value for key, value in vars(args).items() if key not in ("json", "contenders") and value != math.inf
+        },
         "model": {**DEFAULTS, "query_vocabulary": VOCABULARY, "symbols": len(benchmark.task.target_dictionary)},
         "catalogues": [],
     }
     print(" | ".join(f"{key}: {value}" for key, value in result["machine"].items() if key != "versions"))
-    for items in args.items:
-        measured = benchmark.measure(items)
+    ends = time.monotonic() + 60 * args.minutes
+    for place, items in enumerate(args.items):
+        measured = benchmark.measure(items, (ends - time.monotonic()) / (len(args.items) - place))
         result["catalogues"].append(measured)
         result["ratios"] = ratios(result["catalogues"])
         if args.json:

@@ -1,5 +1,6 @@
 """Time several contenders in alternation, so that other load on the machine affects all of them equally."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +24,16 @@ class Contender:
     run: Callable[[], dict[str, Any]]
 
 
-def interleaved(contenders: Sequence[Contender], repeats: int, label: str) -> list[dict[str, Any]]:
+def interleaved(
+    contenders: Sequence[Contender], repeats: int, label: str, limit: float = math.inf
+) -> list[dict[str, Any]]:
     """Run every contender once as a warm-up, and then in ``repeats`` rounds of one run each.
+
+    Args:
+        contenders: in the order of the runs.
+        repeats: number of rounds.
+        label: of the progress bar.
+        limit: seconds after which no further round begins; the first one always runs.
 
     Returns:
         For each contender: its name, all ``seconds``, their ``median``, ``min`` and ``max``, and its facts.
@@ -36,8 +45,11 @@ def interleaved(contenders: Sequence[Contender], repeats: int, label: str) -> li
         raise ValueError(f"--repeats {repeats} must be at least 1")
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     facts: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
+    began = time.perf_counter()
     with Progress((repeats + 1) * len(contenders), label, "runs") as progress:
         for turn in range(repeats + 1):
+            if turn > 1 and time.perf_counter() - began > limit:
+                break
             for contender in contenders:
                 progress.note(contender.name)
                 start = time.perf_counter()

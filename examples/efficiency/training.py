@@ -8,6 +8,7 @@ update are timed. The contenders alternate, after one warm-up run each. CART's f
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -112,11 +113,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         random_batch(args.sizes, args.queries, args.query_tokens, args.seed + step) for step in range(args.repeats + 1)
     ]
     contenders = [Contender(name, Update(name, task, batches, args.dropout, options).run) for name in NAMES]
-    rows = interleaved(contenders, args.repeats, "training updates")
+    rows = interleaved(contenders, args.repeats, "training updates", 60 * args.minutes)
     reference = rows[0]["median"]
     for row in rows:
         row["ratio"] = row["median"] / reference
-    settings = {key: value for key, value in vars(args).items() if key != "json"}
+    settings = {key: value for key, value in vars(args).items() if key != "json" and value != math.inf}
     return {"commit": commit(), "machine": machine(), "settings": settings, "results": rows}
 
 
@@ -138,6 +139,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=3, help="layers of encoder and of decoder (default: 3)")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=10, help="timed updates of each contender (default: 10)")
+    minutes = "minutes after which no further timed updates begin; each contender has one (default: no limit)"
+    parser.add_argument("--minutes", type=float, default=math.inf, help=minutes)
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here")

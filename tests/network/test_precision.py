@@ -91,7 +91,7 @@ def test_there_is_no_way_back_from_int8(task):
 @pytest.fixture
 def probes(monkeypatch):
     """Gains of precisions by name, in place of the probe's."""
-    gains = {"bf16": 2.0, "fp16": 0.01}
+    gains = {"bf16": 2.0, "fp16": 0.01, "int8": 0.5}
     monkeypatch.setattr(precisions, "gain", lambda device, width, precision, rows=1: gains[precision])
     for cached in (precisions.fastest, precisions.warn_if_slow):
         cached.cache_clear()
@@ -119,11 +119,14 @@ def test_a_slow_choice_is_said_once(task, probes, caplog):
     for _ in range(2):
         convert(make_model(task), "fp16")
         convert(make_model(task), "bf16")
+        convert(make_model(task), "int8")
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "precision fp16 is 100.0 times slower than float32 here; choose auto"
+        "precision fp16 is 100.0 times slower than float32 here; choose auto",
+        "precision int8 is 2.0 times slower than float32 here; choose auto",
     ]
 
 
 def test_the_probe_compares_two_precisions():
     assert gain("cpu", 8, "bf16") > 0
+    assert gain("cpu", 8, "int8") > 0
     assert gain("cpu", 8, "bf16") == gain("cpu", 8, "bf16")  # once in a process

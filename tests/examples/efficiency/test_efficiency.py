@@ -198,6 +198,9 @@ def test_contenders_take_turns_after_a_warm_up():
     # the calls after the warm-up are 3, 5, 7 and 4, 6, 8
     assert [(row["part_seconds"], row["rows"]) for row in rows] == [(5.0, 7), (6.0, 8)]
     assert all(row["min"] <= row["median"] <= row["max"] for row in rows)
+    calls.clear()
+    rows = timing.interleaved([contender("a"), contender("b")], 3, "test", limit=0)
+    assert ("".join(calls), [len(row["seconds"]) for row in rows]) == ("abab", [1, 1])
     with pytest.raises(ValueError, match="--repeats 0"):
         timing.interleaved([], 0, "test")
 
