@@ -17,6 +17,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / "recipes"), str(Path(__fi
 
 import numpy as np
 import pictures
+from numpy.typing import NDArray
 from picture_words import Scene, Thing
 from PIL import Image
 from provenance import provenance
@@ -52,13 +53,14 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def questions(items: Sequence[str], media: Sequence[Path], drawn: Path) -> list[Question]:
+def questions(items: Sequence[str], media: Sequence[Path], drawn: Path, between: NDArray[np.float32]) -> list[Question]:
     """The questions.
 
     Args:
         items: ids of two items.
         media: their pictures.
         drawn: a picture of no item.
+        between: (E,) the mean of the two items' embeddings.
     """
     first, second = items
     return [
@@ -66,11 +68,22 @@ def questions(items: Sequence[str], media: Sequence[Path], drawn: Path) -> list[
         Question("part", Query(text="an orange cross")),
         Question("item", Query(item_id=first), (media[0],)),
         Question("media", Query(media=drawn), (drawn,)),
+        Question("embedding", Query(embedding=between), (*media,)),
+        Question("unlike", Query(item_id=first, text="a red star", weights={"text": -0.5}), (media[0],)),
         Question("and", Query(item_id=second, text="green", weights={"text": 2}), (media[1],)),
         Question("without", Query(text=["a blue cross", "an orange cross"], weights={"text": [1, -0.5]})),
         Question("typing", Query(text="a lrage ornge cros aruond a smal blue cross")),
         Question("nothing", Query(text="a dog on a beach")),
     ]
+
+
+def mean_embedding(retriever: CartRetriever, items: Sequence[str]) -> NDArray[np.float32]:
+    """The mean of items' embeddings from before any join, each of length 1: (E,)."""
+    dense = retriever.data.dense_items
+    assert dense is not None
+    rows = np.array([retriever.data.bundle.row_of[item_id] for item_id in items])
+    mean: NDArray[np.float32] = dense.originals(rows).numpy().mean(axis=0)
+    return mean
 
 
 def row_of(question: Sequence[Path], answers: Sequence[Path]) -> Image.Image:
@@ -100,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures.render(NEW, np.random.default_rng(1)).save(drawn)
     media = [args.demo / records[item_id]["media"] for item_id in args.items]
     compete = [item_id for item_id, record in records.items() if record["modality"] == "image"]
-    asked = questions(args.items, media, drawn)
+    asked = questions(args.items, media, drawn, mean_embedding(retriever, args.items))
     answers: dict[str, Any] = {}
     for question, hits in zip(
         asked, retriever.search([each.query for each in asked], SHOWN, candidates=compete), strict=True
