@@ -27,8 +27,7 @@ from joined_towers import JoinedTowers
 from cart_fairseq.base.files import replacing, write_jsonl
 from cart_fairseq.base.processes import run_script
 from cart_fairseq.base.reading import read_jsonl
-from preprocess.data.embeddings import open_embeddings
-from preprocess.data.joined_folder import ORIGINALS
+from preprocess.data.embeddings import Embeddings, open_embeddings
 from preprocess.join.build import join_captions
 from preprocess.join.settings import LSA, JoinSettings
 
@@ -73,13 +72,12 @@ def turned(items: Sequence[dict[str, Any]], captions: Sequence[dict[str, Any]]) 
     return new_items, new_captions
 
 
-def media_vectors(joined: JoinedTowers) -> np.ndarray:
-    """Vectors of all media, without captions: (N, T + A) float32 of length 1."""
+def media_vectors(joined: JoinedTowers, embeddings: Embeddings) -> np.ndarray:
+    """Vectors of media with embeddings (N, D), without captions: (N, T + A) float32 of length 1."""
     parts = joined.parts
-    rows = open_embeddings(joined.folder / ORIGINALS)
     blocks = []
-    for at in range(0, len(rows), BLOCK):
-        block = np.asarray(rows[at : at + BLOCK], dtype=np.float32)
+    for at in range(0, len(embeddings), BLOCK):
+        block = np.asarray(embeddings[at : at + BLOCK], dtype=np.float32)
         mapped = parts.text_map(block)
         kept = [] if parts.kept is None else [parts.kept(block)]
         blocks.append(joined.towers(np.concatenate([mapped, mapped, *kept], axis=1)))
@@ -97,7 +95,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(join_captions(embeddings, items_file, captions_file, args.out / "towers", settings).summary)
     joined = JoinedTowers(args.out / "towers")
     items, captions = turned(read_jsonl(items_file), read_jsonl(captions_file))
-    arrays = {"media.npy": media_vectors(joined), "embeddings.npy": joined.queries([item["text"] for item in items])}
+    arrays = {
+        "media.npy": media_vectors(joined, open_embeddings(embeddings)),
+        "embeddings.npy": joined.queries([item["text"] for item in items]),
+    }
     for name, rows in arrays.items():
         with replacing(args.out / name) as new, open(new, "wb") as file:
             np.save(file, rows.astype(np.float16), allow_pickle=False)

@@ -7,6 +7,7 @@ from recipe_calls import joined_run
 from recipe_samples import write_data
 
 from cart_fairseq.base.reading import read_json, read_jsonl
+from preprocess.data.joined_folder import ALIGNED
 
 captions_as_items = load_example("image_to_text", "captions_as_items")
 image_to_text = load_example("image_to_text", "image_to_text")
@@ -45,6 +46,14 @@ def test_every_caption_is_an_item_with_its_own_text(turned):
         vectors = np.load(catalogue / name)
         assert len(vectors) == rows
         np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=5e-3)
+
+
+def test_media_have_the_vectors_of_items_without_captions(turned):
+    data, catalogue, _ = turned
+    rows = [row for row, item in enumerate(read_jsonl(data / "items.jsonl")) if item["split"] == "valid"]
+    joined = np.load(catalogue / "towers" / ALIGNED).astype(np.float32)  # of valid items, whose captions it did not see
+    found = np.load(catalogue / "media.npy").astype(np.float32)
+    np.testing.assert_allclose(found[rows], joined[rows], atol=2e-3)
 
 
 def test_both_systems_are_measured_on_the_same_queries(turned, tmp_path):
