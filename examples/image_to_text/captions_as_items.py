@@ -8,7 +8,7 @@ DATA holds embeddings.npy, items.jsonl and captions.jsonl. OUT receives the same
 Captions and media are embedded in one space: that of two towers, trained on the training items' captions and their media
 alone (``join_captions --align --index-captions exclude``). A caption's training texts are its own and the next caption of
 its item; those of valid items are their own text. One in five of the valid captions is also asked for by the next
-caption of its item, which tunes the search.
+caption of its item, which tunes the search. That caption is an item, too, and comes first, so these queries have low R@1.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def turned(items: Sequence[dict[str, Any]], captions: Sequence[dict[str, Any]]) 
     for caption in captions:
         texts[caption["item_id"]].append(caption["text"])
     new_items, new_captions = [], []
-    for owner, own in texts.items():
+    for place, (owner, own) in enumerate(texts.items()):
         for number, text in enumerate(own):
             item_id, split = f"{owner}#{number}", split_of[owner]
             new_items.append({"item_id": item_id, "text": text, "of": owner, "split": split})
@@ -67,7 +67,7 @@ def turned(items: Sequence[dict[str, Any]], captions: Sequence[dict[str, Any]]) 
             following = own[(number + 1) % len(own)]
             if len(own) > 1 and split == "train":
                 new_captions.append({"item_id": item_id, "text": following, "role": "train"})
-            elif len(own) > 1 and split == "valid" and number == len(new_items) % ASKED:
+            elif len(own) > 1 and split == "valid" and number == place % ASKED:
                 new_captions.append({"item_id": item_id, "text": following, "role": "query"})
     return new_items, new_captions
 

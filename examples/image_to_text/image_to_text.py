@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in (args.subset, "all"):
         places = [place for place, item in enumerate(items) if name in ("all", item["split"])]
         owners = [items[place]["of"] for place in places]
-        hits = retriever.search(queries, DEPTH, candidates=name)
+        chosen = None if name == "all" else retriever.candidate_set([items[place]["item_id"] for place in places])
+        hits = retriever.search(queries, DEPTH, candidates=chosen)
         found = {
             "CART": [[hit.record["of"] for hit in ten] for ten in hits],
             "dual tower": of_tower(vectors, captions[places], owners),

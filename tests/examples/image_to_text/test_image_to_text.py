@@ -48,6 +48,19 @@ def test_every_caption_is_an_item_with_its_own_text(turned):
         np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=5e-3)
 
 
+def test_one_caption_of_each_valid_item_is_asked_for_by_the_next(turned):
+    data, catalogue, out = turned
+    items = {item["item_id"]: item for item in read_jsonl(catalogue / "items.jsonl")}
+    asked = [line for line in read_jsonl(catalogue / "captions.jsonl") if line["role"] == "query"]
+    valid = [item["item_id"] for item in read_jsonl(data / "items.jsonl") if item["split"] == "valid"]
+    assert [items[line["item_id"]]["of"] for line in asked] == valid
+    for line in asked:
+        owner, number = line["item_id"].split("#")
+        assert line["text"] == items[f"{owner}#{(int(number) + 1) % 5}"]["text"]
+    assert {number for line in asked for number in line["item_id"].split("#")[1:]} == set("01234")
+    assert len(np.load(out / "data-bin" / "candidates.valid.npy")) == 5 * len(valid)
+
+
 def test_media_have_the_vectors_of_items_without_captions(turned):
     data, catalogue, _ = turned
     rows = [row for row, item in enumerate(read_jsonl(data / "items.jsonl")) if item["split"] == "valid"]
