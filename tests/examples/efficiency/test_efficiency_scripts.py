@@ -112,7 +112,7 @@ def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monk
 
 
 def test_parts_of_a_search_sum_to_its_time(task, monkeypatch, tmp_path):
-    script = load_example("efficiency", "parts")
+    script = load_example("efficiency", "search_parts")
     retriever = CartRetriever([make_model(task)], task.data)
     monkeypatch.setattr(script.CartRetriever, "from_pretrained", lambda *_: retriever)
     expected = [[hit.row for hit in hits] for hits in retriever.search(["a dog", "a cat"])]

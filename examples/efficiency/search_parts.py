@@ -1,6 +1,6 @@
 """Time the parts of a search with a trained checkpoint: the encoder, the decoder's steps, and the rest.
 
-    python examples/efficiency/parts.py checkpoint_best.pt --data data-bin --batch 1 --json parts.json
+    python examples/efficiency/search_parts.py checkpoint_best.pt --data data-bin --batch 1 --json parts.json
 
 The rest is tokenising, the look-ahead, the prefix tree, the beam and the hits.
 """
@@ -49,7 +49,7 @@ class Clock:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="parts.py", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="search_parts.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("checkpoint", help="checkpoint_best.pt, or an ensemble a.pt:b.pt")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data-bin")
     parser.add_argument("--queries", type=int, default=200, help="number of valid queries (default: %(default)s)")
