@@ -14,6 +14,7 @@ from cart_fairseq.catalogue.dictionary import EOS, PAD
 from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.queries.query import EMBEDDING, ITEM, MEDIA, TEXT, Part
 from cart_fairseq.search.batching import BATCH_SIZE, net_input
+from cart_fairseq.search.dense.item_vectors import mean_weight
 from cart_fairseq.search.dense.mixed_queries import MixedQueries
 
 MediaEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -57,7 +58,7 @@ def refuse_mixed(models: Sequence[Any], data: DataBin, dense_weight: float | Non
     """Say why models cannot answer queries that are not one text; None if they can."""
     if any(model.dense is None for model in models):
         return "the model has no dense head, so it answers single texts alone; train with --dense-dim"
-    if dense_weight == 0:
+    if mean_weight(models, dense_weight) == 0:  # tune may have set it
         return (
             "the weight of the dense score is 0, so single texts alone are answered; search with another dense_weight"
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from preprocess.media.containers import opened
 from preprocess.media.images import to_rgb
-from preprocess.media.reading import MediaError, reading, refuse_late
+from preprocess.media.reading import REPLACE, MediaError, reading, refuse_late
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,7 +75,7 @@ def video_frames(path: str | Path, positions: NDArray[np.float64], seconds: bool
                 break
             last = frame
     if last is None:
-        raise MediaError(f"{path}: no frame could be decoded; replace the file or leave the item out")
+        raise MediaError(f"{path}: no frame could be decoded; {REPLACE}")
     return shown + [last.to_image() for _ in times[len(shown) :]]
 
 
@@ -100,7 +100,7 @@ def frame_times(path: str | Path) -> tuple[NDArray[np.float64], float]:
     """
     with opened(path) as container:
         if not container.streams.video:
-            raise MediaError(f"{path}: has no video track; give a video or leave the item out")
+            raise MediaError(f"{path}: has no video track; {REPLACE}")
         stream = container.streams.video[0]
         stamps = []
         for packet in container.demux(stream):
@@ -110,7 +110,7 @@ def frame_times(path: str | Path) -> tuple[NDArray[np.float64], float]:
         known = np.sort(np.array([stamp for stamp in stamps if stamp is not None], dtype=np.int64))
         starts = known.astype(np.float64) * float(stream.time_base or 0)
     if not len(starts):
-        raise MediaError(f"{path}: has no frames with times; convert it with ffmpeg or leave the item out")
+        raise MediaError(f"{path}: has no frames with times; convert it with ffmpeg or leave it out")
     length = float(np.median(np.diff(starts))) if len(starts) > 1 else 0.0
     return starts, float(starts[-1]) + length
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from preprocess.media.containers import opened
-from preprocess.media.reading import MediaError, refuse_missing
+from preprocess.media.reading import REPLACE, MediaError, refuse_missing
 
 IMAGE, AUDIO, VIDEO = "image", "audio", "video"
 NO_MEDIA = ("tty", "bin", "xbin", "adf", "idf", "image2", "subtitles", "srt", "webvtt", "ass")
@@ -38,7 +38,8 @@ def kind_of(
         if kind in found and kind in accepted:
             return kind
     if found:
-        raise MediaError(f"{path}: is of kind {' or '.join(sorted(found))}; {', '.join(sorted(accepted))} are accepted")
+        wanted = " or ".join(kind for kind in (IMAGE, AUDIO, VIDEO) if kind in accepted)
+        raise MediaError(f"{path}: is of kind {' or '.join(sorted(found))}, where {wanted} is accepted; {REPLACE}")
     raise MediaError(f"{path}: is neither a picture nor a sound nor a video that can be read; give another file")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cart_fairseq.base.reading import unreadable
 
+REPLACE = "replace the file or leave it out"
+"""The remedy for a file of an item, or of a query."""
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
@@ -76,4 +78,4 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
 def damaged(path: str | Path, kind: str, error: Exception) -> MediaError:
     """The error for a file that its library cannot read."""
     found = " ".join(str(error).split()) or type(error).__name__
-    return MediaError(f"{path}: not a readable {kind} file ({found}); replace the file or leave the item out")
+    return MediaError(f"{path}: not a readable {kind} file ({found}); {REPLACE}")

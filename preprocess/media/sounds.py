@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.media.containers import opened
-from preprocess.media.reading import MediaError, reading, refuse_late
+from preprocess.media.reading import REPLACE, MediaError, reading, refuse_late
 
 LEAST_RATE, MOST_SECONDS, MOST_SAMPLES = 1000, 7200, 7200 * 48000
 """Bounds of a sound: samples a second, seconds, and samples of a channel. A small file may else fill the memory."""
@@ -45,9 +45,9 @@ def load_audio(path: str | Path, rate: int) -> NDArray[np.float32]:
         except soundfile.LibsndfileError:
             mono, found_rate = decode_audio(path)
         if not len(mono):
-            raise MediaError(f"{path}: the sound is empty; replace the file or leave the item out")
+            raise MediaError(f"{path}: the sound is empty; {REPLACE}")
         if not np.isfinite(mono).all():
-            raise MediaError(f"{path}: samples that are NaN or infinite; write the file again or leave the item out")
+            raise MediaError(f"{path}: samples that are NaN or infinite; write the file again or leave it out")
         loudest = float(np.abs(mono).max())
         if loudest > LOUDEST:
             raise MediaError(f"{path}: samples of up to {loudest:.3g}, where full scale is 1; write the file again")
@@ -79,7 +79,7 @@ def decode_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
 
     with opened(path) as container:
         if not container.streams.audio:
-            raise MediaError(f"{path}: has no audio track; give a file with sound or leave the item out")
+            raise MediaError(f"{path}: has no audio track; {REPLACE}")
         rate = container.streams.audio[0].rate
         to_float = av.AudioResampler(format="fltp", rate=rate)
         blocks: Iterator[Any] = (

@@ -97,6 +97,15 @@ def test_files_that_cannot_be_read_are_named_with_the_query(world, tmp_path, nam
         retriever(world / "data-bin").search(["a text", Query(media=tmp_path / name)])
 
 
+def test_a_file_of_a_kind_that_the_encoder_does_not_take_is_named_with_the_query(world, monkeypatch):
+    opened = retriever(world / "data-bin")
+    assert opened.search([Query(media=world / "2.wav")], k=1)[0][0].item_id == "2.wav"
+    monkeypatch.setattr(opened._media_encoder._encoder, "modalities", {"text", "image", "video"})
+    said = r"query 2: .*2.wav: is of kind audio, where image or video is accepted; replace the file or leave it out$"
+    with pytest.raises(ValueError, match=said):
+        opened.search(["a text", Query(media=world / "0.png"), Query(media=world / "2.wav")])
+
+
 def test_a_file_of_several_kinds_is_taken_as_the_items_were(tmp_path):
     """An animation is embedded as a picture where the items are pictures, and a clip as a sound where they are sounds."""
     write_animation(tmp_path / "both.gif")
@@ -130,7 +139,7 @@ def test_a_data_bin_without_kinds_still_answers(world):
 def test_the_kind_of_a_file_is_found_by_its_content(world, tmp_path, name):
     (tmp_path / "file.bin").write_bytes((world / name).read_bytes())
     assert kind_of(tmp_path / "file.bin") == KINDS[name[-3:]]
-    with pytest.raises(MediaError, match="is of kind"):
+    with pytest.raises(MediaError, match=r"is of kind .*, where .* is accepted; replace the file or leave it out"):
         kind_of(
             world / name,
             {"image", "audio", "video"} - {"audio" if name.endswith("wav") else KINDS[name[-3:]]} - {"audio"},
