@@ -24,7 +24,7 @@ from catalogue import VOCABULARY, Catalogue, random_cart, random_catalogue, rand
 from cross_encoder import SINGLE_TOWERS, CrossEncoder, extrapolated
 from dict_trie import DictTrie, bytes_needed
 from generative import EveryChild, HuggingFace, StockFairseq, compare, ours
-from provenance import commit, machine, memory_bytes
+from provenance import command, commit, machine, memory_bytes
 from summary import ratios, table
 from text_encoders import ENCODERS, text_encoder, width_of
 from timing import Contender, interleaved
@@ -265,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     benchmark = Benchmark(args, wanted)
     result: dict[str, Any] = {
+        "command": command(),
         "commit": commit(),
         "machine": machine(),
         "settings": {

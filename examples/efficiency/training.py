@@ -24,7 +24,7 @@ from fairseq.criterions.label_smoothed_cross_entropy_with_rdrop import RdropLabe
 from fairseq.models.transformer import TransformerModel
 from fairseq.models.transformer.transformer_legacy import base_architecture
 from fairseq.optim.adam import Adam
-from provenance import commit, machine
+from provenance import command, commit, machine
 from timing import Contender, interleaved
 from torch import Tensor
 
@@ -118,7 +118,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         row["ratio"] = row["median"] / reference
     settings = {key: value for key, value in vars(args).items() if key != "json" and value != math.inf}
-    return {"commit": commit(), "machine": machine(), "settings": settings, "results": rows}
+    return {"command": command(), "commit": commit(), "machine": machine(), "settings": settings, "results": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -30,7 +30,7 @@ from baselines import COMPONENTS, best_caption_scores, cosines, predict, vectors
 from collection import open_collection
 from joined_towers import JoinedTowers
 from plan import checkpoint_of
-from provenance import commit, machine
+from provenance import command, commit, machine
 from sklearn.decomposition import PCA
 
 from cart_fairseq.base.files import write_json
@@ -226,7 +226,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         settings = {"components": COMPONENTS, "ridge_share": RIDGE_SHARE}
         write_json(
-            args.json, {"commit": commit(), "machine": machine(), "settings": settings, "seed": SEED, **sections}
+            args.json,
+            {
+                "command": command(),
+                "commit": commit(),
+                "machine": machine(),
+                "settings": settings,
+                "seed": SEED,
+                **sections,
+            },
         )
     print("valid queries, in percent; candidates: the 1,000 of the split, or all 8,000\n")
     print(table(sections))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
-from provenance import commit, machine
+from provenance import command, commit, machine
 
 from cart_fairseq.base.files import write_json
 from cart_fairseq.base.processes import run_script
@@ -114,7 +114,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{row['decoder_rows']:>5g} {row['queries_per_second']:>5.1f}"
         )
     if args.json:
-        facts = {"commit": commit(), "machine": machine(), "seed": args.seed, "settings": settings}
+        facts = {
+            "command": command(),
+            "commit": commit(),
+            "machine": machine(),
+            "seed": args.seed,
+            "settings": settings,
+        }
         write_json(args.json, {**facts, "results": results})
 
 

@@ -1,9 +1,10 @@
-"""Where a figure comes from: the project's commit and the machine. Records of runs and benchmarks contain both."""
+"""Where a figure comes from: command, commit and machine. Records of runs and benchmarks contain all three."""
 
 import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,16 @@ def commit() -> str | None:
         return subprocess.run(asked, capture_output=True, text=True, check=True, env=surroundings).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("PROJECT_COMMIT") or None
+
+
+def command() -> str | None:
+    """The command whose program this is, without its arguments, which are in the settings; None if it is not one of ours."""
+    root, script = Path(__file__).resolve().parents[2], Path(sys.argv[0]).resolve()
+    if not script.is_relative_to(root / "examples"):
+        return None
+    if script == root / "examples" / "recipes" / "run.py":
+        return f"bash examples/{sys.argv[1]}.sh"
+    return f"python {script.relative_to(root)}"
 
 
 def machine() -> dict[str, Any]:
@@ -67,7 +78,7 @@ def gpu() -> dict[str, Any] | None:
 
 
 def provenance(arguments: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    """What the record of a command begins with: commit, machine and settings.
+    """What the record of a command begins with: its name, commit, machine and settings.
 
     Args:
         arguments: those of the command line, with their defaults.
@@ -75,7 +86,7 @@ def provenance(arguments: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
     """
     settings = {name: value for name, value in arguments.items() if name not in left_out}
     as_json = json.loads(json.dumps(settings, default=str))  # paths become strings
-    return {"commit": commit(), "machine": machine(), "settings": as_json}
+    return {"command": command(), "commit": commit(), "machine": machine(), "settings": as_json}
 
 
 def memory_bytes() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from plan import MEASURED
-from provenance import commit, machine
+from provenance import command, commit, machine
 from schedules import RECIPES
 
 from cart_fairseq.base.files import write_json
@@ -106,6 +106,7 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
     # a join of a recipe that was given up before training may lie there, too
     settings = read_json(joined)["settings"] if RECIPES[plan["sized_for"]].joined and joined.is_file() else None
     return {
+        "command": command(),
         "commit": commit(),
         "machine": machine(),
         "recipe": plan["sized_for"],

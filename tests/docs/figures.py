@@ -35,7 +35,7 @@ CONSTANTS = {
     "0.25": "beta of Eq. 1, a default",
 }
 """Numbers that are settings or versions, not results."""
-FACTS = ("settings", "seed", "commit", "machine")
+FACTS = ("command", "settings", "seed", "commit", "machine")
 SYNONYMS = {"train_flags": "settings"}
 
 _UNITS = r"%|percent\b|points?\b|(?:milli)?seconds?\b|minutes?\b|hours?\b|days?\b|ms\b|[kMG]i?B\b|bytes\b|queries/s|times\b|×"
@@ -199,7 +199,7 @@ def parsed(text: str) -> Any:
 
 
 def facts(node: Any) -> set[str]:
-    """Which of settings, seed, commit and machine a record, or every run of a list, states."""
+    """Which of command, settings, seed, commit and machine a record, or every run of a list, states."""
     if isinstance(node, list):
         return set.intersection(*map(facts, node)) if node else set()
     given = {name for name, value in node.items() if value is not None} if isinstance(node, dict) else set()

@@ -33,7 +33,8 @@ def test_every_changed_digit_is_caught(page):
 
 def record(root: Path, **changes) -> Path:
     """A record at ``root/runs/a.json``; a fact that is None is left out."""
-    facts = {"settings": {"beam": 30}, "seed": 1, "commit": "abc", "machine": "two cores", "recall": 12.34, **changes}
+    facts = {"command": "run.sh", "settings": {"beam": 30}, "seed": 1, "commit": "abc", "machine": "two cores"}
+    facts |= {"recall": 12.34, **changes}
     (root / "runs").mkdir(exist_ok=True)
     (root / "runs" / "a.json").write_text(json.dumps({k: v for k, v in facts.items() if v is not None}))
     return root
@@ -88,7 +89,7 @@ def test_a_record_that_lacks_a_fact_is_none(fact, tmp_path):
 
 
 def test_runs_of_several_seeds_are_mean_and_deviation(tmp_path):
-    run = {"settings": {}, "seed": 1, "commit": "abc", "machine": "two cores"}
+    run = {"command": "run.sh", "settings": {}, "seed": 1, "commit": "abc", "machine": "two cores"}
     (tmp_path / "runs").mkdir()
     runs = {"full": [{**run, "alone": {"recall": value}} for value in (1.0, 2.0, 3.0)]}
     (tmp_path / "runs" / "a.json").write_text(json.dumps(runs))

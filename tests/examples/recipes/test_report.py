@@ -1,10 +1,15 @@
 """The end of a recipe: its table and its records."""
 
+import sys
+from pathlib import Path
+
+import pytest
 from conftest import load_example
 
 from cart_fairseq.base.files import write_json
 
 report = load_example("recipes", "report")
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_table_names_what_competed():
@@ -36,3 +41,19 @@ def test_a_join_that_another_recipe_left_is_not_recorded(tmp_path, monkeypatch):
         plan = {"sized_for": recipe, "seed": 1, "train_flags": []}
         write_json(tmp_path / "checkpoints" / "plan.json", plan)
         assert report.record(tmp_path, tmp_path / "tuned.json", {})["joined"] == joined
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["examples/flickr8k/lookahead.py", "x.pt"], "python examples/flickr8k/lookahead.py"),
+        (["examples/recipes/run.py", "own_data/run", "DATA"], "bash examples/own_data/run.sh"),
+        (["cart_fairseq/tune.py"], None),
+        (["/usr/bin/pytest"], None),
+    ],
+)
+def test_records_name_the_command(monkeypatch, argv, expected):
+    provenance = load_example("recipes", "provenance")
+    monkeypatch.setattr(sys, "argv", [str(ROOT / argv[0]), *argv[1:]])
+    assert provenance.command() == expected
+    assert provenance.provenance({}).get("command") == expected
