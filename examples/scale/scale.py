@@ -155,7 +155,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw recall and queries per second against the number of candidates."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in dict.fromkeys(row["system"] for row in results):
         own = [row for row in results if row["system"] == name]
@@ -165,7 +165,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
     for axes, title in ((left, "R@10, percent"), (right, "queries per second")):
         axes.set(xscale="log", xlabel="candidates", title=title)
     right.set_yscale("log")
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 
@@ -206,7 +206,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.json:
             settings = {"dense_weight": float(retriever.models[0].dense.weight)} if retriever.models[0].dense else {}
             write_json(
-                args.json, {**provenance(vars(args), "json", "work", "run", "plot"), **settings, "results": results}
+                args.json,
+                {
+                    **provenance(vars(args), "json", "work", "run", "plot"),
+                    "seed": args.seed,
+                    **settings,
+                    "results": results,
+                },
             )
     print(table(results))
     if args.plot:
