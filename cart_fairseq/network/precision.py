@@ -50,13 +50,12 @@ def convert(model: Any, precision: str) -> Any:
     model.float()  # with --fp16, fairseq's commands have halved the whole model
     device = next(model.parameters()).device
     width = max(model.decoder.output_projection.weight.size(1), getattr(model.encoder, "width", 0))
-    chosen = precision
+    if precision == "int8" and device.type != "cpu":
+        raise ValueError(f"precision int8 works on CPUs only, but the model is on {device}; use bf16 or fp16")
     if precision == AUTO:
         precision = fastest(str(device), width)
         logger.info("precision auto: %s", precision)
-    if precision == "int8" and device.type != "cpu":
-        raise ValueError(f"precision int8 works on CPUs only, but the model is on {device}; use bf16 or fp16")
-    if chosen not in (AUTO, "float32"):
+    elif precision != "float32":
         warn_if_slow(str(device), width, precision)
     model.precision = precision
     if precision == "float32":

@@ -1,4 +1,4 @@
-"""Time the parts of a search with a trained checkpoint: the encoder, the decoder's steps, and the rest.
+"""Time the parts of a search with a trained checkpoint on a processor: the encoder, the decoder's steps, and the rest.
 
     python examples/efficiency/search_parts.py checkpoint_best.pt --data data-bin --batch 1 --json parts.json
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_unwritable(args.json)
     if args.threads:
         torch.set_num_threads(args.threads)
-    retriever = CartRetriever.from_pretrained(args.checkpoint, args.data, args.beam)
+    retriever = CartRetriever.from_pretrained(args.checkpoint, args.data, args.beam, device="cpu")
     texts = [query.text for query in subset_queries(retriever.data, "valid")[: args.queries]]
     result = {"items": len(retriever.data.bundle.kept), **shares(retriever, texts, args.batch)}
     print(", ".join(f"{name} {value:.3g}" for name, value in result.items()))

@@ -3,8 +3,8 @@
     cost.py RUN --json FILE [--queries 400] [--batch 100]
 
 RUN is OUT of a run with a dense head. All items compete. The same queries are asked one at a time and in batches, as a
-text, an item, an embedding, and a text with an item; kinds alternate after each batch. The time of a query by a media file
-is that of its encoder, and that of a query by embedding.
+text, an item, an embedding, and a text with an item; kinds alternate after each batch. A query by a media file
+takes the time of its encoder, which is not measured, and that of a query by embedding.
 """
 
 import argparse

@@ -28,7 +28,7 @@ def commit() -> str | None:
 
 
 def command() -> str | None:
-    """The command whose program this is, without its arguments, which are in the settings; None if it is not one of ours."""
+    """The command that started the program, without its arguments; None outside ``examples/``."""
     root, script = Path(__file__).resolve().parents[2], Path(sys.argv[0]).resolve()
     if not script.is_relative_to(root / "examples"):
         return None

@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_json(
                 args.json,
                 {
-                    **provenance(vars(args), "json", "work", "run", "plot"),
+                    **provenance(vars(args), "json", "work", "run", "plot", "seed"),
                     "seed": args.seed,
                     **settings,
                     "results": results,

@@ -1,4 +1,4 @@
-"""Kinds of queries, kinds of search and a catalogue that has changed, together: each answer equals a slow reference."""
+"""Kinds of queries, kinds of search and a catalogue that has changed, together: masked searches equal a slow reference."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -19,6 +19,7 @@ SMALL = ["--queries", "3", "--query-tokens", "6", "--repeats", "1"]
 def check_provenance(record: dict[str, Any]) -> None:
     """A record says where its figures come from."""
     assert record["commit"] is None or len(record["commit"]) >= 12
+    assert "command" in record
     assert record["machine"]["processor"]
     assert record["settings"]
 
@@ -114,7 +115,7 @@ def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monk
 def test_parts_of_a_search_sum_to_its_time(task, monkeypatch, tmp_path):
     script = load_example("efficiency", "search_parts")
     retriever = CartRetriever([make_model(task)], task.data)
-    monkeypatch.setattr(script.CartRetriever, "from_pretrained", lambda *_: retriever)
+    monkeypatch.setattr(script.CartRetriever, "from_pretrained", lambda *_, **__: retriever)
     expected = [[hit.row for hit in hits] for hits in retriever.search(["a dog", "a cat"])]
     flags = ["none.pt", "--data", str(task.data.directory), "--queries", "4", "--batch", "2"]
     script.main([*flags, "--json", str(tmp_path / "parts.json")])

@@ -56,4 +56,4 @@ def test_records_name_the_command(monkeypatch, argv, expected):
     provenance = load_example("recipes", "provenance")
     monkeypatch.setattr(sys, "argv", [str(ROOT / argv[0]), *argv[1:]])
     assert provenance.command() == expected
-    assert provenance.provenance({}).get("command") == expected
+    assert provenance.provenance({})["command"] == expected
