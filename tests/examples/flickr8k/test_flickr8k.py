@@ -133,7 +133,7 @@ def test_the_table_has_what_is_there(data, tmp_path, capsys):
     ]
     written = read_json(tmp_path / "all.json")
     assert list(written) == [
-        *("commit", "machine", "settings", "seed"),
+        *("command", "commit", "machine", "settings", "seed"),
         "nothing pretrained on text, index captions included",
         "without index captions",
     ]
@@ -185,8 +185,9 @@ def test_the_comparison_holds_the_figures_of_its_runs(tmp_path):
     scratch, pretrained, borrowed = (
         next(title for title in sections if title.startswith(start)) for start in ("nothing", "pretrained", "without")
     )
+    records = {"scratch": "scratch-words", "paper": "paper", "pretrained": "pretrained-words", "borrowed": "borrowed"}
     for name, section in {"scratch": scratch, "paper": scratch, "pretrained": pretrained, "borrowed": borrowed}.items():
-        write_json(tmp_path / "run.json", read_json(runs / f"{name}.json"))
+        write_json(tmp_path / "run.json", read_json(runs / f"{records[name]}.json"))
         for system, figures in compare.of_run(tmp_path).items():
             assert sections[section][f"{compare.RUNS[name]}: {system}"] == figures
 

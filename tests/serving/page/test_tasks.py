@@ -200,7 +200,9 @@ def test_probabilities_and_the_line(page: Any):
     shown(page)
     assert re.fullmatch(r"(< 1|\d+) %", page.locator(".probability").first.inner_text())
     assert "The rest probably does not fit" in page.locator(".line").inner_text()
-    before = page.locator(".line").evaluate("line => [...line.parentNode.children].indexOf(line)")
+    # found and read at once, because hits that come later replace the line
+    line = "document.querySelector('.line')"
+    before = page.evaluate(f"[...{line}.parentNode.children].indexOf({line})")
     shares = page.eval_on_selector_all("hit-card", "cards => cards.map((card) => card.hit.probability)")
     assert 0 < before < len(shares)
     page.get_by_label("Order", exact=True).select_option("year")
