@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for row in result["at_least"]:
             print("  " + "  ".join(f"{key} {value:.3g}" for key, value in row.items()))
     if args.json:
-        record = provenance(vars(args), "checkpoint", "data", "others", "json", "seed")
+        record = provenance(vars(args), "checkpoint", "data", "others", "json")
         counts = {"queries": len(texts), "other_queries": len(others)}
-        facts = {**record, "seed": args.seed, **counts, "calibration": retriever.calibration._asdict()}
+        facts = {**record, **counts, "calibration": retriever.calibration._asdict()}
         write_json(args.json, {**facts, "results": results})
 
 

@@ -1,8 +1,13 @@
 """The demo: for each kind of media, generate a small data set, train a small model, and write a page of results."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+# More threads gain little with matrices as small as these, and results on so little data vary with their number.
+# Libraries read it when they are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import page
 import together

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         positions = getattr(retriever.models[0].reader, "positions", 0)
         record = {"queries": len(queries["text"]), "media_positions": positions, "results": results}
-        write_json(args.json, {**provenance(vars(args), "json", "run", "seed"), "seed": args.seed, **record})
+        write_json(args.json, {**provenance(vars(args), "json", "run"), **record})
 
 
 if __name__ == "__main__":

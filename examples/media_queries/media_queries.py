@@ -139,8 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = draw.permutation(retriever.data.bundle.kept)[: args.queries]
     own = [Query(embedding=vector) for vector in noisy(embeddings_of(retriever, rows), NOISE, draw)]
     record = {
-        **provenance(vars(args), "json", "run", "seed"),
-        "seed": args.seed,
+        **provenance(vars(args), "json", "run"),
         "noise": NOISE,
         "media_positions": getattr(retriever.models[0].reader, "positions", 0),
         "own_embedding": figures(retriever, own, rows),

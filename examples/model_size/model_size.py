@@ -218,8 +218,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_computed(systems, computed)
     print(table(systems))
     if args.json:
-        record = provenance(vars(args), "json", "work", "seed")
-        write_json(args.json, {**record, "seed": args.seed, "systems": systems})
+        record = provenance(vars(args), "json", "work")
+        write_json(args.json, {**record, "systems": systems})
 
 
 if __name__ == "__main__":

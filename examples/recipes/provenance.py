@@ -78,7 +78,7 @@ def gpu() -> dict[str, Any] | None:
 
 
 def provenance(arguments: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    """What the record of a command begins with: its name, commit, machine and settings.
+    """What the record of a command begins with: its name, commit, machine, settings and, where it has one, seed.
 
     Args:
         arguments: those of the command line, with their defaults.
@@ -86,7 +86,8 @@ def provenance(arguments: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
     """
     settings = {name: value for name, value in arguments.items() if name not in left_out}
     as_json = json.loads(json.dumps(settings, default=str))  # paths become strings
-    return {"command": command(), "commit": commit(), "machine": machine(), "settings": as_json}
+    seed = {"seed": as_json.pop("seed")} if "seed" in as_json else {}
+    return {"command": command(), "commit": commit(), "machine": machine(), "settings": as_json, **seed}
 
 
 def memory_bytes() -> int:

@@ -51,8 +51,6 @@ class Command:
         reads: variables of the environment that it reads.
         packages: those that must be installed.
         after: like `function`; called with the same arguments when the work is done and OUT is free again.
-        threads: OMP_NUM_THREADS where the environment sets none; 0 leaves it to the libraries, which read it when they are
-            loaded.
     """
 
     arguments: tuple[str, ...]
@@ -64,7 +62,6 @@ class Command:
     reads: tuple[str, ...] = TRAINING
     packages: tuple[str, ...] = PACKAGES
     after: str = ""
-    threads: int = 0
 
     def usage(self, name: str) -> str:
         """The line that says how to call."""
@@ -81,9 +78,8 @@ COMMANDS = {
         reads=(*TRAINING, "ENCODER", "CAPTIONER", "EMBEDDING_FLAGS", "CAPTION_FLAGS"),
         after="folder/folder:show",
     ),
-    # more threads gain little with matrices as small as these, and results on so little data vary with their number
     "demo/run": Command(
-        ("OUT",), "demo/demo:run", reads=(*TRAINING, "EMBEDDING_FLAGS", "KINDS"), after="demo/demo:show", threads=1
+        ("OUT",), "demo/demo:run", reads=(*TRAINING, "EMBEDDING_FLAGS", "KINDS"), after="demo/demo:show"
     ),
     "ablations/run": Command(("TABLE", "DATA", "OUT"), "ablations/paper_ablations:run", reads=(*TRAINING, "SUBSET")),
     "ablations/readings": Command(
@@ -266,8 +262,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_packages(command)
     places = dict(zip(command.arguments, arguments[len(command.before) :]))
     check_out(places["OUT"])
-    if command.threads:
-        os.environ.setdefault("OMP_NUM_THREADS", str(command.threads))
     run = function_of(command.function)
     from lock import alone
 

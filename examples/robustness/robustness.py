@@ -74,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(order):,} {args.subset} queries, {len(tower.rows):,} candidates")
     print(table_of(figures))
     if args.json:
-        record = provenance(vars(args), "checkpoint", "data", "joined", "json", "seed")
+        record = provenance(vars(args), "checkpoint", "data", "joined", "json")
         counts = {"queries": len(order), "candidates": len(tower.rows)}
-        write_json(args.json, {**record, "seed": args.seed, **counts, "metrics": figures})
+        write_json(args.json, {**record, **counts, "metrics": figures})
 
 
 class Tower:

@@ -208,8 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_json(
                 args.json,
                 {
-                    **provenance(vars(args), "json", "work", "run", "plot", "seed"),
-                    "seed": args.seed,
+                    **provenance(vars(args), "json", "work", "run", "plot"),
                     **settings,
                     "results": results,
                 },

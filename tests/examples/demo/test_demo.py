@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 import wave
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +21,7 @@ from cart_fairseq import CartRetriever, Query
 from preprocess.data.embeddings import open_embeddings
 from preprocess.data.inputs import match_items, read_captions, read_items
 
+ROOT = Path(__file__).resolve().parents[3]
 KINDS = {"pictures": "image", "sounds": "audio", "clips": "video"}
 ITEMS = {"pictures": 60, "sounds": 40, "clips": 25}
 world = load_example("demo", "world")
@@ -230,3 +234,14 @@ def test_wrong_flags_of_the_last_step_are_refused_first(tmp_path: Path):
     with pytest.raises(ValueError, match=r"EMBEDDING_FLAGS: .*--frame-rate"):
         call("demo/run", tmp_path / "demo", EMBEDDING_FLAGS="--frame-rate 3")
     assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2)])
+def test_the_demo_has_one_thread_unless_told_otherwise(given, threads):
+    load = "import run; run.function_of(run.COMMANDS['demo/run'].function)"
+    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'examples/recipes')]}; {load}"
+    code += "; import torch; print(torch.get_num_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": given} if given else {}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert int(found.stdout) == threads

@@ -110,20 +110,3 @@ def test_the_precision_script_compares_with_float32(task, tmp_path, capsys, monk
         assert mode["top10_set_changed"] == 0
         assert (mode["top10_order_changed"] == 0) or mode["precision"] == "bf16"
     assert capsys.readouterr().out.count("\n") == 6
-
-
-def test_parts_of_a_search_sum_to_its_time(task, monkeypatch, tmp_path):
-    script = load_example("efficiency", "search_parts")
-    retriever = CartRetriever([make_model(task)], task.data)
-    monkeypatch.setattr(script.CartRetriever, "from_pretrained", lambda *_, **__: retriever)
-    expected = [[hit.row for hit in hits] for hits in retriever.search(["a dog", "a cat"])]
-    flags = ["none.pt", "--data", str(task.data.directory), "--queries", "4", "--batch", "2"]
-    script.main([*flags, "--json", str(tmp_path / "parts.json")])
-    record = json.loads((tmp_path / "parts.json").read_text())
-    check_provenance(record)
-    parts = [record[name] for name in ("encoder", "decoder", "rest")]
-    assert sum(parts) == pytest.approx(1)
-    assert all(0 < part < 1 for part in parts)
-    assert record["milliseconds"] > 0
-    assert [[hit.row for hit in hits] for hits in retriever.search(["a dog", "a cat"])] == expected
-    assert "forward" not in vars(retriever.models[0].encoder)  # nothing stays patched

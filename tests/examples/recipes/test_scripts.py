@@ -1,11 +1,9 @@
 """The scripts that people type: each is an exec of one program, and says how to call it."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,23 +91,6 @@ def test_folders_are_relative_to_the_caller_and_kept_as_they_are_written(tmp_pat
             tmp_path.parent / "o",
             ["--lr", "1"],
         ]
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("2", "2")])
-def test_the_demo_has_one_thread_before_its_libraries_are_loaded(tmp_path, monkeypatch, given, expected):
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # so that what main sets is undone
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    if given:
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-    seen = []
-
-    def function_of(_: str) -> Callable[..., None]:
-        seen.append(os.environ["OMP_NUM_THREADS"])
-        return lambda *_: None
-
-    monkeypatch.setattr(run, "function_of", function_of)
-    run.main(["demo/run", str(tmp_path / "out")])
-    assert set(seen) == {expected}
 
 
 def test_the_shell_finds_the_program_from_anywhere_and_a_wrong_call_loads_nothing(tmp_path):

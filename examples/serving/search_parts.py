@@ -1,6 +1,6 @@
 """Time the parts of a search with a trained checkpoint on a processor: the encoder, the decoder's steps, and the rest.
 
-    python examples/efficiency/search_parts.py checkpoint_best.pt --data data-bin --batch 1 --json parts.json
+    python examples/serving/search_parts.py checkpoint_best.pt --data data-bin --batch 1 --json parts.json
 
 The rest is tokenising, the look-ahead, the prefix tree, the beam and the hits.
 """
