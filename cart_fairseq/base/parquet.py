@@ -72,13 +72,18 @@ def read_table(path: Path, columns: Sequence[str] | None = None, rows: int | Non
         )
         _refuse_above(max(stored, 8 * facts.num_rows), limit)
         if texts:  # a text that many rows share is in the file once, and so it is in memory if it is read like this
+            sizes = dict.fromkeys(texts, 0)
             with pq.ParquetFile(file, read_dictionary=texts) as table:
-                coded = table.read(columns=texts)
-            for name in texts:
-                _refuse_above(sum(map(_bytes_of, coded[name].chunks)), limit)
-            del coded
+                for group in range(facts.num_row_groups):
+                    coded = table.read_row_group(group, columns=texts)
+                    for name in texts:
+                        sizes[name] += sum(map(_bytes_of, coded[name].chunks))
+                        _refuse_above(sizes[name], limit)
+                    del coded
         with pq.ParquetFile(file) as table:
-            return table.read(columns=None if columns is None else names)
+            found = table.read(columns=None if columns is None else names)
+    pa.default_memory_pool().release_unused()  # else what was read on the way stays with the process
+    return found
 
 
 def _is_text(kind: pa.DataType) -> bool:

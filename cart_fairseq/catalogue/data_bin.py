@@ -265,7 +265,7 @@ class DataBin:
             CatalogueError: one has another, so the trie is damaged.
         """
         inside = (rows >= 0) & (rows < len(self.bundle))
-        own = np.asarray(self.bundle.values[np.where(inside, rows, 0)]) + self.bundle.offsets
+        own = self.bundle.values_of(np.where(inside, rows, 0)) + self.bundle.offsets
         if not (inside & (own == tokens).all(axis=1)).all():
             raise CatalogueError(
                 f"{self.directory / TRIE}: leads to items that have other identifiers, so it is damaged; {REMEDY}"
@@ -284,7 +284,7 @@ class DataBin:
         if len(rows) and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= len(self.bundle)):
             found = f"{rows.dtype} from {rows.min()} to {rows.max()}"
             raise ValueError(f"rows of candidates are {found}; give whole numbers from 0 to {len(self.bundle) - 1}")
-        values = torch.from_numpy(np.asarray(self.bundle.values[rows])).to(self.trie.rows.device)
+        values = torch.from_numpy(self.bundle.values_of(rows)).to(self.trie.rows.device)
         leaves = self.trie.find(values)
         if (leaves < 0).any():
             gone = self.bundle.item_id(int(rows[int((leaves < 0).int().argmax())]))

@@ -170,6 +170,16 @@ class IdentifierBundle:
         """(N, J) int32 identifiers in row order; memory-mapped unless items were added."""
         return self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays)
 
+    def values_of(self, rows: np.ndarray) -> np.ndarray:
+        """Read the identifiers of rows (n,) from the memory-mapped files: (n, J) int32."""
+        ends = np.cumsum([len(each) for each in self._arrays])
+        part = np.searchsorted(ends, rows, side="right")
+        found = np.empty((len(rows), self.length), dtype=np.int32)
+        for number in np.unique(part):
+            chosen, array = part == number, self._arrays[number]
+            found[chosen] = array[rows[chosen] - (ends[number] - len(array))]
+        return found
+
     @cached_property
     def kept(self) -> np.ndarray:
         """(N - R,) int64, ascending rows of the items that were not removed."""

@@ -130,7 +130,7 @@ def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
     folder = _stored(models, data, 1)
     if folder is not None:
         shape = [len(data.bundle)]
-        found = opened_if_there(folder, lambda: open_array(folder, PRIORS, np.float32, shape))
+        found = opened_if_there(folder, lambda: open_array(folder, PRIORS, np.float32, shape, mapped=True))
         if found is not None:
             check_finite(folder, PRIORS, found)
             return torch.from_numpy(found).to(device)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from commands import run, train_flags
 
 from cart_fairseq.base.files import write_json
 from cart_fairseq.base.reading import read_json
+from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.queries.item_priors import priors_of, store_priors
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.dense.younger import known_items
 from preprocess.data_bin.build import binarize
@@ -95,6 +98,33 @@ def test_an_added_item_is_ranked_by_its_dense_score_until_the_model_is_trained_o
     assert found_by(CartRetriever.from_pretrained(tmp_path / "model.pt", data_bin), text) == pytest.approx(
         after, abs=1e-4
     )
+
+
+def test_a_search_copies_no_identifiers_priors_or_candidates_of_the_catalogue(world, tmp_path):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    shutil.copy(world / "save" / "checkpoint_best.pt", tmp_path / "model.pt")
+    add(tmp_path / "data-bin", *new_items(tmp_path / "new", 4))
+    trained = CartRetriever.from_pretrained(tmp_path / "model.pt", tmp_path / "data-bin")
+    store_priors(trained.models, trained.data)
+    retriever = CartRetriever.from_pretrained(tmp_path / "model.pt", tmp_path / "data-bin", prior_share=0.5)
+    data = retriever.data
+    assert retriever.search(["a dog runs"], candidates=["new 0", "item 1"])[0]
+    assert retriever.search(["a dog runs"])[0]
+    assert len(data.bundle.parts) == 2
+    assert "values" not in vars(data.bundle)  # which joins the parts in memory
+    assert mapped_file(priors_of(retriever.models, data)).name == "priors.npy"
+    younger = CandidateSet(torch.arange(3))
+    assert BatchCandidates(data.trie, younger, 5, retriever.device).keys.data_ptr() == younger.leaves.data_ptr()
+
+
+def mapped_file(tensor):
+    """The file whose mapping holds a tensor; a path without a name if there is none."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, *_, path = line.split()
+        begin, end = (int(each, 16) for each in addresses.split("-"))
+        if begin <= tensor.data_ptr() < end:
+            return Path(path)
+    return Path()
 
 
 def found_vector(retriever, text):

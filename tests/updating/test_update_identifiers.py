@@ -63,6 +63,9 @@ def test_several_additions_number_on_and_compact_keeps_every_identifier(bundle, 
     added = IdentifierBundle.load(path)
     assert len(np.unique(added.values, axis=0)) == len(added) == ITEMS + 3 * NEW
     expected = named(added), added.item_ids, added.splits
+    rows = np.random.default_rng(0).integers(len(added), size=100)
+    np.testing.assert_array_equal(added.values_of(rows), added.values[rows])
+    assert added.values_of(rows[:0]).shape == (0, added.length)
     last = added.record(len(added) - 1)
     compact(path)
     assert added.record(len(added) - 1) == last  # what is open stays what it was

@@ -10,7 +10,7 @@ from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 
 distractors, scale = load_example("scale", "distractors"), load_example("scale", "scale")
-indexes = load_example("scale", "indexes")
+indexes, memory = load_example("scale", "indexes"), load_example("scale", "memory")
 ITEMS = 20
 
 
@@ -86,3 +86,16 @@ def test_indexes_find_what_exact_search_finds(tmp_path, monkeypatch):
 def test_a_size_below_the_split_is_refused(run):
     with pytest.raises(ValueError, match="--sizes has 1, but the valid split alone has"):
         scale.candidates_of(DataBin(run / "data-bin"), 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_memory_of_each_catalogue_is_measured_in_a_process_of_its_own(run, tmp_path):
+    checkpoint = run / "checkpoints" / "checkpoint_best.pt"
+    flags = ["--queries", "6", "--batch", "4", "--beam", "3", "--json", str(tmp_path / "memory.json")]
+    memory.main([str(checkpoint), "--data", str(run / "data-bin"), *flags])
+    record = read_json(tmp_path / "memory.json")
+    (found,) = record["results"]
+    assert found["items"] == ITEMS
+    assert 0 < found["imported"] < found["searched"] <= found["peak"]
+    with pytest.raises(ValueError, match=r"missing: could not be searched: "):
+        memory.main([str(checkpoint), "--data", str(tmp_path / "missing"), *flags])
