@@ -41,27 +41,6 @@ class MediaBatch(NamedTuple):
     previous: Tensor
 
 
-POSITIONS = 4
-
-
-class DenseMemory(nn.Module):
-    """Positions in front of a query's states, from the dense head's vector of it."""
-
-    def __init__(self, width: int, dim: int, states: int):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, 2 * dim), nn.GELU(), nn.Linear(2 * dim, POSITIONS * dim))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(states))
-
-    def forward(self, encoder_out: dict[str, list[Tensor]], vectors: Tensor) -> dict[str, list[Tensor]]:
-        rows = vectors.detach().float() * vectors.size(1) ** 0.5
-        front = self.layers(rows.to(next(self.layers.parameters()))).unflatten(1, (POSITIONS, -1)).transpose(0, 1)
-        padding = encoder_out["encoder_padding_mask"][0]
-        padding = torch.cat([padding.new_zeros(len(padding), POSITIONS), padding], dim=1)
-        pairs = zip(self.norms, encoder_out["encoder_states"], strict=True)
-        states = [torch.cat([norm(front).to(state), state]) for norm, state in pairs]
-        return {"encoder_out": [states[-1]], "encoder_padding_mask": [padding], "encoder_states": states}
-
-
 class CART(nn.Module):
     """Encoder, decoder and optional dense head.
 
@@ -99,10 +78,6 @@ class CART(nn.Module):
         self.decoder = decoder
         self.dense = dense
         self.reader = reader
-        self.memory = None
-        if dense is not None:
-            states = encoder.layers if isinstance(encoder.layers, int) else len(encoder.layers)
-            self.memory = DenseMemory(dense.width, dense.state_dim, states)
         # as floats, because half precision and checkpoint averaging leave small whole floats unchanged
         self.register_buffer("data_fingerprint", torch.tensor(list(fingerprint), dtype=torch.float32))
         # gamma of the search's ranking; cart_fairseq.tune sets it
@@ -164,8 +139,7 @@ class CART(nn.Module):
             ``media`` it has the logits of these examples (``media``, (M, J, V)).
         """
         encoder_out = self.encoder(src_tokens, src_lengths)
-        read = encoder_out if self.memory is None else self.memory(encoder_out, self.dense.query(encoder_out))
-        logits, extra = self.decoder(prev_output_tokens, read)
+        logits, extra = self.decoder(prev_output_tokens, encoder_out)
         if self.dense is not None and items is not None and item_features is not None:
             extra["query_features"] = self.dense.features(encoder_out)[: len(items)]
             extra["contrastive"] = self.dense.loss(extra["query_features"], item_features, items)

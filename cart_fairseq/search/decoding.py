@@ -74,8 +74,6 @@ class Decoding:
     def __init__(self, model: CART, src_tokens: Tensor, src_lengths: Tensor, mixed: MixedQueries | None = None):
         self.decoder = model.decoder
         self.encoder_out = self.words_out = model.encoder(src_tokens, src_lengths)
-        if model.memory is not None:
-            self.encoder_out = model.memory(self.words_out, model.dense.query(self.words_out))
         if mixed is not None and model.reader is not None:
             self.encoder_out = model.reader(self.encoder_out, mixed.read, mixed.read.any(1), mixed.words)
         self.state: IncrementalState = {}
