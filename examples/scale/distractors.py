@@ -8,6 +8,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import numpy as np
+import torch
 from joined_towers import JoinedTowers
 from numpy.typing import NDArray
 
@@ -81,6 +82,13 @@ def claim(work: Path, base: Path, joined: JoinedTowers, seed: int) -> None:
     if (work / MADE_FROM).is_file() and read_json(work / MADE_FROM) != made_from:
         raise ValueError(f"{work}: was made from another catalogue, join or seed; choose another --work")
     write_json(work / MADE_FROM, made_from)
+
+
+def valid_queries(data: DataBin, count: int) -> tuple[list[str], torch.Tensor]:
+    """The first of a fixed random order of the valid queries: their texts, and the rows (n,) int64 of their items."""
+    asked = data.queries("valid", ("text", "item_row"))
+    order = np.random.default_rng(0).permutation(len(asked))[:count]
+    return [asked["text"][int(i)].as_py() for i in order], torch.from_numpy(asked["item_row"].to_numpy()[order])
 
 
 def enlarged(base: Path, joined: JoinedTowers, checkpoint: Path, size: int, work: Path, seed: int) -> tuple[Path, Path]:

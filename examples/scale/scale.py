@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 import faiss
 import numpy as np
 import torch
-from distractors import claim, enlarged
+from distractors import claim, enlarged, valid_queries
 from indexes import MIB, Index, indexes_of
 from joined_towers import JoinedTowers
 from plan import checkpoint_of
@@ -180,12 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     claim(args.work, base, joined, args.seed)
     real = DataBin(base)
-    asked = real.queries("valid", ("text", "item_row"))
-    order = np.random.default_rng(0).permutation(len(asked))[: args.queries]
-    texts, wanted = (
-        [asked["text"][int(i)].as_py() for i in order],
-        torch.from_numpy(asked["item_row"].to_numpy()[order]),
-    )
+    texts, wanted = valid_queries(real, args.queries)
     vectors = np.load(joined.folder / joined_folder.ALIGNED, mmap_mode="r")
     base_priors = tower_priors(joined, real, vectors)
     results: list[dict[str, Any]] = []

@@ -8,9 +8,10 @@ from recipe_samples import write_data
 
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.retriever import CartRetriever
 
 distractors, scale = load_example("scale", "distractors"), load_example("scale", "scale")
-indexes, memory = load_example("scale", "indexes"), load_example("scale", "memory")
+indexes, memory, ages = (load_example("scale", name) for name in ("indexes", "memory", "ages"))
 ITEMS = 20
 
 
@@ -99,3 +100,22 @@ def test_memory_of_each_catalogue_is_measured_in_a_process_of_its_own(run, tmp_p
     assert 0 < found["imported"] < found["searched"] <= found["peak"]
     with pytest.raises(ValueError, match=r"missing: could not be searched: "):
         memory.main([str(checkpoint), "--data", str(tmp_path / "missing"), *flags])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scores_of_younger_items_are_compared(run, tmp_path):
+    pytest.importorskip("faiss")
+    checkpoint = run / "checkpoints" / "checkpoint_best.pt"
+    data, _ = distractors.enlarged(run / "data-bin", scale.JoinedTowers(run / "joined"), checkpoint, 30, tmp_path, 1)
+    flags = ["--queries", "6", "--beam", "3", "--json", str(tmp_path / "ages.json")]
+    ages.main([str(checkpoint), "--data", str(data), *flags])
+    results = {row["scores"]: row for row in read_json(tmp_path / "ages.json")["results"]}
+    assert list(results) == list(ages.SETTINGS)
+    assert all(0 <= row["younger_of_ten"] <= 10 for row in results.values())
+    retriever = CartRetriever.from_pretrained(checkpoint, data, 3, precision="float32")
+    (model,), bundle = retriever.models, retriever.data.bundle
+    texts, wanted = distractors.valid_queries(retriever.data, 6)
+    model.revision, model.history = bundle.revision, bundle.history
+    rows = [[hit.row for hit in hits] for hits in retriever.search(texts, 10)]
+    first = 100 * sum(found[0] == row for found, row in zip(rows, wanted.tolist(), strict=True)) / len(rows)
+    assert results["own identifier scores"]["recall_at_1"] == pytest.approx(first)
