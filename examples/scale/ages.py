@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_unwritable(args.json)
     results = []
     for name, (known, settings) in SETTINGS.items():
-        retriever = CartRetriever.from_pretrained(args.checkpoint, args.data, args.beam, precision="float32", **settings)
+        retriever = CartRetriever.from_pretrained(
+            args.checkpoint, args.data, args.beam, precision="float32", **settings
+        )
         if known:
             for model in retriever.models:
                 model.revision, model.history = retriever.data.bundle.revision, retriever.data.bundle.history

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
@@ -86,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = []
     for data in args.data:
         asked = [args.checkpoint, data, args.queries, args.batch, args.beam]
-        done = subprocess.run([sys.executable, __file__, "--measure", json.dumps(asked)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--measure", json.dumps(asked)], capture_output=True, text=True
+        )
         if done.returncode:
             raise ValueError(f"{data}: could not be searched: {done.stderr[-2000:]}")
         found.append(json.loads(done.stdout.splitlines()[-1]))
