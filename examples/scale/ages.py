@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
 
@@ -30,14 +30,28 @@ from cart_fairseq.retriever import CartRetriever
 DEPTH, BATCH = 10, 100
 DENSE_ALONE = 1000.0
 """A weight of the dense scores beside which identifier scores change no rank."""
-SETTINGS: dict[str, tuple[bool, dict[str, float]]] = {
-    "expected identifier scores": (False, {}),
-    "own identifier scores": (True, {}),
-    "dense scores alone": (False, {"dense_weight": DENSE_ALONE}),
-    "expected identifier scores, no priors": (False, {"prior_share": 0.0}),
-    "dense scores alone, no priors": (False, {"dense_weight": DENSE_ALONE, "prior_share": 0.0}),
+
+
+class Setting(NamedTuple):
+    """A way to search.
+
+    Attributes:
+        known: whether all items count as known to the model.
+        dense_weight, prior_share: None for the model's own.
+    """
+
+    known: bool = False
+    dense_weight: float | None = None
+    prior_share: float | None = None
+
+
+SETTINGS = {
+    "expected identifier scores": Setting(),
+    "own identifier scores": Setting(known=True),
+    "dense scores alone": Setting(dense_weight=DENSE_ALONE),
+    "expected identifier scores, no priors": Setting(prior_share=0.0),
+    "dense scores alone, no priors": Setting(dense_weight=DENSE_ALONE, prior_share=0.0),
 }
-"""Name -> whether all items count as known, and settings of the search."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,14 +87,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_count(f"--{name}", getattr(args, name))
     refuse_unwritable(args.json)
     results = []
-    for name, (known, settings) in SETTINGS.items():
+    for name, setting in SETTINGS.items():
         retriever = CartRetriever.from_pretrained(
-            args.checkpoint, args.data, args.beam, precision="float32", **settings
+            args.checkpoint,
+            args.data,
+            args.beam,
+            precision="float32",
+            dense_weight=setting.dense_weight,
+            prior_share=setting.prior_share,
         )
-        if known:
+        if setting.known:
             for model in retriever.models:
                 model.revision, model.history = retriever.data.bundle.revision, retriever.data.bundle.history
-        results.append(measure(retriever, *valid_queries(retriever.data, args.queries), name))
+        texts, wanted = valid_queries(retriever.data, args.queries)
+        results.append(measure(retriever, texts, wanted, name))
         print(", ".join(str(value) for value in results[-1].values()), flush=True)
     if args.json:
         write_json(args.json, {**provenance(vars(args), "json", "checkpoint", "data"), "results": results})
