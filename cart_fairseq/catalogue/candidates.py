@@ -75,9 +75,8 @@ class BatchCandidates:
         group = {key: number for number, key in enumerate(distinct)}
         # one sorted list for all sets: leaf l of set g is stored as g * N + l. That of one set is not copied
         leaves = [each.leaves.to(device) for each in distinct.values()]
-        self.keys = leaves[0]
-        if len(leaves) > 1:
-            self.keys = torch.cat([each + number * len(trie) for number, each in enumerate(leaves)])
+        shifted = (each + number * len(trie) for number, each in enumerate(leaves))
+        self.keys = leaves[0] if len(leaves) == 1 else torch.cat([*shifted])
         number = torch.tensor([-1 if each is None else group[id(each)] for each in sets], device=device)
         self.unrestricted = (number < 0).unsqueeze(1)
         self.start = number.clamp(min=0).unsqueeze(1) * len(trie)

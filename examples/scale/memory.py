@@ -9,11 +9,11 @@ import argparse
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "recipes"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "efficiency"))
 
 from provenance import provenance
 
@@ -21,8 +21,7 @@ from cart_fairseq.base.checks import check_count
 from cart_fairseq.base.files import refuse_unwritable, write_json
 from cart_fairseq.base.processes import run_script
 
-HITS, SECONDS = 10, 0.002
-"""Hits of a query, and the time between two looks at the memory."""
+HITS = 10
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -37,12 +36,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def own_mebibytes() -> float:
-    """Memory of this process, without mapped files."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("RssAnon")).split()[1]) / 1024
-
-
 def measure(checkpoint: str, data: str, queries: int, batch: int, beam: int) -> dict[str, float]:
     """Open and search in this process.
 
@@ -50,26 +43,22 @@ def measure(checkpoint: str, data: str, queries: int, batch: int, beam: int) -> 
         ``items``; and in MiB ``imported``, the memory after all imports, ``searched``, after the searches, and ``peak``, the
         most while the catalogue was opened and searched.
     """
+    from assignment import PeakMemory, anonymous_memory
+
     from cart_fairseq.measuring.results import subset_queries
     from cart_fairseq.retriever import CartRetriever
 
-    imported = own_mebibytes()
-    peak, done = [imported], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(SECONDS):
-            peak.append(max(peak.pop(), own_mebibytes()))
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
+    memory = PeakMemory()
+    memory.start()
     retriever = CartRetriever.from_pretrained(checkpoint, data, beam, device="cpu", precision="float32")
     texts = [query.text for query in subset_queries(retriever.data, "valid")[:queries]]
     for start in range(0, len(texts), batch):
         retriever.search(texts[start : start + batch], HITS)
-    done.set()
-    watching.join()
-    items, searched = len(retriever.data.bundle.kept), own_mebibytes()
-    return {"items": items, "imported": imported, "searched": searched, "peak": max(*peak, searched)}
+    memory.stopped.set()
+    memory.join()
+    searched = anonymous_memory()
+    found = {"imported": memory.start_bytes, "searched": searched, "peak": max(memory.peak_bytes, searched)}
+    return {"items": len(retriever.data.bundle.kept), **{name: size / 2**20 for name, size in found.items()}}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
