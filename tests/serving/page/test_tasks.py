@@ -45,7 +45,7 @@ def test_back_and_forward_follow_the_address(page: Any):
     until(page, f"Math.abs(scrollY - {place}) < 3")
     page.go_back()
     page.go_back()
-    until(page, "location.href === 'about:blank'")
+    page.wait_for_url("about:blank")
 
 
 def test_a_sound_plays_and_seeks_and_only_one_plays(page: Any):
