@@ -63,12 +63,12 @@ RIVALS = (
 
 OWN_CODE = "only its authors' research code loads it; no maintained package carries it"
 NOT_CARRIED = {
-    "InternVL-G": OWN_CODE,
+    "InternVL-G": "its weights need code that comes with them (`trust_remote_code`), which is not run here",
     "ONE-PEACE (pretrained)": OWN_CODE,
     "HTSAT-BERT": OWN_CODE,
     "VALOR-B": OWN_CODE,
     "CLIP2Video": OWN_CODE,
-    "CLIP4Clip": OWN_CODE,
+    "CLIP4Clip": "only its authors' research code loads the paper's model; no maintained package carries it",
     "UMT-B": OWN_CODE,
     "Cap4Video": OWN_CODE,
 }

@@ -1,11 +1,12 @@
-"""Plot throughput against the number of candidates (the paper's Figure 4) from the figures of benchmark.py.
+"""Plot throughput against the number of candidates (the paper's Figure 4) from the figures of benchmark.py, or of gpu.sh.
 
 python examples/efficiency/plot.py out.json --output figure4.png [--contenders renormalised fairseq 'clip*' …]
 """
 
 import argparse
 import fnmatch
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ SHOWN = (
     "clap+flat",
     "minilm+flat",
     "minilm+ivf",
+    "cart, *",
+    "* + exact search, *",
 )
 LABELS = {
     "masked": "CART, masked",
@@ -36,14 +39,29 @@ LABELS = {
 }
 
 
-def throughput(result: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Return contender -> (items, queries per second), ordered by items."""
-    queries = result["settings"]["queries"]
-    found: dict[str, list[tuple[int, float]]] = {}
-    for catalogue in sorted(result["catalogues"], key=lambda each: each["items"]):
+def timed_rows(result: dict[str, Any]) -> Iterator[tuple[str, int, float]]:
+    """Contender, items and seconds of each search in the largest batch, of either kind of record."""
+    queries = queries_of(result)
+    for catalogue in result.get("catalogues", ()):
         for row in catalogue["results"]:
             if "median" in row:
-                found.setdefault(row["contender"], []).append((catalogue["items"], queries / row["median"]))
+                yield row["contender"], catalogue["items"], row["median"]
+    for row in result.get("metrics", ()):
+        if row["queries"] == queries:
+            yield row["contender"], row["items"], row["median"]
+
+
+def queries_of(result: dict[str, Any]) -> int:
+    """Queries in one batch; gpu.sh measures several sizes."""
+    queries = result["settings"]["queries"]
+    return max(queries) if isinstance(queries, list) else queries
+
+
+def throughput(result: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Return contender -> (items, queries per second), ordered by items."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for name, items, seconds in sorted(timed_rows(result), key=lambda each: each[1]):
+        found.setdefault(name, []).append((items, queries_of(result) / seconds))
     return found
 
 
@@ -62,14 +80,16 @@ def draw(result: dict[str, Any], patterns: Sequence[str], output: Path) -> list[
     for name in chosen:
         items, rates = zip(*series[name], strict=True)
         dual = "+" in name
-        label = LABELS.get(name, name.replace("+", " encoder + faiss "))
+        label = LABELS.get(name, re.sub(r"\b\+\b", " encoder + faiss ", name))
         axes.plot(items, rates, marker="s" if dual else "o", linestyle="--" if dual else "-", label=label)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("candidates")
     settings, machine = result["settings"], result["machine"]
-    axes.set_ylabel(f"queries/s, {settings['queries']} in one batch")
-    axes.set_title(f"{machine['processor']}, {machine['threads']} threads, beam {settings['beam']}", fontsize="medium")
+    on_gpu = settings.get("device") == "cuda"
+    place = machine["gpu"]["name"] if on_gpu else f"{machine['processor']}, {machine['threads']} threads"
+    axes.set_ylabel(f"queries/s, {queries_of(result)} in one batch")
+    axes.set_title(f"{place}, beam {settings['beam']}", fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     with replacing(output) as new:
@@ -80,15 +100,15 @@ def draw(result: dict[str, Any], patterns: Sequence[str], output: Path) -> list[
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and draw."""
     parser = argparse.ArgumentParser(description="Draw throughput against the number of candidates.")
-    parser.add_argument("result", type=Path, help="output of benchmark.py --json")
+    parser.add_argument("result", type=Path, help="output of benchmark.py --json, or search.json of gpu.sh")
     parser.add_argument("--output", type=Path, required=True, help="the image to write; its suffix gives the format")
     parser.add_argument(
         "--contenders", nargs="+", default=SHOWN, metavar="NAME", help="names or patterns of contenders to draw"
     )
     args = parser.parse_args(argv)
     result = read_json(args.result)
-    if not isinstance(result, dict) or not result.get("catalogues"):
-        raise ValueError(f"{args.result}: no measured catalogues in it; write it with benchmark.py --json")
+    if not isinstance(result, dict) or not (result.get("catalogues") or result.get("metrics")):
+        raise ValueError(f"{args.result}: no measured catalogues in it; write it with benchmark.py --json or gpu.sh")
     drawn = draw(result, args.contenders, args.output)
     print(f"{args.output}: {', '.join(drawn)}")
 

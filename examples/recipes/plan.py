@@ -61,6 +61,7 @@ class Measuring:
         device_flags: of ``fairseq-generate``.
         beam: width of the search.
         tuned: whether there is a dense head, and valid queries to choose its weight on.
+        precision: of the searches; ``auto`` is chosen on the machine.
     """
 
     checkpoint: Path
@@ -69,6 +70,7 @@ class Measuring:
     device_flags: list[str]
     beam: int
     tuned: bool
+    precision: str
 
 
 def lasting(user: Sequence[str]) -> list[str]:
@@ -162,7 +164,7 @@ def plan_measuring(out: Path, machine: Machine) -> Measuring:
     manifest = read_json(out / "data-bin" / "manifest.json")
     subsets = [subset for subset in MEASURED if subset in manifest["counts"]]
     items = read_json(out / "data-bin" / "identifiers" / "manifest.json")["items"]
-    joined = bool(RECIPES[plan["sized_for"]].joined)
+    recipe = RECIPES[plan["sized_for"]]
     differ = any(manifest["counts"][subset]["candidates"] < items for subset in subsets)
     return Measuring(
         checkpoint=checkpoint_of(path.parent),
@@ -170,7 +172,8 @@ def plan_measuring(out: Path, machine: Machine) -> Measuring:
         candidate_sets=["split", "all"] if differ else ["split"],
         device_flags=["--cpu"] if machine.name == "cpu" or "--cpu" in plan["call"] else [],
         beam=BEAM,
-        tuned=joined and "valid" in subsets,
+        tuned=bool(recipe.joined) and "valid" in subsets,
+        precision="float32" if recipe.faithful else "auto",
     )
 
 

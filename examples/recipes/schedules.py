@@ -21,7 +21,7 @@ class Recipe:
         distillation: share of a target that is the dense head's opinion.
         unseen_dropout: of the dense head, where no caption of the measured items is known.
         validations: how many there are at most, the last after the last epoch; 0: one an epoch.
-        faithful: identifiers of ``build_identifiers --faithful``, and products of matrices in float32 to the letter.
+        faithful: identifiers of ``build_identifiers --faithful``, and all arithmetic in float32.
         dense_weight: of the dense head's score in validation; measured with the weight that is best on valid.
     """
 

@@ -322,7 +322,8 @@ def precision_of(out: Path, planned: Measuring) -> str:
     path = out / "results" / report.PRECISION
     if not path.is_file():
         device = "cpu" if "--cpu" in planned.device_flags else None
-        retriever = CartRetriever.from_pretrained(planned.checkpoint, out / "data-bin", device=device)
+        where: dict[str, Any] = {"device": device, "precision": planned.precision}
+        retriever = CartRetriever.from_pretrained(planned.checkpoint, out / "data-bin", **where)
         path.parent.mkdir(exist_ok=True)
         write_json(path, retriever.models[0].precision)
     return str(read_json(path))

@@ -177,7 +177,7 @@ def test_the_tables_name_every_system_of_the_paper(tmp_path, capsys):
             figures = " | ".join("–" if value is None else str(value) for value in each[1:5])
             [line] = [line for line in part.splitlines() if line.endswith(f"| {figures} |")]
             assert line.startswith(f"| {each.method} – not run: ".replace(" (huge)", ""))
-    assert "InternVL-G – not run: only its authors' research code" in printed
+    assert "InternVL-G – not run: its weights need code" in printed
     [line] = [line for line in printed.splitlines() if line.startswith("| SigLIP 2 ")]
     assert line.endswith("| not in the paper |  |  |  |")
 

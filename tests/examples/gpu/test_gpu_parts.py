@@ -14,8 +14,9 @@ from recipe_samples import write_data
 from cart_fairseq.base.files import write_json
 from cart_fairseq.base.reading import read_json
 
-for folder, name in (("efficiency", "catalogue"), ("efficiency", "timing"), ("efficiency", "text_encoders")):
+for folder, name in (("efficiency", "catalogue"), ("efficiency", "timing")):
     load_example(folder, name)  # the parts import them by their names
+text_encoders = load_example("efficiency", "text_encoders")
 load_example("efficiency", "precision")
 parts = load_example("gpu", "parts")
 agreement, search, updates = (load_example("gpu", name) for name in ("agreement", "search", "updates"))
@@ -119,6 +120,30 @@ def test_agreement_fails_where_float32_finds_other_items(tmp_path, monkeypatch):
 
 def agreement_task():
     return agreement.task_of(agreement.SIZES)
+
+
+def test_the_figure_is_drawn_from_the_record_of_the_searches(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    plot = load_example("efficiency", "plot")
+    monkeypatch.setattr(search, "PRECISIONS", {"cpu": ("float32",)})
+    monkeypatch.setattr(search, "TOWERS", ("clip",))
+    monkeypatch.setattr(search, "text_encoder", lambda *_: lambda: torch.ones(4, text_encoders.width_of("clip")))
+    search.main(arguments(tmp_path))
+    record = read_json(tmp_path / "search.json")
+    series = plot.throughput(record)
+    assert {name: [items for items, _ in points] for name, points in series.items()} == {
+        name: [1_000, 2_000]
+        for name in ("cart, masked, float32", "cart, renormalised, float32", "clip + exact search, float32")
+    }
+    tower = [row for row in record["metrics"] if row["contender"] == "clip + exact search, float32"]
+    rates = [(row["items"], row["queries_per_second"]) for row in tower if row["queries"] == 4]
+    assert series["clip + exact search, float32"] == [pytest.approx(each) for each in rates]
+    record |= {"settings": {**record["settings"], "device": "cuda"}, "machine": {"gpu": {"name": "a GPU"}}}
+    write_json(tmp_path / "gpu.json", record)
+    for name in ("search", "gpu"):
+        plot.main([str(tmp_path / f"{name}.json"), "--output", str(tmp_path / f"{name}.png")])
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "clip + exact search, float32" in capsys.readouterr().out
 
 
 def test_search_measures_each_catalogue_once(tmp_path, monkeypatch):

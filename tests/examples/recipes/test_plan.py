@@ -43,6 +43,7 @@ def test_training_resumes_until_complete_and_is_then_skipped(out):
         device_flags=[],
         beam=30,
         tuned=False,
+        precision="auto",
     )
     assert not needed(out)
     assert not needed(out)
@@ -51,6 +52,14 @@ def test_training_resumes_until_complete_and_is_then_skipped(out):
     plan.note_trained(out)
     assert plan.plan_measuring(out, Machine("cuda", 1)).checkpoint == best
     assert not needed(out, "--max-epoch", "50")
+
+
+@pytest.mark.parametrize("recipe", ["paper", "cuda", "cpu"])
+def test_only_the_paper_s_recipe_searches_in_float32_alone(out, recipe):
+    plan.plan_training(out, [], recipe, CPU)
+    checkpoint(out)
+    plan.note_trained(out)
+    assert plan.plan_measuring(out, CPU).precision == ("float32" if recipe == "paper" else "auto")
 
 
 def test_nothing_is_measured_before_training_is_complete(out):
