@@ -12,7 +12,7 @@ and on the same queries with it taken away. The paper has no such probabilities.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -135,7 +135,14 @@ def check_at_least(at_least: Any, calibration: Calibration | None, without: int 
         )
 
 
-def fit(scores: Tensor, wanted: Tensor, candidates: Tensor, scoring: str, seed: int = 0) -> Calibration | None:
+def fit(
+    scores: Tensor,
+    wanted: Tensor,
+    candidates: Tensor,
+    scoring: str,
+    seed: int = 0,
+    among: Callable[[Tensor], Tensor] | None = None,
+) -> Calibration | None:
     """Fit the parameters by maximum likelihood.
 
     Args:
@@ -144,6 +151,8 @@ def fit(scores: Tensor, wanted: Tensor, candidates: Tensor, scoring: str, seed: 
         candidates: (Q,), the number of candidates of each query.
         scoring: how symbols were scored.
         seed: of the choice of smaller candidate sets.
+        among: computes the scores (Q, K) of the same items where only those that are True in a mask (Q, K) are candidates;
+            -inf for others. None: the scores stay what they are.
 
     Returns:
         The parameters; None if fewer than ``LEAST_QUERIES`` queries found their item.
@@ -153,7 +162,8 @@ def fit(scores: Tensor, wanted: Tensor, candidates: Tensor, scoring: str, seed: 
     if int(found.sum()) < LEAST_QUERIES:
         return None
     slope = _fit_slope(scores[found, :HITS], wanted[found])
-    sets = [*_example_sets(scores, wanted, candidates.double(), seed)]
+    among = among or (lambda mask: scores.masked_fill(~mask, -math.inf))
+    sets = [*_example_sets(among, scores.shape, wanted, candidates.double(), seed)]
     labels = torch.cat([found if present else torch.zeros_like(found) for present, _, _ in sets]).double()
     there = torch.cat([best[:, 0].isfinite() for _, best, _ in sets])  # a query whose only hit is taken away has none
     fits = []
@@ -177,18 +187,18 @@ def _features(scores: Tensor, candidates: Tensor, peak: float) -> Tensor:
 
 
 def _example_sets(
-    scores: Tensor, wanted: Tensor, candidates: Tensor, seed: int
+    among: Callable[[Tensor], Tensor], shape: torch.Size, wanted: Tensor, candidates: Tensor, seed: int
 ) -> Iterator[tuple[bool, Tensor, Tensor]]:
     """Yield whether the wanted item is there, the scores of the ``HITS`` best (Q, H), and the numbers of candidates (Q,).
 
     The whole candidate sets and subsets of them, each with the wanted item and without.
     """
-    right = torch.arange(scores.size(1)) == wanted.unsqueeze(1)
-    kept = torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) < SUBSET
+    right = torch.arange(shape[1]) == wanted.unsqueeze(1)
+    kept = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < SUBSET
     for chosen, share in ((torch.ones_like(right), 1.0), (kept | right, SUBSET)):
         for present in (True, False):
             mask = chosen if present else chosen & ~right
-            best = scores.masked_fill(~mask, -math.inf).topk(min(HITS, scores.size(1)), dim=1).values
+            best = among(mask).double().topk(min(HITS, shape[1]), dim=1).values
             yield present, best, (candidates * share).clamp(min=1)
 
 

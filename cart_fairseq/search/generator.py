@@ -117,6 +117,23 @@ class IdentifierGenerator(nn.Module):
             mixed: the queries, if some have parts that are not text; the models then have dense heads. The decoders must
                 have something to read for each.
         """
+        older, younger = self.search_by_age(net_input, trie, candidates, mixed)
+        return older if younger is None else merged(older, younger, self.level_discount, self.beam_size)
+
+    @torch.no_grad()
+    def search_by_age(
+        self,
+        net_input: dict[str, Tensor],
+        trie: IdentifierTrie,
+        candidates: CandidateSet | Sequence[CandidateSet | None] | None = None,
+        mixed: MixedQueries | None = None,
+    ) -> tuple[SearchResult, SearchResult | None]:
+        """Search older items with the decoders, and those that came after training by dense scores; see :meth:`search`.
+
+        Returns:
+            As many items of either age as the beam is wide. The younger have their dense scores, and 0 for each symbol; None
+            if there are none.
+        """
         stop_training(self.members)
         trie = trie.to(net_input["src_tokens"].device)
         with trie.named_errors():
@@ -128,8 +145,8 @@ class IdentifierGenerator(nn.Module):
         trie: IdentifierTrie,
         candidates: CandidateSet | Sequence[CandidateSet | None] | None,
         mixed: MixedQueries | None,
-    ) -> SearchResult:
-        """Search older items with the decoders, and those that came after training by dense scores."""
+    ) -> tuple[SearchResult, SearchResult | None]:
+        """Search older and younger items, see :meth:`search_by_age`."""
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
         decoding = [Decoding(model, src_tokens, net_input["src_lengths"], mixed) for model in self.members]
@@ -138,12 +155,12 @@ class IdentifierGenerator(nn.Module):
         if self.ages is not None and scorer is not None:
             divided = self.ages.divide(trie, candidates, batch, device)
         if divided is None or scorer is None:
-            return self._search(decoding, scorer, trie, BatchCandidates(trie, candidates, batch, device), device)
+            return self._search(decoding, scorer, trie, BatchCandidates(trie, candidates, batch, device), device), None
         older = self._search(decoding, scorer, trie, BatchCandidates(trie, divided.older, batch, device), device)
         allowed = BatchCandidates(trie, divided.younger, batch, device)
         ahead = scorer.look_ahead(trie, allowed)
         younger = rank_by_dense(ahead, trie, min(self.beam_size, allowed.largest)).only(divided.has_younger)
-        return merged(older.only(divided.has_older), younger, self.level_discount, self.beam_size)
+        return older.only(divided.has_older), younger
 
     @torch.no_grad()
     def rank(

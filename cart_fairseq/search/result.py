@@ -42,12 +42,21 @@ class SearchResult(NamedTuple):
 
     def best(self, most: int) -> "SearchResult":
         """Sort each query's items by their scores, and keep the ``most`` best."""
-        scores, order = self.scores.sort(dim=1, descending=True, stable=True)
-        scores, order = scores[:, :most], order[:, :most]
+        return self.ordered(self.scores.sort(dim=1, descending=True, stable=True).indices[:, :most])
+
+    def ordered(self, order: Tensor) -> "SearchResult":
+        """Take each query's items in the order (B, K) int64 of their places."""
         deep = order.unsqueeze(2).expand(-1, -1, self.tokens.size(2))
         return SearchResult(
-            self.rows.gather(1, order), scores, self.tokens.gather(1, deep), self.token_scores.gather(1, deep)
+            self.rows.gather(1, order),
+            self.scores.gather(1, order),
+            self.tokens.gather(1, deep),
+            self.token_scores.gather(1, deep),
         )
+
+    def joined(self, other: "SearchResult") -> "SearchResult":
+        """Append the items of another search for the same queries to each query's."""
+        return SearchResult(*(torch.cat(columns, 1) for columns in zip(self, other, strict=True)))
 
     def only(self, queries: Tensor) -> "SearchResult":
         """Mark all entries of the queries that are False in (B,) bool as unused."""

@@ -2,7 +2,8 @@
 
 Half of the items of the valid queries calibrate. The figures are of queries with the wanted item among the candidates, and
 of the same queries with it taken away: what a search found, without the item. That equals a search without it, as long as
-the beam holds the best items and symbols are scored over the whole vocabulary.
+the beam holds the best items and symbols are scored over the whole vocabulary. Items that came after training have expected
+identifier scores, which depend on the older items; without the wanted item they are computed anew.
 """
 
 import zlib
@@ -14,9 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.data_bin import DataBin
+from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.measuring.presence import Numbers, auroc, calibration_error
+from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.batching import batches
 from cart_fairseq.search.calibration import Calibration, fit
+from cart_fairseq.search.dense.younger import ScoresByAge, together
+from cart_fairseq.search.result import discounted
 
 
 def calibrates(item_id: str) -> bool:
@@ -33,14 +40,14 @@ def calibrating_rows(data: DataBin) -> set[int]:
 
 
 def calibrate(
-    data: DataBin, rows: Tensor, scores: Tensor, targets: Tensor, candidates: int, scoring: str
+    data: DataBin, rows: Tensor, scores: ScoresByAge, targets: Tensor, candidates: int, scoring: str
 ) -> Calibration | None:
     """Fit the probabilities on the queries of the items that calibrate.
 
     Args:
         data: the data-bin.
         rows: (Q, K) int64, the items found for each valid query, best first.
-        scores: (Q, K), their scores; -inf marks an unused entry.
+        scores: their scores, in the same order.
         targets: (Q,) int64, the row of each query's right item.
         candidates: the number of candidates.
         scoring: how symbols were scored.
@@ -49,9 +56,10 @@ def calibrate(
         None if too few queries found their item, see :func:`~cart_fairseq.search.calibration.fit`.
     """
     used = torch.tensor([calibrates(data.bundle.item_id(row)) for row in targets.tolist()])
-    right = (rows[used] == targets[used].unsqueeze(1)) & scores[used].isfinite()
+    kept = ScoresByAge(*(each[used] for each in scores))
+    right = (rows[used] == targets[used].unsqueeze(1)) & kept.own.isfinite()
     place = torch.where(right.any(1), right.int().argmax(1), -1)
-    return fit(scores[used], place, torch.full((len(place),), candidates), scoring)
+    return fit(kept.among(), place, torch.full((len(place),), candidates), scoring, among=kept.among)
 
 
 class Outcome(NamedTuple):
@@ -89,6 +97,7 @@ def outcome(
     scores: Sequence[Sequence[float]],
     targets: Sequence[int],
     candidates: int,
+    without: Tensor | None = None,
 ) -> Outcome:
     """Compute the probabilities of what a search found, and what they are without the wanted items.
 
@@ -97,12 +106,43 @@ def outcome(
         rows, scores: the items found for each query and their scores, best first.
         targets: the row of each query's right item, which is among the candidates.
         candidates: the number of candidates, at least 2.
+        without: (Q, K), the scores of what is found without each query's item, best first, see :func:`scores_without`; None:
+            the scores found, without that of the item.
     """
     depth = max(len(each) for each in rows)
     found = torch.tensor([[*each, *[-1] * (depth - len(each))] for each in rows])
     present = torch.tensor([[*each, *[-torch.inf] * (depth - len(each))] for each in scores], dtype=torch.float64)
     right = found == torch.tensor(targets).unsqueeze(1)
-    absent = present.masked_fill(right, -torch.inf).sort(1, descending=True).values
+    absent = present.masked_fill(right, -torch.inf).sort(1, descending=True).values if without is None else without
     sizes = torch.full((len(found),), candidates)
     there, gone = calibration.probabilities(present, sizes), calibration.probabilities(absent, sizes - 1)
     return Outcome(there.numpy(), gone.numpy(), right.numpy())
+
+
+def scores_without(
+    retriever: CartRetriever, texts: Sequence[str], targets: Sequence[int], candidates: CandidateSet | None
+) -> Tensor | None:
+    """Compute the scores of what is found without the wanted items, where other items' scores depend on them.
+
+    Args:
+        retriever: the model and its data-bin.
+        texts: the queries.
+        targets: the row of each query's item.
+        candidates: the candidate set; None for the whole catalogue.
+
+    Returns:
+        (Q, K), best first; -inf marks an unused entry. None if no candidate came after training: the scores of the others
+        are those of a search with the item.
+    """
+    generator = retriever._generator(retriever.beam)
+    wanted, symbols = torch.tensor(targets), [retriever.codec.symbols(text) for text in texts]
+    parts, order = [], []
+    for numbers, net_input in batches(symbols, PAD, retriever.device):
+        older, younger = generator.search_by_age(net_input, retriever.data.trie, candidates)
+        if younger is None:
+            return None
+        found, ages = together(older.cpu(), younger.cpu())
+        scores = ScoresByAge(found.scores, discounted(found.token_scores, retriever.level_discount), ages)
+        parts.append(scores.among(found.rows != wanted[numbers].unsqueeze(1)).sort(1, descending=True).values)
+        order.append(numbers)
+    return torch.cat(parts)[torch.cat(order).argsort()]

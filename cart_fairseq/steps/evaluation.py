@@ -27,7 +27,7 @@ from cart_fairseq.measuring.results import (
 from cart_fairseq.measuring.trec import write_qrels, write_run
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.calibration import HITS
-from cart_fairseq.steps.calibrating import calibrating_rows, outcome
+from cart_fairseq.steps.calibrating import calibrating_rows, outcome, scores_without
 
 DEPTH = max(RECALL_CUTOFFS)
 
@@ -224,5 +224,6 @@ def _search(
         chosen = [rankings[place] for place in others]
         rows, scores = [each.rows for each in chosen], [each.scores for each in chosen]
         targets = [queries[place].item_row for place in others]
-        presence = outcome(retriever.calibration, rows, scores, targets, size).figures()
+        without = scores_without(retriever, [queries[place].text for place in others], targets, competing)
+        presence = outcome(retriever.calibration, rows, scores, targets, size, without).figures()
     return [Ranking(each.rows[:DEPTH], each.scores[:DEPTH], each.where[:DEPTH]) for each in rankings], presence

@@ -3,7 +3,8 @@
 First it chooses the level discount with identifier scores only. Then, if the model has a dense head, it chooses the
 weight of the dense score and the share of the items' priors together. One search is enough for all discounts, because
 they change only the order of the items found. The weights and shares have one search, too: it is guided by values in
-their middle, and its beam is so wide that it holds the best items at all of them. What it found also calibrates the
+their middle, and its beam is so wide that it holds the best items at all of them. The expected identifier scores of items
+that came after training depend on the setting; they are computed anew for each. What the search found also calibrates the
 probabilities of hits, on half of the queries.
 """
 
@@ -32,6 +33,7 @@ from cart_fairseq.queries.item_priors import prior_bias, priors_of
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.calibration import Calibration
+from cart_fairseq.search.dense.younger import ScoresByAge, together
 from cart_fairseq.search.result import discounted
 from cart_fairseq.search.setup import make_generator
 from cart_fairseq.steps.calibrating import calibrate
@@ -94,29 +96,38 @@ class Tuning:
 class Found(NamedTuple):
     """The items that one search found for Q queries, sorted by the undiscounted sum of their symbols' scores.
 
+    Items that came after training follow the others. Of either, there are as many as the beam is wide.
+
     Attributes:
-        rows: (Q, K) int64 item rows.
+        beam: beam width of the search.
+        rows: (Q, K) int64 item rows; -1 marks an unused entry.
         targets: (Q,) int64, the row of each query's right item.
-        token_scores: (Q, K, J) float32, each symbol's natural-log probability.
+        token_scores: (Q, K, J) float32, each symbol's natural-log probability; 0 for items that came after training, -inf for
+            unused entries.
         dense: (Q, K) float32, the dense score at weight 1, without priors; 0 without a dense head.
         priors: (Q, K) float32, the prior of each item; 0 without a dense head.
+        younger: (Q, K) bool, which items came after training, and are therefore ranked by their dense scores.
     """
 
+    beam: int
     rows: Tensor
     targets: Tensor
     token_scores: Tensor
     dense: Tensor
     priors: Tensor
+    younger: Tensor
 
     def figures(self, discount: float, weight: float = 0.0, share: float = 0.0) -> dict[str, float]:
         """Metrics in percent, with the items ranked by these settings."""
-        return metrics_from_counts(metric_counts(ranks_of(self.ranked(discount, weight, share)[0], self.targets)))
+        rows = self.ranked(discount, weight, share)[0][:, : self.beam]
+        return metrics_from_counts(metric_counts(ranks_of(rows, self.targets)))
 
-    def ranked(self, discount: float, weight: float = 0.0, share: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Rows (Q, K) int64 and scores (Q, K) float32, with the items ranked by these settings."""
-        scores = discounted(self.token_scores, discount) + weight * (self.dense - share * self.priors)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        return self.rows.gather(1, order), scores
+    def ranked(self, discount: float, weight: float = 0.0, share: float = 0.0) -> tuple[Tensor, ScoresByAge]:
+        """Rows (Q, K) int64, ranked by these settings, and their scores, float32."""
+        identifiers = discounted(self.token_scores, discount)
+        scores = ScoresByAge(identifiers + weight * (self.dense - share * self.priors), identifiers, self.younger)
+        order = scores.among().sort(dim=1, descending=True, stable=True).indices
+        return self.rows.gather(1, order), scores.ordered(order)
 
 
 def search_subset(
@@ -153,20 +164,19 @@ def search_subset(
     parts = []
     with Progress(len(symbols), f"searching {subset}", "queries") as progress:
         for numbers, net_input in batches(symbols, PAD, retriever.device):
-            found = generator.search(net_input, *space).cpu()
+            older, younger = generator.search_by_age(net_input, *space)
+            older = older.ordered(older.token_scores.sum(2).argsort(dim=1, descending=True, stable=True)).cpu()
+            found, ages = together(older, None if younger is None else younger.cpu())
             found.refuse_nothing(numbers.tolist())
-            dense, prior = torch.zeros_like(found.scores), priors[found.rows]
+            dense, prior, there = torch.zeros_like(found.scores), priors[found.rows], found.scores.isfinite()
             if weight:
                 alone = discounted(found.token_scores, discount)
-                dense = torch.where(found.scores.isfinite(), (found.scores - alone) / weight + share * prior, 0.0)
-            plain = found.token_scores.sum(2).argsort(dim=1, descending=True, stable=True)
-            deep = plain.unsqueeze(2).expand(-1, -1, found.tokens.size(2))
+                dense = torch.where(there, (found.scores - alone) / weight + share * prior, 0.0)
             targets = torch.from_numpy(wanted[numbers.numpy()])
-            scores = found.token_scores.gather(1, deep)
-            rows, dense, prior = (each.gather(1, plain) for each in (found.rows, dense, prior))
-            parts.append(Found(rows, targets, scores, dense, prior))
+            scores = found.token_scores.masked_fill(~there.unsqueeze(2), float("-inf"))
+            parts.append((found.rows.masked_fill(~there, -1), targets, scores, dense, prior, ages))
             progress.update(len(numbers))
-    return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return Found(beam, *(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def best_discount(figures: Mapping[float, Mapping[str, float]]) -> float:

@@ -28,7 +28,7 @@ from cart_fairseq.measuring.presence import Numbers, auroc
 from cart_fairseq.queries.hit import Hit
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.calibration import HITS
-from cart_fairseq.steps.calibrating import Outcome, calibrating_rows, outcome
+from cart_fairseq.steps.calibrating import Outcome, calibrating_rows, outcome, scores_without
 
 LEAST = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 """Values of ``at_least`` that are compared."""
@@ -112,7 +112,7 @@ def measure(
     size = len(retriever.data.trie if candidates is None else candidates)
     found = retriever.search(texts, k=HITS, candidates=candidates)
     rows, scores = [[hit.row for hit in hits] for hits in found], [[hit.score for hit in hits] for hits in found]
-    both = outcome(calibration, rows, scores, targets, size)
+    both = outcome(calibration, rows, scores, targets, size, scores_without(retriever, texts, targets, candidates))
     strange = padded(retriever.search(others, k=HITS, candidates=candidates))
     away = np.array(
         [sum(each) for each in probabilities(really_taken(retriever, name, texts[:taken], targets[:taken]))]

@@ -121,15 +121,57 @@ def merged(older: SearchResult, younger: SearchResult, discount: float, most: in
         discount: gamma, see :func:`~cart_fairseq.search.result.discounted`.
         most: the number of items to keep.
     """
-    there = older.scores.isfinite()
-    share = older.scores.masked_fill(~there, float("-inf")).softmax(1).nan_to_num(0.0)
-    expected = (older.token_scores.masked_fill(~there.unsqueeze(2), 0.0) * share.unsqueeze(2)).sum(1, keepdim=True)
-    token_scores = younger.token_scores + expected
+    token_scores = younger.token_scores + expected_scores(older.scores, older.token_scores)
     scores = younger.scores + discounted(token_scores, discount)
-    together = SearchResult(
-        torch.cat([older.rows, younger.rows], 1),
-        torch.cat([older.scores, scores], 1),
-        torch.cat([older.tokens, younger.tokens], 1),
-        torch.cat([older.token_scores, token_scores], 1),
-    )
-    return together.best(most)
+    return older.joined(younger._replace(scores=scores, token_scores=token_scores)).best(most)
+
+
+def expected_scores(scores: Tensor, token_scores: Tensor) -> Tensor:
+    """Compute what the scores of symbols are expected to be: their mean over older items, weighted by their probabilities.
+
+    Args:
+        scores: (B, K), of the older items; not finite for unused entries.
+        token_scores: (B, K, J), of their symbols.
+
+    Returns:
+        (B, 1, J); 0 for a query without older items.
+    """
+    there = scores.isfinite()
+    share = scores.masked_fill(~there, float("-inf")).softmax(1).nan_to_num(0.0)
+    return (token_scores.masked_fill(~there.unsqueeze(2), 0.0) * share.unsqueeze(2)).sum(1, keepdim=True)
+
+
+def together(older: SearchResult, younger: SearchResult | None) -> tuple[SearchResult, Tensor]:
+    """Append younger items to the older ones of the same B queries, with no other scores.
+
+    Returns:
+        The items, and (B, K) bool, which of them are younger.
+    """
+    found = older if younger is None else older.joined(younger)
+    ages = torch.arange(found.rows.size(1), device=found.rows.device) >= older.rows.size(1)
+    return found, ages.expand_as(found.rows)
+
+
+class ScoresByAge(NamedTuple):
+    """Scores of K items found for Q queries, from which follows what they are among fewer candidates.
+
+    Attributes:
+        own: (Q, K), without the expected identifier scores of younger items; -inf marks an unused entry.
+        identifiers: (Q, K), the discounted identifier scores of older items; not read for others.
+        younger: (Q, K) bool, which items are younger.
+    """
+
+    own: Tensor
+    identifiers: Tensor
+    younger: Tensor
+
+    def among(self, kept: Tensor | None = None) -> Tensor:
+        """Compute the scores, (Q, K), where only items that are True in ``kept`` (Q, K) are candidates; -inf for others."""
+        own = self.own if kept is None else self.own.masked_fill(~kept, float("-inf"))
+        older = own.masked_fill(self.younger, float("-inf"))
+        expected = expected_scores(older, self.identifiers.unsqueeze(2)).squeeze(2)
+        return torch.where(self.younger, own + expected, own)
+
+    def ordered(self, order: Tensor) -> "ScoresByAge":
+        """Take each query's items in the order (Q, K) int64 of their places."""
+        return ScoresByAge(*(each.gather(1, order) for each in self))
