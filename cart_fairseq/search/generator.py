@@ -135,32 +135,24 @@ class IdentifierGenerator(nn.Module):
             if there are none.
         """
         stop_training(self.members)
-        trie = trie.to(net_input["src_tokens"].device)
-        with trie.named_errors():
-            return self._search_spaces(net_input, trie, candidates, mixed)
-
-    def _search_spaces(
-        self,
-        net_input: dict[str, Tensor],
-        trie: IdentifierTrie,
-        candidates: CandidateSet | Sequence[CandidateSet | None] | None,
-        mixed: MixedQueries | None,
-    ) -> tuple[SearchResult, SearchResult | None]:
-        """Search older and younger items, see :meth:`search_by_age`."""
         src_tokens = net_input["src_tokens"]
         batch, device = len(src_tokens), src_tokens.device
-        decoding = [Decoding(model, src_tokens, net_input["src_lengths"], mixed) for model in self.members]
-        scorer = self._scorer(decoding, trie, mixed)
-        divided = None
-        if self.ages is not None and scorer is not None:
-            divided = self.ages.divide(trie, candidates, batch, device)
-        if divided is None or scorer is None:
-            return self._search(decoding, scorer, trie, BatchCandidates(trie, candidates, batch, device), device), None
-        older = self._search(decoding, scorer, trie, BatchCandidates(trie, divided.older, batch, device), device)
-        allowed = BatchCandidates(trie, divided.younger, batch, device)
-        ahead = scorer.look_ahead(trie, allowed)
-        younger = rank_by_dense(ahead, trie, min(self.beam_size, allowed.largest)).only(divided.has_younger)
-        return older.only(divided.has_older), younger
+        trie = trie.to(device)
+        with trie.named_errors():
+            decoding = [Decoding(model, src_tokens, net_input["src_lengths"], mixed) for model in self.members]
+            scorer = self._scorer(decoding, trie, mixed)
+            divided = None
+            if self.ages is not None and scorer is not None:
+                divided = self.ages.divide(trie, candidates, batch, device)
+            if divided is None or scorer is None:
+                return self._search(
+                    decoding, scorer, trie, BatchCandidates(trie, candidates, batch, device), device
+                ), None
+            older = self._search(decoding, scorer, trie, BatchCandidates(trie, divided.older, batch, device), device)
+            allowed = BatchCandidates(trie, divided.younger, batch, device)
+            ahead = scorer.look_ahead(trie, allowed)
+            younger = rank_by_dense(ahead, trie, min(self.beam_size, allowed.largest)).only(divided.has_younger)
+            return older.only(divided.has_older), younger
 
     @torch.no_grad()
     def rank(

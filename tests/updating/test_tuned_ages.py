@@ -42,10 +42,10 @@ def asked(retriever):
     return table["text"], table["item_row"]
 
 
-def reached(retriever, candidates):
+def reached(retriever, candidates, k=100):
     """Metrics of a search for the valid queries."""
     texts, targets = asked(retriever)
-    found = retriever.search(texts, k=100, candidates=candidates)
+    found = retriever.search(texts, k=k, candidates=candidates)
     depth = max(len(hits) for hits in found)
     rows = torch.tensor([[hit.row for hit in hits] + [-1] * (depth - len(hits)) for hits in found])
     return metrics_from_counts(metric_counts(ranks_of(rows, torch.tensor(targets))))
@@ -76,7 +76,7 @@ def test_scores_among_fewer_candidates_are_those_of_searches_among_them(world, w
     some = np.random.default_rng(3).permutation(everything)[:12]
     for chosen in (everything, some, everything[:known], everything[known:]):
         kept = torch.isin(rows, torch.from_numpy(chosen))
-        made = sorted_hits(rows, scores.among(kept))
+        made = scores_by_row(rows, scores.among(kept))
         hits = retriever.search(texts, k=100, candidates=retriever.data.candidate_set(chosen))
         searched = [{hit.row: hit.score for hit in each} for each in hits]
         assert {len(each) for each in searched} == {len(chosen)}
@@ -84,7 +84,19 @@ def test_scores_among_fewer_candidates_are_those_of_searches_among_them(world, w
             assert any(each == pytest.approx(other, abs=1e-3) for other in searched)
 
 
-def sorted_hits(rows, scores):
+@pytest.mark.parametrize("candidates", SPLIT.values())
+def test_a_narrow_search_is_guided_as_one_with_the_same_setting(world, candidates):
+    retriever = opened(world, dense_weight=2.0, prior_share=0.5, level_discount=0.7)
+    retriever.beam = 7
+    found = tuning.search_subset(retriever, "valid", candidates, 7, 0.7, 2.0, 0.5)
+    assert found.figures(0.7, 2.0, 0.5) == pytest.approx(reached(retriever, candidates, 7))
+    rows, scores = found.ranked(0.7, 2.0, 0.5)
+    searched = retriever.search(asked(retriever)[0], k=7, candidates=candidates)
+    for each in scores_by_row(rows[:, :7], scores.among()[:, :7]):  # in the order of batches
+        assert any(each == pytest.approx({hit.row: hit.score for hit in hits}, abs=1e-3) for hits in searched)
+
+
+def scores_by_row(rows, scores):
     """{row: score} of each query."""
     pairs = (zip(*each, strict=True) for each in zip(rows.tolist(), scores.tolist(), strict=True))
     return [{row: score for row, score in each if score > NONE} for each in pairs]

@@ -1,10 +1,11 @@
 """examples/calibration: its figures are those of searches with a calibrated model, and of hand-made probabilities."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from changing import dense_world
+from changing import dense_world, new_items
 from conftest import load_example, write_jsonl
 
 from cart_fairseq import tune
@@ -12,6 +13,7 @@ from cart_fairseq.measuring.presence import auroc
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search import calibration as module
 from cart_fairseq.steps.calibrating import Outcome, calibrating_rows
+from preprocess.updating.steps import add
 
 script = load_example("calibration", "calibration")
 
@@ -51,6 +53,16 @@ def test_the_record(world, tmp_path, capsys):
         assert result["taken_difference"] < 1e-4  # the beam holds every item
         assert [row["value"] for row in result["at_least"]] == list(script.LEAST)
     assert "calibration_error" in capsys.readouterr().out
+
+
+def test_items_that_came_after_training_are_scored_as_in_a_search_without_the_wanted_one(world, tmp_path):
+    shutil.copytree(world / "data-bin", tmp_path / "data-bin", symlinks=True)
+    add(tmp_path / "data-bin", *new_items(tmp_path / "new", 6))
+    others = write_jsonl(tmp_path / "others.jsonl", [{"item_id": "x", "text": "an arrow"}])
+    flags = ["--data", tmp_path / "data-bin", "--others", others, "--json", tmp_path / "record.json"]
+    script.main([str(flag) for flag in [world / "save" / "checkpoint_best.pt", *flags]])
+    for result in json.loads((tmp_path / "record.json").read_text())["results"].values():
+        assert result["taken_difference"] < 1e-4
 
 
 def test_what_a_least_probability_does():
