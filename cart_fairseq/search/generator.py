@@ -145,9 +145,8 @@ class IdentifierGenerator(nn.Module):
             if self.ages is not None and scorer is not None:
                 divided = self.ages.divide(trie, candidates, batch, device)
             if divided is None or scorer is None:
-                return self._search(
-                    decoding, scorer, trie, BatchCandidates(trie, candidates, batch, device), device
-                ), None
+                allowed = BatchCandidates(trie, candidates, batch, device)
+                return self._search(decoding, scorer, trie, allowed, device), None
             older = self._search(decoding, scorer, trie, BatchCandidates(trie, divided.older, batch, device), device)
             allowed = BatchCandidates(trie, divided.younger, batch, device)
             ahead = scorer.look_ahead(trie, allowed)
