@@ -6,10 +6,9 @@ its score is the hybrid score itself, and nothing is reranked. The paper has no 
 
 Masses are exact for at most ``EXACT_ITEMS`` candidates. Above, they are estimated from statistics of the whole
 catalogue (:mod:`cart_fairseq.search.dense.prefix_statistics`), so that the cost of a search does not grow with it; scores of
-leaves are exact.
+leaves are not estimated.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,8 +178,9 @@ class EstimatedMass:
             mass = for_each_query(self._leaves, nodes, query, self.queries)
         else:
             mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
-            if not (mass < math.inf).all():  # NaN, too; the beam would follow it
-                raise CatalogueError(f"stored statistics of prefixes hold NaN or infinite values; {REMEDY}")
+            if not mass.isfinite().all():  # the beam would follow it, or never come by
+                where = self.statistics.folder or "statistics of prefixes"
+                raise CatalogueError(f"{where}: the masses of prefixes are NaN or infinite; {REMEDY}")
         if self.leaves is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)

@@ -46,12 +46,14 @@ class PrefixStatistics(NamedTuple):
         leaves: (N, P) float16, the projected vector of each leaf of the trie.
         bias: (N,) float32, the bias of each leaf; empty for none.
         depths: the sub-clusters of depth 1 to J - 1.
+        folder: where the arrays are stored; None for computed ones.
     """
 
     basis: Tensor
     leaves: Tensor
     bias: Tensor
     depths: tuple[Clusters, ...]
+    folder: Path | None = None
 
     def log_mass(self, trie: IdentifierTrie, depth: int, nodes: Tensor, query: Tensor, queries: Tensor) -> Tensor:
         """Estimate the log mass below prefixes.
@@ -91,7 +93,8 @@ class PrefixStatistics(NamedTuple):
     def to(self, device: torch.device) -> "PrefixStatistics":
         """Copy the arrays to a device; on the same device they stay memory-mapped."""
         depths = tuple(Clusters(*(part.to(device) for part in clusters)) for clusters in self.depths)
-        return PrefixStatistics(self.basis.to(device), self.leaves.to(device), self.bias.to(device), depths)
+        basis, leaves, bias = (part.to(device) for part in (self.basis, self.leaves, self.bias))
+        return self._replace(basis=basis, leaves=leaves, bias=bias, depths=depths)
 
     def save(self, folder: Path, key: str) -> None:
         """Write the arrays as ``.npy`` files, atomically.
@@ -135,7 +138,7 @@ class PrefixStatistics(NamedTuple):
             check_finite(folder, name, values.numpy())
         if len(bias) not in (0, items):
             raise CatalogueError(f"{folder}/bias.npy: holds {len(bias)} values for {items} items; {REMEDY}")
-        return cls(basis, array("leaves", np.float16, items, axes), bias, tuple(depths))
+        return cls(basis, array("leaves", np.float16, items, axes), bias, tuple(depths), folder)
 
     def _named(self) -> dict[str, Tensor]:
         named = {"basis": self.basis, "leaves": self.leaves, "bias": self.bias}
