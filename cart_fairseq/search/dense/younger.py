@@ -106,6 +106,7 @@ def known_items(bundle: IdentifierBundle, revision: int, history: str) -> int:
     """The number of item rows that a model was trained on.
 
     Two copies of a bundle with different additions both have a revision 1, so the history decides where it is recorded.
+    A bundle without this history counts as it was built: one history does not tell which earlier additions are shared.
 
     Args:
         bundle: the identifier bundle that is searched.
