@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cart_fairseq.catalogue.candidates import BatchCandidates
+from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.item_vectors import QueryVectors, kept_vectors
@@ -56,13 +56,13 @@ class LookAhead:
         self.weight = queries.weight
         self.parts: list[tuple[Tensor, PrefixMass | EstimatedMass]] = []
         for chosen, places in allowed.groups:
-            leaves = None if chosen is None else chosen.leaves.to(places.device)
             # with one position every step is the last: there is no prefix to estimate, and all items are scored
-            if len(trie if leaves is None else leaves) > exact_items and trie.length > 1:
+            if len(trie if chosen is None else chosen) > exact_items and trie.length > 1:
                 statistics = statistics_of(models, items, trie, bias, stored)
                 asked, of_items = queries.vectors[places], vectors_of(models, items, stored)
-                self.parts.append((places, EstimatedMass(trie, leaves, statistics, asked, of_items, bias)))
+                self.parts.append((places, EstimatedMass(trie, chosen, statistics, asked, of_items, bias)))
                 continue
+            leaves = None if chosen is None else chosen.leaves.to(places.device)
             rows = (trie.rows if leaves is None else trie.rows[leaves]).long()
             asked = queries.vectors[places].T
             if len(trie) > EXACT_ITEMS and leaves is not None:
@@ -126,7 +126,7 @@ class EstimatedMass:
 
     Args:
         trie: the catalogue's trie.
-        leaves: (n,) int64, the candidates' leaves, ascending; None for all.
+        chosen: the candidates; None for all.
         statistics: of the catalogue.
         queries: (B, D) float32, see :func:`~cart_fairseq.search.dense.item_vectors.query_vectors`.
         vectors_of: maps item rows (n,) to vectors (n, D) float32.
@@ -136,14 +136,14 @@ class EstimatedMass:
     def __init__(
         self,
         trie: IdentifierTrie,
-        leaves: Tensor | None,
+        chosen: CandidateSet | None,
         statistics: PrefixStatistics,
         queries: Tensor,
         vectors_of: Callable[[Tensor], Tensor],
         bias: Tensor | None,
     ):
         self.trie = trie
-        self.leaves = leaves
+        self.chosen = None if chosen is None else chosen.to(queries.device)
         self.statistics = statistics
         self.queries = queries
         self.projected = queries @ statistics.basis
@@ -181,11 +181,10 @@ class EstimatedMass:
             if not mass.isfinite().all():  # the beam would follow it, or never come by
                 where = self.statistics.folder or "statistics of prefixes"
                 raise CatalogueError(f"{where}: the masses of prefixes are NaN or infinite; {REMEDY}")
-        if self.leaves is None:
+        if self.chosen is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)
-        first, last = torch.searchsorted(self.leaves, torch.stack([begin, end]))
-        return mass + ((last - first) / (end - begin)).log()
+        return mass + (self.chosen.count(begin, end) / (end - begin)).log()
 
     def _leaves(self, nodes: Tensor, query: Tensor) -> Tensor:
         """Scores of leaves (n,) int64 for a query (D,) float32: (n,) float32."""

@@ -27,6 +27,8 @@ from cart_fairseq.search.dense.stored_arrays import REMEDY, check_finite, open_a
 AXES = 128
 SAMPLE = 16384
 BLOCK = 8192
+NODES = 1 << 17
+"""Number of prefixes of a depth that are checked at once."""
 PAIRS = 1 << 14
 """Number of prefixes or leaves that are looked up at once."""
 WHOLE = 1 << 16
@@ -127,8 +129,7 @@ class PrefixStatistics(NamedTuple):
         for depth in range(1, trie.length):
             nodes = array(f"nodes.{depth}", np.int64, None)
             count = len(nodes)
-            begin, end = trie.leaves(depth, torch.arange(trie.num_nodes(depth), device=trie.rows.device))
-            if not torch.equal(nodes, torch.nonzero(end - begin > CLUSTERS).flatten().cpu()):
+            if not _are_large(nodes, trie, depth):
                 raise CatalogueError(f"{folder}/nodes.{depth}.npy: not the prefixes of this catalogue; {REMEDY}")
             means = array(f"means.{depth}", np.float16, count, CLUSTERS, axes)
             of_clusters = (array(f"{name}.{depth}", np.float32, count, CLUSTERS) for name in ("weights", "spreads"))
@@ -145,6 +146,19 @@ class PrefixStatistics(NamedTuple):
         for depth, clusters in enumerate(self.depths, start=1):
             named |= {f"{part}.{depth}": tensor for part, tensor in clusters._asdict().items()}
         return named
+
+
+def _are_large(nodes: Tensor, trie: IdentifierTrie, depth: int) -> bool:
+    """Whether (n,) int64 are the nodes of a depth with more than ``CLUSTERS`` items, ascending; compared by blocks."""
+    seen, number = 0, trie.num_nodes(depth)
+    for at in range(0, number, NODES):
+        block = torch.arange(at, min(at + NODES, number), device=trie.rows.device)
+        begin, end = trie.leaves(depth, block)
+        large = block[end - begin > CLUSTERS].cpu()
+        if not torch.equal(nodes[seen : seen + len(large)], large):
+            return False
+        seen += len(large)
+    return seen == len(nodes)
 
 
 def for_each_query(
