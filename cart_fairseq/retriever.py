@@ -311,7 +311,9 @@ class CartRetriever:
             dense_weight=self.dense_weight,
             level_discount=self.level_discount,
             lookahead=self.lookahead,
-            bias=None if self.dense_weight == 0 else prior_bias(self.models, self.data, self.prior_share),
+            bias=None
+            if self.dense_weight == 0
+            else prior_bias(self.models, self.data, self.prior_share, self.dense_weight),
         )
 
     def _keep(

@@ -1,7 +1,8 @@
 """Candidate sets: the items that a query may find, as leaves of the catalogue's trie.
 
 No trie is rebuilt. The leaves below a node are a contiguous range, so a node leads to a candidate if a sorted list of
-the candidates' leaves has an entry in that range. Each query of a batch may have its own list.
+the candidates' leaves has an entry in that range. Each query of a batch may have its own list. A set that is all items
+but a few, or all of another set, is kept as the list of these few.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ class CandidateSet:
     """A subset of a catalogue's items.
 
     Attributes:
-        leaves: (n,) int64, the items' leaves in the trie, ascending and distinct.
+        within: (m,) int64, leaves of the trie, ascending and distinct; None for all.
+        left_out: (l,) int64, those of ``within`` that are not in the set, ascending and distinct; None for none.
 
     Raises:
         ValueError: the set is empty.
@@ -25,10 +27,44 @@ class CandidateSet:
     def __init__(self, leaves: Tensor):
         if len(leaves) == 0:
             raise ValueError("no candidate to search: the candidate set is empty; give at least one item")
-        self.leaves = leaves.long().unique()
+        self.within: Tensor | None = leaves.long().unique()
+        self.left_out: Tensor | None = None
+        self.size = len(self.within)
+
+    @classmethod
+    def of_parts(cls, within: Tensor | None, left_out: Tensor | None, size: int) -> "CandidateSet":
+        """Make a set of ``size`` items from its attributes, which are not copied.
+
+        All items but a few take memory for these few alone.
+        """
+        found = cls.__new__(cls)
+        found.within, found.left_out, found.size = within, left_out, size
+        return found
 
     def __len__(self) -> int:
-        return len(self.leaves)
+        return self.size
+
+    @property
+    def leaves(self) -> Tensor:
+        """(n,) int64, the items' leaves in the trie, ascending and distinct; made anew where some are left out."""
+        if self.left_out is None:
+            assert self.within is not None
+            return self.within
+        places = self.left_out if self.within is None else torch.searchsorted(self.within, self.left_out)
+        kept = torch.ones(self.size + len(places), dtype=torch.bool, device=places.device)
+        kept[places] = False
+        found = kept.nonzero().flatten()
+        return found if self.within is None else self.within[found]
+
+    def to(self, device: torch.device) -> "CandidateSet":
+        """The same set on a device."""
+        within, left_out = (None if each is None else each.to(device) for each in (self.within, self.left_out))
+        return CandidateSet.of_parts(within, left_out, self.size)
+
+    def count(self, begin: Tensor, end: Tensor) -> Tensor:
+        """Count the items in ranges of leaves: begin and exclusive end (n,) int64 -> (n,) int64."""
+        found = end - begin if self.within is None else _between(self.within, begin, end)
+        return found if self.left_out is None else found - _between(self.left_out, begin, end)
 
 
 class BatchCandidates:
@@ -72,20 +108,39 @@ class BatchCandidates:
         self.largest = max(len(trie) if each is None else len(each) for each in sets)
         if self.whole:
             return
+        # one sorted list for all sets: leaf l of set g is stored as g * N + l. The whole catalogue has the last number,
+        # and no entry
         group = {key: number for number, key in enumerate(distinct)}
-        # one sorted list for all sets: leaf l of set g is stored as g * N + l. That of one set is not copied
-        leaves = [each.leaves.to(device) for each in distinct.values()]
-        shifted = (each + number * len(trie) for number, each in enumerate(leaves))
-        self.keys = leaves[0] if len(leaves) == 1 else torch.cat([*shifted])
-        number = torch.tensor([-1 if each is None else group[id(each)] for each in sets], device=device)
-        self.unrestricted = (number < 0).unsqueeze(1)
-        self.start = number.clamp(min=0).unsqueeze(1) * len(trie)
+        number = torch.tensor([group.get(id(each), len(group)) for each in sets], device=device)
+        self.start = number.unsqueeze(1) * len(trie)
+        restricted = [each is not None and each.within is not None for each in sets]
+        self.restricted = torch.tensor(restricted, device=device).unsqueeze(1)
+        self.keys = _joined([each.within for each in distinct.values()], len(trie), device)
+        self.left_out = _joined([each.left_out for each in distinct.values()], len(trie), device)
 
     def count(self, depth: int, nodes: Tensor) -> Tensor:
         """Count each query's candidates below each node of ``depth``: (B, K) nodes -> (B, K) int64."""
         begin, end = self.trie.leaves(depth, nodes)
+        found = end - begin
         if self.whole:
-            return end - begin
-        bounds = torch.stack([begin, end]) + self.start
-        first, last = torch.searchsorted(self.keys, bounds)
-        return torch.where(self.unrestricted, end - begin, last - first)
+            return found
+        begin, end = begin + self.start, end + self.start
+        if self.keys is not None:
+            found = torch.where(self.restricted, _between(self.keys, begin, end), found)
+        return found if self.left_out is None else found - _between(self.left_out, begin, end)
+
+
+def _joined(lists: Sequence[Tensor | None], items: int, device: torch.device) -> Tensor | None:
+    """One ascending list of several, each moved up by N times its place; None if there is none.
+
+    A single list in the first place is not copied.
+    """
+    there = [(place, each.to(device)) for place, each in enumerate(lists) if each is not None]
+    moved = [each if place == 0 else each + place * items for place, each in there]
+    return torch.cat(moved) if len(moved) > 1 else next(iter(moved), None)
+
+
+def _between(ascending: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Count the entries of a list that are at least ``begin`` and below ``end``."""
+    first, last = torch.searchsorted(ascending, torch.stack([begin, end]))
+    return last - first

@@ -17,7 +17,7 @@ from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.queries.codec import QueryCodec
 from cart_fairseq.search.batching import batches
 from cart_fairseq.search.decoding import stop_training
-from cart_fairseq.search.dense.item_vectors import item_vectors, kept, query_vectors
+from cart_fairseq.search.dense.item_vectors import head_shares, item_vectors, kept, query_vectors
 from cart_fairseq.search.dense.outdated import opened_if_there
 from cart_fairseq.search.dense.priors import QueryBank, bank_captions, item_priors
 from cart_fairseq.search.dense.stored_arrays import (
@@ -25,6 +25,7 @@ from cart_fairseq.search.dense.stored_arrays import (
     check_finite,
     digest_of,
     folder_to_write,
+    may_be_read,
     open_array,
     save_arrays,
     stored_folder,
@@ -36,7 +37,9 @@ OF_QUERIES = (ENCODER, "dense.query_tower.", "dense.log_scale", "dense.share_log
 """Beginnings of the names of weights that queries' vectors depend on."""
 
 
-def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None) -> Tensor | None:
+def prior_bias(
+    models: Sequence[Any], data: DataBin, share: float | None = None, weight: float | None = None
+) -> Tensor | None:
     """Return what priors add to the dense score of each item at weight 1: minus share x prior.
 
     The same tensor is returned until the models change.
@@ -45,6 +48,7 @@ def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None)
         models: the models of a search.
         data: their data-bin.
         share: the share of the prior, at least 0; None for the mean of the models' own.
+        weight: of the dense score, as in the search; None for the models' own. A prior is of the score that is searched by.
 
     Returns:
         (N,) float32 by item row, on the device of the models; None if the share is 0 or a model has no dense head.
@@ -59,7 +63,8 @@ def prior_bias(models: Sequence[Any], data: DataBin, share: float | None = None)
     if share == 0:
         return None
     stop_training(models)  # as a search does; priors are computed before it
-    return kept(models, data.trie, f"bias {share:.9g}", None, lambda: -share * priors_of(models, data))
+    name = f"bias {share:.9g} {head_shares(models, weight)}"
+    return kept(models, data.trie, name, None, lambda: -share * priors_of(models, data, weight))
 
 
 def mean_share(models: Sequence[Any]) -> float:
@@ -67,9 +72,14 @@ def mean_share(models: Sequence[Any]) -> float:
     return sum(float(model.dense.prior_share) for model in models) / len(models)
 
 
-def priors_of(models: Sequence[Any], data: DataBin) -> Tensor:
-    """Open the stored priors of all items, or compute them: (N,) float32 by item row, 0 for removed items."""
-    return kept(models, data.trie, PRIORS, None, lambda: _open_or_compute(models, data))
+def priors_of(models: Sequence[Any], data: DataBin, weight: float | None = None) -> Tensor:
+    """Open the stored priors of all items, or compute them: (N,) float32 by item row, 0 for removed items.
+
+    Args:
+        models, data, weight: see :func:`prior_bias`.
+    """
+    shares = head_shares(models, weight)
+    return kept(models, data.trie, f"{PRIORS} {shares}", None, lambda: _open_or_compute(models, data, weight))
 
 
 def store_priors(models: Sequence[Any], data: DataBin, source: DataBin | None = None) -> None:
@@ -100,41 +110,43 @@ def has_priors(models: Sequence[Any], data: DataBin) -> bool:
     return _stored(models, data, 1) is not None
 
 
-def prior_names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
+def prior_names(models: Sequence[Any], data: DataBin, weight: float | None = None) -> tuple[str, str]:
     """The names of the folders of stored queries and priors, which depend on what the arrays are computed from."""
-    return kept(models, data.trie, "names", None, lambda: _compute_names(models, data))
+    shares = head_shares(models, weight)
+    return kept(models, data.trie, f"names {shares}", None, lambda: _compute_names(models, data, shares))
 
 
-def _compute_names(models: Sequence[Any], data: DataBin) -> tuple[str, str]:
+def _compute_names(models: Sequence[Any], data: DataBin, shares: tuple[float, ...]) -> tuple[str, str]:
     assert data.dense_items is not None
-    bank = digest_of(models, OF_QUERIES, data.fingerprint[16:].hex())  # of the query vocabulary
+    parts = [] if set(shares) == {1.0} else [str(shares)]
+    bank = digest_of(models, OF_QUERIES, data.fingerprint[16:].hex(), *parts)  # of the query vocabulary
     priors = digest_of([], (), bank, statistics_key(models, data.dense_items, data.trie, None))
     return f"{BANK}.{bank[:16]}", f"{PRIORS}.{priors[:16]}"
 
 
-def _stored(models: Sequence[Any], data: DataBin, place: int) -> Path | None:
+def _stored(models: Sequence[Any], data: DataBin, place: int, weight: float | None = None) -> Path | None:
     """The folder of stored queries (0) or priors (1), if they are stored."""
     assert data.dense_items is not None
     stored = stored_folder(data.dense_items)
-    folder = None if stored is None else stored / prior_names(models, data)[place]
-    return folder if folder is not None and folder.is_dir() else None
+    folder = None if stored is None else stored / prior_names(models, data, weight)[place]
+    return folder if folder is not None and may_be_read(folder) else None
 
 
-def _open_or_compute(models: Sequence[Any], data: DataBin) -> Tensor:
+def _open_or_compute(models: Sequence[Any], data: DataBin, weight: float | None) -> Tensor:
     """Open stored priors, or compute them; see :func:`priors_of`.
 
     Raises:
         CatalogueError: stored priors are damaged.
     """
     device = next(models[0].parameters()).device
-    folder = _stored(models, data, 1)
+    folder = _stored(models, data, 1, weight)
     if folder is not None:
         shape = [len(data.bundle)]
         found = opened_if_there(folder, lambda: open_array(folder, PRIORS, np.float32, shape, mapped=True))
         if found is not None:
             check_finite(folder, PRIORS, found)
             return torch.from_numpy(found).to(device)
-    stored = _bank_of(models, data)
+    stored = _bank_of(models, data, weight)
     bank = QueryBank(stored.vectors.to(device), _rows(data, stored.item_ids).to(device))
     rows = data.trie.rows.long().to(device)
     priors = torch.zeros(len(data.bundle), device=device)
@@ -150,15 +162,20 @@ class _Bank(NamedTuple):
     item_ids: list[str]
 
 
-def _bank_of(models: Sequence[Any], data: DataBin) -> _Bank:
+def _bank_of(models: Sequence[Any], data: DataBin, weight: float | None = None) -> _Bank:
     """Open the stored queries, or compute them; they are kept in memory until the models change."""
-    return kept(models, data.trie, BANK, None, lambda: _open_bank(models, data) or _compute_bank(models, data))
+    name = f"{BANK} {head_shares(models, weight)}"
+    opened_or_computed = partial(_open_or_compute_bank, models, data, weight)
+    return kept(models, data.trie, name, None, opened_or_computed)
 
 
-def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
-    folder = _stored(models, data, 0)
-    if folder is None:
-        return None
+def _open_or_compute_bank(models: Sequence[Any], data: DataBin, weight: float | None) -> _Bank:
+    folder = _stored(models, data, 0, weight)
+    found = None if folder is None else opened_if_there(folder, lambda: _open_bank(models, folder))
+    return _compute_bank(models, data, weight) if found is None else found
+
+
+def _open_bank(models: Sequence[Any], folder: Path) -> _Bank:
     width = sum(model.dense.width for model in models)
     vectors = open_array(folder, "vectors", np.float32, [None, width])
     check_finite(folder, "vectors", vectors)
@@ -166,7 +183,7 @@ def _open_bank(models: Sequence[Any], data: DataBin) -> _Bank | None:
 
 
 @torch.no_grad()
-def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
+def _compute_bank(models: Sequence[Any], data: DataBin, weight: float | None) -> _Bank:
     """Compute the vectors of training captions.
 
     Raises:
@@ -185,7 +202,7 @@ def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
     with Progress(len(symbols), "queries of the priors", "queries") as progress:
         for numbers, net_input in batches(symbols, PAD, device):
             members = [(model, model.encoder(**net_input)) for model in models]
-            parts.append(query_vectors(members, 1.0).vectors.cpu())
+            parts.append(query_vectors(members, weight).vectors.cpu())
             order += numbers.tolist()
             progress.update(len(numbers))
     return _Bank(torch.cat(parts), data.bundle.id_column.take(table["item_row"].take(order)).to_pylist())

@@ -155,8 +155,8 @@ def search_subset(
     queries = data.queries(subset, ("text", "item_row"))
     wanted = queries["item_row"].to_numpy().astype(np.int64)
     symbols = [codec.symbols(text) for text in queries["text"].to_pylist()]
-    bias = prior_bias(retriever.models, data, share) if weight else None
-    priors = torch.zeros(len(data.bundle)) if bias is None else priors_of(retriever.models, data).cpu()
+    bias = prior_bias(retriever.models, data, share, weight) if weight else None
+    priors = torch.zeros(len(data.bundle)) if bias is None else priors_of(retriever.models, data, weight).cpu()
     generator = make_generator(
         retriever.models, data, beam, scoring=retriever.scoring, dense_weight=weight, level_discount=discount, bias=bias
     )

@@ -250,7 +250,7 @@ class CartRetrievalTask(FairseqTask):
             dense_weight,
             self.cfg.level_discount if level_discount is None else level_discount,
             not self.cfg.no_lookahead,
-            None if dense_weight == 0 else prior_bias(models, self.data, share),
+            None if dense_weight == 0 else prior_bias(models, self.data, share, dense_weight),
         )
 
     def build_bpe(self, args: Any) -> QueryCodec:

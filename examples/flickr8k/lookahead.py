@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def searches(retriever: CartRetriever, beams: Sequence[int], names: Sequence[str], candidates: str) -> list[System]:
     """The constrained searches of a model at each beam width; names are some of `NAMES`."""
     space = retriever.data.search_space(candidates)
-    bias = prior_bias(retriever.models, retriever.data, retriever.prior_share)
+    bias = prior_bias(retriever.models, retriever.data, retriever.prior_share, retriever.dense_weight)
     made = []
     for beam in beams:
         for name in names:
@@ -157,7 +157,7 @@ def alone(retriever: CartRetriever, candidates: str) -> System:
     assert items is not None
     rows = candidate_rows(data, candidates).to(retriever.device)
     owner = data.search_space(candidates).candidates or data.trie
-    bias = prior_bias(models, data, retriever.prior_share)
+    bias = prior_bias(models, data, retriever.prior_share, 1.0)
 
     def search(net_input: dict[str, Tensor]) -> tuple[Tensor, int]:
         with torch.no_grad():

@@ -24,6 +24,7 @@ from cart_fairseq.catalogue.segments import MANIFEST
 from cart_fairseq.loading.checkpoint import refuse_damaged
 from cart_fairseq.loading.model_folder import has_models, load_models
 from cart_fairseq.queries.codec import QueryCodec
+from cart_fairseq.search.dense.stored_arrays import REMEDY as STORED_REMEDY
 from cart_fairseq.search.dense.stored_arrays import STORED, stored_checksums
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import check_embeddings, open_embeddings
@@ -176,7 +177,7 @@ def _data_bin(path: Path) -> Verified:
         if not folder.is_dir() or folder.name.startswith("."):  # not ours, or of a process that was killed
             continue
         recorded = stored_checksums(folder)
-        found.digests(folder, recorded, "remove the folder; python -m cart_fairseq.tune makes it again")
+        found.digests(folder, recorded, STORED_REMEDY)
         others = (each.name for each in folder.iterdir() if each.suffix == ".npy" and each.name not in recorded)
         found.unknown += [f"{STORED}/{folder.name}/{name}" for name in sorted(others)]
     found.opens(

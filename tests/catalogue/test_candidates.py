@@ -31,6 +31,34 @@ def test_counts_equal_a_loop_over_the_leaves(trie):
             assert allowed.count(depth, nodes)[query].tolist() == expected
 
 
+def test_sets_of_all_but_a_few_equal_lists_of_the_others(trie):
+    items = len(trie)
+    listed, few, others = torch.arange(0, items, 2), torch.tensor([4, 10, items - 2 - items % 2]), torch.tensor([0, 5])
+    sets = [
+        CandidateSet.of_parts(None, others, items - 2),
+        CandidateSet.of_parts(listed, few, len(listed) - 3),
+        CandidateSet(torch.tensor([7, 3])),
+        None,
+        CandidateSet.of_parts(None, few, items - 3),
+    ]
+    wanted = [{*range(items)} - {0, 5}, {*listed.tolist()} - {*few.tolist()}, {3, 7}, {*range(items)}]
+    wanted.append({*range(items)} - {*few.tolist()})
+    for order in ([0, 1, 2, 3, 4], [3, 4], [0], [1, 3], [2, 1, 0], [4, 4, 2]):
+        allowed = BatchCandidates(trie, [sets[place] for place in order], len(order), CPU)
+        assert allowed.largest == max(len(wanted[place]) for place in order)
+        for depth in range(4):
+            nodes = torch.arange(trie.num_nodes(depth)).expand(len(order), -1)
+            begin, end = trie.leaves(depth, nodes[0])
+            found = allowed.count(depth, nodes).tolist()
+            for place, counts in zip(order, found, strict=True):
+                ranges = zip(begin.tolist(), end.tolist(), strict=True)
+                assert counts == [len(wanted[place] & {*range(b, e)}) for b, e in ranges]
+                each = sets[place]
+                if each is not None:
+                    assert each.leaves.tolist() == sorted(wanted[place])
+                    assert each.count(begin, end).tolist() == counts
+
+
 def test_empty_sets_and_wrong_numbers_of_sets_are_refused(trie):
     with pytest.raises(ValueError, match="empty"):
         CandidateSet(torch.tensor([], dtype=torch.int64))

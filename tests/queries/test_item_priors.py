@@ -12,6 +12,7 @@ from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.item_priors import prior_bias, priors_of, store_priors
 from cart_fairseq.retriever import CartRetriever
+from cart_fairseq.search.dense import stored_arrays
 from cart_fairseq.search.dense.stored_statistics import store_statistics
 from preprocess.api import compact, remove
 
@@ -87,6 +88,43 @@ def test_stored_priors_are_opened_and_equal(opened, world, monkeypatch):
         torch.testing.assert_close(found, expected[others])
 
 
+def test_stored_priors_that_may_not_be_read_are_computed(opened, world, monkeypatch, caplog):
+    expected = priors_of(opened.models, opened.data)
+    store_priors(opened.models, opened.data)
+    (denied,) = (opened.data.directory / "search").glob("priors.*/priors.npy")
+    denied.write_bytes(b"x")
+    monkeypatch.setattr(stored_arrays.os, "access", lambda path, *_, **__: path != denied)
+    again = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=opened.data.directory)
+    torch.testing.assert_close(priors_of(again.models, again.data), expected)
+    assert f"{denied}: may not be read" in caplog.text
+
+
+@torch.no_grad()
+def test_the_priors_of_an_ensemble_are_of_the_score_that_it_searches_by(opened, world):
+    first, second = (
+        CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=opened.data.directory).models[0]
+        for _ in range(2)
+    )
+    assert first.dense is not None
+    assert second.dense is not None
+    first.dense.query_tower.straight.weight.mul_(-1)
+    first.dense.weight.fill_(0.0)
+    second.dense.weight.fill_(4.0)
+    alone = priors_of([second], opened.data)
+    torch.testing.assert_close(priors_of([first, second], opened.data), alone)
+    for weight in (1.0, 2.0):  # given to both, so both count
+        assert not torch.allclose(priors_of([first, second], opened.data, weight), alone, atol=0.1)
+    store_priors([first, second], opened.data)
+    bias = prior_bias([first, second], opened.data, 1.0)
+    assert bias is not None
+    everything = [
+        CartRetriever([first, second], opened.data, ITEMS, prior_share=share).search(["red cat"], k=ITEMS)[0]
+        for share in (0.0, 1.0)
+    ]
+    without, found = ({hit.row: hit.score for hit in hits} for hits in everything)
+    assert found == {row: pytest.approx(score + 2.0 * float(bias[row]), abs=1e-4) for row, score in without.items()}
+
+
 @torch.no_grad()
 def test_priors_are_computed_anew_when_queries_have_other_vectors(opened):
     before = priors_of(opened.models, opened.data)
@@ -122,7 +160,7 @@ def test_damaged_priors_are_named(opened, world, content):
     again = CartRetriever.from_pretrained(
         world / "save" / "checkpoint_best.pt", data=opened.data.directory, prior_share=0.5
     )
-    with pytest.raises(ValueError, match=r"priors\.npy: missing or damaged .*cart_fairseq\.tune makes it again"):
+    with pytest.raises(ValueError, match=r"priors\.npy: missing or damaged .*update_identifiers renew makes it again"):
         again.search(["red cat"])
 
 

@@ -160,7 +160,12 @@ def dense_scores(opened: CartRetriever, parts: Sequence[Any]) -> np.ndarray:
             pairs = zip(vectors, asked, weights, strict=True)
             score = torch.stack([vector @ query * weight for vector, query, weight in pairs]).mean(0).numpy()
             if opened.prior_share:
-                score = score - opened.prior_share * np.mean(weights) * priors_of(opened.models, opened.data).numpy()
+                score = (
+                    score
+                    - opened.prior_share
+                    * np.mean(weights)
+                    * priors_of(opened.models, opened.data, opened.dense_weight).numpy()
+                )
         else:
             score = items.originals(np.arange(EVERYTHING)).double().numpy() @ vector_of(opened, part)
             score *= 2 * spread * np.mean(weights) / score[kept].std()

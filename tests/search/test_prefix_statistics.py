@@ -218,3 +218,22 @@ def test_a_search_makes_no_tensor_that_grows_with_the_catalogue(tmp_path, monkey
         largest.append(mode.largest)
     # sets are lists of leaves, which a search may copy
     assert largest[1] <= max(largest[0] * 1.1, 16**4 / 2 if restricted else 0)
+
+
+def test_nodes_are_compared_with_those_of_the_catalogue_by_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(prefix_statistics, "NODES", 64)
+    sizes = [16, 16, 16]
+    values = np.stack(np.unravel_index(np.arange(16**3), sizes), axis=1)
+    trie = IdentifierTrie.build(values, sizes, offsets_of(sizes))
+    folder = tmp_path / "statistics"
+    vectors = torch.randn(len(trie), 2)
+    compute_statistics(trie, lambda rows: vectors[rows]).save(folder, "key")
+    with LargestTensor() as mode:
+        opened = PrefixStatistics.open(folder, "key", trie)
+    assert opened.depths[1].nodes.tolist() == [*range(256)]
+    assert 0 < mode.largest <= 64
+    nodes = np.arange(256)
+    for damaged in (nodes[:-1], np.append(nodes, 256), np.where(nodes == 200, 201, nodes), nodes[:0]):
+        np.save(folder / "nodes.2.npy", damaged)
+        with pytest.raises(CatalogueError, match=r"nodes\.2\.npy: not the prefixes"):
+            PrefixStatistics.open(folder, "key", trie)

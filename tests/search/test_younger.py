@@ -1,5 +1,6 @@
 """Items that came after training are ranked by their dense scores, with the older items' expected identifier scores."""
 
+import functools
 import gc
 import weakref
 
@@ -9,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lookahead import dense_score, hybrid_model, items, source_of  # noqa: F401
-from test_search_properties import catalogues, offsets_of, queries, whole
+from test_prefix_statistics import dense_items, estimating
+from test_search_properties import LargestTensor, catalogues, offsets_of, queries, whole
 
 from cart_fairseq.base.settings import SCORINGS
 from cart_fairseq.catalogue.candidates import CandidateSet
 from cart_fairseq.catalogue.trie import IdentifierTrie
+from cart_fairseq.search.dense import younger
 from cart_fairseq.search.dense.younger import Ages
 from cart_fairseq.search.generator import IdentifierGenerator
 
@@ -149,3 +152,60 @@ def test_siblings_that_are_no_candidates_stay_out(items, beam, exact):  # noqa: 
         rows = found.rows[query][found.scores[query].isfinite()].tolist()
         assert len(rows) == min(beam, len(allowed))
         assert len({*rows} & {*allowed}) == len(rows)
+
+
+class ListedAges(Ages):
+    """Divides candidates into two lists."""
+
+    @functools.cache  # noqa: B019
+    def _parts(self, trie, each):
+        leaves = torch.arange(len(trie)) if each is None else each.leaves
+        is_younger = trie.rows[leaves] >= self.known_items
+        parts = [CandidateSet(leaves[mask]) if mask.any() else each for mask in (~is_younger, is_younger)]
+        return *parts, not is_younger.all(), bool(is_younger.any())
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+@pytest.mark.parametrize("exact", [0, 1 << 16])
+@pytest.mark.parametrize("known", [100, 85, 50, 9])
+def test_results_are_those_of_lists(tmp_path, monkeypatch, scoring, exact, known):
+    monkeypatch.setattr(younger, "BLOCK", 7)
+    sizes = [5, 5, 4]
+    identifiers = np.stack(np.unravel_index(np.random.default_rng(2).permutation(100), sizes), axis=1)
+    trie, model = IdentifierTrie.build(identifiers, sizes, offsets_of(sizes)), hybrid_model(sizes, 3)
+    sets = [None, CandidateSet(torch.arange(0, 100, 2)), CandidateSet(torch.arange(30, 70)), None]
+    for candidates in (sets, None, sets[1]):
+        results = []
+        for kind in (ListedAges, Ages):
+            generator = IdentifierGenerator(
+                [model], whole(trie), 2, 20, 1.0, scoring, dense_items(tmp_path, 100), 1.5, 0.9, ages=kind(known)
+            )
+            generator.exact_items = exact
+            results.append(generator.search(queries(4, 1), trie, candidates))
+        assert all(torch.equal(listed, found) for listed, found in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("younger_items", [3, -3])
+def test_dividing_a_large_set_makes_no_list_of_its_larger_half(tmp_path, monkeypatch, restricted, younger_items):
+    monkeypatch.setattr(younger, "BLOCK", 1 << 10)
+    sizes = [16, 16, 16, 16]
+    net_input, largest = queries(4, 0), []
+    for size in (16**3, 16**4):
+        values = np.stack(np.unravel_index(np.arange(size), sizes), axis=1)
+        values = values if size == 16**4 else np.concatenate([values[:, 1:], np.zeros_like(values[:, :1])], 1)
+        trie = IdentifierTrie.build(values, sizes, offsets_of(sizes))
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        known = (size - younger_items) % size
+        chosen = CandidateSet(torch.arange(0, size, 2)) if restricted else None
+        options = {"dense_weight": 1.0, "ages": Ages(known)}
+        generator = estimating([hybrid_model(sizes, 0)], trie, 10, dense_items(folder, size), **options)
+        generator.search(net_input, trie, chosen)
+        generator.ages = Ages(known)  # which has divided nothing
+        with LargestTensor() as mode:
+            assert generator.ages.divide(trie, chosen, 4, torch.device("cpu")) is not None
+            generator.search(net_input, trie, chosen)
+        largest.append(mode.largest)
+    assert largest[1] <= largest[0] * 1.1
+    assert largest[1] < 16**4 / 4

@@ -54,16 +54,18 @@ def test_embeddings(world, data):
         verify(data)
 
 
-def test_statistics_of_prefixes(world, data, monkeypatch):
+@pytest.mark.parametrize(("array", "value"), [("leaves", np.nan), ("weights.*", -np.inf), ("spreads.*", np.inf)])
+def test_statistics_of_prefixes(world, data, monkeypatch, array, value):
     for name in ("store_vectors", "store_statistics"):
         inner = getattr(renewing, name)
         monkeypatch.setattr(renewing, name, lambda *given, inner=inner: inner(*given, exact_items=0))
     monkeypatch.setattr(generator, "EXACT_ITEMS", 0)
     renew(data, checkpoint(world))
     assert CartRetriever.from_pretrained(checkpoint(world), data).search(["red dog"])[0]
-    for path in (data / "search").glob("*/leaves.npy"):
-        np.save(path, np.full_like(np.load(path), np.nan))
-    with pytest.raises(ValueError, match="statistics of prefixes hold NaN or infinite values; remove the folder"):
+    for path in (data / "search").glob(f"*/{array}.npy"):
+        np.save(path, np.full_like(np.load(path), value))
+    said = r"search/[0-9a-f]{16}: the masses of prefixes are NaN or infinite; remove the folder"
+    with pytest.raises(ValueError, match=said):
         CartRetriever.from_pretrained(checkpoint(world), data).search(["red dog"])
 
 

@@ -35,20 +35,36 @@ def mean_weight(models: Sequence[Any], weight: float | None = None) -> float:
     return sum(float(model.dense.weight) for model in models) / len(models)
 
 
+def head_shares(models: Sequence[Any], weight: float | None = None) -> tuple[float, ...]:
+    """What the score of each head counts in the sum, relative to the mean of all.
+
+    Args:
+        models: models with a dense head.
+        weight: the weight of the dense score; None for each model's own.
+
+    Returns:
+        1 for each head if a weight is given, or if all have the same; else each head's own weight by the mean.
+    """
+    own = {float(model.dense.weight) for model in models}
+    if weight is not None or len(own) == 1:
+        return (1.0,) * len(models)
+    mean = mean_weight(models)
+    return tuple(float(model.dense.weight) / mean for model in models)
+
+
 def query_vectors(members: Sequence[tuple[Any, dict[str, list[Tensor]]]], weight: float | None = None) -> QueryVectors:
     """Compute the vectors of a batch of queries: cosine x scale, weighted by the models' weights, is the dense score.
 
     Args:
         members: models with a dense head, each with its encoder's output for the B queries.
-        weight: the weight of the dense score; None for each model's own. At least one must be above 0.
+        weight: the weight of the dense score; None for each model's own.
     """
     models = [model for model, _ in members]
-    mean = mean_weight(models, weight)
-    parts = []
-    for model, encoder_out in members:
-        share = 1.0 if weight is not None else model.dense.weight.float() / mean
-        parts.append(model.dense.query(encoder_out).float() * (model.dense.scale().float() * share / len(members)))
-    return QueryVectors(torch.cat(parts, dim=1), mean)
+    parts = [
+        model.dense.query(encoder_out).float() * (model.dense.scale().float() * share / len(members))
+        for (model, encoder_out), share in zip(members, head_shares(models, weight), strict=True)
+    ]
+    return QueryVectors(torch.cat(parts, dim=1), mean_weight(models, weight))
 
 
 def item_vectors(models: Sequence[Any], items: Items, rows: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ its score is the hybrid score itself, and nothing is reranked. The paper has no 
 
 Masses are exact for at most ``EXACT_ITEMS`` candidates. Above, they are estimated from statistics of the whole
 catalogue (:mod:`cart_fairseq.search.dense.prefix_statistics`), so that the cost of a search does not grow with it; scores of
-leaves are exact.
+leaves are not estimated.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cart_fairseq.catalogue.candidates import BatchCandidates
+from cart_fairseq.catalogue.candidates import BatchCandidates, CandidateSet
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.item_vectors import QueryVectors, kept_vectors
@@ -57,13 +56,13 @@ class LookAhead:
         self.weight = queries.weight
         self.parts: list[tuple[Tensor, PrefixMass | EstimatedMass]] = []
         for chosen, places in allowed.groups:
-            leaves = None if chosen is None else chosen.leaves.to(places.device)
             # with one position every step is the last: there is no prefix to estimate, and all items are scored
-            if len(trie if leaves is None else leaves) > exact_items and trie.length > 1:
+            if len(trie if chosen is None else chosen) > exact_items and trie.length > 1:
                 statistics = statistics_of(models, items, trie, bias, stored)
                 asked, of_items = queries.vectors[places], vectors_of(models, items, stored)
-                self.parts.append((places, EstimatedMass(trie, leaves, statistics, asked, of_items, bias)))
+                self.parts.append((places, EstimatedMass(trie, chosen, statistics, asked, of_items, bias)))
                 continue
+            leaves = None if chosen is None else chosen.leaves.to(places.device)
             rows = (trie.rows if leaves is None else trie.rows[leaves]).long()
             asked = queries.vectors[places].T
             if len(trie) > EXACT_ITEMS and leaves is not None:
@@ -127,7 +126,7 @@ class EstimatedMass:
 
     Args:
         trie: the catalogue's trie.
-        leaves: (n,) int64, the candidates' leaves, ascending; None for all.
+        chosen: the candidates; None for all.
         statistics: of the catalogue.
         queries: (B, D) float32, see :func:`~cart_fairseq.search.dense.item_vectors.query_vectors`.
         vectors_of: maps item rows (n,) to vectors (n, D) float32.
@@ -137,14 +136,14 @@ class EstimatedMass:
     def __init__(
         self,
         trie: IdentifierTrie,
-        leaves: Tensor | None,
+        chosen: CandidateSet | None,
         statistics: PrefixStatistics,
         queries: Tensor,
         vectors_of: Callable[[Tensor], Tensor],
         bias: Tensor | None,
     ):
         self.trie = trie
-        self.leaves = leaves
+        self.chosen = None if chosen is None else chosen.to(queries.device)
         self.statistics = statistics
         self.queries = queries
         self.projected = queries @ statistics.basis
@@ -179,13 +178,13 @@ class EstimatedMass:
             mass = for_each_query(self._leaves, nodes, query, self.queries)
         else:
             mass = self.statistics.log_mass(self.trie, depth, nodes, query, self.projected)
-            if not (mass < math.inf).all():  # NaN, too; the beam would follow it
-                raise CatalogueError(f"stored statistics of prefixes hold NaN or infinite values; {REMEDY}")
-        if self.leaves is None:
+            if not mass.isfinite().all():  # the beam would follow it, or never come by
+                where = self.statistics.folder or "statistics of prefixes"
+                raise CatalogueError(f"{where}: the masses of prefixes are NaN or infinite; {REMEDY}")
+        if self.chosen is None:
             return mass
         begin, end = self.trie.leaves(depth, nodes)
-        first, last = torch.searchsorted(self.leaves, torch.stack([begin, end]))
-        return mass + ((last - first) / (end - begin)).log()
+        return mass + (self.chosen.count(begin, end) / (end - begin)).log()
 
     def _leaves(self, nodes: Tensor, query: Tensor) -> Tensor:
         """Scores of leaves (n,) int64 for a query (D,) float32: (n,) float32."""

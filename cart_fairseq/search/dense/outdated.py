@@ -14,7 +14,7 @@ from typing import TypeVar
 from cart_fairseq.base.files import remove_scratch, write_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.errors import CatalogueError, read_json
-from cart_fairseq.search.dense.stored_arrays import STORED
+from cart_fairseq.search.dense.stored_arrays import STORED, may_be_read
 
 NOTE = "made_for.json"
 IDENTIFIERS, EMBEDDINGS = "identifiers", "embeddings"
@@ -61,12 +61,12 @@ def remove_outdated(root: Path) -> None:
 
 
 def opened_if_there(folder: Path, opening: Callable[[], T]) -> T | None:
-    """Open stored arrays; None if there are none, or if they were removed while they were opened.
+    """Open stored arrays; None if there are none, if they may not be read, or if they were removed while they were opened.
 
     Raises:
         CatalogueError: they are damaged.
     """
-    if not folder.is_dir():
+    if not may_be_read(folder):
         return None
     try:
         return opening()

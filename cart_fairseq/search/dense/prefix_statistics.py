@@ -27,6 +27,8 @@ from cart_fairseq.search.dense.stored_arrays import REMEDY, check_finite, open_a
 AXES = 128
 SAMPLE = 16384
 BLOCK = 8192
+NODES = 1 << 17
+"""Number of prefixes of a depth that are checked at once."""
 PAIRS = 1 << 14
 """Number of prefixes or leaves that are looked up at once."""
 WHOLE = 1 << 16
@@ -46,12 +48,14 @@ class PrefixStatistics(NamedTuple):
         leaves: (N, P) float16, the projected vector of each leaf of the trie.
         bias: (N,) float32, the bias of each leaf; empty for none.
         depths: the sub-clusters of depth 1 to J - 1.
+        folder: where the arrays are stored; None for computed ones.
     """
 
     basis: Tensor
     leaves: Tensor
     bias: Tensor
     depths: tuple[Clusters, ...]
+    folder: Path | None = None
 
     def log_mass(self, trie: IdentifierTrie, depth: int, nodes: Tensor, query: Tensor, queries: Tensor) -> Tensor:
         """Estimate the log mass below prefixes.
@@ -91,7 +95,8 @@ class PrefixStatistics(NamedTuple):
     def to(self, device: torch.device) -> "PrefixStatistics":
         """Copy the arrays to a device; on the same device they stay memory-mapped."""
         depths = tuple(Clusters(*(part.to(device) for part in clusters)) for clusters in self.depths)
-        return PrefixStatistics(self.basis.to(device), self.leaves.to(device), self.bias.to(device), depths)
+        basis, leaves, bias = (part.to(device) for part in (self.basis, self.leaves, self.bias))
+        return self._replace(basis=basis, leaves=leaves, bias=bias, depths=depths)
 
     def save(self, folder: Path, key: str) -> None:
         """Write the arrays as ``.npy`` files, atomically.
@@ -124,8 +129,7 @@ class PrefixStatistics(NamedTuple):
         for depth in range(1, trie.length):
             nodes = array(f"nodes.{depth}", np.int64, None)
             count = len(nodes)
-            begin, end = trie.leaves(depth, torch.arange(trie.num_nodes(depth), device=trie.rows.device))
-            if not torch.equal(nodes, torch.nonzero(end - begin > CLUSTERS).flatten().cpu()):
+            if not _are_large(nodes, trie, depth):
                 raise CatalogueError(f"{folder}/nodes.{depth}.npy: not the prefixes of this catalogue; {REMEDY}")
             means = array(f"means.{depth}", np.float16, count, CLUSTERS, axes)
             of_clusters = (array(f"{name}.{depth}", np.float32, count, CLUSTERS) for name in ("weights", "spreads"))
@@ -135,13 +139,26 @@ class PrefixStatistics(NamedTuple):
             check_finite(folder, name, values.numpy())
         if len(bias) not in (0, items):
             raise CatalogueError(f"{folder}/bias.npy: holds {len(bias)} values for {items} items; {REMEDY}")
-        return cls(basis, array("leaves", np.float16, items, axes), bias, tuple(depths))
+        return cls(basis, array("leaves", np.float16, items, axes), bias, tuple(depths), folder)
 
     def _named(self) -> dict[str, Tensor]:
         named = {"basis": self.basis, "leaves": self.leaves, "bias": self.bias}
         for depth, clusters in enumerate(self.depths, start=1):
             named |= {f"{part}.{depth}": tensor for part, tensor in clusters._asdict().items()}
         return named
+
+
+def _are_large(nodes: Tensor, trie: IdentifierTrie, depth: int) -> bool:
+    """Whether (n,) int64 are the nodes of a depth with more than ``CLUSTERS`` items, ascending; compared by blocks."""
+    seen, number = 0, trie.num_nodes(depth)
+    for at in range(0, number, NODES):
+        block = torch.arange(at, min(at + NODES, number), device=trie.rows.device)
+        begin, end = trie.leaves(depth, block)
+        large = block[end - begin > CLUSTERS].cpu()
+        if not torch.equal(nodes[seen : seen + len(large)], large):
+            return False
+        seen += len(large)
+    return seen == len(nodes)
 
 
 def for_each_query(

@@ -2,6 +2,8 @@
 
 import errno
 import hashlib
+import logging
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +25,28 @@ STORED = "search"
 CHECKSUMS = "checksums.json"
 HALF_EXPONENT = 0x7C00
 """The bits of the exponent of a float16; all are set in NaN and infinite values."""
-REMEDY = "remove the folder; python -m cart_fairseq.tune makes it again"
+REMEDY = "remove the folder; preprocess.update_identifiers renew makes it again, or an export that of an exported model"
+logger = logging.getLogger(__name__)
 
 
 def stored_folder(items: DenseItems) -> Path | None:
     """Return the folder of a data-bin; None if another data-bin has taken its place."""
     return items.folder / STORED if items.is_in_place else None
+
+
+def may_be_read(folder: Path) -> bool:
+    """Whether a folder is there, and it and all files in it may be read; a warning says where this is not allowed."""
+    try:
+        found = [folder, *folder.iterdir()]
+    except PermissionError:
+        found = [folder]
+    except OSError:
+        return False
+    effective = os.access in os.supports_effective_ids
+    denied = next((path for path in found if not os.access(path, os.R_OK, effective_ids=effective)), None)
+    if denied is not None:
+        logger.warning(f"{denied}: may not be read, so each search computes what the folder would hold")
+    return denied is None
 
 
 def folder_to_write(items: DenseItems) -> Path:

@@ -5,7 +5,7 @@ dense score they are therefore ranked apart, by their dense scores, and each get
 expected ones: the mean over the older items found, weighted by the probability of each. The paper has no such step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,8 @@ from cart_fairseq.catalogue.trie import IdentifierTrie
 from cart_fairseq.search.dense.lookahead import LookAhead
 from cart_fairseq.search.result import SearchResult, discounted
 
+BLOCK = 1 << 17
+"""Number of leaves that are divided at once."""
 Sets = CandidateSet | Sequence[CandidateSet | None] | None
 
 
@@ -65,21 +67,46 @@ class Ages:
     ) -> tuple[CandidateSet | None, CandidateSet | None, bool, bool]:
         owner = trie if each is None else each
         if owner not in self._divided:
-            leaves = (torch.arange(len(trie)) if each is None else each.leaves).to(trie.rows.device)
-            younger = trie.rows[leaves] >= self.known_items
-            some, every = bool(younger.any()), bool(younger.all())
+            leaves = None if each is None else each.leaves
+            total = len(trie if leaves is None else leaves)
+            count = sum(int(block.sum()) for block in self._younger(trie, leaves))
             halves: tuple[CandidateSet | None, CandidateSet | None] = (None, None)  # a set kept here would keep itself
-            if some and not every:
-                halves = (CandidateSet(leaves[~younger]), CandidateSet(leaves[younger]))
-            self._divided[owner] = (*halves, not every, some)
+            if 0 < count < total:
+                halves = self._halves(trie, leaves, total, count)
+            self._divided[owner] = (*halves, count < total, count > 0)
         old, young, has_older, has_younger = self._divided[owner]
         return each if old is None else old, each if young is None else young, has_older, has_younger
+
+    def _halves(
+        self, trie: IdentifierTrie, leaves: Tensor | None, total: int, younger: int
+    ) -> tuple[CandidateSet, CandidateSet]:
+        """Older and younger items of candidates that have both: the smaller half is a list, the other all but these."""
+        list_younger = 2 * younger <= total
+        size = younger if list_younger else total - younger
+        places, filled = torch.empty(size, dtype=torch.int64, device=trie.rows.device), 0
+        for number, block in enumerate(self._younger(trie, leaves)):
+            found = (block == list_younger).nonzero().flatten()
+            places[filled : filled + len(found)] = found + number * BLOCK
+            filled += len(found)
+        listed = places if leaves is None else leaves[places.to(leaves.device)]
+        few = CandidateSet.of_parts(listed, None, size)
+        others = CandidateSet.of_parts(leaves, listed, total - size)
+        return (others, few) if list_younger else (few, others)
+
+    def _younger(self, trie: IdentifierTrie, leaves: Tensor | None) -> Iterator[Tensor]:
+        """Whether the items of leaves (n,), None for all, are younger: (b,) bool for each block of leaves."""
+        for at in range(0, len(trie if leaves is None else leaves), BLOCK):
+            block: slice | Tensor = slice(at, at + BLOCK)
+            if leaves is not None:
+                block = leaves[block].to(trie.rows.device)
+            yield trie.rows[block] >= self.known_items
 
 
 def known_items(bundle: IdentifierBundle, revision: int, history: str) -> int:
     """The number of item rows that a model was trained on.
 
     Two copies of a bundle with different additions both have a revision 1, so the history decides where it is recorded.
+    A bundle without this history counts as it was built: one history does not tell which earlier additions are shared.
 
     Args:
         bundle: the identifier bundle that is searched.
