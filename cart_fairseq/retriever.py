@@ -303,17 +303,16 @@ class CartRetriever:
         return self._media_encoder(paths, seconds)
 
     def _generator(self, beam: int) -> IdentifierGenerator:
+        weight = self.dense_weight
         return make_generator(
             self.models,
             self.data,
             beam,
             scoring=self.scoring,
-            dense_weight=self.dense_weight,
+            dense_weight=weight,
             level_discount=self.level_discount,
             lookahead=self.lookahead,
-            bias=None
-            if self.dense_weight == 0
-            else prior_bias(self.models, self.data, self.prior_share, self.dense_weight),
+            bias=None if weight == 0 else prior_bias(self.models, self.data, self.prior_share, weight),
         )
 
     def _keep(

@@ -135,6 +135,8 @@ def scores_without(
         are those of a search with the item.
     """
     generator = retriever._generator(retriever.beam)
+    if generator.ages is None:
+        return None
     wanted, symbols = torch.tensor(targets), [retriever.codec.symbols(text) for text in texts]
     parts, order = [], []
     for numbers, net_input in batches(symbols, PAD, retriever.device):
