@@ -107,7 +107,8 @@ def store_priors(models: Sequence[Any], data: DataBin, source: DataBin | None = 
 
 def has_priors(models: Sequence[Any], data: DataBin) -> bool:
     """Whether a data-bin with embeddings holds the priors of its items for these models."""
-    return _stored(models, data, 1) is not None
+    folder = _stored(models, data, 1)
+    return folder is not None and may_be_read(folder)
 
 
 def prior_names(models: Sequence[Any], data: DataBin, weight: float | None = None) -> tuple[str, str]:
@@ -118,18 +119,17 @@ def prior_names(models: Sequence[Any], data: DataBin, weight: float | None = Non
 
 def _compute_names(models: Sequence[Any], data: DataBin, shares: tuple[float, ...]) -> tuple[str, str]:
     assert data.dense_items is not None
-    parts = [] if set(shares) == {1.0} else [str(shares)]
-    bank = digest_of(models, OF_QUERIES, data.fingerprint[16:].hex(), *parts)  # of the query vocabulary
-    priors = digest_of([], (), bank, statistics_key(models, data.dense_items, data.trie, None))
+    bank = digest_of(models, OF_QUERIES, data.fingerprint[16:].hex())  # of the query vocabulary
+    unequal = [] if set(shares) == {1.0} else [str(shares)]
+    priors = digest_of([], (), bank, statistics_key(models, data.dense_items, data.trie, None), *unequal)
     return f"{BANK}.{bank[:16]}", f"{PRIORS}.{priors[:16]}"
 
 
 def _stored(models: Sequence[Any], data: DataBin, place: int, weight: float | None = None) -> Path | None:
-    """The folder of stored queries (0) or priors (1), if they are stored."""
+    """The folder of stored queries (0) or priors (1), if there may be one."""
     assert data.dense_items is not None
     stored = stored_folder(data.dense_items)
-    folder = None if stored is None else stored / prior_names(models, data, weight)[place]
-    return folder if folder is not None and may_be_read(folder) else None
+    return None if stored is None else stored / prior_names(models, data, weight)[place]
 
 
 def _open_or_compute(models: Sequence[Any], data: DataBin, weight: float | None) -> Tensor:
@@ -146,8 +146,10 @@ def _open_or_compute(models: Sequence[Any], data: DataBin, weight: float | None)
         if found is not None:
             check_finite(folder, PRIORS, found)
             return torch.from_numpy(found).to(device)
-    stored = _bank_of(models, data, weight)
-    bank = QueryBank(stored.vectors.to(device), _rows(data, stored.item_ids).to(device))
+    stored = _bank_of(models, data)
+    shares = zip(models, head_shares(models, weight), strict=True)
+    scale = torch.cat([torch.full((model.dense.width,), share) for model, share in shares])
+    bank = QueryBank((stored.vectors * scale).to(device), _rows(data, stored.item_ids).to(device))
     rows = data.trie.rows.long().to(device)
     priors = torch.zeros(len(data.bundle), device=device)
     assert data.dense_items is not None
@@ -156,23 +158,21 @@ def _open_or_compute(models: Sequence[Any], data: DataBin, weight: float | None)
 
 
 class _Bank(NamedTuple):
-    """Stored queries, on the CPU: vectors (Q, D) float32, and the id of the item that each describes."""
+    """Stored queries, on the CPU: vectors (Q, D) float32 at equal weights, and the id of the item that each describes."""
 
     vectors: Tensor
     item_ids: list[str]
 
 
-def _bank_of(models: Sequence[Any], data: DataBin, weight: float | None = None) -> _Bank:
+def _bank_of(models: Sequence[Any], data: DataBin) -> _Bank:
     """Open the stored queries, or compute them; they are kept in memory until the models change."""
-    name = f"{BANK} {head_shares(models, weight)}"
-    opened_or_computed = partial(_open_or_compute_bank, models, data, weight)
-    return kept(models, data.trie, name, None, opened_or_computed)
+    return kept(models, data.trie, BANK, None, lambda: _open_or_compute_bank(models, data))
 
 
-def _open_or_compute_bank(models: Sequence[Any], data: DataBin, weight: float | None) -> _Bank:
-    folder = _stored(models, data, 0, weight)
+def _open_or_compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
+    folder = _stored(models, data, 0)
     found = None if folder is None else opened_if_there(folder, lambda: _open_bank(models, folder))
-    return _compute_bank(models, data, weight) if found is None else found
+    return _compute_bank(models, data) if found is None else found
 
 
 def _open_bank(models: Sequence[Any], folder: Path) -> _Bank:
@@ -183,7 +183,7 @@ def _open_bank(models: Sequence[Any], folder: Path) -> _Bank:
 
 
 @torch.no_grad()
-def _compute_bank(models: Sequence[Any], data: DataBin, weight: float | None) -> _Bank:
+def _compute_bank(models: Sequence[Any], data: DataBin) -> _Bank:
     """Compute the vectors of training captions.
 
     Raises:
@@ -191,8 +191,8 @@ def _compute_bank(models: Sequence[Any], data: DataBin, weight: float | None) ->
     """
     if "train" not in data.subsets:
         raise ValueError(
-            f"{data.root}: has no training captions, nor stored ones for this model in its folder search/, so there are no "
-            "priors; search with prior_share 0, or export the model again with python -m cart_fairseq.export"
+            f"{data.root}: has no training captions, nor stored ones for this model that may be read in its folder search/, so "
+            "there are no priors; search with prior_share 0, or export the model again with python -m cart_fairseq.export"
         )
     table = data.queries("train", ("text", "role", "item_row"))
     table, codec = table.take(bank_captions(table["role"].to_numpy())), QueryCodec(data)
@@ -202,7 +202,7 @@ def _compute_bank(models: Sequence[Any], data: DataBin, weight: float | None) ->
     with Progress(len(symbols), "queries of the priors", "queries") as progress:
         for numbers, net_input in batches(symbols, PAD, device):
             members = [(model, model.encoder(**net_input)) for model in models]
-            parts.append(query_vectors(members, weight).vectors.cpu())
+            parts.append(query_vectors(members, 1.0).vectors.cpu())
             order += numbers.tolist()
             progress.update(len(numbers))
     return _Bank(torch.cat(parts), data.bundle.id_column.take(table["item_row"].take(order)).to_pylist())

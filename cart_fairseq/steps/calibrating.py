@@ -21,7 +21,7 @@ from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.measuring.presence import Numbers, auroc, calibration_error
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.batching import batches
-from cart_fairseq.search.calibration import Calibration, fit
+from cart_fairseq.search.calibration import HITS, Calibration, fit
 from cart_fairseq.search.dense.younger import ScoresByAge, together
 from cart_fairseq.search.result import discounted
 
@@ -131,8 +131,8 @@ def scores_without(
         candidates: the candidate set; None for the whole catalogue.
 
     Returns:
-        (Q, K), best first; -inf marks an unused entry. None if no candidate came after training: the scores of the others
-        are those of a search with the item.
+        (Q, K), at most the ``HITS`` best; -inf marks an unused entry. None if no candidate came after training: the scores
+        of the others are those of a search with the item.
     """
     generator = retriever._generator(retriever.beam)
     if generator.ages is None:
@@ -144,7 +144,8 @@ def scores_without(
         if younger is None:
             return None
         found, ages = together(older.cpu(), younger.cpu())
-        scores = ScoresByAge(found.scores, discounted(found.token_scores, retriever.level_discount), ages)
-        parts.append(scores.among(found.rows != wanted[numbers].unsqueeze(1)).sort(1, descending=True).values)
+        scores = ScoresByAge(found.scores, discounted(found.token_scores, generator.level_discount), ages)
+        without = scores.among(found.rows != wanted[numbers].unsqueeze(1))
+        parts.append(without.sort(1, descending=True).values[:, :HITS])
         order.append(numbers)
     return torch.cat(parts)[torch.cat(order).argsort()]

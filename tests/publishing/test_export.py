@@ -29,7 +29,7 @@ from cart_fairseq.publishing import exporting
 from cart_fairseq.publishing.exporting import export
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.media_encoder import open_media_encoder
-from cart_fairseq.steps.tuning import keep
+from cart_fairseq.steps.tuning import SHARE_STATE, WEIGHT_STATE, keep
 from preprocess.api import verify
 
 OLD = Path(__file__).resolve().parents[1] / "compatibility"
@@ -80,15 +80,21 @@ def test_the_data_bin_is_only_read(dense, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in sorted((dense / "data-bin").rglob("*"))} == before
 
 
-def test_an_ensemble_has_a_file_for_each_model(dense, tmp_path):
-    path = f"{checkpoint(dense)}:{dense / 'save' / 'checkpoint1.pt'}"
-    if not (dense / "save" / "checkpoint1.pt").exists():
+def other_checkpoint(dense: Path) -> Path:
+    """A second model of the same data-bin, with other weights."""
+    path = dense / "save" / "checkpoint1.pt"
+    if not path.exists():
         state = torch.load(checkpoint(dense), weights_only=False)
         torch.manual_seed(3)
         for name, value in state["model"].items():
             if name.endswith("weight") and value.ndim == 2:
                 value += 0.1 * torch.randn_like(value)
-        torch.save(state, dense / "save" / "checkpoint1.pt")
+        torch.save(state, path)
+    return path
+
+
+def test_an_ensemble_has_a_file_for_each_model(dense, tmp_path):
+    path = f"{checkpoint(dense)}:{other_checkpoint(dense)}"
     export(path, dense / "data-bin", tmp_path / "MODEL")
     assert {each.name for each in (tmp_path / "MODEL").glob("*.safetensors")} == {
         "model.1.safetensors",
@@ -98,6 +104,19 @@ def test_an_ensemble_has_a_file_for_each_model(dense, tmp_path):
     assert_same(tmp_path / "MODEL", path, dense / "data-bin")
     alone = hits(opened(checkpoint(dense), dense / "data-bin"))
     assert hits(opened(tmp_path / "MODEL")) != alone
+
+
+def test_an_ensemble_with_unequal_weights_has_priors_at_every_weight(dense, tmp_path):
+    for source, name, weight in ((checkpoint(dense), "one.pt", 1.5), (other_checkpoint(dense), "two.pt", 0.5)):
+        shutil.copy(source, tmp_path / name)
+        keep(tmp_path / name, {WEIGHT_STATE: weight, SHARE_STATE: 0.5})
+    path = f"{tmp_path / 'one.pt'}:{tmp_path / 'two.pt'}"
+    export(path, dense / "data-bin", tmp_path / "MODEL")
+    found = []
+    for options in ({}, {"dense_weight": 1.0}, {"dense_weight": 2.0}):
+        assert_same(tmp_path / "MODEL", path, dense / "data-bin", **options)
+        found.append(hits(opened(tmp_path / "MODEL", **options)))
+    assert found[0] != found[1]  # the mean weight, but the heads count alike
 
 
 @pytest.mark.parametrize("layers", [0, 1])

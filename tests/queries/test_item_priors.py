@@ -1,6 +1,8 @@
 """The priors of a data-bin's items: equal to a slow computation, stored or not, after updates, and in every search."""
 
+import errno
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,6 @@ from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.queries import item_priors
 from cart_fairseq.queries.item_priors import prior_bias, priors_of, store_priors
 from cart_fairseq.retriever import CartRetriever
-from cart_fairseq.search.dense import stored_arrays
 from cart_fairseq.search.dense.stored_statistics import store_statistics
 from preprocess.api import compact, remove
 
@@ -93,7 +94,14 @@ def test_stored_priors_that_may_not_be_read_are_computed(opened, world, monkeypa
     store_priors(opened.models, opened.data)
     (denied,) = (opened.data.directory / "search").glob("priors.*/priors.npy")
     denied.write_bytes(b"x")
-    monkeypatch.setattr(stored_arrays.os, "access", lambda path, *_, **__: path != denied)
+    inner = Path.open
+
+    def opened_by_another(path, *options, **named):
+        if path == denied:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return inner(path, *options, **named)
+
+    monkeypatch.setattr(Path, "open", opened_by_another)
     again = CartRetriever.from_pretrained(world / "save" / "checkpoint_best.pt", data=opened.data.directory)
     torch.testing.assert_close(priors_of(again.models, again.data), expected)
     assert f"{denied}: may not be read" in caplog.text

@@ -14,7 +14,7 @@ from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, r
 from cart_fairseq.measuring.presence import auroc, calibration_error
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search import calibration as module
-from cart_fairseq.steps import calibrating, tuning
+from cart_fairseq.steps import calibrating, evaluation, tuning
 from cart_fairseq.steps.calibrating import calibrating_rows
 from preprocess.updating.steps import add
 
@@ -132,9 +132,17 @@ def test_a_model_is_calibrated_with_the_scores_of_searches(world, candidates, mo
             assert row == pytest.approx(searched, abs=1e-3)
 
 
+@pytest.mark.parametrize("most", [30, 12])  # more than the items of either age, and fewer
 @pytest.mark.parametrize("candidates", ["split", "all"])
-def test_evaluate_measures_probabilities_as_searches_without_the_item_do(world, candidates, tmp_path, monkeypatch):
+def test_evaluate_measures_probabilities_as_searches_without_the_item_do(
+    world, candidates, most, tmp_path, monkeypatch
+):
     monkeypatch.setattr(module, "LEAST_QUERIES", 1)
+    for each in (module, calibrating, evaluation):
+        monkeypatch.setattr(each, "HITS", most)
+    absent: list[torch.Tensor] = []
+    inner = calibrating.scores_without
+    monkeypatch.setattr(evaluation, "scores_without", lambda *given: absent.append(inner(*given)) or absent[-1])
     path = tmp_path / "model.pt"
     path.write_bytes((world / "save" / "checkpoint_best.pt").read_bytes())
     tuning.tune(path, world / "data-bin", TuningSettings(candidates=candidates, weights=(0.5,), shares=(0.5,)))
@@ -149,8 +157,10 @@ def test_evaluate_measures_probabilities_as_searches_without_the_item_do(world, 
     queries = [row for row in rows if row.get("role") in (None, "query") and splits[row["item_id"]] == "test"]
     names = [each for each in data.bundle.item_ids if candidates == "all" or splits[each] in (None, "test")]
     texts = [row["text"] for row in queries]
-    there = retriever.search(texts, k=30, candidates=names)
-    gone = retriever.search(texts, k=30, candidates=[[n for n in names if n != row["item_id"]] for row in queries])
+    there = retriever.search(texts, k=most, candidates=names)
+    (without,) = absent
+    assert without.size(1) <= most
+    gone = retriever.search(texts, k=most, candidates=[[n for n in names if n != row["item_id"]] for row in queries])
     right = [hits[0].item_id == row["item_id"] for hits, row in zip(there, queries, strict=True)]
     probabilities = [[[hit.probability or 0.0 for hit in hits] for hits in each] for each in (there, gone)]
     best = [each[0] for each in [*probabilities[0], *probabilities[1]]]

@@ -1,9 +1,9 @@
 """Arrays in a data-bin that depend on a model's weights: folders named by a digest of what they were computed from."""
 
+import contextlib
 import errno
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,18 +35,17 @@ def stored_folder(items: DenseItems) -> Path | None:
 
 
 def may_be_read(folder: Path) -> bool:
-    """Whether a folder is there, and it and all files in it may be read; a warning says where this is not allowed."""
+    """Whether a folder is there, and it and its files may be read; a warning says where this is not allowed."""
     try:
-        found = [folder, *folder.iterdir()]
-    except PermissionError:
-        found = [folder]
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # the reader names what is missing
+                path.open("rb").close()
+    except PermissionError as error:
+        logger.warning(f"{error.filename}: may not be read, so each search computes what the folder would hold")
+        return False
     except OSError:
         return False
-    effective = os.access in os.supports_effective_ids
-    denied = next((path for path in found if not os.access(path, os.R_OK, effective_ids=effective)), None)
-    if denied is not None:
-        logger.warning(f"{denied}: may not be read, so each search computes what the folder would hold")
-    return denied is None
+    return True
 
 
 def folder_to_write(items: DenseItems) -> Path:
