@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = parser()
     args = command.parse_args(mark_ids(sys.argv[1:] if argv is None else argv))
     if args.path is not None and not (args.target / "identifiers").is_dir():
-        command.error("argument --path: a checkpoint searches a data-bin; give --data-bin, or leave --path out")
+        command.error(f"argument --path: a checkpoint searches a data-bin, and {args.target} is none; check the path")
     if args.command == "renew":
         from preprocess.updating.renewing import checkpoint_of, renew, up_to_date
 

@@ -14,6 +14,7 @@ from cart_fairseq.base.settings import AUTO, PRECISIONS
 
 NARROW = 128
 """Models narrower than this are searched in float32: there is little to gain."""
+PROBE_NOISE = 0.05
 LEAST_GAIN = 1.1
 """Least gain of bf16 in speed for which it is chosen."""
 ROWS, TRIALS = 128, 5
@@ -120,9 +121,9 @@ def _layers(width: int) -> nn.Sequential:
 
 @functools.cache
 def warn_if_slow(device: str, width: int, precision: str) -> None:
-    """Log once in a process that a chosen precision is slower than float32 here."""
+    """Log once in a process that a chosen precision is slower than float32 here, by more than a probe varies."""
     found = gain(device, width, precision, rows=8)  # float16 takes seconds for more on some processors
-    if found < 1:
+    if found < 1 - PROBE_NOISE:
         logger.warning("precision %s is %.1f times slower than float32 here; choose auto", precision, 1 / found)
 
 

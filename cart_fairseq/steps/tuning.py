@@ -236,7 +236,7 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         settings: the values to compare and options of the search.
 
     Raises:
-        ValueError: the data-bin has no valid queries; the checkpoint cannot be read, does not belong to it, or was
+        ValueError: the data-bin has no valid queries; the checkpoint is an ensemble, cannot be read, does not belong to it, or was
             replaced in the meantime.
         TypeError: ``settings`` has another type.
     """
@@ -245,6 +245,8 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
     retriever = CartRetriever.from_pretrained(
         path, data=data, beam=settings.beam, precision="float32", scoring=settings.scoring
     )
+    if len(retriever.models) > 1:
+        raise ValueError(f"{path}: is an ensemble; tune each checkpoint by itself, and search with all of them then")
     if settings.keep:
         refuse_unwritable(path)
     competing = "valid" if settings.candidates == "split" else "all"

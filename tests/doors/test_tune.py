@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,6 +172,14 @@ def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
         tune.main(["--data=x", "--path=y", "--shares", "2"])
     with pytest.raises(ValueError, match=r"--weights -1\.0: each must be at least 0"):
         tune.main(["--data=x", "--path=y", "--weights", "-1"])
+
+
+def test_an_ensemble_is_refused_before_anything_is_searched(world, checkpoint, monkeypatch):
+    monkeypatch.setattr(tuning, "search_subset", lambda *_: pytest.fail("searched"))
+    both = f"{checkpoint}:{checkpoint}"
+    with pytest.raises(ValueError, match=r"\.pt: is an ensemble; tune each checkpoint by itself"):
+        tune.main(["--data", str(world / "data-bin"), "--path", both])
+    assert not Path(both).exists()
 
 
 def test_evaluate_takes_the_kept_weight(world, checkpoint, tmp_path):

@@ -142,7 +142,14 @@ def test_evaluate_measures_probabilities_as_searches_without_the_item_do(
         monkeypatch.setattr(each, "HITS", most)
     absent: list[torch.Tensor] = []
     inner = calibrating.scores_without
-    monkeypatch.setattr(evaluation, "scores_without", lambda *given: absent.append(inner(*given)) or absent[-1])
+
+    def noted(*given):
+        found = inner(*given)
+        assert found is not None
+        absent.append(found)
+        return found
+
+    monkeypatch.setattr(evaluation, "scores_without", noted)
     path = tmp_path / "model.pt"
     path.write_bytes((world / "save" / "checkpoint_best.pt").read_bytes())
     tuning.tune(path, world / "data-bin", TuningSettings(candidates=candidates, weights=(0.5,), shares=(0.5,)))

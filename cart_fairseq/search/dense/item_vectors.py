@@ -45,11 +45,11 @@ def head_shares(models: Sequence[Any], weight: float | None = None) -> tuple[flo
     Returns:
         1 for each head if a weight is given, or if all have the same; else each head's own weight by the mean.
     """
-    own = {float(model.dense.weight) for model in models}
-    if weight is not None or len(own) == 1:
+    if weight is not None or len(models) == 1:
         return (1.0,) * len(models)
-    mean = mean_weight(models)
-    return tuple(float(model.dense.weight) / mean for model in models)
+    own = [float(model.dense.weight) for model in models]
+    mean = sum(own) / len(own)
+    return (1.0,) * len(models) if len({*own}) == 1 else tuple(each / mean for each in own)
 
 
 def query_vectors(members: Sequence[tuple[Any, dict[str, list[Tensor]]]], weight: float | None = None) -> QueryVectors:
