@@ -1,5 +1,6 @@
 """Estimated masses: exact where a prefix has few distinct items, near elsewhere; leaves, files and cost."""
 
+from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -25,12 +26,21 @@ from cart_fairseq.search.dense.stored_statistics import statistics_key, store_st
 from cart_fairseq.search.generator import IdentifierGenerator
 
 SIZES = [3, 5, 40]
+FULL = [16] * 4
 
 
 def catalogue(items: int, seed: int = 0) -> IdentifierTrie:
     rng = np.random.default_rng(seed)
     chosen = rng.choice(int(np.prod(SIZES)), items, replace=False)
     return IdentifierTrie.build(np.stack(np.unravel_index(chosen, SIZES), axis=1), SIZES, offsets_of(SIZES))
+
+
+def smaller_and_larger() -> Iterator[tuple[int, IdentifierTrie]]:
+    """Two catalogues with the positions ``FULL``, one sixteen times the other, and their numbers of items."""
+    for items in (16**3, 16**4):
+        values = np.stack(np.unravel_index(np.arange(items), FULL), axis=1)
+        values = values if items == 16**4 else np.concatenate([values[:, 1:], np.zeros_like(values[:, :1])], 1)
+        yield items, IdentifierTrie.build(values, FULL, offsets_of(FULL))
 
 
 def dense_items(folder, items: int) -> DenseItems:
@@ -202,16 +212,12 @@ def test_a_search_makes_no_tensor_that_grows_with_the_catalogue(tmp_path, monkey
     """A depth of few prefixes is compared with each of many queries as a whole, up to ``WHOLE`` sub-clusters."""
     monkeypatch.setattr(prefix_statistics, "MANY_QUERIES", 1)
     monkeypatch.setattr(prefix_statistics, "WHOLE", 16 * CLUSTERS)
-    sizes = [16, 16, 16, 16]
     net_input, largest = queries(4, 0), []
-    for items in (16**3, 16**4):
-        values = np.stack(np.unravel_index(np.arange(items), sizes), axis=1)
-        values = values if items == 16**4 else np.concatenate([values[:, 1:], np.zeros_like(values[:, :1])], 1)
-        trie = IdentifierTrie.build(values, sizes, offsets_of(sizes))
+    for items, trie in smaller_and_larger():
         folder = tmp_path / str(items)
         folder.mkdir()
         chosen = CandidateSet(torch.arange(0, items, 2)) if restricted else None
-        generator = estimating([hybrid_model(sizes, 0)], trie, 10, dense_items(folder, items))
+        generator = estimating([hybrid_model(FULL, 0)], trie, 10, dense_items(folder, items))
         generator.search(net_input, trie, chosen)
         with LargestTensor() as mode:
             generator.search(net_input, trie, chosen)

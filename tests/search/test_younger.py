@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lookahead import dense_score, hybrid_model, items, source_of  # noqa: F401
-from test_prefix_statistics import dense_items, estimating
+from test_prefix_statistics import FULL, dense_items, estimating, smaller_and_larger
 from test_search_properties import LargestTensor, catalogues, offsets_of, queries, whole
 
 from cart_fairseq.base.settings import SCORINGS
@@ -189,18 +189,14 @@ def test_results_are_those_of_lists(tmp_path, monkeypatch, scoring, exact, known
 @pytest.mark.parametrize("younger_items", [3, -3])
 def test_dividing_a_large_set_makes_no_list_of_its_larger_half(tmp_path, monkeypatch, restricted, younger_items):
     monkeypatch.setattr(younger, "BLOCK", 1 << 10)
-    sizes = [16, 16, 16, 16]
     net_input, largest = queries(4, 0), []
-    for size in (16**3, 16**4):
-        values = np.stack(np.unravel_index(np.arange(size), sizes), axis=1)
-        values = values if size == 16**4 else np.concatenate([values[:, 1:], np.zeros_like(values[:, :1])], 1)
-        trie = IdentifierTrie.build(values, sizes, offsets_of(sizes))
+    for size, trie in smaller_and_larger():
         folder = tmp_path / str(size)
         folder.mkdir()
         known = (size - younger_items) % size
         chosen = CandidateSet(torch.arange(0, size, 2)) if restricted else None
         options = {"dense_weight": 1.0, "ages": Ages(known)}
-        generator = estimating([hybrid_model(sizes, 0)], trie, 10, dense_items(folder, size), **options)
+        generator = estimating([hybrid_model(FULL, 0)], trie, 10, dense_items(folder, size), **options)
         generator.search(net_input, trie, chosen)
         generator.ages = Ages(known)  # which has divided nothing
         with LargestTensor() as mode:
