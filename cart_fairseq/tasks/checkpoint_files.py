@@ -27,6 +27,8 @@ LOCK = ".lock"
 """In the folder of checkpoints; the kernel's lock on it ends with the process, the file stays."""
 OF_WEIGHTS = "loading state_dict for CARTModel:"
 """What torch says before it names the weights that do not fit."""
+OF_SEARCHES = ("dense_weight", "level_discount", "prior_share")
+"""Options of tasks that the caller or the model decides, not what was given to the checkpoint's training."""
 OF_STATES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What fairseq and torch raise of a state of the optimiser that they cannot use."""
 _copy = PathManager.copy
@@ -103,9 +105,10 @@ def load_ensemble(
     """
     models: list[Any] = []
     cfg = None
+    overrides = {**dict.fromkeys(OF_SEARCHES), **(arg_overrides or {})}
     for each in filenames:
         try:
-            found, cfg, task = _load_ensemble([each], arg_overrides, task, *args, **kwargs)
+            found, cfg, task = _load_ensemble([each], overrides, task, *args, **kwargs)
         except CatalogueError:  # of the data-bin; the checkpoint was read before
             raise
         except Exception as error:

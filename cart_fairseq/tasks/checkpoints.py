@@ -26,12 +26,9 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
         ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers.
     """
     paths = utils.split_paths(str(path))
-    # the caller or the model decides these, not the options of the checkpoint's training
+    # the caller decides these, not the options of the checkpoint's training
     overrides = {
         "data": str(data),
-        "dense_weight": None,
-        "level_discount": None,
-        "prior_share": None,
         "no_lookahead": False,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from changing import dense_world
-from commands import run, train_flags
+from commands import run, train_flags, validate
 from conftest import setup_task
 
 from cart_fairseq import tune
@@ -172,6 +172,21 @@ def test_what_cannot_be_tuned_is_refused(world, tmp_path, capsys):
         tune.main(["--data=x", "--path=y", "--shares", "2"])
     with pytest.raises(ValueError, match=r"--weights -1\.0: each must be at least 0"):
         tune.main(["--data=x", "--path=y", "--weights", "-1"])
+
+
+def test_validate_takes_what_was_kept_and_not_what_training_was_given(world, checkpoint):
+    """The training was given a weight of 0.5."""
+    tuned = {tuning.DISCOUNT_STATE: 0.6, tuning.WEIGHT_STATE: 20.0, tuning.SHARE_STATE: 1.0}
+    own = ["--dense-weight", 20, "--level-discount", 0.6, "--prior-share", 1]
+    trained = ["--dense-weight", 0.5]
+
+    def metrics(*options):
+        return validate(world / "data-bin", checkpoint, "--candidates", "all", *options)
+
+    before = metrics()
+    assert before == metrics(*trained)
+    tuning.keep(checkpoint, tuned)
+    assert metrics() == metrics(*own) != metrics(*trained)
 
 
 def test_an_ensemble_is_refused_before_anything_is_searched(world, checkpoint, monkeypatch):
