@@ -27,7 +27,7 @@ from preprocess.captioners.targets import targets_of, within_reach
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.fields import BORROWED
 from preprocess.data.inputs import match_items, read_captions, read_items
-from preprocess.data.joined_folder import identifier_rows
+from preprocess.data.joined_folder import identifier_rows, refuse_other_items
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data.roles import Caption, resolve
 from preprocess.encoders.loading import weights_stamp
@@ -177,6 +177,7 @@ def open_source(items: Path, captions: Path | None, embeddings: str | Path | Non
     }
     found = None
     if embeddings is not None:
+        refuse_other_items(Path(embeddings), row_of, items)
         embeddings = identifier_rows(Path(embeddings))
         found = open_embeddings(embeddings, check=False)
         match_items(found, rows, embeddings, items)

@@ -1,6 +1,6 @@
 """The folder that `join_captions` writes: rows of items and captions, and the fitted parts that made them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +123,32 @@ def originals_of(folder: Path) -> np.ndarray | None:
     with reading(folder / ORIGINALS, REMEDY):
         rows: np.ndarray = np.load(folder / ORIGINALS, mmap_mode="r", allow_pickle=False)
     return rows
+
+
+def items_digest(item_ids: Iterable[str]) -> str:
+    """A checksum of item ids and their order."""
+    return digest(list(item_ids))
+
+
+def refuse_other_items(source: Path, item_ids: Iterable[str], items_path: str | Path) -> None:
+    """Refuse a join of other items than these, or of these in another order.
+
+    Args:
+        source: a join. Any other path passes, and so does a join of a version that did not record its items.
+        item_ids: of the rows, in order.
+        items_path: what names the items, for the message.
+
+    Raises:
+        ValueError: the join was made with others.
+    """
+    if not (source / RECORD).is_file():
+        return
+    joined = read_record(source).get("item_ids")
+    if joined is not None and joined != items_digest(item_ids):
+        raise ValueError(
+            f"{source}: was joined with other items than those of {items_path}, or with the same ones in another order; "
+            "join these items, with the embeddings in the same order"
+        )
 
 
 def texts_digest(captions: Sequence[dict[str, Any]]) -> str:

@@ -183,7 +183,7 @@ def open_source(
     bundle = IdentifierBundle.load(identifiers)
     items = [{"item_id": item_id, "split": split} for item_id, split in zip(bundle.item_ids, bundle.splits)]
     rows = read_captions(captions, items) if captions else []
-    dense = open_dense(embeddings, len(bundle), rows, settings.index_captions) if embeddings else None
+    dense = open_dense(embeddings, bundle, rows, settings.index_captions) if embeddings else None
     with bundle.files.reading(MANIFEST) as path:
         manifest = sha256(path)
     checksums = {"identifiers": manifest, "captions": sha256(captions) if captions else None}

@@ -15,6 +15,7 @@ from cart_fairseq.base.parquet import read_table
 from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.errors import reading
+from cart_fairseq.catalogue.identifiers import IdentifierBundle
 from preprocess.data import joined_folder
 from preprocess.data.embeddings import Embeddings, blocks, check_embeddings, open_embeddings
 from preprocess.data.roles import Caption
@@ -53,23 +54,25 @@ class DenseRows(NamedTuple):
     originals: Embeddings | None
 
 
-def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], index_captions: str) -> DenseSource:
+def open_dense(
+    source: Path, bundle: IdentifierBundle, captions: Sequence[dict[str, Any]], index_captions: str
+) -> DenseSource:
     """Open embeddings, or a folder that `preprocess.join_captions` wrote.
 
     Args:
-        items: N, how many the identifiers have.
+        bundle: the identifiers of the N items.
         captions: rows of captions.jsonl, those that were joined first; others may follow.
         index_captions: `include` or `exclude`, which the join must have done alike.
 
     Raises:
-        ValueError: the embeddings are damaged, differ in number from the items, or were joined with other captions.
+        ValueError: the embeddings are damaged, differ in number from the items, or were joined with other items or captions.
     """
     record = joined_folder.read_record(source) if (source / joined_folder.RECORD).is_file() else None
     path = joined_folder.dense_rows(source)
     embeddings = open_embeddings(path)
-    if len(embeddings) != items:
+    if len(embeddings) != len(bundle):
         raise ValueError(
-            f"{path}: {len(embeddings)} rows, but the identifiers have {items} items; give the embeddings of the items that "
+            f"{path}: {len(embeddings)} rows, but the identifiers have {len(bundle)} items; give the embeddings of the items that "
             "the identifiers were built from"
         )
     checksum = check_embeddings(embeddings, path)
@@ -78,6 +81,7 @@ def open_dense(source: Path, items: int, captions: Sequence[dict[str, Any]], ind
     bad = joined_folder.damage(source, record)
     if bad:
         raise ValueError(f"{source / bad}: missing, or not what {joined_folder.RECORD} says; make the join again")
+    joined_folder.refuse_other_items(source, bundle.item_ids, bundle.directory)
     if joined_folder.texts_digest(captions[: record["captions"]]) != record["texts"]:
         raise ValueError(
             f"{source}: was joined with other captions; join it with these, or with those that these begin with"

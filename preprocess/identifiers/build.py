@@ -21,7 +21,7 @@ from cart_fairseq.catalogue.identifiers import IdentifierBundle, write_bundle
 from cart_fairseq.catalogue.positions import Position, semantic_positions, unique_positions, unique_tokens
 from preprocess.data.embeddings import Embeddings, check_embeddings, open_embeddings
 from preprocess.data.inputs import ItemsFile, match_items
-from preprocess.data.joined_folder import identifier_rows
+from preprocess.data.joined_folder import identifier_rows, refuse_other_items
 from preprocess.data.output import Kind, Made, Output
 from preprocess.folder.formats.clip_retrieval import is_clip_retrieval, list_items, lists_folder
 from preprocess.identifiers.collisions import move_to_free_codes
@@ -178,12 +178,13 @@ def open_source(embeddings: Path, items: Path, captions: str | Path | None, sett
     """Open and check the inputs; see `build_identifiers`.
 
     Raises:
-        ValueError: one is damaged, embeddings and items differ in number, or an item has no caption that may be used.
+        ValueError: one is damaged, embeddings and items differ in number or were joined otherwise, or an item has no caption that may be used.
     """
     path = identifier_rows(embeddings)
     rows = open_embeddings(path, settings.embedding_column, check=False)
     records = ItemsFile(items)
     match_items(rows, records, path, items)
+    refuse_other_items(embeddings, (item["item_id"] for item in records), items)
     texts = None if captions is None else item_captions(captions, records, settings.seed)
     checksums = {"embeddings": check_embeddings(rows, path), "items": sha256(items)}
     if captions is not None:

@@ -42,6 +42,7 @@ from preprocess.data.joined_folder import (
     RECORD,
     REMEDY,
     SavedParts,
+    items_digest,
     read_parts,
     read_record,
     texts_digest,
@@ -94,7 +95,7 @@ class Source:
     Attributes:
         embeddings_path, captions_path: where the inputs lie, for messages.
         embeddings: (N, D) float16 or float32.
-        splits: the split of each item.
+        item_ids, splits: of each item.
         rows: the objects of captions.jsonl.
         captions: those that may be used, in file order.
         checksums: of the inputs.
@@ -104,6 +105,7 @@ class Source:
     embeddings_path: Path
     captions_path: Path
     embeddings: Embeddings
+    item_ids: list[str]
     splits: list[str | None]
     rows: list[dict[str, Any]]
     captions: list[Caption]
@@ -171,6 +173,7 @@ def open_source(embeddings: Path, items: Path, captions: Path, settings: JoinSet
     match_items(vectors, records, embeddings, items)
     rows = read_captions(captions, records)
     row_of = {item["item_id"]: row for row, item in enumerate(records)}
+    item_ids = list(row_of)
     splits = [item.get("split") for item in records]
     used = usable(resolve(rows, row_of, splits, str(captions)), settings, captions)
     checksums = {
@@ -178,7 +181,7 @@ def open_source(embeddings: Path, items: Path, captions: Path, settings: JoinSet
         "items": sha256(items),
         "captions": sha256(captions),
     }
-    return Source(embeddings, captions, vectors, splits, rows, used, checksums, encoder_of(embeddings))
+    return Source(embeddings, captions, vectors, item_ids, splits, rows, used, checksums, encoder_of(embeddings))
 
 
 def usable(resolved: Sequence[Caption], settings: JoinSettings, source: Path) -> list[Caption]:
@@ -257,6 +260,7 @@ def write_join(
             "items_of_unknown_words": int(np.setdiff1d(owners, np.flatnonzero(has_text)).size),
             "captions": len(source.rows),
             "texts": texts_digest(source.rows),
+            "item_ids": items_digest(source.item_ids),
             "captions_used": len(captions),
             "encoder": source.encoder,
         }

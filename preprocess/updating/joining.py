@@ -23,6 +23,7 @@ from preprocess.data.joined_folder import (
     originals_of,
     read_parts,
     read_record,
+    refuse_other_items,
 )
 from preprocess.data.roles import Caption, assign, resolve
 from preprocess.encoders.loading import refuse_absent
@@ -71,6 +72,8 @@ def joined_rows(
                 "leave it out"
             )
         joined = (embeddings / RECORD).is_file()
+        if joined:
+            refuse_other_items(embeddings, (item["item_id"] for item in ItemsFile(items)), items)
         originals = originals_of(embeddings) if joined else None
         yield NewRows(identifier_rows(embeddings), dense_rows(embeddings), originals)
         return

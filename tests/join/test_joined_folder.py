@@ -17,8 +17,8 @@ from join_samples import (
 )
 
 from cart_fairseq.base.files import write_json
-from cart_fairseq.base.reading import read_json
-from preprocess import join_captions
+from cart_fairseq.base.reading import read_json, read_jsonl
+from preprocess import api, join_captions
 from preprocess.data.joined_folder import VERSION
 from preprocess.join.text_features import LsaFeatures
 
@@ -100,6 +100,30 @@ def test_like_refuses_what_it_cannot_follow(tmp_path, capsys):
         join(again, like=like)
     with pytest.raises(ValueError, match=r"join.json: no such file"):
         join(again, like=tmp_path)
+
+
+def test_a_join_of_the_same_items_in_another_order_is_refused(tmp_path):
+    files = write_world(tmp_path)
+    join(files, **SMALL)
+    turned = write_jsonl(tmp_path / "turned.jsonl", read_jsonl(files.items)[::-1])
+    atomic = api.IdentifierSettings(scheme="atomic", codebook_size=60)
+    identifiers = tmp_path / "identifiers"
+    api.build_identifiers(files.embeddings, turned, identifiers, atomic)
+    out, described = tmp_path / "out", api.CaptionSettings(captioner="neighbours")
+    for step in (
+        lambda: api.build_identifiers(files.output, turned, out, atomic),
+        lambda: api.binarize(identifiers, files.captions, out, embeddings=files.output),
+        lambda: api.generate_captions(turned, files.captions, out, described, embeddings=files.output),
+        lambda: api.add(identifiers, files.output, turned),
+    ):
+        with pytest.raises(
+            ValueError, match=r"joined: was joined with other items than those of .*, or with the same ones"
+        ):
+            step()
+    record = read_json(files.output / "join.json")
+    del record["item_ids"]  # as earlier versions wrote it
+    write_json(files.output / "join.json", record)
+    assert api.build_identifiers(files.output, turned, tmp_path / "out", atomic).is_new
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
