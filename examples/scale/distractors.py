@@ -64,11 +64,11 @@ def write_join(folder: Path, joined: JoinedTowers, count: int, seed: int) -> Non
             rows[block], aligned[block], before[block] = made, joined.towers(made), originals[source]
         for array in (rows, aligned, before):
             array.flush()
-        write_jsonl(
-            new / "items.jsonl", ({"item_id": f"synthetic {number}", "split": "train"} for number in range(count))
-        )
+        item_ids = [f"synthetic {number}" for number in range(count)]
+        write_jsonl(new / "items.jsonl", ({"item_id": item_id, "split": "train"} for item_id in item_ids))
         files = {name: sha256(new / name) for name in widths}
-        write_json(new / joined_folder.RECORD, {**joined.record, "items": count, "files": files})
+        own = {"items": count, "item_ids": joined_folder.items_digest(item_ids), "files": files}
+        write_json(new / joined_folder.RECORD, joined.record | own)
 
 
 def claim(work: Path, base: Path, joined: JoinedTowers, seed: int) -> None:

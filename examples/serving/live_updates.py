@@ -71,7 +71,7 @@ def write_new(folder: Path, number: int, items: int, width: int, join: Path | No
         width: of the embeddings that the catalogue was built from.
         join: the join that it was built from, whose rows the new items repeat; None for random embeddings.
     """
-    draw = np.random.default_rng(number)
+    draw, names = np.random.default_rng(number), names_of(number, items)
     given = folder / "embeddings.npy"
     if join is None:
         np.save(given, draw.standard_normal((items, width)).astype(np.float32))
@@ -84,8 +84,9 @@ def write_new(folder: Path, number: int, items: int, width: int, join: Path | No
             if name in record["files"]:
                 np.save(given / name, np.load(join / name, mmap_mode="r")[chosen])
                 files[name] = sha256(given / name)
-        write_json(given / joined_folder.RECORD, {**record, "items": items, "files": files})
-    listed = "".join(json.dumps({"item_id": item_id}) + "\n" for item_id in names_of(number, items))
+        own = {"items": items, "item_ids": joined_folder.items_digest(names), "files": files}
+        write_json(given / joined_folder.RECORD, record | own)
+    listed = "".join(json.dumps({"item_id": item_id}) + "\n" for item_id in names)
     (folder / "items.jsonl").write_text(listed, encoding="utf-8")
     return given, folder / "items.jsonl"
 
