@@ -23,14 +23,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "generation", nargs="?", help="output of fairseq-generate, or of fairseq-interactive with --queries"
     )
-    made.add_argument("--data", required=True, metavar="DIR", help="the data-bin")
+    made.add_argument("--data", metavar="DIR", help="the data-bin; not needed where --path is a MODEL folder")
     made.add_argument("--subset", help="the measured subset (default: from the name generate-SUBSET.txt)")
     made.add_argument(
         "--queries",
         metavar="FILE",
         help="new queries in the format of captions.jsonl; rows with other roles than query are skipped",
     )
-    made.add_argument("--path", metavar="CKPT", help="search --queries with this checkpoint, or the ensemble a.pt:b.pt")
+    made.add_argument(
+        "--path",
+        metavar="CKPT",
+        help="search --queries with this checkpoint, the ensemble a.pt:b.pt, or a MODEL folder",
+    )
     made.add_argument(
         "--beam", type=int, help="beam width, with --path (default: 30; 200 with a dense head and --no-lookahead)"
     )
@@ -87,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: an input is wrong; the message names file, value and remedy.
     """
-    args = parser().parse_args(argv)
+    command = parser()
+    args = command.parse_args(argv)
     settings = EvaluationSettings(
         args.subset,
         args.candidates,
@@ -100,10 +105,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.prior_share,
     )
     refuse_unwritable(args.trec_run, args.qrels, args.json)
+    from cart_fairseq.loading.model_folder import is_model_folder
     from cart_fairseq.measuring.results import metric_table
     from cart_fairseq.steps.evaluation import evaluate
 
-    found = evaluate(args.data, args.generation, args.queries, args.path, settings)
+    if args.data is None and not (args.path and is_model_folder(args.path)):
+        command.error("the following arguments are required: --data")
+    found = evaluate(args.data or args.path, args.generation, args.queries, args.path, settings)
     if args.trec_run:
         found.write_run(args.trec_run)
     if args.qrels:

@@ -66,12 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep=not args.dry_run,
     )
     refuse_unwritable(args.json)
-    from cart_fairseq.steps.tuning import tune
+    from cart_fairseq.steps.tuning import WEIGHT_STATE, tune
 
     found = tune(args.path, args.data, settings)
     print(found.tables())
     if settings.keep:
         print(f"{args.path}: searches with it use {', '.join(f'{name} {v:g}' for name, v in found.kept.items())} now")
+    if WEIGHT_STATE in found.kept and found.weight == max(settings.weights):
+        print(f"weight {found.weight:g} is the largest that was compared; --weights compares others")
     if found.calibration is None:
         print("hits have no probabilities: too few of the valid queries that calibrate them found their item")
     if args.json:

@@ -7,7 +7,7 @@ identifier scores, which depend on the older items; without the wanted item they
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,12 +31,20 @@ def calibrates(item_id: str) -> bool:
     return zlib.crc32(item_id.encode()) % 2 == 0
 
 
-def calibrating_rows(data: DataBin) -> set[int]:
-    """Rows of the items whose valid queries calibrate a model; empty if the data-bin has no valid queries."""
-    if "valid" not in data.subsets:
-        return set()
-    rows = set(data.queries("valid", ("item_row",))["item_row"].to_pylist())
-    return {row for row in rows if calibrates(data.bundle.item_id(row))}
+def calibrating_rows(data: DataBin, rows: Iterable[int]) -> set[int]:
+    """Those of the given rows whose items' valid queries calibrate a model.
+
+    A catalogue without valid queries, such as a MODEL folder, does not say whose queries they were. All that may have
+    calibrated count there: those of items of any split but ``test``.
+    """
+    if "valid" in data.subsets:
+        asked = set(data.queries("valid", ("item_row",))["item_row"].to_pylist())
+        return {row for row in {*rows} & asked if calibrates(data.bundle.item_id(row))}
+    return {
+        row
+        for row in {*rows}
+        if calibrates(data.bundle.item_id(row)) and data.bundle.record(row).get("split") != "test"
+    }
 
 
 def calibrate(

@@ -217,7 +217,7 @@ def _search(
         for query, hits in zip(queries, found, strict=True)
     ]
     presence: dict[str, Any] = {}
-    calibrated = calibrating_rows(data)
+    calibrated = calibrating_rows(data, (query.item_row for query in queries))
     others = [place for place, query in enumerate(queries) if query.item_row not in calibrated]
     size = len(retriever.data.trie if competing is None else competing)
     if retriever.calibration is not None and others and size > 1:

@@ -26,6 +26,7 @@ from cart_fairseq.base.settings import BEAM, CALIBRATION_PARAMETERS, RERANKED_BE
 from cart_fairseq.catalogue.dictionary import PAD
 from cart_fairseq.catalogue.held_files import Stamp, identity
 from cart_fairseq.loading.checkpoint import read_checkpoint, write_checkpoint
+from cart_fairseq.loading.model_folder import is_model_folder
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.measuring.metrics import metric_counts, metrics_from_counts, ranks_of
 from cart_fairseq.publishing.renewing import store_search_files
@@ -236,11 +237,15 @@ def tune(path: Path, data: Path, settings: TuningSettings | None = None) -> Tuni
         settings: the values to compare and options of the search.
 
     Raises:
-        ValueError: the data-bin has no valid queries; the checkpoint is an ensemble, cannot be read, does not belong to it, or was
+        ValueError: the data-bin has no valid queries; the checkpoint is an ensemble or a MODEL folder, cannot be read, does not belong to it, or was
             replaced in the meantime.
         TypeError: ``settings`` has another type.
     """
     settings = settings or TuningSettings()
+    if is_model_folder(path):
+        raise ValueError(
+            f"{path}: is a MODEL folder, which has no queries to tune on; tune the checkpoint, then export it again"
+        )
     opened = identity(path)
     retriever = CartRetriever.from_pretrained(
         path, data=data, beam=settings.beam, precision="float32", scoring=settings.scoring

@@ -6,7 +6,9 @@ it leaves the temporary file, which keeps the disk full, and shows tracebacks th
 """
 
 import contextlib
+import dataclasses
 import functools
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,13 +24,26 @@ from cart_fairseq.base.reading import first_line
 from cart_fairseq.catalogue.errors import CatalogueError
 from cart_fairseq.loading.checkpoint import refuse_damaged, write_checkpoint
 from cart_fairseq.loading.optimizer_state import check_sizes_of_moments
+from cart_fairseq.models.cart import CARTModel
+from cart_fairseq.models.flags import network_config
+from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig
 
 LOCK = ".lock"
 """In the folder of checkpoints; the kernel's lock on it ends with the process, the file stays."""
 OF_WEIGHTS = "loading state_dict for CARTModel:"
 """What torch says before it names the weights that do not fit."""
-OF_SEARCHES = ("dense_weight", "level_discount", "prior_share")
+OF_SEARCHES = (
+    "candidates",
+    "eval_beam",
+    "beam_scoring",
+    "inference_precision",
+    "dense_weight",
+    "level_discount",
+    "prior_share",
+    "no_lookahead",
+)
 """Options of tasks that the caller or the model decides, not what was given to the checkpoint's training."""
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
 OF_STATES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What fairseq and torch raise of a state of the optimiser that they cannot use."""
 _copy = PathManager.copy
@@ -105,7 +120,8 @@ def load_ensemble(
     """
     models: list[Any] = []
     cfg = None
-    overrides = {**dict.fromkeys(OF_SEARCHES), **(arg_overrides or {})}
+    defaults = {each.name: each.default for each in dataclasses.fields(CartRetrievalConfig)}
+    overrides = {**{name: defaults[name] for name in OF_SEARCHES}, **(arg_overrides or {})}
     for each in filenames:
         try:
             found, cfg, task = _load_ensemble([each], overrides, task, *args, **kwargs)
@@ -113,6 +129,9 @@ def load_ensemble(
             raise
         except Exception as error:
             if not Path(each).is_file():
+                members = each.split(os.pathsep)
+                if len(members) > 1 and all(Path(member).is_file() for member in members):
+                    raise ValueError(f"{each}: is an ensemble; give one of its checkpoints") from None
                 refuse_damaged(each)
             if isinstance(error, ValueError):
                 text = " ".join(str(error).split()).removeprefix(f"{each}: ")
@@ -131,6 +150,9 @@ def _naming_checkpoints(load: Any) -> Any:
 
     @functools.wraps(load)
     def loaded(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+        remedy = "give those it was trained with"
+        if str(filename) != str(self.cfg.checkpoint.finetune_from_model):
+            remedy += ", or choose another --save-dir"
         try:
             extra = load(self, filename, *args, **kwargs)
         except OF_STATES as error:
@@ -147,8 +169,9 @@ def _naming_checkpoints(load: Any) -> Any:
             of_weights = OF_WEIGHTS if OF_WEIGHTS in str(error.__context__) else ""
             raise ValueError(
                 f"{filename}: its weights do not go with this training's settings of the model "
-                f"({first_line(error.__context__, of_weights)}); give those it was trained with, or choose another --save-dir"
+                f"({first_line(error.__context__, of_weights)}); {remedy}"
             ) from error
+        _refuse_other_network(filename, self.get_model(), remedy)
         try:
             check_sizes_of_moments(self.optimizer.optimizer)
         except ValueError as error:
@@ -156,6 +179,33 @@ def _naming_checkpoints(load: Any) -> Any:
         return extra
 
     return loaded
+
+
+def _refuse_other_network(filename: str, model: Any, remedy: str) -> None:
+    """Refuse a network that computes something else with the same weights, such as one with other attention heads.
+
+    Raises:
+        ValueError: it differs from the checkpoint's in more than dropout.
+    """
+    if not isinstance(model, CARTModel) or model.architecture is None or not Path(filename).is_file():
+        return
+    args = checkpoint_utils.load_checkpoint_to_cpu(filename)["cfg"]["model"]
+    architecture = model.architecture
+    before, now = (_flags(dataclasses.asdict(each)) for each in (network_config(args), architecture.network))
+    for name, value in now.items():
+        own = architecture.pretrained and name.startswith("encoder_") and name != "encoder_states"
+        if before[name] != value and name not in DROPOUTS and not own:
+            raise ValueError(
+                f"{filename}: its weights do not go with this training's settings of the model "
+                f"(--{name.replace('_', '-')} is {value}, it was trained with {before[name]}); {remedy}"
+            )
+
+
+def _flags(network: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a network, by the names of their flags."""
+    stacks = {name: value for name, value in network.items() if isinstance(value, dict)}
+    inner = {f"{stack}_{name}": value for stack, sizes in stacks.items() for name, value in sizes.items()}
+    return {name: value for name, value in network.items() if name not in stacks} | inner
 
 
 def install() -> None:

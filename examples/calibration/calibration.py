@@ -87,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def asked(retriever: CartRetriever, subset: str, most: int, draw: np.random.Generator) -> tuple[list[str], list[int]]:
     """Queries of a subset that did not calibrate the model, and the rows of their items."""
-    used = calibrating_rows(retriever.data)
     table = retriever.data.queries(subset, ("text", "item_row")).to_pydict()
+    used = calibrating_rows(retriever.data, table["item_row"])
     pairs = [pair for pair in zip(table["text"], table["item_row"], strict=True) if pair[1] not in used]
     chosen = [pairs[place] for place in draw.permutation(len(pairs))[:most]]
     return [text for text, _ in chosen], [row for _, row in chosen]

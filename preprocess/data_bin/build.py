@@ -26,7 +26,7 @@ from preprocess.data.inputs import read_captions
 from preprocess.data.output import Kind, Made, Output
 from preprocess.data_bin.choice import VocabularyChoice
 from preprocess.data_bin.contents import Contents, describe, sort_captions, without_captions
-from preprocess.data_bin.dense import DenseSource, open_dense, refuse_measured, write_dense
+from preprocess.data_bin.dense import DenseSource, open_dense, refuse_measured, refuse_other_fit, write_dense
 from preprocess.data_bin.settings import DataBinSettings
 from preprocess.data_bin.subsets import cut_queries, encode_queries, write_subset
 
@@ -184,6 +184,8 @@ def open_source(
     items = [{"item_id": item_id, "split": split} for item_id, split in zip(bundle.item_ids, bundle.splits)]
     rows = read_captions(captions, items) if captions else []
     dense = open_dense(embeddings, bundle, rows, settings.index_captions) if embeddings else None
+    if embeddings and choice.other:
+        refuse_other_fit(embeddings, choice.other)
     with bundle.files.reading(MANIFEST) as path:
         manifest = sha256(path)
     checksums = {"identifiers": manifest, "captions": sha256(captions) if captions else None}

@@ -12,7 +12,7 @@ import numpy as np
 
 from cart_fairseq.base.arrays import new_array
 from cart_fairseq.base.parquet import read_table
-from cart_fairseq.catalogue.data_bin import REMEDY, queries_file
+from cart_fairseq.catalogue.data_bin import REMEDY, DataBin, queries_file
 from cart_fairseq.catalogue.dense_items import CAPTIONS, EMBEDDINGS, ORIGINALS
 from cart_fairseq.catalogue.errors import reading
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
@@ -97,6 +97,23 @@ def open_dense(
     originals = joined_folder.originals_of(source)
     parts = [source / name for name in joined_folder.FITTED_PARTS if name in {*record["files"], joined_folder.RECORD}]
     return DenseSource(embeddings, features, checksum, originals, record.get("encoder"), parts)
+
+
+def refuse_other_fit(source: Path, other: DataBin) -> None:
+    """Refuse rows that were joined otherwise than those of the data-bin whose checkpoints are to read them.
+
+    Raises:
+        ValueError: both were joined, and their fitted parts differ.
+    """
+    recorded = [folder / joined_folder.RECORD for folder in (source, other.directory)]
+    if not all(path.is_file() for path in recorded):
+        return
+    parts = [joined_folder.read_record(path.parent)["files"].get(joined_folder.PARTS) for path in recorded]
+    if parts[0] != parts[1]:
+        raise ValueError(
+            f"{source}: was not joined as the items of {other.directory} were, whose checkpoints would read its rows as "
+            "something else; make it with join_captions --like and the join of that data-bin"
+        )
 
 
 def refuse_measured(source: Path, features: np.ndarray, measured: Sequence[Caption]) -> None:

@@ -169,10 +169,11 @@ def _check_bundle(found: _Findings, bundle: IdentifierBundle, prefix: str) -> No
 def _data_bin(path: Path) -> Verified:
     found, data = _Findings(), DataBin(path)
     found.seal(data.directory / MANIFEST, data.manifest, MANIFEST)
-    found.files(data.files, data.manifest, "", REMEDY)
+    remedy = "export it again with python -m cart_fairseq.export" if has_models(data) else REMEDY
+    found.files(data.files, data.manifest, "", remedy)
     _check_bundle(found, data.bundle, "identifiers/")
     if data.encoder_files is not None:
-        found.files(data.encoder_files, data.manifest["text_encoder"], f"{data.encoder_files.folder.name}/", REMEDY)
+        found.files(data.encoder_files, data.manifest["text_encoder"], f"{data.encoder_files.folder.name}/", remedy)
     for folder in sorted((path / STORED).iterdir()) if (path / STORED).is_dir() else ():
         if not folder.is_dir() or folder.name.startswith("."):  # not ours, or of a process that was killed
             continue

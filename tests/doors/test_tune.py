@@ -13,10 +13,12 @@ from conftest import setup_task
 
 from cart_fairseq import tune
 from cart_fairseq.base.processes import run_script
+from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.labels import METRIC_NAMES
 from cart_fairseq.publishing import renewing
+from cart_fairseq.publishing.exporting import export
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search.dense.mixed_items import MixedItems
 from cart_fairseq.search.dense.prefix_statistics import PrefixStatistics
@@ -187,6 +189,22 @@ def test_validate_takes_what_was_kept_and_not_what_training_was_given(world, che
     assert before == metrics(*trained)
     tuning.keep(checkpoint, tuned)
     assert metrics() == metrics(*own) != metrics(*trained)
+
+
+def test_a_model_folder_is_evaluated_by_itself_and_not_tuned(world, checkpoint, tmp_path, capsys):
+    model, queries = tmp_path / "model", world / "captions.jsonl"
+    export(checkpoint, world / "data-bin", model)
+    found = []
+    for data in (["--data", model], []):
+        flags = ["--queries", queries, "--subset", "test", "--path", model, *data, "--json", tmp_path / "m.json"]
+        evaluate([*map(str, flags)])
+        found.append(read_json(tmp_path / "m.json"))
+    assert found[0] == found[1]
+    with pytest.raises(SystemExit):
+        evaluate(["--queries", str(queries), "--path", str(checkpoint)])
+    assert "the following arguments are required: --data" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="model: is a MODEL folder, which has no queries to tune on"):
+        tune.main([f"--data={model}", f"--path={model}"])
 
 
 def test_an_ensemble_is_refused_before_anything_is_searched(world, checkpoint, monkeypatch):

@@ -126,6 +126,30 @@ def test_a_join_of_the_same_items_in_another_order_is_refused(tmp_path):
     assert api.build_identifiers(files.output, turned, tmp_path / "out", atomic).is_new
 
 
+def test_a_vocabulary_comes_from_a_data_bin_of_the_same_fit(tmp_path):
+    files = write_world(tmp_path)
+    join(files, **SMALL)
+    identifiers = tmp_path / "identifiers"
+    atomic = api.IdentifierSettings(scheme="atomic", codebook_size=60)
+    api.build_identifiers(files.output, files.items, identifiers, atomic)
+    api.binarize(identifiers, files.captions, tmp_path / "first", embeddings=files.output)
+    for name, settings, like in (("anew", SMALL | {"ridge": 3.0}, None), ("like", {}, files.output)):
+        join(files._replace(output=tmp_path / name), like=like, **settings)
+
+    def second(joined):
+        return api.binarize(
+            identifiers,
+            files.captions,
+            tmp_path / "second",
+            embeddings=tmp_path / joined,
+            vocabulary_from=tmp_path / "first",
+        )
+
+    with pytest.raises(ValueError, match=r"anew: was not joined as the items of .*first were, .* join_captions --like"):
+        second("anew")
+    assert second("like").is_new
+
+
 def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
     files = write_world(tmp_path)
     join(files, **SMALL)

@@ -13,6 +13,7 @@ from cart_fairseq import Query, tune
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.evaluate import main as evaluate
 from cart_fairseq.measuring.presence import auroc, calibration_error
+from cart_fairseq.publishing.exporting import export
 from cart_fairseq.retriever import CartRetriever
 from cart_fairseq.search import calibration as module
 from cart_fairseq.steps.calibrating import calibrates, calibrating_rows
@@ -113,10 +114,22 @@ def test_a_model_without_a_dense_head_is_calibrated(world, tmp_path, monkeypatch
 def test_half_of_the_items_calibrate(world):
     data = DataBin(world / "data-bin")
     asked = {data.bundle.item_id(row) for row in data.queries("valid", ("item_row",))["item_row"].to_pylist()}
-    used = {data.bundle.item_id(row) for row in calibrating_rows(data)}
+    rows = range(len(data.bundle))
+    used = {data.bundle.item_id(row) for row in calibrating_rows(data, rows)}
     assert used == {item_id for item_id in asked if calibrates(item_id)}
     assert 0 < len(used) < len(asked)
     assert sum(calibrates(f"item {i}") for i in range(10_000)) == pytest.approx(5000, abs=150)
+    assert calibrating_rows(data, rows[:10]) == {row for row in rows[:10] if data.bundle.item_id(row) in used}
+
+
+def test_a_model_folder_leaves_out_all_that_may_have_calibrated(world, tmp_path):
+    export(world / "save" / "checkpoint_best.pt", world / "data-bin", tmp_path / "model")
+    data, model = DataBin(world / "data-bin"), DataBin(tmp_path / "model")
+    rows = range(len(data.bundle))
+    assert calibrating_rows(data, rows) < calibrating_rows(model, rows)
+    tested = {row for row in rows if data.bundle.splits[row] == "test"}
+    assert tested
+    assert not tested & calibrating_rows(model, rows)
 
 
 @pytest.mark.parametrize("subset", ["valid", "test"])

@@ -47,16 +47,48 @@ def trained(tmp_path_factory):
     ("flags", "found"),
     [
         (["--decoder-layers", 3], "its weights do not go with this training's settings of the model (RuntimeError: "),
+        (
+            ["--coarse-gating", "self"],
+            "(--coarse-gating is self, it was trained with sigmoid); give those it was trained",
+        ),
+        (["--decoder-attention-heads", 2], "(--decoder-attention-heads is 2, it was trained with "),
         (["--optimizer", "nag"], "FairseqAdam vs FairseqNAG); add --reset-optimizer"),
         (["--criterion", "cross_entropy", "--best-checkpoint-metric", "recall_at_1"], "add --reset-optimizer"),
     ],
-    ids=["weights", "optimiser", "criterion"],
+    ids=["weights", "reading", "heads", "optimiser", "criterion"],
 )
 def test_a_training_that_cannot_go_on_ends_in_a_line(trained, tmp_path, flags, found):
     data, checkpoint = trained
     line = refused(*train_flags(data, tmp_path, "--restore-file", checkpoint, *flags))
     assert line.startswith(f"error: {checkpoint}: its ")
     assert found in line
+
+
+def test_training_on_needs_the_network_of_before_and_may_have_another_dropout(trained, tmp_path):
+    data, checkpoint = trained
+    begin = ["--finetune-from-model", checkpoint, "--max-epoch", 1]
+    for flags in (["--decoder-layers", 3], ["--activation-fn", "gelu"]):
+        line = refused(*train_flags(data, tmp_path / "refused", *begin, *flags))
+        assert line.startswith(
+            f"error: {checkpoint}: its weights do not go with this training's settings of the model ("
+        )
+        assert line.endswith("; give those it was trained with")
+    run(*train_flags(data, tmp_path / "save", *begin, "--dropout", 0.3))
+
+
+def test_searches_of_validate_have_their_own_options(trained, tmp_path):
+    data, checkpoint = trained
+    begin = ["--restore-file", checkpoint, "--max-epoch", 2, "--eval-beam", 10, "--candidates", "all"]
+    run(*train_flags(data, tmp_path, *begin, "--beam-scoring", "renormalised"))
+    task = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / "checkpoint_last.pt")], {"data": str(data)})[2]
+    assert (task.cfg.eval_beam, task.cfg.candidates, task.cfg.beam_scoring) == (30, "split", "masked")
+
+
+def test_an_ensemble_is_told_from_a_missing_checkpoint(trained):
+    _, checkpoint = trained
+    both = f"{checkpoint}:{checkpoint}"
+    with pytest.raises(ValueError, match=f"{both}: is an ensemble; give one of its checkpoints"):
+        checkpoint_utils.load_model_ensemble_and_task([both])
 
 
 def spoil(state: dict, name: str, value) -> None:

@@ -114,7 +114,7 @@ def test_a_model_is_calibrated_with_the_scores_of_searches(world, candidates, mo
     tuned = tuning.tune(world / "save" / "checkpoint_best.pt", world / "data-bin", weights)
     retriever = opened(world, dense_weight=tuned.weight, prior_share=tuned.share, level_discount=tuned.discount)
     data, names = retriever.data, SPLIT[candidates]
-    used = calibrating_rows(data)
+    used = calibrating_rows(data, range(len(data.bundle)))
     pairs = [pair for pair in zip(*asked(retriever), strict=True) if pair[1] in used]
     competing = data.candidates(names)
     competing = np.arange(len(data.bundle)) if competing is None else competing

@@ -35,8 +35,8 @@ def test_the_record(world, tmp_path, capsys):
     script.main([str(flag) for flag in [path, *flags, "--json", tmp_path / "record.json"]])
     record = json.loads((tmp_path / "record.json").read_text())
     retriever = CartRetriever.from_pretrained(path, world / "data-bin")
-    used = calibrating_rows(retriever.data)
     table = retriever.data.queries("valid", ("text", "item_row")).to_pydict()
+    used = calibrating_rows(retriever.data, table["item_row"])
     pairs = [pair for pair in zip(table["text"], table["item_row"], strict=True) if pair[1] not in used]
     assert record["queries"] == len(pairs) > 1
     assert record["other_queries"] == 2
