@@ -21,6 +21,7 @@ from cart_fairseq.base.files import write_json
 from cart_fairseq.base.reading import read_json
 from cart_fairseq.catalogue.data_bin import DataBin
 from cart_fairseq.catalogue.identifiers import IdentifierBundle
+from cart_fairseq.loading.checkpoint import read_checkpoint
 from cart_fairseq.measuring.labels import METRIC_LABELS
 
 PRECISION = "precision.json"
@@ -117,6 +118,7 @@ def record(out: Path, tuned: Path, found: dict[str, dict[str, dict[str, Any]]]) 
         "joined": {**settings, "text_features": name_of(settings["text_features"])} if settings else None,
         "identifiers": {name: bundle[name] for name in ("scheme", "dimension", "captions") if name in bundle},
         "minutes": round(minutes_of(out / "checkpoints" / "train.log"), 1),
+        "updates": updates_of(out / "checkpoints" / "checkpoint_last.pt"),
         "tuned": read_json(tuned) if tuned.is_file() else None,
         "precision": read_json(precision) if precision.is_file() else None,
         "metrics": found,
@@ -155,13 +157,18 @@ def name_of(model: str | None) -> str | None:
 
 
 def minutes_of(log: Path) -> float:
-    """How long training took: what fairseq says at the end of each call, added up."""
+    """How long training took: what fairseq says at the end of each call, added up. Calls that were killed do not count."""
     seconds = (
         re.findall(r"done training in ([\d.]+) seconds", log.read_text(encoding="utf-8", errors="replace"))
         if log.is_file()
         else []
     )
     return sum(float(each) for each in seconds) / 60
+
+
+def updates_of(checkpoint: Path) -> int | None:
+    """The number of updates after which a checkpoint was written; None where there is none."""
+    return int(read_checkpoint(checkpoint)["optimizer_history"][-1]["num_updates"]) if checkpoint.is_file() else None
 
 
 def write(out: Path, checkpoint: Path, paper: Sequence[float] = ()) -> None:

@@ -13,6 +13,7 @@ from join_samples import ITEMS, captions_of_items, world
 from recipe_calls import Stopped, call, training_here
 
 from cart_fairseq.base.reading import read_json
+from cart_fairseq.loading.checkpoint import read_checkpoint
 from cart_fairseq.retriever import CartRetriever
 from preprocess import binarize, build_identifiers, generate_captions, join_captions
 
@@ -39,6 +40,8 @@ def test_the_recipe_from_data_to_figures_and_again(data, tmp_path):
     assert record["machine"]["versions"]["torch"] == metadata.version("torch")
     assert record["identifiers"] == {"scheme": "residual-kmeans", "dimension": 6 + 256}
     assert "--index-repeats" in record["train_flags"]
+    last = read_checkpoint(out / "checkpoints" / "checkpoint_last.pt")
+    assert record["updates"] == last["optimizer_history"][-1]["num_updates"] > 0
     assert str(tmp_path) not in str(record)
     kept = next(row for row in tuned["weights"] if row["weight"] == tuned["best"])
     assert metrics["valid"]["recall_at_1"] == pytest.approx(kept["recall_at_1"], abs=1e-3)
