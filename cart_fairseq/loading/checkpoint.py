@@ -33,6 +33,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return found
 
 
+def read_settings(path: str | Path) -> Any:
+    """The settings (``cfg``) of a checkpoint that :func:`read_checkpoint` has accepted; its weights are not read."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["cfg"]
+
+
 def refuse_damaged(path: str | Path) -> None:
     """Raise if a file is not a checkpoint of fairseq.
 

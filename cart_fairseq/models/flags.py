@@ -25,6 +25,8 @@ TEXT_ENCODERS = ("auto", "scratch")
 STACKS = ("encoder", "decoder")
 OPTIONS = [field.name for field in dataclasses.fields(NetworkConfig) if field.name not in STACKS]
 SIZES = [field.name for field in dataclasses.fields(StackConfig)]
+NETWORK = [*OPTIONS, *(f"{stack}_{name}" for stack in STACKS for name in SIZES)]
+"""The flags of encoder and decoder, which :func:`network_config` reads."""
 DEFAULTS: dict[str, Any] = {
     **{f"{stack}_{name}": getattr(StackConfig(), name) for stack in STACKS for name in SIZES},
     **{name: getattr(NetworkConfig(), name) for name in OPTIONS},

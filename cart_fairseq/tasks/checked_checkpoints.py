@@ -41,7 +41,7 @@ from cart_fairseq.models.cart_rqvae import RQVAEModel, RQVAEModelConfig
 from cart_fairseq.models.flags import DEFAULTS, foreign_flags, network_config
 from cart_fairseq.tasks.cart_retrieval import CartRetrievalTask
 from cart_fairseq.tasks.cart_rqvae import RQVAETask
-from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig, check_options
+from cart_fairseq.tasks.retrieval_options import OF_SEARCHES, CartRetrievalConfig, check_options
 
 MODELS: dict[type, type] = {CartRetrievalTask: CARTModel, RQVAETask: RQVAEModel}
 """The tasks that are accepted, with their models."""
@@ -133,8 +133,9 @@ def accept_settings(cfg: Any, weights: Mapping[str, Tensor]) -> Any:
     loss = _name(criterion, "criterion")
     if loss not in CRITERIONS:
         raise ValueError(f"it was trained with criterion {loss}; give a checkpoint of {', '.join(CRITERIONS)}")
+    kind = TASK_DATACLASS_REGISTRY[_name(task, "task")]
     kept = {
-        "task": _options(TASK_DATACLASS_REGISTRY[_name(task, "task")], task) | dict.fromkeys(GIVEN, ""),
+        "task": _options(kind, task) | dict.fromkeys(GIVEN, "") | _of_searches(kind),
         "model": _model(arch, model, weights),
         "criterion": _options(CRITERION_DATACLASS_REGISTRY.get(loss), criterion),
         "generation": OmegaConf.to_container(OmegaConf.structured(GenerationConfig())),
@@ -175,6 +176,12 @@ def _options(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
     if kind is CartRetrievalConfig:
         check_options(argparse.Namespace(**known | options))
     return options
+
+
+def _of_searches(kind: Any) -> dict[str, Any]:
+    """The defaults of those options of a task that every search is given anew."""
+    defaults = {} if kind is None else {each.name: each.default for each in dataclasses.fields(kind)}
+    return {name: defaults[name] for name in OF_SEARCHES if name in defaults}
 
 
 def _name(settings: Mapping[str, Any], also: str) -> str:

@@ -5,8 +5,8 @@ that is killed during a copy leaves a truncated ``checkpoint_last.pt``, from whi
 it leaves the temporary file, which keeps the disk full, and shows tracebacks that name no file.
 """
 
+import argparse
 import contextlib
-import dataclasses
 import functools
 import os
 import shutil
@@ -22,27 +22,15 @@ from cart_fairseq.base.files import locked_file, replacing
 from cart_fairseq.base.processes import is_expected
 from cart_fairseq.base.reading import first_line
 from cart_fairseq.catalogue.errors import CatalogueError
-from cart_fairseq.loading.checkpoint import refuse_damaged, write_checkpoint
+from cart_fairseq.loading.checkpoint import read_settings, refuse_damaged, write_checkpoint
 from cart_fairseq.loading.optimizer_state import check_sizes_of_moments
-from cart_fairseq.models.cart import CARTModel
-from cart_fairseq.models.flags import network_config
-from cart_fairseq.tasks.retrieval_options import CartRetrievalConfig
+from cart_fairseq.loading.stored import section
+from cart_fairseq.models.flags import NETWORK, set_defaults
 
 LOCK = ".lock"
 """In the folder of checkpoints; the kernel's lock on it ends with the process, the file stays."""
 OF_WEIGHTS = "loading state_dict for CARTModel:"
 """What torch says before it names the weights that do not fit."""
-OF_SEARCHES = (
-    "candidates",
-    "eval_beam",
-    "beam_scoring",
-    "inference_precision",
-    "dense_weight",
-    "level_discount",
-    "prior_share",
-    "no_lookahead",
-)
-"""Options of tasks that the caller or the model decides, not what was given to the checkpoint's training."""
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
 OF_STATES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What fairseq and torch raise of a state of the optimiser that they cannot use."""
@@ -120,11 +108,9 @@ def load_ensemble(
     """
     models: list[Any] = []
     cfg = None
-    defaults = {each.name: each.default for each in dataclasses.fields(CartRetrievalConfig)}
-    overrides = {**{name: defaults[name] for name in OF_SEARCHES}, **(arg_overrides or {})}
     for each in filenames:
         try:
-            found, cfg, task = _load_ensemble([each], overrides, task, *args, **kwargs)
+            found, cfg, task = _load_ensemble([each], arg_overrides, task, *args, **kwargs)
         except CatalogueError:  # of the data-bin; the checkpoint was read before
             raise
         except Exception as error:
@@ -171,7 +157,7 @@ def _naming_checkpoints(load: Any) -> Any:
                 f"{filename}: its weights do not go with this training's settings of the model "
                 f"({first_line(error.__context__, of_weights)}); {remedy}"
             ) from error
-        _refuse_other_network(filename, self.get_model(), remedy)
+        _refuse_other_network(filename, self, remedy)
         try:
             check_sizes_of_moments(self.optimizer.optimizer)
         except ValueError as error:
@@ -181,31 +167,25 @@ def _naming_checkpoints(load: Any) -> Any:
     return loaded
 
 
-def _refuse_other_network(filename: str, model: Any, remedy: str) -> None:
+def _refuse_other_network(filename: str, training: trainer.Trainer, remedy: str) -> None:
     """Refuse a network that computes something else with the same weights, such as one with other attention heads.
 
     Raises:
         ValueError: it differs from the checkpoint's in more than dropout.
     """
-    if not isinstance(model, CARTModel) or model.architecture is None or not Path(filename).is_file():
+    architecture = getattr(training.get_model(), "architecture", None)
+    if architecture is None or not Path(filename).is_file():
         return
-    args = checkpoint_utils.load_checkpoint_to_cpu(filename)["cfg"]["model"]
-    architecture = model.architecture
-    before, now = (_flags(dataclasses.asdict(each)) for each in (network_config(args), architecture.network))
-    for name, value in now.items():
+    before, now = argparse.Namespace(**section(read_settings(filename), "model")), training.cfg.model
+    set_defaults(before)  # checkpoints of earlier versions lack later flags
+    for name in NETWORK:
+        then, value = getattr(before, name), getattr(now, name)
         own = architecture.pretrained and name.startswith("encoder_") and name != "encoder_states"
-        if before[name] != value and name not in DROPOUTS and not own:
+        if then != value and name not in DROPOUTS and not own:
             raise ValueError(
                 f"{filename}: its weights do not go with this training's settings of the model "
-                f"(--{name.replace('_', '-')} is {value}, it was trained with {before[name]}); {remedy}"
+                f"(--{name.replace('_', '-')} is {value}, it was trained with {then}); {remedy}"
             )
-
-
-def _flags(network: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a network, by the names of their flags."""
-    stacks = {name: value for name, value in network.items() if isinstance(value, dict)}
-    inner = {f"{stack}_{name}": value for stack, sizes in stacks.items() for name, value in sizes.items()}
-    return {name: value for name, value in network.items() if name not in stacks} | inner
 
 
 def install() -> None:

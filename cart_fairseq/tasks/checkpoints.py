@@ -26,12 +26,8 @@ def load_models(path: str | Path, data: str | Path) -> tuple[Sequence[CARTModel]
         ValueError: a checkpoint is missing, damaged, unsafe, of another task, or belongs to other identifiers.
     """
     paths = utils.split_paths(str(path))
-    # the caller decides these, not the options of the checkpoint's training
-    overrides = {
-        "data": str(data),
-        "no_lookahead": False,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-    }
+    # the caller decides, not the options of the checkpoint's training
+    overrides = {"data": str(data), "float32_matmul_precision": torch.get_float32_matmul_precision()}
     models: list[CARTModel] = []
     task = None
     for each in paths:

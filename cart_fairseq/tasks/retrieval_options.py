@@ -12,6 +12,18 @@ from cart_fairseq.base.settings import AUTO, DEFAULT_SCORING, PRECISIONS, SCORIN
 MOST_BEAM, MOST_REPEATS = 10_000, 1_000
 """Checkpoints store these options, and memory for them is taken when a foreign one is validated."""
 
+OF_SEARCHES = (
+    "candidates",
+    "eval_beam",
+    "beam_scoring",
+    "inference_precision",
+    "dense_weight",
+    "level_discount",
+    "prior_share",
+    "no_lookahead",
+)
+"""Options that every search is given anew, or the model has. What a training was given is for its own validation."""
+
 
 @dataclass
 class CartRetrievalConfig(FairseqDataclass):
