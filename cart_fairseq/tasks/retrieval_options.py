@@ -21,6 +21,7 @@ OF_SEARCHES = (
     "level_discount",
     "prior_share",
     "no_lookahead",
+    "float32_matmul_precision",
 )
 """Options that every search is given anew, or the model has. What a training was given is for its own validation."""
 

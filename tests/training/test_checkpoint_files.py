@@ -79,9 +79,10 @@ def test_training_on_needs_the_network_of_before_and_may_have_another_dropout(tr
 def test_searches_of_validate_have_their_own_options(trained, tmp_path):
     data, checkpoint = trained
     begin = ["--restore-file", checkpoint, "--max-epoch", 2, "--eval-beam", 10, "--candidates", "all"]
-    run(*train_flags(data, tmp_path, *begin, "--beam-scoring", "renormalised"))
+    run(*train_flags(data, tmp_path, *begin, "--beam-scoring", "renormalised", "--float32-matmul-precision", "medium"))
     task = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / "checkpoint_last.pt")], {"data": str(data)})[2]
     assert (task.cfg.eval_beam, task.cfg.candidates, task.cfg.beam_scoring) == (30, "split", "masked")
+    assert task.cfg.float32_matmul_precision == "highest"
 
 
 def test_an_ensemble_is_told_from_a_missing_checkpoint(trained):
