@@ -78,11 +78,17 @@ def test_without_a_model_the_page_begins_with_items_and_says_why(page: Any, untr
 
 
 def test_a_full_service_is_asked_again_after_a_countdown(page: Any):
+    page.clock.install()
     page.goto("/")
-    refuse_once(page, reply(429, **{"retry-after": "1"}))
+    until(page, "document.querySelector('search-state[data-state=begin]')")
+    page.clock.pause_at("2100-01-01")  # the countdown waits for the test, however slow the machine is
+    refuse_once(page, reply(429, **{"retry-after": "2"}))
     page.fill("#query", "sea")
     page.keyboard.press("Enter")
-    assert "Trying again in 1 second" in state(page, "busy").inner_text()
+    assert "Trying again in 2 seconds" in state(page, "busy").inner_text()
+    page.clock.run_for(1200)
+    assert "Trying again in 1 second." in state(page, "busy").inner_text()
+    page.clock.resume()
     assert shown(page)
     assert not page.locator("search-state").is_visible()
 
