@@ -236,4 +236,4 @@ def test_clients_of_the_last_batch_are_waited_for():
         await asyncio.gather(c, d)
         assert search.batches[-1] == ["c", "d"]
 
-    play(story, batch_wait=2.0)
+    play(story, batch_wait=20.0)

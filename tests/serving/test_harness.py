@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(world: Path) -> Iterator[int]:
-    with listening(Service(settings(world, media_root=world / "media", poll=0.05, timeout=5.0))) as found:
+    with listening(Service(settings(world, media_root=world / "media", poll=0.05))) as found:
         yield found
 
 

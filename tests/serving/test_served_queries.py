@@ -162,7 +162,7 @@ def test_a_file_that_takes_too_long_by_itself_is_at_fault(client: TestClient, mo
 
 def test_files_that_wait_too_long_are_refused(world: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loading, "load", lambda *given: Served(retriever(world / "data-bin")))
-    own = ServingSettings(world / "data-bin", world / "checkpoint.pt", media_root=world, timeout=1.0)
+    own = ServingSettings(world / "data-bin", world / "checkpoint.pt", media_root=world, timeout=3.0)
     with TestClient(create_app(Service(own))) as client:
         service, held = client.app.state.service, threading.Event()  # type: ignore[attr-defined]
         told: list[float] = []
@@ -178,8 +178,8 @@ def test_files_that_wait_too_long_are_refused(world: Path, monkeypatch: pytest.M
         assert answer.status_code == 503
         assert answer.json()["error"] == {
             "field": "media",
-            "found": "not read in 1 s",
+            "found": "not read in 3 s",
             "remedy": "send a smaller file, or try later",
         }
-        assert told == [0.5]
+        assert told == [1.5]
         assert not [*service.uploads.iterdir()]
