@@ -106,7 +106,7 @@ class DenseItems:
             return np.zeros(pairs, dtype=bool)
         return np.concatenate([self.captions[at : at + BLOCK].any(axis=1) for at in range(0, pairs, BLOCK)])
 
-    def training_features(self, rows, *companions, counts) -> Tensor:
+    def training_features(self, rows: NDArray[np.int64], companions: NDArray[np.int64]) -> Tensor:
         """Features of items with the caption part replaced by one other caption of the item.
 
         The stored caption part includes the training query itself, which would make the item trivial to recognise.
@@ -121,12 +121,8 @@ class DenseItems:
         found = np.asarray(self.embeddings[rows], dtype=np.float32)
         if self.captions is None:
             return self._with_texts(found, None)
-        texts = np.zeros((len(rows), self.captions.shape[1]), dtype=np.float32)
-        for number, each in enumerate(companions):
-            used = (each >= 0) & (number < counts)
-            texts[used] += np.asarray(self.captions[each[used]], dtype=np.float32)
-        length = np.linalg.norm(texts, axis=1, keepdims=True)
-        texts /= np.where(length > 0, length, 1)
+        texts = np.asarray(self.captions[np.maximum(companions, 0)], dtype=np.float32)
+        texts[companions < 0] = 0
         return self._with_texts(found, texts)
 
     def _with_texts(self, rows: NDArray[np.float32], texts: NDArray[np.float32] | None) -> Tensor:

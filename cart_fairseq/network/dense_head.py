@@ -86,20 +86,12 @@ class DenseHead(nn.Module):
         self.state_dim = query_dim
         straight = text_dim or dim
         self.bag = SymbolBag(symbols, straight) if symbols else None
-        self.plain = bool(text_dim and symbols)
-        self.width = straight + dim + (straight if self.plain else 0)
+        self.width = straight + dim
         self.trained = 0
         self.register_buffer("weight", torch.tensor(weight))
         self.register_buffer("prior_share", torch.tensor(0.0))
         self.query_tower = Tower(query_dim + (straight if symbols else 0), straight, dim, dropout)
         self.item_tower = Tower(item_dim, straight, dim, dropout)
-        if self.plain:
-            self.words = nn.EmbeddingBag(symbols, straight, mode="sum", padding_idx=1)
-            nn.init.normal_(self.words.weight, std=0.02)
-            with torch.no_grad():
-                self.words.weight[1] = 0
-            self.asked_bias = nn.Parameter(torch.zeros(straight))
-            self.plain_logit = nn.Parameter(torch.tensor(-0.7))
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
         """Natural logarithm of the factor by which cosines are multiplied (the inverse temperature)."""
         self.share_logit = nn.Parameter(torch.tensor(-2.0))
@@ -140,11 +132,7 @@ class DenseHead(nn.Module):
         if self.bag is None:
             return state
         # of one length, so that neither part outweighs the other
-        tokens = encoder_out["src_tokens"][0]
-        parts = [F.normalize(state, dim=1), self.bag(tokens).to(state)]
-        if self.plain:
-            parts.append(self.words(tokens.masked_fill(tokens < 4, 1)).to(state))
-        return torch.cat(parts, dim=1)
+        return torch.cat([F.normalize(state, dim=1), self.bag(encoder_out["src_tokens"][0]).to(state)], dim=1)
 
     def query(self, encoder_out: dict[str, list[Tensor]]) -> Tensor:
         """Unit vectors (B, T + D) of queries."""
@@ -152,25 +140,11 @@ class DenseHead(nn.Module):
 
     def text(self, rows: Tensor) -> Tensor:
         """Unit vectors of what :meth:`features` returns: (n, F) -> (n, T + D)."""
-        rows = rows.to(self.log_scale)
-        if not self.plain:
-            return self.query_tower(rows, self.share_logit.sigmoid())
-        read, words = rows[:, : -self.text_dim], rows[:, -self.text_dim :]
-        base = read[:, : self.text_dim] if self.state_dim == self.text_dim else read[:, -self.text_dim :]
-        plain = F.normalize(base + words + self.asked_bias, dim=1)
-        share = self.plain_logit.sigmoid()
-        found = self.query_tower(read, self.share_logit.sigmoid())
-        return torch.cat([found * (1 - share).sqrt(), plain * share.sqrt()], dim=1)
+        return self.query_tower(rows.to(self.log_scale), self.share_logit.sigmoid())
 
     def item(self, features: Tensor) -> Tensor:
         """Unit vectors of item features: (n, item_dim) -> (n, T + D)."""
-        features = features.to(self.log_scale)
-        found = self.item_tower(features, self.share_logit.sigmoid())
-        if not self.plain:
-            return found
-        width, share = self.text_dim, self.plain_logit.sigmoid()
-        plain = F.normalize(MAPPED_SHARE * features[:, :width] + features[:, width : 2 * width], dim=1)
-        return torch.cat([found * (1 - share).sqrt(), plain * share.sqrt()], dim=1)
+        return self.item_tower(features.to(self.log_scale), self.share_logit.sigmoid())
 
     def scale(self) -> Tensor:
         """The factor by which cosines are multiplied, at most 100."""

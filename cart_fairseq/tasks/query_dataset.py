@@ -116,7 +116,7 @@ class QueryIdentifierDataset(FairseqDataset):
             pairs = self.pairs[batch["id"].numpy()]
             draw = np.random.default_rng((self.epoch, *pairs[:2].tolist()))
             rows = item_rows[pairs]
-            features = items.training_features(rows, *(companions.draw(pairs, draw) for _ in range(4)), counts=draw.integers(1, 5, len(pairs)))
+            features = items.training_features(rows, companions.draw(pairs, draw))
             taught = self.first[batch["id"].numpy()]  # once per epoch: repeated queries lowered the dense head's recall
             if items.captions is not None:  # a caption without features has no known word
                 taught &= companions.known[pairs]

@@ -90,7 +90,7 @@ class SoftTargets:
             parts = []
             for at in range(0, len(self.rows), BLOCK):
                 rows = self.rows[at : at + BLOCK]
-                features = self.items.training_features(rows, *(self.companions.of_items(rows, draw) for _ in range(4)), counts=draw.integers(1, 5, len(rows)))
+                features = self.items.training_features(rows, self.companions.of_items(rows, draw))
                 parts.append(head.item(features.to(device)))
             self.vectors, self.epoch, self.served = torch.cat(parts), epoch, 0
         self.served += 1
